@@ -1,0 +1,2 @@
+//! The memtide command.
+fn main() {}

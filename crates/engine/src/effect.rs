@@ -1,0 +1,160 @@
+//! What comes out of the engine.
+
+use alloc::{string::String, vec::Vec};
+
+use memtide_units::{
+    ByteSize, Extent, HoldReason, MemberId, MoveId, NodeId, Pageblock, RequestId, TenantId, TokenId,
+};
+
+/// One thing for the world to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Tell the process which pageblocks it now leases: the answer to
+    /// [`crate::Input::Lease`]. Empty: there are none.
+    Grant {
+        /// Who.
+        member: MemberId,
+        /// Which, in the order they should be used.
+        extents: Vec<Extent>,
+    },
+    /// Order the process to move pageblocks; it answers with [`crate::Input::Moved`].
+    Move {
+        /// Who.
+        member: MemberId,
+        /// The order.
+        id: MoveId,
+        /// From where to where. Destinations are leased to the process already.
+        pairs: Vec<(Pageblock, Pageblock)>,
+    },
+    /// The pageblocks are the process's alone again: it maps them shared, keeping what it wrote,
+    /// and answers with [`crate::Input::Thawed`].
+    Thaw {
+        /// Who.
+        member: MemberId,
+        /// Which.
+        extents: Vec<Extent>,
+    },
+    /// Zero and release what backs these pageblocks; answer with [`crate::Input::Zeroed`].
+    Zero {
+        /// Whose they were.
+        tenant: TenantId,
+        /// Which.
+        extents: Vec<Extent>,
+    },
+    /// The tenant is gone: no process of it is left and all its memory has been given back.
+    TenantGone {
+        /// Which.
+        tenant: TenantId,
+    },
+    /// Watch no more for this token: it is of no interest.
+    ForgetToken {
+        /// Which.
+        token: TokenId,
+    },
+    /// These pageblocks have left the pool: the store may hand them back.
+    Offlined {
+        /// Of which node.
+        node: NodeId,
+        /// Which.
+        extents: Vec<Extent>,
+    },
+    /// These pageblocks are in the pool again.
+    Onlined {
+        /// Of which node.
+        node: NodeId,
+        /// Which.
+        extents: Vec<Extent>,
+    },
+    /// How far a request has come; at most one per input.
+    Progress {
+        /// Which request.
+        request: RequestId,
+        /// Done so far.
+        done: ByteSize,
+        /// Asked for (rounded).
+        of: ByteSize,
+    },
+    /// A request is answered.
+    Answer {
+        /// Which request.
+        request: RequestId,
+        /// The answer.
+        report: Report,
+    },
+}
+
+/// Who keeps memory from leaving.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Holder {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Its process.
+    pub pid: u32,
+    /// The program's name.
+    pub name: String,
+    /// How much it holds for this reason.
+    pub bytes: ByteSize,
+    /// Why.
+    pub reason: HoldReason,
+}
+
+/// The answer to a give-back or a move.
+///
+/// `returned + remaining = requested` (rounded to whole blocks) always holds. `holders` accounts
+/// for what was looked at and could not leave, largest first; it may name more bytes than
+/// `remaining` when one pinned pageblock keeps a whole block, and fewer when the node is simply
+/// not that large.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// Asked for, rounded to whole blocks.
+    pub requested: ByteSize,
+    /// Gone.
+    pub returned: ByteSize,
+    /// Not gone.
+    pub remaining: ByteSize,
+    /// Who holds the rest.
+    pub holders: Vec<Holder>,
+    /// Whether asking again may bring more without anybody changing anything: something was
+    /// still moving, or did not answer in time.
+    pub ask_again: bool,
+}
+
+/// A snapshot of one node: `free + leased + isolated + offline = present`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeStatus {
+    /// Its name in the engine.
+    pub node: NodeId,
+    /// Its name for people.
+    pub name: String,
+    /// All it ever had.
+    pub present: ByteSize,
+    /// Can be leased.
+    pub free: ByteSize,
+    /// Leased to programs, or not yet zeroed after them.
+    pub leased: ByteSize,
+    /// Free but in a block that is being emptied.
+    pub isolated: ByteSize,
+    /// Has left.
+    pub offline: ByteSize,
+}
+
+/// A snapshot of one process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemberStatus {
+    /// Its name in the engine.
+    pub member: MemberId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its process number.
+    pub pid: u32,
+    /// Its program's name.
+    pub name: String,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// What it leases, per node, in node order.
+    pub leased: Vec<(NodeId, ByteSize)>,
+    /// What of that cannot move, and why.
+    pub pinned: Vec<(HoldReason, ByteSize)>,
+    /// What it promised itself.
+    pub committed: ByteSize,
+}

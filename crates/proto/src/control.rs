@@ -1,0 +1,186 @@
+//! What the command line and the daemon say to each other.
+//!
+//! One request a connection. The daemon answers with any number of [`ControlReply::Progress`]
+//! and exactly one other reply. Closing the connection withdraws interest, not the request.
+//! The types here serialize to JSON as `--json` prints them.
+
+use memtide_units::{ByteSize, HoldReason, NodeKind, TenantId};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Refused,
+    program::{Backing, Counters, OnFull},
+};
+
+/// What an operator wants.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ControlRequest {
+    /// Who has what.
+    Status,
+    /// Take capacity out of the pool.
+    GiveBack {
+        /// How much.
+        bytes: ByteSize,
+        /// From which node, by name.
+        from: Option<String>,
+        /// How long to try.
+        deadline_ms: u64,
+    },
+    /// Put capacity back.
+    Add {
+        /// How much.
+        bytes: ByteSize,
+        /// To which node, by name.
+        to: String,
+    },
+    /// Move a program's memory.
+    Move {
+        /// Whose.
+        pid: u32,
+        /// To which node, by name.
+        to: String,
+        /// How much; all when absent.
+        bytes: Option<ByteSize>,
+        /// How long to try.
+        deadline_ms: u64,
+    },
+    /// Finish: the daemon answers, then ends. Programs run on with what they have.
+    Shutdown,
+}
+
+/// From the daemon to the command line.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ControlReply {
+    /// How far it has come.
+    Progress {
+        /// Bytes done.
+        done: ByteSize,
+        /// Bytes asked for.
+        of: ByteSize,
+    },
+    /// The answer to [`ControlRequest::Status`]. A long list of programs comes in several
+    /// replies; the last has `more` false.
+    Status {
+        /// This part.
+        status: Status,
+        /// More of `programs` follows.
+        more: bool,
+    },
+    /// The answer to a give-back or a move.
+    Report(Report),
+    /// The answer to [`ControlRequest::Add`] and [`ControlRequest::Shutdown`].
+    Done {
+        /// Bytes that came online.
+        bytes: ByteSize,
+    },
+    /// The request makes no sense; nothing changed.
+    Refused(Refused),
+}
+
+/// Who has what.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's process.
+    pub pid: u32,
+    /// What programs do when the pool is full.
+    pub on_full: OnFull,
+    /// Bytes moved since the daemon started.
+    pub moved_bytes: ByteSize,
+    /// Processes of an earlier daemon that have not come back yet; nothing is leased from their
+    /// memory meanwhile.
+    pub awaited: u32,
+    /// The nodes, near first.
+    pub nodes: Vec<NodeStatus>,
+    /// The programs.
+    pub programs: Vec<ProgramStatus>,
+}
+
+/// One node: `free + leased + isolated + offline = size`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// Near or far.
+    pub kind: NodeKind,
+    /// What it is made of.
+    pub backing: Backing,
+    /// All it ever had.
+    pub size: ByteSize,
+    /// Can be leased.
+    pub free: ByteSize,
+    /// Leased.
+    pub leased: ByteSize,
+    /// Being emptied.
+    pub isolated: ByteSize,
+    /// Has left.
+    pub offline: ByteSize,
+}
+
+/// One process.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProgramStatus {
+    /// Its process number.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Whether it is connected to the daemon.
+    pub connected: bool,
+    /// Bytes leased, by node.
+    pub nodes: Vec<NodeBytes>,
+    /// What of that cannot move, and why.
+    pub pinned: Vec<PinnedBytes>,
+    /// Bytes promised to it.
+    pub committed: ByteSize,
+    /// What it counts.
+    pub counters: Counters,
+}
+
+/// Bytes on a node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeBytes {
+    /// The node's name.
+    pub node: String,
+    /// Bytes.
+    pub bytes: ByteSize,
+}
+
+/// Bytes that cannot move.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PinnedBytes {
+    /// Why.
+    pub reason: HoldReason,
+    /// Bytes.
+    pub bytes: ByteSize,
+}
+
+/// The answer to a give-back or a move.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// Asked for, rounded up to whole blocks.
+    pub requested: ByteSize,
+    /// Came back.
+    pub returned: ByteSize,
+    /// Did not.
+    pub remaining: ByteSize,
+    /// Who holds the rest.
+    pub holders: Vec<Holder>,
+    /// Whether asking again may bring more.
+    pub ask_again: bool,
+}
+
+/// Who keeps memory from leaving.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Holder {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which process.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+    /// How much.
+    pub bytes: ByteSize,
+    /// Why.
+    pub reason: HoldReason,
+}

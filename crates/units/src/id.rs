@@ -1,0 +1,70 @@
+//! Names of the things that the engine keeps apart.
+
+use core::fmt;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[cfg_attr(feature = "serde", serde(transparent))]
+        pub struct $name(pub $inner);
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}"), self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(self, f)
+            }
+        }
+    };
+}
+
+id!(
+    /// A node: a pool of memory with one locality.
+    NodeId(u16), "node"
+);
+id!(
+    /// A tenant: who is charged. One per program image; forked children belong to it.
+    TenantId(u64), "tenant"
+);
+id!(
+    /// A member: one process of a tenant.
+    MemberId(u64), "member"
+);
+id!(
+    /// A token: a shared mapping that tells when a process and those that inherited it are gone.
+    TokenId(u64), "token"
+);
+id!(
+    /// An order to move pageblocks.
+    MoveId(u64), "move"
+);
+id!(
+    /// A request from an operator that is answered later.
+    RequestId(u64), "request"
+);
+
+/// What sort of memory a node is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+pub enum NodeKind {
+    /// The processors' own memory.
+    Near,
+    /// Memory further away: a CXL expander, another host.
+    Far,
+}
+
+impl fmt::Display for NodeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Near => "near",
+            Self::Far => "far",
+        })
+    }
+}

@@ -1,0 +1,28 @@
+//! The nouns that every other memtide crate speaks.
+//!
+//! A number that means something has a type of its own: a pageblock is not a node, a size is
+//! not an instant. The crate has no I/O and no dependencies (`serde` is an optional feature for
+//! the crates that send these nouns somewhere).
+//!
+//! * [`size`]: [`ByteSize`], its text form (`256M`, `4GiB`) and its errors.
+//! * [`block`]: [`Pageblock`] (2 MiB) and [`Extent`], a run of them.
+//! * [`id`]: names of nodes, tenants, members, tokens, moves and requests.
+//! * [`hold`]: why memory cannot leave ([`HoldReason`]).
+//! * [`time`]: [`Instant`], a point of time that somebody else measured.
+
+#![forbid(unsafe_code)]
+#![no_std]
+
+extern crate alloc;
+
+pub mod block;
+pub mod hold;
+pub mod id;
+pub mod size;
+pub mod time;
+
+pub use block::{Extent, PAGE_BYTES, PAGEBLOCK_BYTES, PAGES_PER_PAGEBLOCK, Pageblock};
+pub use hold::HoldReason;
+pub use id::{MemberId, MoveId, NodeId, NodeKind, RequestId, TenantId, TokenId};
+pub use size::{ByteSize, ParseSizeError};
+pub use time::Instant;

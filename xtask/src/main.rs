@@ -1,0 +1,2 @@
+//! Builds, packages and long tests.
+fn main() {}
