@@ -27,14 +27,16 @@ pub enum Effect {
         pairs: Vec<(Pageblock, Pageblock)>,
     },
     /// The pageblocks are the process's alone again: it maps them shared, keeping what it wrote,
-    /// and answers with [`crate::Input::Thawed`].
+    /// and answers with [`crate::Input::Thawed`]. Those that it does not know (its parent died in
+    /// the middle of a move) it releases instead.
     Thaw {
         /// Who.
         member: MemberId,
         /// Which.
         extents: Vec<Extent>,
     },
-    /// Zero and release what backs these pageblocks; answer with [`crate::Input::Zeroed`].
+    /// Zero and release what backs these pageblocks; answer with [`crate::Input::Zeroed`],
+    /// possibly in parts.
     Zero {
         /// Whose they were.
         tenant: TenantId,
@@ -46,7 +48,7 @@ pub enum Effect {
         /// Which.
         tenant: TenantId,
     },
-    /// Watch no more for this token: it is of no interest.
+    /// Watch no more for this token: its process disconnected and holds nothing.
     ForgetToken {
         /// Which.
         token: TokenId,
@@ -65,7 +67,7 @@ pub enum Effect {
         /// Which.
         extents: Vec<Extent>,
     },
-    /// How far a request has come; at most one per input.
+    /// How far a request has come; at most one per request and input.
     Progress {
         /// Which request.
         request: RequestId,

@@ -17,7 +17,8 @@ pub enum Lineage {
     Fresh,
     /// A forked child, known by the token its parent announced with [`Input::ForkBegin`].
     Child(TokenId),
-    /// A process that was there before this engine: it says what it holds.
+    /// A process that was there before this engine, or whose connection was lost: it says what
+    /// it holds. What this engine thought was its and it does not claim is given back.
     Returning(Claims),
 }
 
@@ -43,7 +44,7 @@ pub struct Claims {
 pub enum MoveOutcome {
     /// The program now uses the destination; the source is no longer mapped anywhere.
     Moved,
-    /// The program no longer held the source when the order came.
+    /// The program no longer held the source when the order came: it has released it.
     Gone,
     /// It stays, for this reason.
     Held(HoldReason),
@@ -61,8 +62,16 @@ pub enum Input {
         pid: u32,
         /// Its program's name, for people.
         name: String,
+        /// Its life token, which the caller watches from now on: [`Input::TokenGone`] with it
+        /// means that the process is gone. For a forked child the one in its lineage.
+        token: TokenId,
         /// Where it came from.
         lineage: Lineage,
+    },
+    /// A process of an earlier engine ([`crate::config::Awaited`]) will not come back.
+    AwaitedGone {
+        /// Who.
+        member: MemberId,
     },
     /// The process's connection is gone. Its memory is not, until [`Input::TokenGone`].
     Left {
@@ -91,7 +100,9 @@ pub enum Input {
         /// A pageblock that one of the new ones should follow, if it is free.
         after: Option<Pageblock>,
     },
-    /// The process gives pageblocks back; nothing maps them any more.
+    /// The process gives pageblocks back; nothing of it maps them any more. One that it shares
+    /// with others stays theirs. The destination of an order cannot be released before the order
+    /// is answered.
     Release {
         /// Who.
         member: MemberId,
@@ -117,7 +128,8 @@ pub enum Input {
         reason: HoldReason,
     },
     /// The process is about to fork: all it leases is shared copy-on-write with whoever maps
-    /// `token`.
+    /// `token`. A [`crate::Effect::Thaw`] that it has not acknowledged before is void: it must
+    /// not acknowledge it any more.
     ForkBegin {
         /// Who.
         member: MemberId,

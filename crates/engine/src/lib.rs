@@ -8,8 +8,12 @@
 
 extern crate alloc;
 
+pub mod config;
 pub mod effect;
 pub mod input;
+pub mod refusal;
 
+pub use config::{Awaited, Config, ConfigError, Limits, NodeConfig, OnFull};
 pub use effect::{Effect, Holder, MemberStatus, NodeStatus, Report};
 pub use input::{Claims, Input, Lineage, MoveOutcome};
+pub use refusal::Refusal;

@@ -1,0 +1,165 @@
+//! What an engine is made from: nodes, the order of placement, policy, limits, and what an
+//! earlier engine left behind.
+
+use alloc::{string::String, vec::Vec};
+use core::time::Duration;
+
+use memtide_frames::LayoutError;
+use memtide_units::{Extent, Instant, MemberId, NodeId, NodeKind, Pageblock, TenantId};
+
+/// Everything that an engine is told once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// The nodes.
+    pub nodes: Vec<NodeConfig>,
+    /// From which nodes leases and the destinations of moves come, in this order. A node that is
+    /// not named is not used for either, except when a [`crate::Input::MoveTo`] names it. Empty:
+    /// the near nodes, then the far ones, each in the order of `nodes`.
+    pub placement: Vec<NodeId>,
+    /// What a promise means.
+    pub on_full: OnFull,
+    /// How much of anything.
+    pub limits: Limits,
+    /// The first tenant name to give to a fresh program; an earlier engine used those below.
+    pub next_tenant: TenantId,
+    /// Processes of an earlier engine.
+    pub awaited: Awaited,
+}
+
+impl Config {
+    /// Nodes, and for all else what is usual: near first, promises count, nobody is awaited.
+    #[must_use]
+    pub fn new(nodes: Vec<NodeConfig>) -> Self {
+        Self {
+            nodes,
+            placement: Vec::new(),
+            on_full: OnFull::Fail,
+            limits: Limits::default(),
+            next_tenant: TenantId(1),
+            awaited: Awaited::default(),
+        }
+    }
+}
+
+/// One node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeConfig {
+    /// Its name in the engine.
+    pub node: NodeId,
+    /// Its name for people.
+    pub name: String,
+    /// Near or far.
+    pub kind: NodeKind,
+    /// Its first pageblock; the spans of two nodes must not overlap, but may touch.
+    pub first: Pageblock,
+    /// Its pageblocks: a whole number of blocks.
+    pub pageblocks: u64,
+    /// Pageblocks in a block, the unit of hot-plug: a power of two.
+    pub block_pageblocks: u64,
+    /// Whole blocks that are offline from the start.
+    pub offline: Vec<Extent>,
+}
+
+/// What happens to a promise that the pool cannot keep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnFull {
+    /// It is refused: all that was promised fits into what is online.
+    Fail,
+    /// It is given; programs go on with ordinary memory once the pool is full.
+    Fallback,
+}
+
+/// How much of anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Most pairs in one order to move.
+    pub pairs_per_order_max: u32,
+    /// Most pairs that one process has not answered yet, over all its orders.
+    pub pairs_in_flight_max: u32,
+    /// How long a process may leave orders unanswered, without answering any, before it counts
+    /// as not responding.
+    pub stall_after: Duration,
+    /// Most give-backs and moves at once.
+    pub requests_max: u32,
+    /// Most leases that wait for the end of recovery.
+    pub leases_queued_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            pairs_per_order_max: 32,
+            pairs_in_flight_max: 64,
+            stall_after: Duration::from_secs(5),
+            requests_max: 64,
+            leases_queued_max: 4096,
+        }
+    }
+}
+
+/// Processes of an earlier engine that are expected to come back and say what they hold. Until
+/// all have, or are gone, or the time is up, nothing is taken from the pool.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Awaited {
+    /// Who.
+    pub members: Vec<MemberId>,
+    /// Until when.
+    pub until: Instant,
+}
+
+/// Why a configuration is none.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// No node at all.
+    #[error("no nodes; expected one or more")]
+    NoNodes,
+    /// Two nodes of one name.
+    #[error("{node} is there twice")]
+    NodeTwice {
+        /// The name.
+        node: NodeId,
+    },
+    /// The numbers of a node do not fit together.
+    #[error("{node}: {source}")]
+    Layout {
+        /// Which.
+        node: NodeId,
+        /// How.
+        source: LayoutError,
+    },
+    /// Two nodes claim the same pageblock.
+    #[error("{node} starts at {first}, inside {other}")]
+    Overlap {
+        /// The second.
+        node: NodeId,
+        /// Where it starts.
+        first: Pageblock,
+        /// The first.
+        other: NodeId,
+    },
+    /// The placement names a node that is not there, or one twice.
+    #[error("placement names {node}, which is not there or named twice")]
+    Placement {
+        /// Which.
+        node: NodeId,
+    },
+    /// An offline extent is not made of whole blocks of its node, or there twice.
+    #[error("{node}: offline {extent} is not made of whole blocks of it, each named once")]
+    Offline {
+        /// Which node.
+        node: NodeId,
+        /// Which extent.
+        extent: Extent,
+    },
+    /// A limit of zero, or more pairs in an order than in flight.
+    #[error("{limit} is {value}; expected at least {least}")]
+    Limit {
+        /// Which.
+        limit: &'static str,
+        /// Its value.
+        value: u32,
+        /// The least allowed.
+        least: u32,
+    },
+}

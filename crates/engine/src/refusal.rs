@@ -1,0 +1,197 @@
+//! Why an input is refused. A refused input changed nothing.
+
+use memtide_units::{HoldReason, MemberId, MoveId, NodeId, Pageblock, RequestId, TenantId, TokenId};
+
+/// Why an input is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The member joined already, or joins under a name that another uses.
+    #[error("{member} is there already")]
+    MemberTaken {
+        /// Which.
+        member: MemberId,
+    },
+    /// No such member is there.
+    #[error("{member} is not there")]
+    NoSuchMember {
+        /// Which.
+        member: MemberId,
+    },
+    /// The member's connection is gone.
+    #[error("{member} is not connected")]
+    NotConnected {
+        /// Which.
+        member: MemberId,
+    },
+    /// The member is not one that is awaited.
+    #[error("{member} is not awaited")]
+    NotAwaited {
+        /// Which.
+        member: MemberId,
+    },
+    /// The token is in use for another process, or named twice.
+    #[error("{token} is in use already")]
+    TokenTaken {
+        /// Which.
+        token: TokenId,
+    },
+    /// Nobody announced this token, or its process is gone.
+    #[error("{token} is not known")]
+    NoSuchToken {
+        /// Which.
+        token: TokenId,
+    },
+    /// A process's token is not the one it had, or a child's not the one announced for it.
+    #[error("the token is {token}; expected {expected}")]
+    TokenMismatch {
+        /// What came.
+        token: TokenId,
+        /// What it should be.
+        expected: TokenId,
+    },
+    /// A member comes back under another tenant than it had.
+    #[error("the tenant is {tenant}; expected {expected}")]
+    TenantMismatch {
+        /// What came.
+        tenant: TenantId,
+        /// What it should be.
+        expected: TenantId,
+    },
+    /// No node has this pageblock.
+    #[error("no node has {pageblock}")]
+    NoSuchPageblock {
+        /// Which.
+        pageblock: Pageblock,
+    },
+    /// A message names a pageblock twice.
+    #[error("{pageblock} is named twice")]
+    NamedTwice {
+        /// Which.
+        pageblock: Pageblock,
+    },
+    /// A returning process claims what is not in the pool.
+    #[error("{pageblock} is claimed but offline")]
+    ClaimOffline {
+        /// Which.
+        pageblock: Pageblock,
+    },
+    /// A returning process claims what somebody else has.
+    #[error("{pageblock} is claimed by a process of {tenant} but is in use by {by}")]
+    ClaimConflict {
+        /// Which.
+        pageblock: Pageblock,
+        /// The tenant of who claims it.
+        tenant: TenantId,
+        /// The tenant that has it.
+        by: TenantId,
+    },
+    /// The member does not hold this pageblock.
+    #[error("{member} does not hold {pageblock}")]
+    NotHeld {
+        /// Who.
+        member: MemberId,
+        /// Which.
+        pageblock: Pageblock,
+    },
+    /// The pageblock is the destination of an order that is not answered yet.
+    #[error("{pageblock} is the destination of {order}, which is not answered yet")]
+    InFlight {
+        /// Which.
+        pageblock: Pageblock,
+        /// The order.
+        order: MoveId,
+    },
+    /// A reason that is not for programs to give.
+    #[error("{reason:?} is not a reason that pins memory")]
+    NotAPin {
+        /// Which.
+        reason: HoldReason,
+    },
+    /// No pageblocks asked for.
+    #[error("0 pageblocks; expected 1 or more")]
+    NoPageblocks,
+    /// No bytes asked for.
+    #[error("0 bytes; expected more")]
+    NoBytes,
+    /// The pool cannot keep the promise.
+    #[error("{by} pageblocks more would make {promised} of {online} that are online")]
+    NoCapacity {
+        /// Pageblocks more that were asked for.
+        by: u64,
+        /// Pageblocks promised and leased, these included.
+        promised: u64,
+        /// Pageblocks online.
+        online: u64,
+    },
+    /// The member takes back more than it promised itself.
+    #[error("{member} takes back {by} pageblocks of {committed} promised")]
+    CommitUnderflow {
+        /// Who.
+        member: MemberId,
+        /// Pageblocks fewer.
+        by: u64,
+        /// Pageblocks promised.
+        committed: u64,
+    },
+    /// The member has no such order to answer.
+    #[error("{order} is not an order that {member} has yet to answer")]
+    NoSuchOrder {
+        /// Which.
+        order: MoveId,
+        /// Who.
+        member: MemberId,
+    },
+    /// More outcomes than pairs are left.
+    #[error("{outcomes} outcomes for {order}, of which {left} pairs are not answered yet")]
+    TooManyOutcomes {
+        /// Which order.
+        order: MoveId,
+        /// Outcomes that came.
+        outcomes: u64,
+        /// Pairs not answered yet.
+        left: u64,
+    },
+    /// The pageblock is not one of the tenant's that is being zeroed.
+    #[error("{pageblock} is not being zeroed for {tenant}")]
+    NotZeroing {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        pageblock: Pageblock,
+    },
+    /// No such node.
+    #[error("{node} is not there")]
+    NoSuchNode {
+        /// Which.
+        node: NodeId,
+    },
+    /// More to put back than has left.
+    #[error("{blocks} blocks to put back on {node}, of which {offline} are offline")]
+    NotOffline {
+        /// Which node.
+        node: NodeId,
+        /// Blocks asked for.
+        blocks: u64,
+        /// Blocks that are offline.
+        offline: u64,
+    },
+    /// A request of this name is not answered yet.
+    #[error("{request} is not answered yet")]
+    RequestTaken {
+        /// Which.
+        request: RequestId,
+    },
+    /// Too many requests at once.
+    #[error("{requests} requests are not answered yet; at most {requests} at once")]
+    TooManyRequests {
+        /// How many there are: the limit.
+        requests: u32,
+    },
+    /// Too many leases wait for the end of recovery.
+    #[error("{leases} leases wait already; at most {leases} may")]
+    TooManyLeases {
+        /// How many there are: the limit.
+        leases: u32,
+    },
+}
