@@ -1,0 +1,173 @@
+//! One test at a time, what a test needs, skipping loudly, seeds and lengths.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// The machine, lent to one test: the tests measure and fill memory, and would disturb each other
+/// across threads and processes alike.
+#[derive(Debug)]
+pub struct Machine {
+    _lock: File,
+    directory: PathBuf,
+    seed: u64,
+}
+
+/// Waits until no other test has the machine; makes a directory for this one.
+///
+/// # Panics
+/// If the temporary directory cannot be written.
+#[must_use]
+pub fn machine() -> Machine {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let base = env::temp_dir();
+    let lock = File::create(base.join("memtide-e2e.lock")).expect("creating the lock file");
+    lock.lock().expect("waiting for the machine");
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let directory = base.join(format!("memtide-e2e-{}-{number}", std::process::id()));
+    fs::create_dir_all(&directory).expect("creating a directory for the test");
+    let seed =
+        env::var("MEMTIDE_E2E_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| {
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64 >> 10)
+        });
+    loud(&format!("seed: MEMTIDE_E2E_SEED={seed}"));
+    Machine { _lock: lock, directory, seed }
+}
+
+impl Machine {
+    /// A directory that goes away with the test.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The seed of this run; printed, and set by `MEMTIDE_E2E_SEED`.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            loud(&format!("left for inspection: {}", self.directory.display()));
+        } else {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+/// How long the middle part of a test lasts: `short` unless `MEMTIDE_E2E_SECONDS` says otherwise.
+#[must_use]
+pub fn seconds(short: u64) -> Duration {
+    let asked = env::var("MEMTIDE_E2E_SECONDS").ok().and_then(|s| s.parse().ok());
+    Duration::from_secs(asked.unwrap_or(short))
+}
+
+/// How many checksummed operations: `MEMTIDE_E2E_OPS`, if set.
+#[must_use]
+pub fn ops() -> Option<u64> {
+    env::var("MEMTIDE_E2E_OPS").ok().and_then(|s| s.parse().ok())
+}
+
+/// Whether all these programs are installed. If not, says so where nobody can miss it, and panics
+/// where `MEMTIDE_NO_SKIP` is set.
+///
+/// Each entry is a command and the Debian package that has it.
+///
+/// # Panics
+/// If something is missing and `MEMTIDE_NO_SKIP` is set.
+#[must_use]
+pub fn needs(programs: &[(&str, &str)]) -> bool {
+    let missing: Vec<_> = programs.iter().filter(|(command, _)| which(command).is_none()).collect();
+    let Some((command, package)) = missing.first() else { return true };
+    skip(&format!("needs {command} (apt-get install {package})"))
+}
+
+/// Whether the test runs as root; skips loudly otherwise.
+///
+/// # Panics
+/// Like [`needs`].
+#[must_use]
+pub fn needs_root() -> bool {
+    rustix::process::geteuid().is_root() || skip("needs root")
+}
+
+/// Says that a test is skipped and why; returns false.
+///
+/// # Panics
+/// Where `MEMTIDE_NO_SKIP` is set: there nothing may be skipped.
+pub fn skip(reason: &str) -> bool {
+    let test = std::thread::current().name().unwrap_or("test").to_owned();
+    loud(&format!("SKIPPED: {test} {reason}"));
+    assert!(
+        env::var_os("MEMTIDE_NO_SKIP").is_none_or(|v| v != "1"),
+        "MEMTIDE_NO_SKIP=1, and {test} {reason}"
+    );
+    false
+}
+
+/// The path of a command.
+#[must_use]
+pub fn which(command: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|directory| directory.join(command))
+        .find(|candidate| candidate.is_file())
+}
+
+/// Prints past the capture of the test runner.
+pub fn loud(line: &str) {
+    let mut out = std::io::stderr().lock();
+    let _ = writeln!(out, "{line}");
+}
+
+/// Runs a tool to its end and returns its standard output.
+///
+/// # Panics
+/// If it cannot be started or fails.
+#[must_use]
+pub fn output_of(command: &mut Command) -> String {
+    let out = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(
+        out.status.success(),
+        "{command:?} ended with {}: {}",
+        out.status,
+        String::from_utf8_lossy(&out.stderr)
+    );
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// Numbers that follow from a seed (splitmix64).
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// The sequence of this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `end`, which is not zero.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next_u64() % end
+    }
+}

@@ -1,0 +1,175 @@
+//! What `memtide … --json` says, as the documentation promises it: raw integers of bytes.
+
+use serde::Deserialize;
+
+/// `memtide status --json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Status {
+    /// The daemon's process.
+    pub pid: u32,
+    /// Bytes moved since the daemon started.
+    pub moved_bytes: u64,
+    /// The nodes, near first.
+    pub nodes: Vec<Node>,
+    /// The programs.
+    pub programs: Vec<Program>,
+}
+
+/// One node.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// All it ever had.
+    pub size: u64,
+    /// Can be leased.
+    pub free: u64,
+    /// Leased.
+    pub leased: u64,
+    /// Being emptied.
+    pub isolated: u64,
+    /// Has left.
+    pub offline: u64,
+}
+
+/// One process.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Program {
+    /// Its process number.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether it is connected to the daemon.
+    pub connected: bool,
+    /// Bytes leased, by node.
+    pub nodes: Vec<NodeBytes>,
+    /// What of that cannot move, and why.
+    pub pinned: Vec<Pinned>,
+    /// What it counts.
+    pub counters: Counters,
+}
+
+/// Bytes on a node.
+#[derive(Clone, Debug, Deserialize)]
+pub struct NodeBytes {
+    /// The node's name.
+    pub node: String,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Bytes that cannot move.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Pinned {
+    /// Why, as a stable code.
+    pub reason: String,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// What a process counts.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Counters {
+    /// Bytes of ordinary memory used because the pool had none.
+    pub overflow_bytes: u64,
+}
+
+/// The answer to a give-back or a move.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Report {
+    /// Asked for, rounded up to whole blocks.
+    pub requested: u64,
+    /// Came back.
+    pub returned: u64,
+    /// Did not.
+    pub remaining: u64,
+    /// Who holds the rest.
+    pub holders: Vec<Holder>,
+    /// Whether asking again may bring more.
+    pub ask_again: bool,
+}
+
+/// Who keeps memory from leaving.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Holder {
+    /// Which process.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+    /// How much.
+    pub bytes: u64,
+    /// Why, as a stable code.
+    pub reason: String,
+}
+
+impl Status {
+    /// The node of this name.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn node(&self, name: &str) -> &Node {
+        self.nodes.iter().find(|n| n.name == name).unwrap_or_else(|| panic!("no node {name}"))
+    }
+
+    /// Bytes leased on all nodes.
+    #[must_use]
+    pub fn leased(&self) -> u64 {
+        self.nodes.iter().map(|n| n.leased).sum()
+    }
+
+    /// Bytes that have left all nodes.
+    #[must_use]
+    pub fn offline(&self) -> u64 {
+        self.nodes.iter().map(|n| n.offline).sum()
+    }
+
+    /// Bytes of all programs that are pinned for `reason`.
+    #[must_use]
+    pub fn pinned(&self, reason: &str) -> u64 {
+        let all = self.programs.iter().flat_map(|p| &p.pinned);
+        all.filter(|p| p.reason == reason).map(|p| p.bytes).sum()
+    }
+
+    /// Checks what must hold at any time: no byte of a node is missing or counted twice.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn conserved(&self) -> Result<(), String> {
+        for n in &self.nodes {
+            let sum = n.free + n.leased + n.isolated + n.offline;
+            if sum != n.size {
+                return Err(format!("free + leased + isolated + offline = {sum}, not size: {n:?}"));
+            }
+        }
+        let programs: u64 =
+            self.programs.iter().flat_map(|p| &p.nodes).map(|share| share.bytes).sum();
+        if programs > self.leased() {
+            return Err(format!("programs have {programs}, nodes leased {}", self.leased()));
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    /// Bytes held for `reason`.
+    #[must_use]
+    pub fn held(&self, reason: &str) -> u64 {
+        self.holders.iter().filter(|h| h.reason == reason).map(|h| h.bytes).sum()
+    }
+
+    /// Checks what must hold of every report, given the exit code it came with.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn consistent(&self, exit_code: Option<i32>) -> Result<(), String> {
+        if self.returned + self.remaining != self.requested {
+            return Err(format!("returned + remaining is not requested: {self:?}"));
+        }
+        let expected = if self.remaining == 0 { 0 } else { 3 };
+        if exit_code != Some(expected) {
+            return Err(format!("exit code {exit_code:?}, expected {expected}: {self:?}"));
+        }
+        Ok(())
+    }
+}
