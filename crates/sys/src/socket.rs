@@ -1,0 +1,293 @@
+//! Unix sequenced-packet sockets, with descriptors beside the packets.
+//!
+//! One `send` is one packet is one `receive`. What does not fit is an error, never a part of a
+//! packet: the kernel closes descriptors that find no room, and those already received are closed
+//! when the error is made. Every descriptor made here closes on exec.
+//!
+//! References: unix(7), recvmsg(2), cmsg(3).
+
+use std::{
+    fmt, io,
+    io::{IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::fs::PermissionsExt,
+    },
+    path::Path,
+};
+
+use rustix::{
+    fs::OFlags,
+    io::Errno,
+    net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+        SocketType,
+    },
+};
+
+/// Most descriptors that one packet may carry.
+pub const MAX_FDS: usize = 64;
+
+/// Who is at the other end, as the kernel tells it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// Its process number; 0 when it is not visible from here.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+}
+
+/// One packet's length and descriptors; its bytes are in the buffer that the caller gave.
+#[derive(Debug)]
+pub struct Received {
+    /// How many bytes. Zero when the other end has closed.
+    pub bytes: usize,
+    /// What came beside it.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// Why there is no packet.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// The packet was larger than the buffer; it is lost.
+    TooLarge,
+    /// More descriptors than [`MAX_FDS`], or this process may open no more; all are closed.
+    TooManyFds,
+    /// The system call failed; [`Errno::AGAIN`] when a nonblocking socket has nothing.
+    Io(Errno),
+}
+
+impl ReceiveError {
+    /// Whether a nonblocking socket simply had nothing.
+    #[must_use]
+    pub fn would_block(&self) -> bool {
+        matches!(self, Self::Io(Errno::AGAIN))
+    }
+}
+
+impl fmt::Display for ReceiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge => f.write_str("a packet larger than the protocol allows"),
+            Self::TooManyFds => write!(f, "more than {MAX_FDS} descriptors, or no room for them"),
+            Self::Io(error) => fmt::Display::fmt(&io::Error::from(*error), f),
+        }
+    }
+}
+
+impl std::error::Error for ReceiveError {}
+
+fn address(path: &Path) -> io::Result<SocketAddrUnix> {
+    SocketAddrUnix::new(path).map_err(|error| match error {
+        Errno::NAMETOOLONG => io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the path of a socket has at most 107 bytes",
+        ),
+        other => other.into(),
+    })
+}
+
+fn new_socket() -> Result<OwnedFd, Errno> {
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+}
+
+/// A nonblocking listener at `path`, whose file has `mode` before anybody can connect.
+///
+/// # Errors
+/// Those of socket(2), bind(2) — [`io::ErrorKind::AddrInUse`] when the path exists —, chmod(2)
+/// and listen(2).
+pub fn listen(path: &Path, mode: u32, backlog: i32) -> io::Result<OwnedFd> {
+    let address = address(path)?;
+    let socket = new_socket()?;
+    rustix::net::bind(&socket, &address)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    rustix::net::listen(&socket, backlog)?;
+    set_nonblocking(socket.as_fd())?;
+    Ok(socket)
+}
+
+/// The next connection, nonblocking.
+///
+/// # Errors
+/// Those of accept4(2).
+pub fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
+}
+
+/// A blocking connection to `path`.
+///
+/// # Errors
+/// Those of socket(2) and connect(2).
+pub fn connect(path: &Path) -> io::Result<OwnedFd> {
+    let address = address(path)?;
+    let socket = new_socket()?;
+    rustix::net::connect(&socket, &address)?;
+    Ok(socket)
+}
+
+/// Two connected, blocking ends.
+///
+/// # Errors
+/// Those of socketpair(2).
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
+}
+
+/// Makes `send` and `receive` return [`Errno::AGAIN`] rather than wait.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn set_nonblocking(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = rustix::fs::fcntl_getfl(socket)?;
+    rustix::fs::fcntl_setfl(socket, flags | OFlags::NONBLOCK)
+}
+
+/// Sends one packet, with descriptors beside it. Never raises SIGPIPE.
+///
+/// # Errors
+/// Those of sendmsg(2); [`Errno::INVAL`] for more than [`MAX_FDS`] descriptors.
+pub fn send(socket: BorrowedFd<'_>, packet: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fits = fds.len() <= MAX_FDS
+        && (fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds)));
+    if !fits {
+        return Err(Errno::INVAL);
+    }
+    let sent = rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg(socket, &[IoSlice::new(packet)], &mut control, SendFlags::NOSIGNAL)
+    })?;
+    assert_eq!(sent, packet.len(), "a sequenced packet is sent whole or not at all");
+    Ok(())
+}
+
+/// Receives one packet into `buffer`, with at most [`MAX_FDS`] descriptors.
+///
+/// # Errors
+/// [`ReceiveError`]; nothing of the packet is left behind.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Received, ReceiveError> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let result = rustix::io::retry_on_intr(|| {
+        let mut parts = [IoSliceMut::new(buffer)];
+        rustix::net::recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
+    })
+    .map_err(ReceiveError::Io)?;
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
+    if result.flags.contains(ReturnFlags::CTRUNC) || fds.len() > MAX_FDS {
+        return Err(ReceiveError::TooManyFds);
+    }
+    if result.flags.contains(ReturnFlags::TRUNC) {
+        return Err(ReceiveError::TooLarge);
+    }
+    Ok(Received { bytes: result.bytes, fds })
+}
+
+/// Who connected this socket (for an accepted one) or listens (for a connected one).
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
+    // Not rustix's: its process number cannot be 0, which is what the kernel says of a peer
+    // outside this process-number namespace.
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: SO_PEERCRED writes at most `length` bytes, the size of the ucred pointed to.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut length,
+        )
+    };
+    if status != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Peer {
+        pid: u32::try_from(credentials.pid).unwrap_or(0),
+        uid: credentials.uid,
+        gid: credentials.gid,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_and_its_descriptors_arrive_together() {
+        let (a, b) = pair().unwrap();
+        send(a.as_fd(), b"hello", &[a.as_fd(), b.as_fd()]).unwrap();
+        let mut buffer = [0; 16];
+        let got = receive(b.as_fd(), &mut buffer).unwrap();
+        assert_eq!(&buffer[..got.bytes], b"hello");
+        assert_eq!(got.fds.len(), 2);
+        for fd in &got.fds {
+            let flags = rustix::io::fcntl_getfd(fd).unwrap();
+            assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        }
+    }
+
+    #[test]
+    fn a_packet_that_does_not_fit_is_an_error_and_the_next_is_not() {
+        let (a, b) = pair().unwrap();
+        send(a.as_fd(), &[7; 100], &[]).unwrap();
+        send(a.as_fd(), &[8; 10], &[]).unwrap();
+        let mut buffer = [0; 16];
+        assert!(matches!(receive(b.as_fd(), &mut buffer), Err(ReceiveError::TooLarge)));
+        assert_eq!(receive(b.as_fd(), &mut buffer).unwrap().bytes, 10);
+    }
+
+    #[test]
+    fn too_many_descriptors_are_refused_by_the_sender() {
+        let (a, _b) = pair().unwrap();
+        let fds = vec![a.as_fd(); MAX_FDS + 1];
+        assert_eq!(send(a.as_fd(), b"x", &fds), Err(Errno::INVAL));
+    }
+
+    #[test]
+    fn a_closed_end_reads_as_nothing() {
+        let (a, b) = pair().unwrap();
+        drop(a);
+        assert_eq!(receive(b.as_fd(), &mut [0; 4]).unwrap().bytes, 0);
+        assert_eq!(send(b.as_fd(), b"x", &[]), Err(Errno::PIPE));
+    }
+
+    #[test]
+    fn a_nonblocking_end_without_packets_says_so() {
+        let (a, b) = pair().unwrap();
+        set_nonblocking(b.as_fd()).unwrap();
+        assert!(receive(b.as_fd(), &mut [0; 4]).unwrap_err().would_block());
+        drop(a);
+    }
+
+    #[test]
+    fn the_peer_of_a_pair_is_this_process() {
+        let (a, _b) = pair().unwrap();
+        assert_eq!(peer(a.as_fd()).unwrap().pid, std::process::id());
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_is_explained() {
+        let path = format!("/tmp/{}", "x".repeat(200));
+        let error = connect(Path::new(&path)).unwrap_err();
+        assert!(error.to_string().contains("107"), "{error}");
+    }
+}
