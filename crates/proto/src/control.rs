@@ -23,8 +23,8 @@ pub enum ControlRequest {
         bytes: ByteSize,
         /// From which node, by name.
         from: Option<String>,
-        /// How long to try.
-        deadline_ms: u64,
+        /// How long to try; as the daemon is configured, when absent.
+        deadline_ms: Option<u64>,
     },
     /// Put capacity back.
     Add {
@@ -41,8 +41,8 @@ pub enum ControlRequest {
         to: String,
         /// How much; all when absent.
         bytes: Option<ByteSize>,
-        /// How long to try.
-        deadline_ms: u64,
+        /// How long to try; as the daemon is configured, when absent.
+        deadline_ms: Option<u64>,
     },
     /// Finish: the daemon answers, then ends. Programs run on with what they have.
     Shutdown,
@@ -66,8 +66,14 @@ pub enum ControlReply {
         /// More of `programs` follows.
         more: bool,
     },
-    /// The answer to a give-back or a move.
-    Report(Report),
+    /// The answer to a give-back or a move. A long list of holders comes in several replies; the
+    /// last has `more` false.
+    Report {
+        /// This part.
+        report: Report,
+        /// More of `holders` follows.
+        more: bool,
+    },
     /// The answer to [`ControlRequest::Add`] and [`ControlRequest::Shutdown`].
     Done {
         /// Bytes that came online.
@@ -86,6 +92,9 @@ pub struct Status {
     pub on_full: OnFull,
     /// Bytes moved since the daemon started.
     pub moved_bytes: ByteSize,
+    /// Whether the daemon hands programs an open userfaultfd device, so that they need no right
+    /// of their own.
+    pub grants_userfaultfd: bool,
     /// Processes of an earlier daemon that have not come back yet; nothing is leased from their
     /// memory meanwhile.
     pub awaited: u32,

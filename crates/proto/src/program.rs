@@ -208,7 +208,8 @@ pub struct Counters {
 /// To a program.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ToProgram {
-    /// It is in; beside it: one file per node (none for a returning process, which has them).
+    /// It is in; beside it: one file per node, then an open `/dev/userfaultfd` if `userfaultfd`
+    /// says so (nothing at all for a returning process, which has them).
     Welcome {
         /// Who it is now.
         member: MemberId,
@@ -218,6 +219,9 @@ pub enum ToProgram {
         nodes: Vec<NodeInfo>,
         /// What to do when the pool is full.
         on_full: OnFull,
+        /// Whether the last descriptor beside it is an open `/dev/userfaultfd`, with which a
+        /// program needs no right of its own.
+        userfaultfd: bool,
     },
     /// It is not in, or its request makes no sense; the daemon closes the connection.
     Refused(Refused),
