@@ -176,11 +176,19 @@ pub fn send(socket: BorrowedFd<'_>, packet: &[u8], fds: &[BorrowedFd<'_>]) -> Re
 /// # Errors
 /// [`ReceiveError`]; nothing of the packet is left behind.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Received, ReceiveError> {
+    receive_with(socket, buffer, RecvFlags::empty())
+}
+
+fn receive_with(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    flags: RecvFlags,
+) -> Result<Received, ReceiveError> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let result = rustix::io::retry_on_intr(|| {
         let mut parts = [IoSliceMut::new(buffer)];
-        rustix::net::recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
+        rustix::net::recvmsg(socket, &mut parts, &mut control, flags | RecvFlags::CMSG_CLOEXEC)
     })
     .map_err(ReceiveError::Io)?;
     let mut fds = Vec::new();
@@ -196,6 +204,54 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Received, Re
         return Err(ReceiveError::TooLarge);
     }
     Ok(Received { bytes: result.bytes, fds })
+}
+
+/// The program's end of a connection: sending waits for room, receiving never waits.
+#[derive(Debug)]
+pub struct Connection(OwnedFd);
+
+impl Connection {
+    /// Connects to `path`.
+    ///
+    /// # Errors
+    /// Those of socket(2) and connect(2).
+    pub fn connect(path: &Path) -> io::Result<Self> {
+        connect(path).map(Self)
+    }
+
+    /// Sends one packet; waits while the other end is behind.
+    ///
+    /// # Errors
+    /// Those of [`send`].
+    pub fn send(&self, packet: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        Ok(send(self.0.as_fd(), packet, fds)?)
+    }
+
+    /// Takes the next packet if one is there: its length in `buffer`, and its descriptors.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] when the other end has closed; [`ReceiveError`].
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
+        match receive_with(self.0.as_fd(), buffer, RecvFlags::DONTWAIT) {
+            Ok(Received { bytes: 0, .. }) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(received) => Ok(Some((received.bytes, received.fds))),
+            Err(ReceiveError::Io(Errno::AGAIN)) => Ok(None),
+            Err(ReceiveError::Io(error)) => Err(error.into()),
+            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Connection {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
 }
 
 /// Who connected this socket (for an accepted one) or listens (for a connected one).
@@ -268,6 +324,19 @@ mod tests {
         drop(a);
         assert_eq!(receive(b.as_fd(), &mut [0; 4]).unwrap().bytes, 0);
         assert_eq!(send(b.as_fd(), b"x", &[]), Err(Errno::PIPE));
+    }
+
+    #[test]
+    fn a_connection_receives_without_waiting() {
+        let (a, b) = pair().unwrap();
+        let (a, b) = (Connection::from(a), Connection::from(b));
+        let mut buffer = [0; 4];
+        assert!(b.receive(&mut buffer).unwrap().is_none());
+        a.send(b"x", &[]).unwrap();
+        assert_eq!(b.receive(&mut buffer).unwrap().unwrap().0, 1);
+        drop(a);
+        let error = b.receive(&mut buffer).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]
