@@ -1,1 +1,5 @@
 //! pager
+
+#![forbid(unsafe_code)]
+
+pub mod space;
