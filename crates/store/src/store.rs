@@ -1,0 +1,383 @@
+//! A node's store and its files.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use memtide_sys::memfd::{self, FileIdentity, Pages};
+use memtide_units::{ByteSize, Extent, PAGEBLOCK_BYTES, Pageblock};
+
+use crate::kernel::Kernel;
+
+/// What a node is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Backing {
+    /// 4 KiB pages.
+    Memfd,
+    /// Transparent huge pages, where the kernel finds them.
+    MemfdThp,
+    /// 2 MiB pages of the kernel's huge-page pool.
+    Hugetlb,
+}
+
+impl Backing {
+    const fn pages(self) -> Pages {
+        match self {
+            Self::Memfd | Self::MemfdThp => Pages::Small,
+            Self::Hugetlb => Pages::Huge2M,
+        }
+    }
+}
+
+/// Why a store cannot be had, or a file not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The kernel's pool has too few huge pages.
+    #[error(
+        "{needed} huge pages of 2 MiB are needed, {available} are available; run: sysctl -w \
+         vm.nr_hugepages={suggested}"
+    )]
+    TooFewHugePages {
+        /// How many it takes.
+        needed: u64,
+        /// How many there are.
+        available: u64,
+        /// The setting that would do.
+        suggested: u64,
+    },
+    /// The kernel makes no transparent huge pages for shared memory.
+    #[error(
+        "transparent huge pages for shared memory are set to {setting:?}; run: echo advise > \
+         /sys/kernel/mm/transparent_hugepage/shmem_enabled"
+    )]
+    NoTransparentHugePages {
+        /// How they are set.
+        setting: String,
+    },
+    /// The kernel knows no such pages.
+    #[error("this kernel has no {what}")]
+    Unsupported {
+        /// What it lacks.
+        what: &'static str,
+        /// How that showed.
+        source: io::Error,
+    },
+    /// The file that a returning process brought is not one of this node.
+    #[error("the file is not a memory file of {size}, sealed as this program makes them")]
+    ForeignFile {
+        /// The size that was expected.
+        size: ByteSize,
+    },
+    /// A system call failed.
+    #[error("{what}")]
+    Io {
+        /// While doing what.
+        what: &'static str,
+        /// How.
+        source: io::Error,
+    },
+}
+
+/// The memory behind one node.
+#[derive(Clone, Debug)]
+pub struct Store {
+    name: String,
+    backing: Backing,
+    first: Pageblock,
+    pageblocks: u64,
+}
+
+impl Store {
+    /// The store of the node `name`, of `pageblocks` pageblocks from `first` on. It costs nothing
+    /// until a tenant uses it.
+    #[must_use]
+    pub fn new(name: &str, backing: Backing, first: Pageblock, pageblocks: u64) -> Self {
+        Self { name: name.to_owned(), backing, first, pageblocks }
+    }
+
+    /// Whether the machine could fill all these stores.
+    ///
+    /// # Errors
+    /// What is missing, and the command that grants it.
+    pub fn check_all(stores: &[Self], kernel: &Kernel) -> Result<(), StoreError> {
+        if stores.iter().any(|store| store.backing == Backing::MemfdThp) {
+            let setting = kernel.shmem_huge().map_err(|source| StoreError::Unsupported {
+                what: "transparent huge pages",
+                source,
+            })?;
+            if matches!(setting.as_str(), "never" | "deny") {
+                return Err(StoreError::NoTransparentHugePages { setting });
+            }
+        }
+        let needed: u64 = stores
+            .iter()
+            .filter(|store| store.backing == Backing::Hugetlb)
+            .map(|store| store.pageblocks)
+            .sum();
+        if needed > 0 {
+            let pages = kernel
+                .huge_pages()
+                .map_err(|source| StoreError::Unsupported { what: "2 MiB huge pages", source })?;
+            let available = pages.available();
+            if available < needed {
+                let suggested = pages.total + (needed - available);
+                return Err(StoreError::TooFewHugePages { needed, available, suggested });
+            }
+        }
+        Ok(())
+    }
+
+    /// Its size.
+    #[must_use]
+    pub const fn size(&self) -> ByteSize {
+        ByteSize::from_pageblocks(self.pageblocks)
+    }
+
+    /// The pageblocks that it holds.
+    #[must_use]
+    pub fn contains(&self, extent: Extent) -> bool {
+        let last = self.first.checked_add(self.pageblocks);
+        extent.start >= self.first && extent.end().is_some_and(|end| Some(end) <= last)
+    }
+
+    /// A fresh file for one tenant.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn create_file(&self) -> Result<NodeFile, StoreError> {
+        let name = format!("memtide-{}", self.name);
+        let fd = memfd::create(&name, self.size().0, self.backing.pages())
+            .map_err(|source| StoreError::Io { what: "cannot make a memory file", source })?;
+        self.file(fd)
+    }
+
+    /// The file that a process of an earlier daemon brought back.
+    ///
+    /// # Errors
+    /// [`StoreError::ForeignFile`] for anything that this node could not have given it.
+    pub fn adopt_file(&self, fd: OwnedFd) -> Result<NodeFile, StoreError> {
+        if !memfd::is_ours(fd.as_fd(), self.size().0, self.backing.pages()) {
+            return Err(StoreError::ForeignFile { size: self.size() });
+        }
+        self.file(fd)
+    }
+
+    fn file(&self, fd: OwnedFd) -> Result<NodeFile, StoreError> {
+        let identity = memfd::identity(fd.as_fd()).map_err(|error| StoreError::Io {
+            what: "cannot look at a memory file",
+            source: error.into(),
+        })?;
+        Ok(NodeFile { fd, identity, first: self.first, pageblocks: self.pageblocks })
+    }
+}
+
+/// A tenant's file on one node.
+#[derive(Debug)]
+pub struct NodeFile {
+    fd: OwnedFd,
+    identity: FileIdentity,
+    first: Pageblock,
+    pageblocks: u64,
+}
+
+impl NodeFile {
+    /// Which file it is.
+    #[must_use]
+    pub const fn identity(&self) -> FileIdentity {
+        self.identity
+    }
+
+    /// Frees what backs these pageblocks: they are zero for whoever looks next.
+    ///
+    /// # Errors
+    /// Those of fallocate(2).
+    ///
+    /// # Panics
+    /// If the node does not have these pageblocks: the engine never asks for that.
+    pub fn zero(&self, extent: Extent) -> io::Result<()> {
+        let start = extent.start.0.checked_sub(self.first.0).expect("a pageblock of this node");
+        let count = u64::from(extent.count);
+        assert!(
+            start.checked_add(count).is_some_and(|end| end <= self.pageblocks),
+            "{extent} is not in this node"
+        );
+        if count > 0 {
+            let (offset, length) = (start * PAGEBLOCK_BYTES, count * PAGEBLOCK_BYTES);
+            memfd::punch_hole(self.fd.as_fd(), offset, length)?;
+        }
+        Ok(())
+    }
+
+    /// Frees everything but these runs, which are ascending and do not overlap.
+    ///
+    /// # Errors
+    /// Those of fallocate(2).
+    pub fn zero_all_but(&self, kept: &[Extent]) -> io::Result<()> {
+        let end = self.first.0 + self.pageblocks;
+        let mut next = self.first.0;
+        for run in kept {
+            let (start, stop) = (run.start.0.clamp(next, end), run.start.0 + u64::from(run.count));
+            self.zero_span(next, start)?;
+            next = stop.clamp(next, end);
+        }
+        self.zero_span(next, end)
+    }
+
+    fn zero_span(&self, start: u64, end: u64) -> io::Result<()> {
+        if start < end {
+            let offset = (start - self.first.0) * PAGEBLOCK_BYTES;
+            memfd::punch_hole(self.fd.as_fd(), offset, (end - start) * PAGEBLOCK_BYTES)?;
+        }
+        Ok(())
+    }
+
+    /// Memory that the file uses.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn allocated(&self) -> io::Result<ByteSize> {
+        Ok(ByteSize(memfd::allocated_bytes(self.fd.as_fd())?))
+    }
+}
+
+impl AsFd for NodeFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::FileExt};
+
+    use super::*;
+
+    const FIRST: Pageblock = Pageblock(100);
+
+    fn store(backing: Backing) -> Store {
+        Store::new("far", backing, FIRST, 8)
+    }
+
+    fn write(file: &NodeFile, pageblock: u64) {
+        let file = fs::File::from(file.fd.try_clone().unwrap());
+        file.write_at(b"x", (pageblock - FIRST.0) * PAGEBLOCK_BYTES).unwrap();
+    }
+
+    #[test]
+    fn what_is_zeroed_uses_no_memory() {
+        let file = store(Backing::Memfd).create_file().unwrap();
+        write(&file, 101);
+        write(&file, 107);
+        assert_eq!(file.allocated().unwrap(), ByteSize(8192));
+        file.zero(Extent::new(Pageblock(107), 1)).unwrap();
+        assert_eq!(file.allocated().unwrap(), ByteSize(4096));
+        file.zero(Extent::new(FIRST, 8)).unwrap();
+        assert_eq!(file.allocated().unwrap(), ByteSize(0));
+    }
+
+    #[test]
+    #[should_panic(expected = "is not in this node")]
+    fn what_is_not_there_cannot_be_zeroed() {
+        let file = store(Backing::Memfd).create_file().unwrap();
+        let _ = file.zero(Extent::new(Pageblock(107), 2));
+    }
+
+    #[test]
+    fn all_but_what_is_kept_goes() {
+        let file = store(Backing::Memfd).create_file().unwrap();
+        for pageblock in 100..108 {
+            write(&file, pageblock);
+        }
+        file.zero_all_but(&[Extent::new(Pageblock(101), 2), Extent::new(Pageblock(107), 1)])
+            .unwrap();
+        assert_eq!(file.allocated().unwrap(), ByteSize(3 * 4096));
+        file.zero_all_but(&[]).unwrap();
+        assert_eq!(file.allocated().unwrap(), ByteSize(0));
+    }
+
+    #[test]
+    fn only_a_file_of_the_node_is_adopted() {
+        let file = store(Backing::Memfd).create_file().unwrap();
+        let again = store(Backing::Memfd).adopt_file(file.fd.try_clone().unwrap()).unwrap();
+        assert_eq!(again.identity(), file.identity());
+        let other = Store::new("near", Backing::Memfd, FIRST, 9).create_file().unwrap();
+        let error = store(Backing::Memfd).adopt_file(other.fd).unwrap_err();
+        assert!(matches!(error, StoreError::ForeignFile { size: ByteSize(16_777_216) }));
+    }
+
+    fn machine(files: &[(&str, &str)]) -> (tempdir::TempDir, Kernel) {
+        let root = tempdir::TempDir::new();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let kernel = Kernel::below(root.path());
+        (root, kernel)
+    }
+
+    /// A directory that goes away.
+    mod tempdir {
+        use std::path::{Path, PathBuf};
+
+        pub struct TempDir(PathBuf);
+
+        impl TempDir {
+            pub fn new() -> Self {
+                use std::sync::atomic::{AtomicU32, Ordering};
+                static NEXT: AtomicU32 = AtomicU32::new(0);
+                let number = NEXT.fetch_add(1, Ordering::Relaxed);
+                let name = format!("memtide-store-{}-{number}", std::process::id());
+                let path = std::env::temp_dir().join(name);
+                std::fs::create_dir_all(&path).unwrap();
+                Self(path)
+            }
+
+            pub fn path(&self) -> &Path {
+                &self.0
+            }
+        }
+
+        impl Drop for TempDir {
+            fn drop(&mut self) {
+                let _ = std::fs::remove_dir_all(&self.0);
+            }
+        }
+    }
+
+    #[test]
+    fn too_few_huge_pages_are_named_with_the_cure() {
+        let base = "sys/kernel/mm/hugepages/hugepages-2048kB";
+        let files = [
+            (format!("{base}/nr_hugepages"), "10\n"),
+            (format!("{base}/free_hugepages"), "4\n"),
+            (format!("{base}/resv_hugepages"), "1\n"),
+            (format!("{base}/nr_overcommit_hugepages"), "2\n"),
+            (format!("{base}/surplus_hugepages"), "0\n"),
+        ];
+        let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
+        let (_root, kernel) = machine(&files);
+        let error = Store::check_all(&[store(Backing::Hugetlb)], &kernel).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "8 huge pages of 2 MiB are needed, 5 are available; run: sysctl -w vm.nr_hugepages=13"
+        );
+        let small = Store::new("far", Backing::Hugetlb, FIRST, 5);
+        Store::check_all(&[small], &kernel).unwrap();
+    }
+
+    #[test]
+    fn transparent_huge_pages_must_be_allowed() {
+        let path = "sys/kernel/mm/transparent_hugepage/shmem_enabled";
+        let never = "always within_size advise [never] deny force\n";
+        let (_root, kernel) = machine(&[(path, never)]);
+        let error = Store::check_all(&[store(Backing::MemfdThp)], &kernel).unwrap_err();
+        assert!(error.to_string().contains("echo advise >"), "{error}");
+        Store::check_all(&[store(Backing::Memfd)], &kernel).unwrap();
+        let advise = "always within_size [advise] never deny force\n";
+        let (_root, kernel) = machine(&[(path, advise)]);
+        Store::check_all(&[store(Backing::MemfdThp)], &kernel).unwrap();
+    }
+}
