@@ -1,0 +1,119 @@
+//! As an ordinary user: it works, or it says what is missing and how to grant it; nothing
+//! half-works.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use memtide_e2e::{
+    Finished, Machine, Pool, PoolSpec, Running, machine, machine::needs_root, memtide, needs,
+    program,
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// `command` as nobody, with a runtime directory of its own.
+fn as_nobody(machine: &Machine, command: &Path) -> Command {
+    let runtime = machine.directory().join("nobody");
+    fs::create_dir_all(&runtime).expect("a runtime directory");
+    rustix::fs::chown(
+        &runtime,
+        Some(rustix::fs::Uid::from_raw(65534)),
+        Some(rustix::fs::Gid::from_raw(65534)),
+    )
+    .expect("chown");
+    let mut whole = Command::new("setpriv");
+    whole.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(command);
+    whole.env("XDG_RUNTIME_DIR", &runtime).env("HOME", "/nonexistent").current_dir("/");
+    whole
+}
+
+/// A copy of memtide, its library and a proof program that everybody can read.
+fn readable_copies(machine: &Machine) -> (PathBuf, PathBuf) {
+    fs::set_permissions(machine.directory(), fs::Permissions::from_mode(0o755)).expect("chmod");
+    let tree = machine.directory().join("tree");
+    let copy = |from: &Path, to: &Path| {
+        fs::create_dir_all(to.parent().expect("a directory")).expect("creating directories");
+        fs::copy(from, to).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
+        fs::set_permissions(to, fs::Permissions::from_mode(0o755)).expect("chmod");
+    };
+    let prefix = memtide().ancestors().nth(2).expect("prefix/bin/memtide");
+    let (command, library) = (tree.join("bin/memtide"), "lib/memtide/libmemtide_preload.so");
+    copy(memtide(), &command);
+    copy(&prefix.join(library), &tree.join(library));
+    let checksum = machine.directory().join("checksum");
+    copy(&program("checksum"), &checksum);
+    (command, checksum)
+}
+
+/// Either the program ran well, or memtide refused before it began, naming what is missing.
+fn works_or_says_what_is_missing(finished: &Finished) -> bool {
+    if finished.status.success() {
+        finished.assert_pass();
+        return true;
+    }
+    assert!(!finished.stdout.contains("READY"), "began, then failed: {finished:?}");
+    let said = finished.stderr.to_lowercase();
+    assert!(said.contains("userfaultfd"), "does not say what is missing: {finished:?}");
+    assert!(
+        said.contains("sysctl")
+            || said.contains("chmod")
+            || said.contains("setfacl")
+            || said.contains("doctor"),
+        "does not say how to grant it: {finished:?}"
+    );
+    false
+}
+
+#[test]
+fn an_ordinary_user_alone() {
+    if !needs_root() || !needs(&[("setpriv", "util-linux")]) {
+        return;
+    }
+    let machine = machine();
+    let (command, checksum) = readable_copies(&machine);
+    let mut run = as_nobody(&machine, &command);
+    run.args(["run", "--near", "128M", "--far", "128M", "--"]).arg(&checksum);
+    run.args(["--mib", "32", "--seconds", "1"]);
+    let worked = works_or_says_what_is_missing(&Running::start(&mut run).finish(LIMIT));
+
+    let mut doctor = as_nobody(&machine, &command);
+    let told = Running::start(doctor.arg("doctor")).finish(LIMIT);
+    let text = format!("{}{}", told.stdout, told.stderr);
+    assert!(text.contains("userfaultfd"), "{told:?}");
+    assert!(worked || !told.status.success(), "doctor finds nothing, but it did not work");
+}
+
+#[test]
+fn an_ordinary_user_joins_the_pool_of_a_root_daemon() {
+    if !needs_root() || !needs(&[("setpriv", "util-linux")]) {
+        return;
+    }
+    let machine = machine();
+    let (command, checksum) = readable_copies(&machine);
+    let pool = Pool::start(&machine, &PoolSpec::new(256, 256));
+    // The operator decides who may use the pool.
+    fs::set_permissions(pool.socket(), fs::Permissions::from_mode(0o666)).expect("chmod");
+    let mut run = as_nobody(&machine, &command);
+    run.args(["run", "--socket"]).arg(pool.socket()).arg("--").arg(&checksum);
+    run.args(["--mib", "64", "--seconds", "4"]);
+    let mut running = Running::start(&mut run);
+    std::thread::sleep(Duration::from_millis(1500));
+    if running.is_running() {
+        let pid = pool.pid_of("checksum");
+        let report = pool.move_memory(pid, "far", None);
+        assert_eq!(report.remaining, 0, "{report:?}");
+    }
+    works_or_says_what_is_missing(&running.finish(LIMIT));
+
+    // Taking capacity is not an ordinary user's business.
+    let mut take = as_nobody(&machine, &command);
+    take.args(["give-back", "--socket"]).arg(pool.socket()).arg("64M");
+    let finished = Running::start(&mut take).finish(LIMIT);
+    assert!(!finished.status.success(), "nobody took capacity from root's pool: {finished:?}");
+    pool.assert_all_free();
+}
