@@ -28,7 +28,7 @@ use memtide_sys::AddrRange;
 use memtide_units::{PAGE_BYTES, PAGEBLOCK_BYTES};
 
 use gaps::Gaps;
-pub use run::{AtFork, Charge, Kind, Lock, Run};
+pub use run::{Charge, Kind, Lock, Run};
 
 /// Bytes in a page.
 pub const PAGE: usize = PAGE_BYTES as usize;
@@ -46,6 +46,8 @@ pub struct Space {
     /// By first address.
     runs: BTreeMap<usize, Run>,
     gaps: Gaps,
+    /// Whether what is mapped from now on is locked (`mlockall(MCL_FUTURE)`).
+    lock_new: Lock,
 }
 
 impl Space {
@@ -57,13 +59,24 @@ impl Space {
     pub fn new(base: usize, len: usize) -> Self {
         assert!(base.is_multiple_of(BLOCK) && len.is_multiple_of(BLOCK), "{base:#x} + {len:#x}");
         let range = AddrRange::new(base, len);
-        Self { range, runs: BTreeMap::new(), gaps: Gaps::new(range) }
+        Self { range, runs: BTreeMap::new(), gaps: Gaps::new(range), lock_new: Lock::Unlocked }
     }
 
     /// The whole arena.
     #[must_use]
     pub const fn range(&self) -> AddrRange {
         self.range
+    }
+
+    /// Whether what is mapped from now on is locked.
+    #[must_use]
+    pub const fn lock_new(&self) -> Lock {
+        self.lock_new
+    }
+
+    /// Locks, or does not lock, what is mapped from now on.
+    pub const fn set_lock_new(&mut self, lock: Lock) {
+        self.lock_new = lock;
     }
 
     /// All runs, ascending.

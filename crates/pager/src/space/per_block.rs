@@ -2,7 +2,7 @@
 
 use memtide_sys::AddrRange;
 
-use super::{BLOCK, BlockIndex, PAGE, Run, Space};
+use super::{BLOCK, BlockIndex, Charge, PAGE, Run, Space};
 
 impl Space {
     /// The block that `addr`, which lies in the arena, is in.
@@ -71,6 +71,25 @@ impl Space {
             let end = self.block_at(run.range.end() - 1).0 + 1;
             count += end.saturating_sub(first);
             next = next.max(end);
+        }
+        count
+    }
+
+    /// Number of blocks that would need a promise if all that is still [`Charge::Uncharged`] in
+    /// `range` became writable.
+    #[must_use]
+    pub fn blocks_to_charge(&self, range: AddrRange) -> usize {
+        let mut count = 0;
+        let mut next = 0;
+        for run in self.runs_within(range).filter(|run| run.charge == Charge::Uncharged) {
+            let first = self.block_at(run.range.start).0.max(next);
+            let end = self.block_at(run.range.end() - 1).0 + 1;
+            if first < end {
+                let start = self.block_range(BlockIndex(first)).start;
+                let blocks = AddrRange::new(start, (end - first) * BLOCK);
+                count += end - first - self.charged_blocks(blocks);
+                next = end;
+            }
         }
         count
     }

@@ -30,19 +30,11 @@ pub enum Lock {
 pub enum Kind {
     /// Private anonymous memory, of the pool's.
     Private,
+    /// Private anonymous memory that the kernel keeps special advice or a key for
+    /// (`MADV_DONTFORK`, `MADV_WIPEONFORK`, `pkey_mprotect`): its block is ordinary memory.
+    Advised,
     /// Another mapping that the program put there (`MAP_FIXED` of a file, shared memory).
     Foreign,
-}
-
-/// What a forked child finds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AtFork {
-    /// A copy.
-    Copy,
-    /// Nothing (`MADV_DONTFORK`).
-    Drop,
-    /// Zeros (`MADV_WIPEONFORK`).
-    Wipe,
 }
 
 /// A stretch of pages with equal attributes.
@@ -58,22 +50,13 @@ pub struct Run {
     pub lock: Lock,
     /// What lies there.
     pub kind: Kind,
-    /// What a forked child finds there.
-    pub at_fork: AtFork,
 }
 
 impl Run {
     /// Private memory as a fresh mapping has it.
     #[must_use]
     pub const fn private(range: AddrRange, prot: Prot, charge: Charge) -> Self {
-        Self {
-            range,
-            prot,
-            charge,
-            lock: Lock::Unlocked,
-            kind: Kind::Private,
-            at_fork: AtFork::Copy,
-        }
+        Self { range, prot, charge, lock: Lock::Unlocked, kind: Kind::Private }
     }
 
     /// Another mapping that the program put there.
@@ -104,7 +87,7 @@ impl Run {
     /// moving it would lose.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
-        self.kind == Kind::Foreign
+        self.kind != Kind::Private
     }
 
     pub(super) const fn split_at(self, addr: usize) -> (Self, Self) {

@@ -204,6 +204,12 @@ impl Model {
         assert_eq!(space.block_count(range), blocks.len());
         let promised = blocks.iter().filter(|block| space.charged_pages(**block) > 0).count();
         assert_eq!(space.charged_blocks(range), promised);
+        let would_be = blocks.iter().filter(|block| {
+            let uncharged = |run: Run| run.charge == Charge::Uncharged;
+            space.charged_pages(**block) == 0
+                && space.runs_within(space.block_range(**block).intersection(range)).any(uncharged)
+        });
+        assert_eq!(space.blocks_to_charge(range), would_be.count());
     }
 }
 
