@@ -1,0 +1,198 @@
+//! Talking to the daemon, and doing without it.
+//!
+//! Everything that happens between two losses of the connection is told in order. When it is
+//! lost, orders are dropped (a new daemon gives new ones), promises hold, and the pager tries
+//! again until a daemon listens; then it says what this process holds.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    time::{Duration, Instant},
+};
+
+use memtide_proto::{FromProgram, ToProgram, codec::MAX_LIST, program::OnFull};
+use memtide_sys::token;
+use memtide_units::{Extent, HoldReason};
+
+use crate::{
+    blocks::Block,
+    join::{self, JoinError},
+    link::{Link, LinkError},
+    mailbox::Reply,
+    moves::Order,
+    pager::Pager,
+};
+
+/// Between two tries to reach a daemon.
+const RECONNECT: Duration = Duration::from_millis(100);
+/// Most often that counters are told.
+const COUNTERS: Duration = Duration::from_millis(500);
+
+impl Pager {
+    /// Sends a message; false when there is nobody to send it to.
+    pub(crate) fn tell(&mut self, message: &FromProgram) -> bool {
+        self.tell_with(message, &[])
+    }
+
+    pub(crate) fn tell_with(
+        &mut self,
+        message: &FromProgram,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> bool {
+        let Some(link) = &self.link else { return false };
+        match link.send(message, descriptors) {
+            Ok(()) => true,
+            Err(_) => {
+                self.disconnected();
+                false
+            }
+        }
+    }
+
+    pub(crate) fn tell_extents(
+        &mut self,
+        extents: &[Extent],
+        message: impl Fn(Vec<Extent>) -> FromProgram,
+    ) {
+        for part in extents.chunks(MAX_LIST) {
+            self.tell(&message(part.to_vec()));
+        }
+    }
+
+    /// Takes all messages that have come.
+    pub(crate) fn serve_daemon(&mut self) {
+        while let Some(link) = &mut self.link {
+            match link.receive() {
+                Ok(Some((message, _))) => self.heard(message),
+                Ok(None) => return,
+                Err(_) => self.disconnected(),
+            }
+        }
+    }
+
+    fn heard(&mut self, message: ToProgram) {
+        match message {
+            ToProgram::Grant { extents } => self.granted(&extents),
+            ToProgram::Commit { granted } => {
+                if let Some(reply) = self.promises.pop_front() {
+                    reply.give(if granted { 1 } else { 2 });
+                }
+            }
+            ToProgram::Move { id, pairs } => {
+                self.orders.push_back(Order { id, pairs, done: 0 });
+                if self.forking {
+                    self.refuse_orders(HoldReason::SharedWithChild);
+                }
+            }
+            ToProgram::Thaw { extents } => {
+                if !self.forking {
+                    self.thaws.extend(extents.iter().flat_map(|extent| extent.iter()));
+                }
+            }
+            ToProgram::Welcome { .. } | ToProgram::ForkReady => {}
+            ToProgram::Refused(_) => self.disconnected(),
+        }
+    }
+
+    /// A promise of blocks; see [`crate::memory::Memory::commit`].
+    pub(crate) fn promise(&mut self, by: i64, reply: Option<Reply>) {
+        self.committed = self.committed.saturating_add_signed(by);
+        let told = self.tell(&FromProgram::Commit { by });
+        if by < 0 {
+            return;
+        }
+        // A promise made without asking is answered all the same.
+        let reply = reply.unwrap_or_default();
+        if told {
+            self.promises.push_back(reply);
+        } else {
+            reply.give(1);
+        }
+    }
+
+    fn disconnected(&mut self) {
+        let now = Instant::now();
+        self.link = None;
+        self.disconnected_since.get_or_insert(now);
+        self.reconnect_at = now + RECONNECT;
+        self.asked = false;
+        self.orders.clear();
+        self.thaws.clear();
+        self.thaw_at = None;
+        for reply in self.promises.drain(..) {
+            reply.give(1);
+        }
+    }
+
+    /// Tries to come back to a daemon.
+    pub(crate) fn reconnect(&mut self) {
+        self.reconnect_at = Instant::now() + RECONNECT;
+        match self.try_reconnect() {
+            Ok(()) => {
+                self.disconnected_since = None;
+                self.tell_all_pins();
+                self.serve_touched();
+            }
+            Err(_) => self.link = None,
+        }
+    }
+
+    fn try_reconnect(&mut self) -> Result<(), JoinError> {
+        self.children.retain(|child| !token::is_gone(child.file.as_fd()).unwrap_or(false));
+        let hello = join::returning(&self.identity, &self.children, self.committed);
+        let mut files: Vec<BorrowedFd<'_>> = Vec::new();
+        files.extend(self.identity.token_file.as_ref().map(AsFd::as_fd));
+        files.extend(self.nodes.files());
+        files.extend(self.children.iter().map(|child| child.file.as_fd()));
+        let mut link = Link::connect(&self.socket, &hello, &files)?;
+        self.claim(&link)?;
+        let welcome = join::welcome(&mut link)?;
+        if !self.nodes.are(&welcome.nodes) {
+            return Err(JoinError::Unexpected);
+        }
+        self.identity.member = welcome.member;
+        self.identity.tenant = welcome.tenant;
+        self.memory.set_strict(welcome.on_full == OnFull::Fail);
+        self.link = Some(link);
+        Ok(())
+    }
+
+    /// Says what this process holds.
+    fn claim(&self, link: &Link) -> Result<(), LinkError> {
+        let mut leased = Vec::new();
+        let mut shared = Vec::new();
+        let state = self.memory.lock_as_pager();
+        for (_, block) in state.blocks.in_use() {
+            match block {
+                Block::Mapped(frame) => leased.push(frame.pageblock),
+                Block::Frozen(frame) => shared.push(frame.pageblock),
+                Block::Reserved | Block::Ordinary => {}
+            }
+        }
+        drop(state);
+        let mut leased = Extent::from_blocks(leased);
+        leased.extend(self.stock.extents());
+        let shared = Extent::from_blocks(shared);
+        for part in leased.chunks(MAX_LIST) {
+            let (leased, shared) = (part.to_vec(), Vec::new());
+            link.send(&FromProgram::Claim { leased, shared, last: false }, &[])?;
+        }
+        for part in shared.chunks(MAX_LIST) {
+            let (leased, shared) = (Vec::new(), part.to_vec());
+            link.send(&FromProgram::Claim { leased, shared, last: false }, &[])?;
+        }
+        let (leased, shared) = (Vec::new(), Vec::new());
+        link.send(&FromProgram::Claim { leased, shared, last: true }, &[])
+    }
+
+    /// When changed counters should be told.
+    pub(crate) fn counters_due(&self) -> Option<Instant> {
+        let (told, at) = &self.told_counters;
+        (self.link.is_some() && self.counters != *told).then(|| *at + COUNTERS)
+    }
+
+    pub(crate) fn tell_counters(&mut self) {
+        self.counters.mappings = self.mappings();
+        self.told_counters = (self.counters, Instant::now());
+        self.tell(&FromProgram::Counters(self.counters));
+    }
+}

@@ -1,0 +1,52 @@
+//! fork keeps its meaning: the three handlers that run around it.
+//!
+//! The preload library registers them with `pthread_atfork`, before any other library can, so
+//! that [`prepare`] runs last before the fork and [`parent`] and [`child`] first after it. The
+//! allocator's own handlers, registered earlier still, have locked the allocator by then; nothing
+//! here uses it until they have unlocked it again.
+
+use crate::{
+    memory::{Memory, PagerState},
+    space::Lock,
+    start,
+};
+
+/// Before the fork: freeze, and hold our locks.
+pub fn prepare() {
+    let Some(memory) = Memory::get() else { return };
+    memory.fork_gate().hold_across_fork();
+    memory.freeze();
+    memory.hold_across_fork();
+}
+
+/// After it, in the parent (also when it failed).
+pub fn parent() {
+    let Some(memory) = Memory::get() else { return };
+    memory.release_after_fork();
+    if let Some((_, token)) = memory.lock().tokens.child.take() {
+        // Only the child maps it now. If it could not be unmapped the child would seem to live on:
+        // its pageblocks stay where they are, which is safe.
+        let _ = token.unmap();
+    }
+    memory.fork_is_over();
+    memory.fork_gate().release_after_fork();
+}
+
+/// After it, in the child: our mappings are as the parent's were, but nobody serves them.
+pub fn child() {
+    let Some(memory) = Memory::get() else { return };
+    memory.set_pager_state(PagerState::Absent);
+    memory.release_after_fork();
+    memory.forget_posts();
+    memory.fork_gate().release_after_fork();
+    let mut state = memory.lock();
+    if let Some((_, token)) = state.tokens.life.take() {
+        let _ = token.unmap();
+    }
+    state.tokens.life = state.tokens.child.take();
+    // mlock(2): memory locks are not inherited by a child created via fork(2).
+    let all = state.space.range();
+    state.space.change(all, |run| run.lock = Lock::Unlocked);
+    drop(state);
+    start::child(memory);
+}

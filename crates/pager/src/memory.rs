@@ -1,0 +1,295 @@
+//! The memory that program threads and the pager share: the arena, what is carved out of it, what
+//! is behind it.
+//!
+//! One lock ([`Memory::lock`]) is held for every change of mappings in the arena, by program
+//! threads in their mmap family and by the pager, which holds it for at most one block's move.
+//! Whoever holds it must not touch arena memory that may still be *reserved*: the first touch
+//! waits for the pager, which waits for the lock. Signals are blocked meanwhile.
+//!
+//! Lock order: the fork gate, the lock of memory, then the mailbox's, then the private heap's.
+
+use std::{
+    ops::{Deref, DerefMut},
+    path::{Path, PathBuf},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+    },
+};
+
+use memtide_sys::{Arena, ForkLock, ForkLockGuard, SignalsBlocked, token::TokenMap};
+use memtide_units::TokenId;
+
+use crate::{
+    blocks::Blocks,
+    mailbox::{Mailbox, Reply, Request},
+    space::{BlockIndex, Space},
+};
+
+/// Longest that a program thread waits for the pager's answer to a promise; then it goes on as if
+/// it had been granted. The pager answers within milliseconds unless something is badly wrong.
+const ANSWER_WAIT_MS: u64 = 100;
+const ANSWER_WAITS: u32 = 50;
+
+static MEMORY: OnceLock<Memory> = OnceLock::new();
+
+/// What the lock protects.
+#[derive(Debug)]
+pub struct State {
+    /// What is carved out of the arena, and how.
+    pub space: Space,
+    /// What is behind each block.
+    pub blocks: Blocks,
+    /// The tokens that this process maps.
+    pub(crate) tokens: Tokens,
+}
+
+/// The tokens that a process maps: proofs of life.
+#[derive(Debug, Default)]
+pub struct Tokens {
+    /// Its own.
+    pub life: Option<(TokenId, TokenMap)>,
+    /// That of the child that is about to be forked.
+    pub child: Option<(TokenId, TokenMap)>,
+}
+
+/// Whether this process has a pager that listens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum PagerState {
+    /// None yet (a forked child's first moment), or none any more: reservations behave like
+    /// ordinary memory, promises are granted, posts wait.
+    Absent = 0,
+    /// It listens.
+    Listening = 1,
+}
+
+/// The memory of this process that memtide manages.
+#[derive(Debug)]
+pub struct Memory {
+    arena: Arena,
+    state: ForkLock<State>,
+    mailbox: Mailbox,
+    pager: AtomicU8,
+    /// Whether promises must be granted by the daemon.
+    strict: AtomicBool,
+    /// Posts that wait for the lock to be released before they ring.
+    unrung: AtomicUsize,
+    /// One fork at a time.
+    fork_gate: ForkLock<()>,
+    /// Where the daemon listens.
+    socket: OnceLock<PathBuf>,
+}
+
+/// The right to change mappings in the arena; ends with a ring if something was posted.
+#[derive(Debug)]
+pub struct Guard<'a> {
+    memory: &'a Memory,
+    // Dropped before signals are unblocked.
+    state: Option<ForkLockGuard<'a, State>>,
+    signals: Option<SignalsBlocked>,
+}
+
+impl Memory {
+    /// The memory of this process; `None` until it is managed.
+    #[must_use]
+    pub fn get() -> Option<&'static Self> {
+        MEMORY.get()
+    }
+
+    /// Makes `arena` the memory of this process. The first caller wins.
+    pub(crate) fn install(arena: Arena, doorbell: Arena) -> &'static Self {
+        let pages = arena.range().len;
+        MEMORY.get_or_init(|| Self {
+            state: ForkLock::new(State {
+                space: Space::new(arena.range().start, pages),
+                blocks: Blocks::new(),
+                tokens: Tokens::default(),
+            }),
+            arena,
+            mailbox: Mailbox::new(doorbell),
+            pager: AtomicU8::new(PagerState::Absent as u8),
+            strict: AtomicBool::new(false),
+            unrung: AtomicUsize::new(0),
+            fork_gate: ForkLock::new(()),
+            socket: OnceLock::new(),
+        })
+    }
+
+    /// The range of addresses.
+    #[must_use]
+    pub const fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// Waits for the right to change mappings.
+    pub fn lock(&self) -> Guard<'_> {
+        let signals = SignalsBlocked::new();
+        Guard { memory: self, state: Some(self.state.lock()), signals: Some(signals) }
+    }
+
+    /// The same for the pager, which blocks signals always and must not ring for itself.
+    pub(crate) fn lock_as_pager(&self) -> ForkLockGuard<'_, State> {
+        self.state.lock()
+    }
+
+    pub(crate) const fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    pub(crate) fn pager_state(&self) -> PagerState {
+        match self.pager.load(Ordering::Acquire) {
+            0 => PagerState::Absent,
+            _ => PagerState::Listening,
+        }
+    }
+
+    pub(crate) fn set_pager_state(&self, state: PagerState) {
+        self.pager.store(state as u8, Ordering::Release);
+    }
+
+    pub(crate) fn set_strict(&self, strict: bool) {
+        self.strict.store(strict, Ordering::Relaxed);
+    }
+
+    /// Promises `by` blocks more (fewer, when negative): whether the promise holds. Call without
+    /// the lock. Without a pager, or where the pool's configuration lets programs go on with
+    /// ordinary memory, every promise holds.
+    #[must_use]
+    pub fn commit(&self, by: i64) -> bool {
+        if by == 0 || self.pager_state() == PagerState::Absent {
+            return true;
+        }
+        let _signals = SignalsBlocked::new();
+        if by < 0 || !self.strict.load(Ordering::Relaxed) {
+            self.mailbox.post(Request::Commit(by, None));
+            self.ring();
+            return true;
+        }
+        let reply = Reply::default();
+        self.mailbox.post(Request::Commit(by, Some(reply.clone())));
+        self.ring();
+        self.answer(&reply) != Some(2)
+    }
+
+    /// Freezes for a fork and returns when that is done.
+    pub(crate) fn freeze(&self) {
+        if self.pager_state() == PagerState::Absent {
+            return;
+        }
+        let _signals = SignalsBlocked::new();
+        let reply = Reply::default();
+        self.mailbox.post(Request::ForkBegin(reply.clone()));
+        self.ring();
+        // There is no going on without an answer: the child would share what it must not.
+        while reply.wait(ANSWER_WAIT_MS).is_none() {}
+    }
+
+    /// Tells the pager that the fork is over.
+    pub(crate) fn fork_is_over(&self) {
+        let _signals = SignalsBlocked::new();
+        self.mailbox.post(Request::ForkEnd);
+        self.ring();
+    }
+
+    /// Waits for an answer as long as there is a pager to give it.
+    fn answer(&self, reply: &Reply) -> Option<u32> {
+        for _ in 0..ANSWER_WAITS {
+            if let Some(answer) = reply.wait(ANSWER_WAIT_MS) {
+                return Some(answer);
+            }
+            if self.pager_state() == PagerState::Absent {
+                break;
+            }
+        }
+        None
+    }
+
+    /// This block may be empty: the pager looks, and gives it back if it is.
+    pub fn post_idle(&self, block: BlockIndex) {
+        self.post_later(Request::Idle(block));
+    }
+
+    /// What pins this block has changed: the pager tells the daemon.
+    pub fn post_pins(&self, block: BlockIndex) {
+        self.post_later(Request::Pins(block));
+    }
+
+    fn post_later(&self, request: Request) {
+        let _signals = SignalsBlocked::new();
+        self.mailbox.post(request);
+        self.unrung.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Wakes the pager, if there is one.
+    pub(crate) fn ring(&self) {
+        if self.pager_state() == PagerState::Listening {
+            self.mailbox.ring();
+        }
+    }
+
+    /// Where the daemon listens, for forked children.
+    pub(crate) fn socket(&self) -> &Path {
+        self.socket.get().map_or(Path::new(""), PathBuf::as_path)
+    }
+
+    pub(crate) fn set_socket(&self, socket: &Path) {
+        self.socket.get_or_init(|| socket.to_owned());
+    }
+
+    /// Lets one thread fork at a time.
+    pub(crate) const fn fork_gate(&self) -> &ForkLock<()> {
+        &self.fork_gate
+    }
+
+    /// Forgets what a forking parent's threads had posted.
+    pub(crate) fn forget_posts(&self) {
+        drop(self.mailbox.take());
+        self.unrung.store(0, Ordering::Relaxed);
+    }
+
+    /// Keeps everything whole across a fork; see [`crate::fork`].
+    pub(crate) fn hold_across_fork(&self) {
+        self.state.hold_across_fork();
+        self.mailbox.hold_across_fork();
+    }
+
+    /// Ends [`Memory::hold_across_fork`], in the parent and in the child.
+    pub(crate) fn release_after_fork(&self) {
+        self.mailbox.release_after_fork();
+        self.state.release_after_fork();
+    }
+}
+
+impl Deref for Guard<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        match &self.state {
+            Some(state) => state,
+            None => unreachable!("the state is there until the guard is dropped"),
+        }
+    }
+}
+
+impl DerefMut for Guard<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        match &mut self.state {
+            Some(state) => state,
+            None => unreachable!("the state is there until the guard is dropped"),
+        }
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.state = None;
+        // Ringing may wait for the pager, which may wait for the lock: only now.
+        if self.memory.unrung.load(Ordering::Relaxed) > 0
+            && self.memory.unrung.swap(0, Ordering::Relaxed) > 0
+        {
+            self.memory.ring();
+        }
+        self.signals = None;
+    }
+}

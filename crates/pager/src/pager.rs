@@ -1,0 +1,260 @@
+//! The pager: one thread that serves first touches, moves blocks, freezes for forks.
+//!
+//! It waits on two descriptors, the userfaultfd and the daemon's socket, and on its timers. Work
+//! that takes long (moves, thaws) is done in slices of a few blocks, so that a first touch never
+//! waits for more than one slice. It blocks all signals, has its own descriptor table, and never
+//! touches memory that could make it wait for itself.
+//!
+//! The methods are spread over the modules that they belong to: [`crate::touch`],
+//! [`crate::moves`], [`crate::move_block`], [`crate::freeze`], [`crate::thaw`], [`crate::idle`],
+//! [`crate::pins`], [`crate::wakeups`], [`crate::daemon_link`].
+
+use std::{
+    collections::VecDeque,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use memtide_proto::program::Counters;
+use memtide_sys::{
+    AddrRange, Arena, Descriptors, Fault, PageState, Pagemap, ProcessMemory, Tasks, Uffd,
+};
+use memtide_units::{MemberId, PAGE_BYTES, Pageblock, TenantId, TokenId};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::Timespec,
+};
+
+use crate::{
+    freeze::Fork,
+    idle::IdleBlock,
+    inject::Injector,
+    link::Link,
+    mailbox::{Reply, Request},
+    memory::Memory,
+    move_block::Journal,
+    moves::Order,
+    nodes::Nodes,
+    pins::ToldPins,
+    space::BlockIndex,
+    stock::Stock,
+    wakeups::Wakeups,
+};
+
+/// A forked child that may still map what we froze for it.
+#[derive(Debug)]
+pub struct Child {
+    /// The name of its token.
+    pub token: TokenId,
+    /// The token, to hand to a new daemon.
+    pub file: OwnedFd,
+}
+
+/// Who this process is to the daemon.
+#[derive(Debug)]
+pub struct Identity {
+    /// Its member name.
+    pub member: MemberId,
+    /// Its tenant's.
+    pub tenant: TenantId,
+    /// Its life token's name.
+    pub token: TokenId,
+    /// Its life token; a forked child does not have the file, its parent gave it to the daemon.
+    pub token_file: Option<OwnedFd>,
+}
+
+/// The state of the pager thread.
+#[derive(Debug)]
+pub struct Pager {
+    pub(crate) memory: &'static Memory,
+    pub(crate) socket: PathBuf,
+    pub(crate) identity: Identity,
+    pub(crate) link: Option<Link>,
+    pub(crate) reconnect_at: Instant,
+    pub(crate) disconnected_since: Option<Instant>,
+    pub(crate) uffd: Uffd,
+    pub(crate) nodes: Nodes,
+    pub(crate) stock: Stock,
+    /// Blocks whose first touch waits for a pageblock.
+    pub(crate) touched: VecDeque<BlockIndex>,
+    /// Whether the daemon owes us a grant.
+    pub(crate) asked: bool,
+    /// Replies to promises that the daemon owes us, in order.
+    pub(crate) promises: VecDeque<Reply>,
+    pub(crate) committed: u64,
+    pub(crate) staging: Arena,
+    /// Where old pageblocks are looked at, to wake who sleeps on them.
+    pub(crate) alias: Arena,
+    pub(crate) orders: VecDeque<Order>,
+    pub(crate) journal: Journal,
+    pub(crate) thaws: VecDeque<Pageblock>,
+    /// When to go on thawing after a transfer was in the way.
+    pub(crate) thaw_at: Option<Instant>,
+    pub(crate) idle: VecDeque<IdleBlock>,
+    pub(crate) told_pins: ToldPins,
+    pub(crate) wakeups: Wakeups,
+    /// A fork that is to be frozen for.
+    pub(crate) fork: Option<Fork>,
+    /// Between freezing and the end of the fork.
+    pub(crate) forking: bool,
+    pub(crate) children: Vec<Child>,
+    pub(crate) descriptors: Descriptors,
+    pub(crate) tasks: Tasks,
+    pub(crate) pagemap: Pagemap,
+    pub(crate) process_memory: ProcessMemory,
+    pub(crate) counters: Counters,
+    pub(crate) told_counters: (Counters, Instant),
+    pub(crate) inject: Injector,
+    pub(crate) scratch: Scratch,
+}
+
+/// Buffers that are used again and again.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) data: Vec<(u64, u64)>,
+    pub(crate) pages: Vec<PageState>,
+    pub(crate) pages_before: Vec<PageState>,
+    pub(crate) threads: Vec<u32>,
+}
+
+impl Pager {
+    /// Serves for ever.
+    pub(crate) fn run(&mut self) {
+        loop {
+            self.wait();
+            self.serve_faults();
+            self.serve_daemon();
+            self.serve_mailbox();
+            self.run_timers();
+            self.work();
+        }
+    }
+
+    /// Waits for a fault, a message, or the next timer; not at all while there is work.
+    fn wait(&self) {
+        let timeout = if self.has_work() {
+            Some(Duration::ZERO)
+        } else {
+            let now = Instant::now();
+            self.next_timer().map(|at| at.saturating_duration_since(now))
+        };
+        let timeout = timeout.map(|time| Timespec {
+            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(time.subsec_nanos()),
+        });
+        let uffd = PollFd::new(&self.uffd, PollFlags::IN);
+        // Errors (EINTR) and timeouts alike: look what there is.
+        let _ = match &self.link {
+            Some(link) => {
+                let link = PollFd::from_borrowed_fd(link.as_fd(), PollFlags::IN);
+                poll(&mut [uffd, link], timeout.as_ref())
+            }
+            None => poll(&mut [uffd], timeout.as_ref()),
+        };
+    }
+
+    fn has_work(&self) -> bool {
+        !self.forking
+            && (!self.orders.is_empty() || self.thaw_at.is_none() && !self.thaws.is_empty())
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        [
+            self.link.is_none().then_some(self.reconnect_at),
+            self.overflow_at(),
+            self.stock.expires(),
+            self.idle.front().map(|idle| idle.look_at),
+            self.wakeups.next(),
+            self.fork.as_ref().map(Fork::until),
+            self.thaw_at,
+            self.counters_due(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn serve_faults(&mut self) {
+        let mut faults = std::mem::take(&mut self.scratch.faults);
+        loop {
+            faults.clear();
+            if self.uffd.read(&mut faults).is_err() || faults.is_empty() {
+                break;
+            }
+            for fault in &faults {
+                if self.memory.mailbox().doorbell().contains(fault.address) {
+                    self.answer_doorbell();
+                } else {
+                    self.serve_fault(*fault);
+                }
+            }
+        }
+        self.scratch.faults = faults;
+    }
+
+    /// Lets who rang go on, and makes the bell ring again; then the mailbox is read.
+    pub(crate) fn answer_doorbell(&self) {
+        let doorbell = self.memory.mailbox().doorbell();
+        let page = AddrRange::new(doorbell.base(), PAGE_BYTES as usize);
+        // A failure leaves the page empty: who rang rings again.
+        let _ = self.uffd.fill_zero(doorbell, page);
+        let _ = doorbell.discard_anonymous(page);
+    }
+
+    fn serve_mailbox(&mut self) {
+        for request in self.memory.mailbox().take() {
+            match request {
+                Request::Commit(by, reply) => self.promise(by, reply),
+                Request::Idle(block) => self.look_at_later(block),
+                Request::Pins(block) => self.tell_pins(block),
+                Request::ForkBegin(reply) => self.fork_begin(reply),
+                Request::ForkEnd => self.fork_end(),
+            }
+        }
+        self.try_fork();
+    }
+
+    fn run_timers(&mut self) {
+        let now = Instant::now();
+        if self.link.is_none() && now >= self.reconnect_at {
+            self.reconnect();
+        }
+        if self.overflow_at().is_some_and(|at| now >= at) {
+            self.touched_without_daemon();
+        }
+        if self.stock.expires().is_some_and(|at| now >= at) {
+            let extents = self.stock.drain();
+            self.release(&extents);
+        }
+        self.look_at_idle(now);
+        if self.wakeups.next().is_some_and(|at| now >= at) {
+            self.wake_sleepers();
+        }
+        if self.thaw_at.is_some_and(|at| now >= at) {
+            self.thaw_at = None;
+        }
+        if self.counters_due().is_some_and(|at| now >= at) {
+            self.tell_counters();
+        }
+    }
+
+    fn work(&mut self) {
+        if self.forking {
+            return;
+        }
+        self.move_some();
+        self.thaw_some();
+    }
+
+    /// Puts things right after a panic: whatever was under way is finished or undone, and nobody
+    /// is left waiting.
+    pub(crate) fn recover(&mut self) {
+        self.recover_move();
+        // A fault or a ring that was read but not served is served again when its thread, woken,
+        // touches the page again.
+        self.answer_doorbell();
+        let _ = self.uffd.wake(self.memory.arena().range());
+    }
+}
