@@ -1,7 +1,32 @@
 //! The rulebook of memtide as a pure state machine.
 //!
 //! Requests, acknowledgements and the time go in ([`Input`]); decisions come out ([`Effect`]).
-//! The engine does no I/O, knows no clock, starts no thread, and has no unsafe code.
+//! The engine does no I/O, knows no clock, starts no thread, and has no unsafe code. The same
+//! inputs at the same times give the same effects.
+//!
+//! What goes in and out:
+//! * [`config`]: what an engine is made from.
+//! * [`input`]: what can happen.
+//! * [`refusal`]: why an input is refused; then it changed nothing.
+//! * [`effect`]: what is to be done, and snapshots for people.
+//!
+//! The state:
+//! * [`engine`]: [`Engine`], and the way an input takes through it.
+//! * `pool`: the nodes together.
+//! * `process`: processes, tenants.
+//! * `lease`: one leased pageblock, and its life cycle.
+//! * `request`: requests that take time, and their works.
+//!
+//! The rules, one idea each:
+//! * `member`: processes come and go, and promise themselves memory.
+//! * `lending`: leases, releases, zeroing, pins.
+//! * `fork`: sharing after a fork, and its end.
+//! * `moves`: orders to move pageblocks, and their answers.
+//! * `giveback`: capacity leaves a node, and comes back.
+//! * `moveto`: a process's memory goes to a node.
+//! * `report`: who holds what could not leave, and why.
+//! * `recovery`: an engine that takes over from an earlier one.
+//! * `validate`: the books agree with each other.
 
 #![forbid(unsafe_code)]
 #![no_std]
@@ -10,10 +35,27 @@ extern crate alloc;
 
 pub mod config;
 pub mod effect;
+pub mod engine;
+mod fork;
+mod giveback;
 pub mod input;
+mod lease;
+mod lending;
+mod member;
+mod moves;
+mod moveto;
+mod outbox;
+mod pool;
+mod process;
+mod recovery;
 pub mod refusal;
+mod report;
+mod request;
+mod status;
+mod validate;
 
 pub use config::{Awaited, Config, ConfigError, Limits, NodeConfig, OnFull};
 pub use effect::{Effect, Holder, MemberStatus, NodeStatus, Report};
+pub use engine::Engine;
 pub use input::{Claims, Input, Lineage, MoveOutcome};
 pub use refusal::Refusal;

@@ -1,6 +1,8 @@
 //! Why an input is refused. A refused input changed nothing.
 
-use memtide_units::{HoldReason, MemberId, MoveId, NodeId, Pageblock, RequestId, TenantId, TokenId};
+use memtide_units::{
+    HoldReason, MemberId, MoveId, NodeId, Pageblock, RequestId, TenantId, TokenId,
+};
 
 /// Why an input is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

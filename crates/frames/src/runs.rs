@@ -86,7 +86,10 @@ impl Runs {
         for (&start, &length) in &self.by_start {
             assert!(length > 0);
             assert!(end.is_none_or(|end| end < start), "runs touch at {start}");
-            assert!(self.by_length.contains(&(length, start)), "run {start}+{length} not by length");
+            assert!(
+                self.by_length.contains(&(length, start)),
+                "run {start}+{length} not by length"
+            );
             end = Some(start + length);
             total += length;
         }

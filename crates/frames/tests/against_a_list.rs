@@ -18,8 +18,11 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     let at = || FIRST..FIRST + BLOCK * BLOCKS;
-    let state =
-        prop_oneof![Just(BlockState::Offline), Just(BlockState::Online), Just(BlockState::Isolated)];
+    let state = prop_oneof![
+        Just(BlockState::Offline),
+        Just(BlockState::Online),
+        Just(BlockState::Isolated)
+    ];
     prop_oneof![
         (0..20u64, proptest::option::of(at())).prop_map(|(n, after)| Op::Take(n, after)),
         at().prop_map(Op::Put),

@@ -1,0 +1,249 @@
+//! The state, and the way an input takes through it.
+//!
+//! [`Engine::handle`] checks an input and applies it (one function per kind of input, in the
+//! modules named after what they are about), then lets everything that waits go on as far as it
+//! can: blocks that became empty leave, requests start and end, orders go out. Handlers check
+//! first and change after; that a refused input changed nothing is theirs to keep.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+
+use memtide_units::{Instant, MemberId, MoveId, Pageblock, RequestId, TenantId, TokenId};
+
+use crate::{
+    config::{Config, ConfigError, Limits, OnFull},
+    effect::Effect,
+    input::Input,
+    lease::{Lease, Share, Standing},
+    moves::Order,
+    outbox::Outbox,
+    pool::{BlockId, Pool},
+    process::{Link, Process, Tenant, Waiting},
+    recovery::Recovery,
+    refusal::Refusal,
+    request::{Request, Work, WorkId},
+};
+
+/// The rulebook and all it knows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Engine {
+    pub(crate) pool: Pool,
+    pub(crate) on_full: OnFull,
+    pub(crate) limits: Limits,
+    pub(crate) now: Instant,
+    pub(crate) next_tenant: u64,
+    pub(crate) next_order: u64,
+    pub(crate) next_work: u64,
+    pub(crate) tenants: BTreeMap<TenantId, Tenant>,
+    pub(crate) processes: BTreeMap<TokenId, Process>,
+    pub(crate) members: BTreeMap<MemberId, TokenId>,
+    pub(crate) leases: BTreeMap<Pageblock, Lease>,
+    pub(crate) zeroing: BTreeMap<Pageblock, TenantId>,
+    /// Who stalls when.
+    pub(crate) waiting: BTreeSet<(Instant, TokenId)>,
+    pub(crate) orders: BTreeMap<MoveId, Order>,
+    pub(crate) recovery: Option<Recovery>,
+    pub(crate) requests: BTreeMap<RequestId, Request>,
+    pub(crate) works: BTreeMap<WorkId, Work>,
+    /// The isolated blocks and who empties them.
+    pub(crate) emptying: BTreeMap<BlockId, WorkId>,
+    /// Isolated blocks in which something changed; empty between inputs.
+    pub(crate) touched: BTreeSet<BlockId>,
+    pub(crate) moved: u64,
+    /// Empty between inputs.
+    pub(crate) out: Outbox,
+}
+
+impl Engine {
+    /// An engine over these nodes.
+    ///
+    /// # Errors
+    /// [`ConfigError`] says what in the configuration makes no sense.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        check_limits(&config.limits)?;
+        Ok(Self {
+            pool: Pool::new(&config)?,
+            on_full: config.on_full,
+            limits: config.limits,
+            now: Instant::default(),
+            next_tenant: config.next_tenant.0,
+            next_order: 1,
+            next_work: 1,
+            tenants: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            members: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            zeroing: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            orders: BTreeMap::new(),
+            recovery: Recovery::new(config.awaited),
+            requests: BTreeMap::new(),
+            works: BTreeMap::new(),
+            emptying: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            moved: 0,
+            out: Outbox::default(),
+        })
+    }
+
+    /// Something happened at this time; what is to be done about it. A time before that of an
+    /// earlier input counts as that one's.
+    ///
+    /// # Errors
+    /// [`Refusal`] when the input makes no sense; then nothing changed.
+    pub fn handle(&mut self, now: Instant, input: Input) -> Result<Vec<Effect>, Refusal> {
+        let before = self.now;
+        self.now = before.max(now);
+        // These only take room away: nothing that waits can go on because of them.
+        let quiet = matches!(input, Input::Lease { .. } | Input::Commit { .. } | Input::Tick);
+        if let Err(refusal) = self.apply(input) {
+            self.now = before;
+            return Err(refusal);
+        }
+        self.advance(quiet);
+        Ok(core::mem::take(&mut self.out).into_effects(&self.pool))
+    }
+
+    fn apply(&mut self, input: Input) -> Result<(), Refusal> {
+        match input {
+            Input::Join { member, pid, name, token, lineage } => {
+                self.join(member, pid, name, token, lineage)
+            }
+            Input::AwaitedGone { member } => self.awaited_gone(member),
+            Input::Left { member } => self.left(member),
+            Input::TokenGone { token } => self.token_gone(token),
+            Input::Commit { member, by } => self.commit(member, by),
+            Input::Lease { member, count, after } => self.lease(member, count, after),
+            Input::Release { member, extents } => self.release(member, &extents),
+            Input::Pin { member, extents, reason } => self.pin(member, &extents, reason),
+            Input::Unpin { member, extents, reason } => self.unpin(member, &extents, reason),
+            Input::ForkBegin { member, token } => self.fork_begin(member, token),
+            Input::Moved { member, id, outcomes } => self.moved(member, id, &outcomes),
+            Input::Thawed { member, extents } => self.thawed(member, &extents),
+            Input::Zeroed { tenant, extents } => self.zeroed(tenant, &extents),
+            Input::GiveBack { request, bytes, from, deadline } => {
+                self.give_back(request, bytes, from, deadline)
+            }
+            Input::Add { bytes, to } => self.add(bytes, to),
+            Input::MoveTo { request, member, to, bytes, deadline } => {
+                self.move_to(request, member, to, bytes, deadline)
+            }
+            Input::Tick => Ok(()),
+        }
+    }
+
+    /// Lets everything that waits go on as far as it can.
+    fn advance(&mut self, quiet: bool) {
+        let stalled = self.mark_stalled();
+        let recovered = self.end_recovery_if_due();
+        let due = self.requests.values().any(|request| request.deadline <= self.now);
+        if quiet && !stalled && !recovered && !due && self.touched.is_empty() {
+            return;
+        }
+        loop {
+            self.review_touched();
+            for id in self.requests.keys().copied().collect::<Vec<_>>() {
+                self.step(id);
+            }
+            let starved = self.order_moves();
+            if !self.relieve(&starved) && self.touched.is_empty() {
+                break;
+            }
+        }
+        self.tell_progress();
+    }
+
+    /// The next time at which something happens by itself: [`Input::Tick`] is due then.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let stall = self.waiting.first().map(|&(at, _)| at);
+        let recovery = self.recovery.as_ref().map(|recovery| recovery.until);
+        let requests = self.requests.values().map(|request| request.deadline);
+        requests.chain(stall).chain(recovery).min()
+    }
+
+    /// The process of a member.
+    pub(crate) fn token_of(&self, member: MemberId) -> Result<TokenId, Refusal> {
+        self.members.get(&member).copied().ok_or(Refusal::NoSuchMember { member })
+    }
+
+    /// The process of a member that is connected.
+    pub(crate) fn connected(&self, member: MemberId) -> Result<TokenId, Refusal> {
+        let token = self.token_of(member)?;
+        match self.process(token).link {
+            Link::Connected(_) => Ok(token),
+            _ => Err(Refusal::NotConnected { member }),
+        }
+    }
+
+    pub(crate) fn process(&self, token: TokenId) -> &Process {
+        self.processes.get(&token).expect("tokens in the books have a process")
+    }
+
+    pub(crate) fn process_mut(&mut self, token: TokenId) -> &mut Process {
+        self.processes.get_mut(&token).expect("tokens in the books have a process")
+    }
+
+    /// Notes that something about a pageblock changed that matters to who empties its block.
+    pub(crate) fn touch(&mut self, pageblock: Pageblock) {
+        let block = self.pool.block_of(pageblock);
+        if self.emptying.contains_key(&block) {
+            self.touched.insert(block);
+        }
+    }
+
+    /// The same, for all that a process has a stake in.
+    pub(crate) fn touch_all(&mut self, token: TokenId) {
+        if self.emptying.is_empty() {
+            return;
+        }
+        for block in self.emptying.keys().copied().collect::<Vec<_>>() {
+            if self.process(token).held.range(self.pool.span(block)).next().is_some() {
+                self.touched.insert(block);
+            }
+        }
+    }
+
+    /// What a leased pageblock lets one do with it.
+    pub(crate) fn standing(&self, lease: &Lease) -> Standing {
+        use memtide_units::HoldReason::{Inherited, NotResponding, SharedWithChild};
+        if let Some((token, reason)) = lease.pinned() {
+            return Standing::Held(token, reason);
+        }
+        let token = lease.owner.token;
+        let owner = self.process(token);
+        let connected = matches!(owner.link, Link::Connected(_));
+        if lease.share == Share::Shared && (connected || !lease.others.is_empty()) {
+            return Standing::Held(token, SharedWithChild);
+        }
+        if !connected {
+            return Standing::Held(token, Inherited);
+        }
+        if owner.waiting == Waiting::Stalled {
+            return Standing::Held(token, NotResponding);
+        }
+        match (lease.share, lease.flight) {
+            (Share::Own, None) => Standing::Movable,
+            (Share::Own, Some(flight)) if flight.end == crate::lease::End::Source => {
+                Standing::Leaving
+            }
+            _ => Standing::Unsettled,
+        }
+    }
+}
+
+fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
+    let order = limits.pairs_per_order_max;
+    let least = [
+        ("pairs_per_order_max", order, 1),
+        ("pairs_in_flight_max", limits.pairs_in_flight_max, order),
+        ("requests_max", limits.requests_max, 1),
+        ("leases_queued_max", limits.leases_queued_max, 1),
+    ];
+    match least.into_iter().find(|&(_, value, least)| value < least) {
+        Some((limit, value, least)) => Err(ConfigError::Limit { limit, value, least }),
+        None => Ok(()),
+    }
+}

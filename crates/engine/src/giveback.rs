@@ -1,0 +1,210 @@
+//! Capacity leaves a node, and comes back.
+//!
+//! A give-back wants whole blocks. It ranks those of its nodes by what emptying them costs: free
+//! ones cost nothing, others as many moves as they have leased pageblocks; a block in which
+//! anything cannot be moved is out of the question. It then isolates as many as it wants, the
+//! cheapest first, as long as there is room elsewhere for what is in them; it never isolates more,
+//! so that others can go on allocating. When a block turns out not to become empty it is opened
+//! again and the next in rank takes its place, each block once. When nothing is under way, the
+//! blocks are ranked anew, for things may have changed; if nothing can be started then, and
+//! nothing is about to change by itself, the request is answered.
+//!
+//! Of equally cheap blocks the highest leaves first, and the lowest comes back first.
+
+use alloc::{
+    collections::{BTreeSet, VecDeque},
+    vec::Vec,
+};
+use core::{cmp::Reverse, time::Duration};
+
+use memtide_units::{ByteSize, NodeId, Pageblock, RequestId};
+
+use crate::{
+    engine::Engine,
+    lease::Standing,
+    pool::BlockId,
+    refusal::Refusal,
+    request::{Aim, Goal, Prospect, Request},
+};
+
+/// What emptying a block takes.
+enum Cost {
+    /// So many moves.
+    Moves(u64),
+    /// Something in it will be movable, or gone, by itself.
+    LaterMaybe,
+    /// Something in it stays.
+    Never,
+}
+
+impl Engine {
+    pub(crate) fn give_back(
+        &mut self,
+        request: RequestId,
+        bytes: ByteSize,
+        from: Option<NodeId>,
+        deadline: Duration,
+    ) -> Result<(), Refusal> {
+        let nodes = match from {
+            Some(node) => {
+                alloc::vec![self.pool.index_of(node).ok_or(Refusal::NoSuchNode { node })?]
+            }
+            None => self.pool.furthest_first(),
+        };
+        if bytes.0 == 0 {
+            return Err(Refusal::NoBytes);
+        }
+        let sizes = nodes.iter().map(|&node| self.pool.frames(node).block_pageblocks());
+        let block = sizes.max().expect("there is at least one node");
+        let wanted = bytes.pageblocks_ceil().div_ceil(block) * block;
+        let aim = Aim::GiveBack { nodes, ranked: VecDeque::new(), tried: BTreeSet::new() };
+        self.open_request(request, Request::new(aim, wanted, self.now.after(deadline)))
+    }
+
+    pub(crate) fn add(&mut self, bytes: ByteSize, node: NodeId) -> Result<(), Refusal> {
+        let to = self.pool.index_of(node).ok_or(Refusal::NoSuchNode { node })?;
+        if bytes.0 == 0 {
+            return Err(Refusal::NoBytes);
+        }
+        let frames = self.pool.frames(to);
+        let blocks = bytes.pageblocks_ceil().div_ceil(frames.block_pageblocks());
+        let offline = frames.counts().offline / frames.block_pageblocks();
+        if blocks > offline {
+            return Err(Refusal::NotOffline { node, blocks, offline });
+        }
+        let all = (0..frames.blocks())
+            .filter(|&block| frames.block_state(block) == memtide_frames::BlockState::Offline);
+        let count = usize::try_from(blocks).expect("bounded by the size of the node");
+        for block in all.take(count).collect::<Vec<_>>() {
+            let id = BlockId { node: to, block };
+            self.pool.online_block(id);
+            let span = self.pool.span(id);
+            let onlined = self.out.onlined.entry(to).or_default();
+            onlined.extend((span.start.0..span.end.0).map(Pageblock));
+        }
+        Ok(())
+    }
+
+    /// Starts as many blocks as are wanted and can be.
+    pub(crate) fn step_give_back(&mut self, id: RequestId) -> Prospect {
+        let mut may_change = false;
+        let mut ranked_now = false;
+        loop {
+            let request = self.requests.get_mut(&id).expect("the caller found it");
+            let need = request.wanted - request.done - self.being_emptied(id);
+            let busy = !self.requests[&id].works.is_empty();
+            if need == 0 {
+                return Prospect::Busy;
+            }
+            let Some(block) = self.next_ranked(id) else {
+                if busy {
+                    return Prospect::Busy;
+                }
+                if ranked_now {
+                    return if may_change { Prospect::Waiting } else { Prospect::Stuck };
+                }
+                (ranked_now, may_change) = (true, self.rank(id));
+                continue;
+            };
+            if self.pool.block_pageblocks(block) > need || !self.pool.is_open(block) {
+                continue;
+            }
+            match self.cost(id, block) {
+                Cost::Moves(moves) if self.has_room(block, moves) => {
+                    ranked_now = false;
+                    self.start_emptying(id, block);
+                }
+                Cost::Moves(_) => may_change |= self.room_may_come(),
+                Cost::LaterMaybe => may_change = true,
+                Cost::Never => {}
+            }
+        }
+    }
+
+    /// Pageblocks of the blocks that a request is emptying.
+    pub(crate) fn being_emptied(&self, id: RequestId) -> u64 {
+        let works = self.requests[&id].works.iter().map(|work| self.works[work].goal);
+        works
+            .map(|goal| match goal {
+                Goal::Empty(block) => self.pool.block_pageblocks(block),
+                Goal::Fill(_) => 0,
+            })
+            .sum()
+    }
+
+    fn next_ranked(&mut self, id: RequestId) -> Option<BlockId> {
+        match &mut self.requests.get_mut(&id).expect("the caller found it").aim {
+            Aim::GiveBack { ranked, .. } => ranked.pop_front(),
+            Aim::MoveTo { .. } => None,
+        }
+    }
+
+    /// Ranks the blocks that could be started. Says whether there may be more of them later.
+    fn rank(&mut self, id: RequestId) -> bool {
+        let Aim::GiveBack { nodes, tried, .. } = &self.requests[&id].aim else {
+            unreachable!("only a give-back ranks blocks")
+        };
+        let mut may_change = false;
+        let mut ranks = Vec::new();
+        for (place, &node) in nodes.iter().enumerate() {
+            for block in 0..self.pool.frames(node).blocks() {
+                let block = BlockId { node, block };
+                if tried.contains(&block) || !self.pool.is_open(block) {
+                    // What another give-back is emptying may be opened again.
+                    may_change |= self.emptying.contains_key(&block);
+                    continue;
+                }
+                match self.cost(id, block) {
+                    Cost::Moves(moves) => {
+                        let wait = self.pool.block_used(block);
+                        ranks.push((place, moves, wait, Reverse(block.block), block));
+                    }
+                    Cost::LaterMaybe => may_change = true,
+                    Cost::Never => {}
+                }
+            }
+        }
+        ranks.sort_unstable();
+        let best = ranks.into_iter().map(|(.., block)| block).collect();
+        if let Aim::GiveBack { ranked, .. } =
+            &mut self.requests.get_mut(&id).expect("just seen").aim
+        {
+            *ranked = best;
+        }
+        may_change
+    }
+
+    fn cost(&self, id: RequestId, block: BlockId) -> Cost {
+        if self.pool.block_used(block) == 0 {
+            return Cost::Moves(0);
+        }
+        let failed = &self.requests[&id].failed;
+        let mut moves = 0;
+        let mut unsettled = false;
+        for (pageblock, lease) in self.leased_in(self.pool.span(block)) {
+            match self.standing(lease) {
+                Standing::Held(..) => return Cost::Never,
+                Standing::Movable if failed.contains_key(&pageblock) => return Cost::Never,
+                Standing::Movable => moves += 1,
+                Standing::Unsettled => unsettled = true,
+                Standing::Leaving => {}
+            }
+        }
+        if unsettled { Cost::LaterMaybe } else { Cost::Moves(moves) }
+    }
+
+    /// Whether there is room for what a block holds, beside what waits to be moved already.
+    fn has_room(&self, block: BlockId, moves: u64) -> bool {
+        let emptying = self.works.values().filter(|work| matches!(work.goal, Goal::Empty(_)));
+        let waiting: u64 = emptying.map(crate::request::Work::todo_count).sum();
+        let room = self.pool.available() - self.pool.available_in(block);
+        moves == 0 || waiting + moves <= room
+    }
+
+    fn start_emptying(&mut self, id: RequestId, block: BlockId) {
+        self.pool.isolate(block);
+        let work = self.open_work(id, Goal::Empty(block));
+        self.emptying.insert(block, work);
+        self.review(block, work);
+    }
+}

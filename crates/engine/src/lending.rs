@@ -1,0 +1,163 @@
+//! Leases: out of the pool, back into it, and what keeps them in place.
+//!
+//! What a process releases, or leaves behind, is not free at once: the store zeroes it first
+//! ([`crate::Effect::Zero`]), so that nothing of one tenant is ever seen by another.
+
+use alloc::vec::Vec;
+
+use memtide_units::{Extent, HoldReason, MemberId, Pageblock, TenantId, TokenId};
+
+use crate::{
+    engine::Engine,
+    lease::{End, Lease, Pins, Share},
+    recovery::Wish,
+    refusal::Refusal,
+};
+
+impl Engine {
+    pub(crate) fn lease(
+        &mut self,
+        member: MemberId,
+        count: u32,
+        after: Option<Pageblock>,
+    ) -> Result<(), Refusal> {
+        let token = self.connected(member)?;
+        if count == 0 {
+            return Err(Refusal::NoPageblocks);
+        }
+        if let Some(pageblock) = after
+            && self.pool.node_of(pageblock).is_none()
+        {
+            return Err(Refusal::NoSuchPageblock { pageblock });
+        }
+        let leases = self.limits.leases_queued_max;
+        match &mut self.recovery {
+            Some(recovery) if recovery.queued.len() >= leases as usize => {
+                return Err(Refusal::TooManyLeases { leases });
+            }
+            Some(recovery) => recovery.queued.push_back(Wish { member, count, after }),
+            None => self.grant(member, token, count, after),
+        }
+        Ok(())
+    }
+
+    /// Leases what there is to a process that is connected.
+    pub(crate) fn grant(
+        &mut self,
+        member: MemberId,
+        token: TokenId,
+        count: u32,
+        after: Option<Pageblock>,
+    ) {
+        let extents = self.pool.take(u64::from(count), after);
+        for pageblock in extents.iter().flat_map(|extent| extent.iter()) {
+            self.add_lease(pageblock, token, Share::Own);
+        }
+        self.out.grants.push((member, extents));
+    }
+
+    /// Enters a lease of a pageblock that has been taken from the pool.
+    pub(crate) fn add_lease(&mut self, pageblock: Pageblock, token: TokenId, share: Share) {
+        let process = self.process_mut(token);
+        let tenant = process.tenant;
+        process.held.insert(pageblock);
+        process.owned += 1;
+        self.tenants.get_mut(&tenant).expect("processes have a tenant").pageblocks += 1;
+        let before = self.leases.insert(pageblock, Lease::new(tenant, token, share));
+        assert!(before.is_none(), "{pageblock} has two owners");
+        self.touch(pageblock);
+    }
+
+    pub(crate) fn release(&mut self, member: MemberId, extents: &[Extent]) -> Result<(), Refusal> {
+        let token = self.connected(member)?;
+        let pageblocks = self.check_held(member, token, extents)?;
+        for &pageblock in &pageblocks {
+            let flight = self.leases[&pageblock].flight;
+            if let Some(flight) = flight.filter(|flight| flight.end == End::Destination) {
+                return Err(Refusal::InFlight { pageblock, order: flight.order });
+            }
+        }
+        for pageblock in pageblocks {
+            self.drop_stake(pageblock, token);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn zeroed(&mut self, tenant: TenantId, extents: &[Extent]) -> Result<(), Refusal> {
+        let pageblocks = self.pool.check(extents, &mut alloc::collections::BTreeSet::new())?;
+        let other = |pageblock: &&Pageblock| self.zeroing.get(pageblock) != Some(&tenant);
+        if let Some(&pageblock) = pageblocks.iter().find(other) {
+            return Err(Refusal::NotZeroing { tenant, pageblock });
+        }
+        if pageblocks.is_empty() {
+            return Ok(());
+        }
+        for &pageblock in &pageblocks {
+            self.zeroing.remove(&pageblock);
+            self.pool.put(pageblock);
+            self.touch(pageblock);
+        }
+        let record = self.tenants.get_mut(&tenant).expect("what is zeroed was a tenant's");
+        record.pageblocks -= pageblocks.len() as u64;
+        self.end_tenant_if_empty(tenant);
+        Ok(())
+    }
+
+    pub(crate) fn pin(
+        &mut self,
+        member: MemberId,
+        extents: &[Extent],
+        reason: HoldReason,
+    ) -> Result<(), Refusal> {
+        if !reason.is_pin() {
+            return Err(Refusal::NotAPin { reason });
+        }
+        self.change_pins(member, extents, |pins| pins.insert(reason))
+    }
+
+    pub(crate) fn unpin(
+        &mut self,
+        member: MemberId,
+        extents: &[Extent],
+        reason: HoldReason,
+    ) -> Result<(), Refusal> {
+        if !reason.is_pin() {
+            return Err(Refusal::NotAPin { reason });
+        }
+        self.change_pins(member, extents, |pins| pins.remove(reason))
+    }
+
+    fn change_pins(
+        &mut self,
+        member: MemberId,
+        extents: &[Extent],
+        change: impl Fn(&mut Pins),
+    ) -> Result<(), Refusal> {
+        let token = self.connected(member)?;
+        for pageblock in self.check_held(member, token, extents)? {
+            let lease = self.leases.get_mut(&pageblock).expect("held pageblocks are leased");
+            change(&mut lease.stake_mut(token).expect("holders have a stake").pins);
+            self.touch(pageblock);
+        }
+        Ok(())
+    }
+
+    /// The pageblocks leased in a range of numbers.
+    pub(crate) fn leased_in(
+        &self,
+        span: core::ops::Range<Pageblock>,
+    ) -> impl Iterator<Item = (Pageblock, &Lease)> {
+        self.leases.range(span).map(|(&pageblock, lease)| (pageblock, lease))
+    }
+
+    /// The owners of the leased pageblocks in a range of numbers that can be moved.
+    pub(crate) fn movable_in(
+        &self,
+        span: core::ops::Range<Pageblock>,
+    ) -> Vec<(Pageblock, TokenId)> {
+        let all = self.leased_in(span);
+        let movable =
+            all.filter(|(_, lease)| self.standing(lease) == crate::lease::Standing::Movable);
+        movable.map(|(pageblock, lease)| (pageblock, lease.owner.token)).collect()
+    }
+}

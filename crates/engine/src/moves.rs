@@ -1,0 +1,305 @@
+//! Orders to move pageblocks, and their answers.
+//!
+//! What shall move waits in [`Work::todo`]. An order takes from there as many pageblocks as the
+//! process may have in flight, takes their destinations out of the pool, and leases them to the
+//! process at once, so that the process can answer pair by pair in its own time:
+//!
+//! ```text
+//!                  source                        destination
+//! ordered          leased, cannot be moved       leased, cannot be released
+//! Moved            zeroed, then free             leased
+//! Held, Gone       leased (unless released)      zeroed, then free
+//! died, left       as every other lease of its   as every other lease of its
+//! ```
+//!
+//! A process may release a source before it answers (its program freed the memory): the answer
+//! is then `Gone`, and the source may be somebody else's already when it comes. A new order goes
+//! out only when there is place for a full one, so that answers of one pair each do not lead to
+//! orders of one pair each.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use memtide_units::{HoldReason, MemberId, MoveId, Pageblock, TokenId};
+
+use crate::{
+    engine::Engine,
+    input::MoveOutcome,
+    lease::{End, Flight, Pins, Share, Standing},
+    process::{Link, Waiting},
+    refusal::Refusal,
+    request::{Goal, WorkId},
+};
+
+/// An order that is not answered in full.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Order {
+    pub(crate) token: TokenId,
+    pub(crate) pairs: Vec<Pair>,
+    /// How many of the pairs are answered.
+    pub(crate) answered: usize,
+}
+
+/// From where to where, and for whom.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Pair {
+    pub(crate) from: Pageblock,
+    pub(crate) to: Pageblock,
+    pub(crate) work: WorkId,
+}
+
+/// An order being written.
+struct Draft {
+    /// Pairs that may still be ordered of the process.
+    slots: u64,
+    /// The last destination, for the next to follow.
+    last: Option<Pageblock>,
+    order: Option<(MoveId, Vec<Pair>)>,
+}
+
+impl Draft {
+    const fn new(slots: u64) -> Self {
+        Self { slots, last: None, order: None }
+    }
+}
+
+impl Order {
+    pub(crate) fn open(&self) -> &[Pair] {
+        &self.pairs[self.answered..]
+    }
+}
+
+impl Engine {
+    pub(crate) fn moved(
+        &mut self,
+        member: MemberId,
+        id: MoveId,
+        outcomes: &[MoveOutcome],
+    ) -> Result<(), Refusal> {
+        let token = self.connected(member)?;
+        let no_such = Refusal::NoSuchOrder { order: id, member };
+        let order = self.orders.get_mut(&id).filter(|order| order.token == token);
+        let order = order.ok_or(no_such)?;
+        let left = order.open().len();
+        if outcomes.len() > left {
+            let outcomes = outcomes.len() as u64;
+            return Err(Refusal::TooManyOutcomes { order: id, outcomes, left: left as u64 });
+        }
+        let pairs = order.open()[..outcomes.len()].to_vec();
+        order.answered += outcomes.len();
+        if order.open().is_empty() {
+            self.orders.remove(&id);
+        }
+        for (pair, &outcome) in pairs.iter().zip(outcomes) {
+            self.process_mut(token).in_flight -= 1;
+            self.end_pair(id, token, *pair, outcome);
+        }
+        if !outcomes.is_empty() {
+            self.heard_of(token);
+        }
+        Ok(())
+    }
+
+    fn end_pair(&mut self, id: MoveId, token: TokenId, pair: Pair, outcome: MoveOutcome) {
+        let Pair { from, to, work } = pair;
+        if let Some(work) = self.works.get_mut(&work) {
+            work.in_flight -= 1;
+        }
+        let source = self.is_end(from, id, End::Source);
+        assert!(self.is_end(to, id, End::Destination), "{to} is not the destination of {id}");
+        match outcome {
+            MoveOutcome::Moved => {
+                self.moved += 1;
+                let mut pins = Pins::NONE;
+                if source {
+                    let lease = self.leases.get_mut(&from).expect("just seen");
+                    if let Some(stake) = lease.stake_mut(token) {
+                        pins = stake.pins;
+                    }
+                    self.drop_lease(from);
+                }
+                let lease = self.leases.get_mut(&to).expect("just seen");
+                lease.flight = None;
+                if let Some(stake) = lease.stake_mut(token) {
+                    stake.pins.add(pins);
+                }
+                self.settle(to);
+                self.touch(to);
+                self.count_moved(work);
+            }
+            MoveOutcome::Gone | MoveOutcome::Held(_) => {
+                self.drop_lease(to);
+                if source {
+                    self.leases.get_mut(&from).expect("just seen").flight = None;
+                    self.settle(from);
+                    let reason = match outcome {
+                        MoveOutcome::Held(reason) => reason,
+                        _ => HoldReason::MoveFailed,
+                    };
+                    self.note_failed(from, work, reason);
+                    self.touch(from);
+                }
+            }
+        }
+    }
+
+    fn is_end(&self, pageblock: Pageblock, order: MoveId, end: End) -> bool {
+        let flight = self.leases.get(&pageblock).and_then(|lease| lease.flight);
+        flight == Some(Flight { order, end })
+    }
+
+    /// A source stays: whoever empties its block must know, and who wanted it moved.
+    fn note_failed(&mut self, from: Pageblock, work: WorkId, reason: HoldReason) {
+        let emptier = self.emptying.get(&self.pool.block_of(from)).copied();
+        for work in [Some(work), emptier].into_iter().flatten() {
+            if let Some(work) = self.works.get(&work)
+                && let Some(request) = self.requests.get_mut(&work.request)
+            {
+                request.failed.insert(from, reason);
+            }
+        }
+    }
+
+    fn count_moved(&mut self, work: WorkId) {
+        if let Some(work) = self.works.get(&work)
+            && matches!(work.goal, Goal::Fill(_))
+        {
+            let request = self.requests.get_mut(&work.request).expect("works have a request");
+            request.done += 1;
+        }
+    }
+
+    /// The process will answer none of its orders: both ends of every pair stay its leases.
+    pub(crate) fn cancel_orders(&mut self, token: TokenId) {
+        let of_it = self.orders.iter().filter(|(_, order)| order.token == token);
+        for id in of_it.map(|(&id, _)| id).collect::<Vec<_>>() {
+            let order = self.orders.remove(&id).expect("just seen");
+            for &Pair { from, to, work } in order.open() {
+                if let Some(work) = self.works.get_mut(&work) {
+                    work.in_flight -= 1;
+                }
+                for (pageblock, end) in [(from, End::Source), (to, End::Destination)] {
+                    if self.is_end(pageblock, id, end) {
+                        self.leases.get_mut(&pageblock).expect("just seen").flight = None;
+                        self.settle(pageblock);
+                        self.touch(pageblock);
+                    }
+                }
+            }
+        }
+        self.process_mut(token).in_flight = 0;
+    }
+
+    /// Orders what can be ordered. Returns the works that lack nothing but room, in order.
+    pub(crate) fn order_moves(&mut self) -> Vec<WorkId> {
+        let mut starved = Vec::new();
+        if self.recovery.is_some() {
+            return starved;
+        }
+        let mut drafts: BTreeMap<TokenId, Draft> = BTreeMap::new();
+        for id in self.works.keys().copied().collect::<Vec<_>>() {
+            for token in self.works[&id].todo.keys().copied().collect::<Vec<_>>() {
+                let slots = self.slots(token);
+                let draft = drafts.entry(token).or_insert_with(|| Draft::new(slots));
+                let picked = self.pick(id, token, draft.slots);
+                let count = picked.len() as u64;
+                let places = match self.works[&id].goal {
+                    Goal::Empty(_) => self.pool.take(count, draft.last),
+                    Goal::Fill(node) => self.pool.take_on(node, count, draft.last),
+                };
+                let places: Vec<_> = places.iter().flat_map(|extent| extent.iter()).collect();
+                if places.len() < picked.len() {
+                    starved.push(id);
+                }
+                for (from, to) in picked.into_iter().zip(places) {
+                    self.pair_up(token, draft, Pair { from, to, work: id });
+                }
+            }
+        }
+        for (token, draft) in drafts {
+            self.send(token, draft.order);
+        }
+        starved
+    }
+
+    /// Puts a pair into the order being written for a process, and sends the order when full.
+    fn pair_up(&mut self, token: TokenId, draft: &mut Draft, pair: Pair) {
+        let Pair { from, to, work } = pair;
+        let id = match &draft.order {
+            Some((id, _)) => *id,
+            None => {
+                self.next_order += 1;
+                MoveId(self.next_order - 1)
+            }
+        };
+        let pairs = &mut draft.order.get_or_insert((id, Vec::new())).1;
+        pairs.push(pair);
+        let full = pairs.len() >= self.limits.pairs_per_order_max as usize;
+        draft.slots -= 1;
+        draft.last = Some(to);
+
+        self.add_lease(to, token, Share::Own);
+        for (pageblock, end) in [(from, End::Source), (to, End::Destination)] {
+            let lease = self.leases.get_mut(&pageblock).expect("both are leased");
+            assert!(lease.flight.is_none(), "{pageblock} is in two orders");
+            lease.flight = Some(Flight { order: id, end });
+        }
+        let work = self.works.get_mut(&work).expect("pairs come from works");
+        work.in_flight += 1;
+        work.take(token, &[from]);
+        self.process_mut(token).in_flight += 1;
+        if full {
+            self.send(token, draft.order.take());
+        }
+    }
+
+    fn send(&mut self, token: TokenId, order: Option<(MoveId, Vec<Pair>)>) {
+        let Some((id, pairs)) = order else { return };
+        let Link::Connected(member) = self.process(token).link else {
+            unreachable!("orders go to processes that answer")
+        };
+        self.rearm(token);
+        let told = pairs.iter().map(|pair| (pair.from, pair.to)).collect();
+        self.out.moves.push((member, id, told));
+        self.orders.insert(id, Order { token, pairs, answered: 0 });
+    }
+
+    /// How many pairs may be ordered of a process now: none until there is place for a full
+    /// order.
+    fn slots(&self, token: TokenId) -> u64 {
+        let Some(process) = self.processes.get(&token) else { return 0 };
+        let place = self.limits.pairs_in_flight_max - process.in_flight;
+        if !process.answers() || place < self.limits.pairs_per_order_max {
+            return 0;
+        }
+        u64::from(place)
+    }
+
+    /// The first few that shall move; those that cannot any more are dropped on the way.
+    fn pick(&mut self, id: WorkId, token: TokenId, count: u64) -> Vec<Pageblock> {
+        let mut picked = Vec::new();
+        let mut stale = Vec::new();
+        if let Some(todo) = self.works[&id].todo.get(&token) {
+            for &pageblock in todo {
+                if picked.len() as u64 >= count {
+                    break;
+                }
+                let lease = self.leases.get(&pageblock).filter(|l| l.owner.token == token);
+                match lease.map(|lease| self.standing(lease)) {
+                    Some(Standing::Movable) => picked.push(pageblock),
+                    _ => stale.push(pageblock),
+                }
+            }
+        }
+        self.works.get_mut(&id).expect("the caller found it").take(token, &stale);
+        picked
+    }
+
+    /// Whether room may come up by itself: something is being zeroed, or moved by a process that
+    /// answers.
+    pub(crate) fn room_may_come(&self) -> bool {
+        let moving = |process: &crate::process::Process| {
+            process.in_flight > 0 && process.waiting != Waiting::Stalled
+        };
+        !self.zeroing.is_empty() || self.processes.values().any(moving)
+    }
+}

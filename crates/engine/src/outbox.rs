@@ -1,0 +1,56 @@
+//! Effects on their way out.
+//!
+//! What one input brings about is gathered by kind, so that pageblocks of one kind for one
+//! receiver leave as one effect with merged extents, and the order does not depend on how the
+//! engine came to it: answers to a process, orders to it, work for the store, news for operators.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use memtide_units::{ByteSize, Extent, MemberId, MoveId, Pageblock, RequestId, TenantId, TokenId};
+
+use crate::{
+    effect::{Effect, Report},
+    pool::Pool,
+};
+
+/// Effects of one input.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Outbox {
+    pub(crate) grants: Vec<(MemberId, Vec<Extent>)>,
+    pub(crate) thaw: BTreeMap<MemberId, Vec<Pageblock>>,
+    pub(crate) moves: Vec<(MemberId, MoveId, Vec<(Pageblock, Pageblock)>)>,
+    pub(crate) zero: BTreeMap<TenantId, Vec<Pageblock>>,
+    pub(crate) offlined: BTreeMap<usize, Vec<Pageblock>>,
+    pub(crate) onlined: BTreeMap<usize, Vec<Pageblock>>,
+    pub(crate) forgotten: Vec<TokenId>,
+    pub(crate) tenants_gone: Vec<TenantId>,
+    pub(crate) progress: Vec<(RequestId, ByteSize, ByteSize)>,
+    pub(crate) answers: Vec<(RequestId, Report)>,
+}
+
+impl Outbox {
+    pub(crate) fn into_effects(self, pool: &Pool) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let grant = |(member, extents)| Effect::Grant { member, extents };
+        effects.extend(self.grants.into_iter().map(grant));
+        let thaw = |(member, all)| Effect::Thaw { member, extents: pool.extents(all) };
+        effects.extend(self.thaw.into_iter().map(thaw));
+        let order = |(member, id, pairs)| Effect::Move { member, id, pairs };
+        effects.extend(self.moves.into_iter().map(order));
+        let zero = |(tenant, all)| Effect::Zero { tenant, extents: pool.extents(all) };
+        effects.extend(self.zero.into_iter().map(zero));
+        let id = |node: usize| pool.nodes()[node].id;
+        let offlined =
+            |(node, all)| Effect::Offlined { node: id(node), extents: pool.extents(all) };
+        effects.extend(self.offlined.into_iter().map(offlined));
+        let onlined = |(node, all)| Effect::Onlined { node: id(node), extents: pool.extents(all) };
+        effects.extend(self.onlined.into_iter().map(onlined));
+        effects.extend(self.forgotten.into_iter().map(|token| Effect::ForgetToken { token }));
+        effects.extend(self.tenants_gone.into_iter().map(|tenant| Effect::TenantGone { tenant }));
+        let progress = |(request, done, of)| Effect::Progress { request, done, of };
+        effects.extend(self.progress.into_iter().map(progress));
+        let answer = |(request, report)| Effect::Answer { request, report };
+        effects.extend(self.answers.into_iter().map(answer));
+        effects
+    }
+}

@@ -1,0 +1,290 @@
+//! The nodes together: from a pageblock to its node, from an order of placement to frames.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
+
+use memtide_frames::{BlockState, Frames, PageblockState};
+use memtide_units::{Extent, NodeId, NodeKind, Pageblock};
+
+use crate::{
+    config::{Config, ConfigError, NodeConfig},
+    refusal::Refusal,
+};
+
+/// All nodes of an engine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Pool {
+    nodes: Vec<Node>,
+    by_first: BTreeMap<Pageblock, usize>,
+    placement: Vec<usize>,
+}
+
+/// One node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) name: String,
+    pub(crate) frames: Frames,
+}
+
+/// One block of one node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct BlockId {
+    pub(crate) node: usize,
+    pub(crate) block: u64,
+}
+
+impl Pool {
+    pub(crate) fn new(config: &Config) -> Result<Self, ConfigError> {
+        if config.nodes.is_empty() {
+            return Err(ConfigError::NoNodes);
+        }
+        let mut pool =
+            Self { nodes: Vec::new(), by_first: BTreeMap::new(), placement: placement(config)? };
+        for node in &config.nodes {
+            pool.push(node)?;
+        }
+        Ok(pool)
+    }
+
+    fn push(&mut self, config: &NodeConfig) -> Result<(), ConfigError> {
+        let node = config.node;
+        if self.index_of(node).is_some() {
+            return Err(ConfigError::NodeTwice { node });
+        }
+        let mut frames = Frames::new(config.first, config.pageblocks, config.block_pageblocks)
+            .map_err(|source| ConfigError::Layout { node, source })?;
+        let last = Pageblock(config.first.0 + (config.pageblocks - 1));
+        let below = self.by_first.range(..=last).next_back().map(|(_, &index)| &self.nodes[index]);
+        if let Some(other) = below
+            && other.frames.first().0 + other.frames.present() > config.first.0
+        {
+            let (first, other) = (config.first, other.id);
+            return Err(ConfigError::Overlap { node, first, other });
+        }
+        for &extent in &config.offline {
+            take_offline(&mut frames, extent).ok_or(ConfigError::Offline { node, extent })?;
+        }
+        self.by_first.insert(config.first, self.nodes.len());
+        self.nodes.push(Node { id: node, name: config.name.clone(), frames });
+        Ok(())
+    }
+
+    /// The nodes, in the order of the configuration.
+    pub(crate) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The frames of a node.
+    pub(crate) fn frames(&self, node: usize) -> &Frames {
+        &self.nodes[node].frames
+    }
+
+    fn frames_mut(&mut self, node: usize) -> &mut Frames {
+        &mut self.nodes[node].frames
+    }
+
+    /// Where in [`Pool::nodes`] a node is.
+    pub(crate) fn index_of(&self, id: NodeId) -> Option<usize> {
+        self.nodes.iter().position(|node| node.id == id)
+    }
+
+    /// The node that has a pageblock.
+    pub(crate) fn node_of(&self, pageblock: Pageblock) -> Option<usize> {
+        let (_, &index) = self.by_first.range(..=pageblock).next_back()?;
+        self.nodes[index].frames.contains(pageblock).then_some(index)
+    }
+
+    /// The state of a pageblock, if any node has it.
+    pub(crate) fn state(&self, pageblock: Pageblock) -> Option<PageblockState> {
+        Some(self.frames(self.node_of(pageblock)?).state(pageblock))
+    }
+
+    /// The block of a pageblock that some node has.
+    pub(crate) fn block_of(&self, pageblock: Pageblock) -> BlockId {
+        let node = self.node_of(pageblock).expect("only checked pageblocks get this far");
+        BlockId { node, block: self.frames(node).block_of(pageblock) }
+    }
+
+    /// The pageblocks of a block.
+    pub(crate) fn span(&self, id: BlockId) -> core::ops::Range<Pageblock> {
+        let frames = self.frames(id.node);
+        let start = frames.block_start(id.block);
+        start..Pageblock(start.0 + frames.block_pageblocks())
+    }
+
+    /// Pageblocks in a block.
+    pub(crate) fn block_pageblocks(&self, id: BlockId) -> u64 {
+        self.frames(id.node).block_pageblocks()
+    }
+
+    /// Pageblocks in use in a block.
+    pub(crate) fn block_used(&self, id: BlockId) -> u64 {
+        self.frames(id.node).block_used(id.block)
+    }
+
+    /// Whether a block is in the pool and not being emptied.
+    pub(crate) fn is_open(&self, id: BlockId) -> bool {
+        self.frames(id.node).block_state(id.block) == BlockState::Online
+    }
+
+    /// Pageblocks that can be taken by [`Pool::take`].
+    pub(crate) fn available(&self) -> u64 {
+        self.placement.iter().map(|&node| self.frames(node).counts().free).sum()
+    }
+
+    /// Of those, how many lie in this block.
+    pub(crate) fn available_in(&self, id: BlockId) -> u64 {
+        if !self.placement.contains(&id.node) || !self.is_open(id) {
+            return 0;
+        }
+        self.block_pageblocks(id) - self.block_used(id)
+    }
+
+    /// Pageblocks that are online.
+    pub(crate) fn online(&self) -> u64 {
+        let counts = self.nodes.iter().map(|node| node.frames.counts());
+        counts.map(|counts| counts.present() - counts.offline).sum()
+    }
+
+    /// Takes up to `count`, node by node in the order of placement. What follows `after` is
+    /// preferred on its node, but no node is preferred for it.
+    pub(crate) fn take(&mut self, count: u64, after: Option<Pageblock>) -> Vec<Extent> {
+        let mut left = count;
+        let mut taken = Vec::new();
+        for n in 0..self.placement.len() {
+            let some = self.take_on(self.placement[n], left, after);
+            left -= some.iter().map(|extent| u64::from(extent.count)).sum::<u64>();
+            taken.extend(some);
+        }
+        taken
+    }
+
+    /// Takes up to `count` on one node.
+    pub(crate) fn take_on(
+        &mut self,
+        node: usize,
+        count: u64,
+        after: Option<Pageblock>,
+    ) -> Vec<Extent> {
+        self.frames_mut(node).take(count, after)
+    }
+
+    pub(crate) fn claim(&mut self, pageblock: Pageblock) {
+        let id = self.block_of(pageblock);
+        self.frames_mut(id.node).claim(pageblock);
+    }
+
+    pub(crate) fn put(&mut self, pageblock: Pageblock) {
+        let id = self.block_of(pageblock);
+        self.frames_mut(id.node).put(pageblock);
+    }
+
+    pub(crate) fn isolate(&mut self, id: BlockId) {
+        self.frames_mut(id.node).isolate(id.block);
+    }
+
+    pub(crate) fn unisolate(&mut self, id: BlockId) {
+        self.frames_mut(id.node).unisolate(id.block);
+    }
+
+    pub(crate) fn offline(&mut self, id: BlockId) {
+        self.frames_mut(id.node).offline(id.block);
+    }
+
+    pub(crate) fn online_block(&mut self, id: BlockId) {
+        self.frames_mut(id.node).online(id.block);
+    }
+
+    /// The nodes in the order in which they are emptied: those that serve nobody, then the
+    /// furthest in placement first.
+    pub(crate) fn furthest_first(&self) -> Vec<usize> {
+        let unplaced = (0..self.nodes.len()).filter(|node| !self.placement.contains(node));
+        unplaced.chain(self.placement.iter().rev().copied()).collect()
+    }
+
+    /// Merges pageblocks into extents, none of which leaves its node: files are per node.
+    pub(crate) fn extents(&self, pageblocks: impl IntoIterator<Item = Pageblock>) -> Vec<Extent> {
+        let runs = Extent::from_blocks(pageblocks);
+        let mut extents = Vec::with_capacity(runs.len());
+        for run in runs {
+            let (mut start, mut left) = (run.start, u64::from(run.count));
+            while left > 0 {
+                let node = self.node_of(start).expect("only checked pageblocks get this far");
+                let frames = self.frames(node);
+                let here = left.min(frames.first().0 + frames.present() - start.0);
+                let count = u32::try_from(here).expect("a part of a run of 32 bits");
+                extents.push(Extent::new(start, count));
+                (start, left) = (Pageblock(start.0 + here), left - here);
+            }
+        }
+        extents
+    }
+
+    /// The pageblocks of a message: each on some node, and named once. The work is bounded by
+    /// the size of the pool, whatever the message says.
+    pub(crate) fn check(
+        &self,
+        extents: &[Extent],
+        seen: &mut BTreeSet<Pageblock>,
+    ) -> Result<Vec<Pageblock>, Refusal> {
+        let mut all = Vec::new();
+        for pageblock in extents.iter().flat_map(|extent| extent.iter()) {
+            if self.node_of(pageblock).is_none() {
+                return Err(Refusal::NoSuchPageblock { pageblock });
+            }
+            if !seen.insert(pageblock) {
+                return Err(Refusal::NamedTwice { pageblock });
+            }
+            all.push(pageblock);
+        }
+        Ok(all)
+    }
+
+    pub(crate) fn validate(&self) {
+        for node in &self.nodes {
+            node.frames.validate();
+        }
+    }
+}
+
+fn placement(config: &Config) -> Result<Vec<usize>, ConfigError> {
+    if config.placement.is_empty() {
+        let of = |kind: NodeKind| {
+            let nodes = config.nodes.iter().enumerate();
+            nodes.filter(move |(_, node)| node.kind == kind).map(|(index, _)| index)
+        };
+        return Ok(of(NodeKind::Near).chain(of(NodeKind::Far)).collect());
+    }
+    let mut order = Vec::new();
+    for &node in &config.placement {
+        let index = config.nodes.iter().position(|known| known.node == node);
+        match index {
+            Some(index) if !order.contains(&index) => order.push(index),
+            _ => return Err(ConfigError::Placement { node }),
+        }
+    }
+    Ok(order)
+}
+
+/// Takes an extent of whole online blocks offline, or nothing.
+fn take_offline(frames: &mut Frames, extent: Extent) -> Option<()> {
+    let offset = extent.start.0.checked_sub(frames.first().0)?;
+    let count = u64::from(extent.count);
+    let block = frames.block_pageblocks();
+    let end = offset.checked_add(count)?;
+    if offset % block != 0 || count % block != 0 || end > frames.present() {
+        return None;
+    }
+    for block in offset / block..end / block {
+        if frames.block_state(block) != BlockState::Online {
+            return None;
+        }
+        frames.isolate(block);
+        frames.offline(block);
+    }
+    Some(())
+}

@@ -1,0 +1,232 @@
+//! An engine that takes over from an earlier one.
+//!
+//! Programs run on while there is no engine. A new one knows, from what the earlier one left,
+//! which processes are out there, but not what they hold: they say so when they return. Until
+//! all have, or are known to be gone, or the time is up, nothing is taken from the pool: leases
+//! queue, requests wait, and nothing is thawed, for whoever shares a pageblock may not have
+//! returned yet.
+//!
+//! What a returning process claims is checked against what others have claimed: within a tenant
+//! two processes may share a pageblock if both say so; everything else is a conflict, and the
+//! process is refused. For a child it names that has not returned itself an unborn one is entered
+//! that shares all it shares; when that child returns, it says what it really shares.
+//!
+//! A process whose connection was lost may return to the same engine. What it holds is then what
+//! it claims: a grant that it never got, or a release that never came through, is made up for.
+//! That a process belongs to the tenant it names is for the caller to check.
+
+use alloc::{
+    collections::{BTreeSet, VecDeque},
+    string::String,
+    vec::Vec,
+};
+
+use memtide_frames::PageblockState;
+use memtide_units::{Instant, MemberId, Pageblock, TokenId};
+
+use crate::{
+    config::Awaited,
+    engine::Engine,
+    input::Claims,
+    lease::Share,
+    process::{Link, Process},
+    refusal::Refusal,
+};
+
+/// Who is awaited, and what waits for them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Recovery {
+    pub(crate) awaited: BTreeSet<MemberId>,
+    pub(crate) until: Instant,
+    pub(crate) queued: VecDeque<Wish>,
+}
+
+/// A lease that waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Wish {
+    pub(crate) member: MemberId,
+    pub(crate) count: u32,
+    pub(crate) after: Option<Pageblock>,
+}
+
+impl Recovery {
+    pub(crate) fn new(awaited: Awaited) -> Option<Self> {
+        let Awaited { members, until } = awaited;
+        let awaited: BTreeSet<_> = members.into_iter().collect();
+        (!awaited.is_empty()).then_some(Self { awaited, until, queued: VecDeque::new() })
+    }
+}
+
+impl Engine {
+    /// How many processes of an earlier engine have neither returned nor are known to be gone.
+    /// Nothing is taken from the pool before this is 0.
+    #[must_use]
+    pub fn awaiting(&self) -> usize {
+        self.recovery.as_ref().map_or(0, |recovery| recovery.awaited.len())
+    }
+
+    pub(crate) fn awaited_gone(&mut self, member: MemberId) -> Result<(), Refusal> {
+        let recovery = self.recovery.as_mut();
+        if recovery.is_some_and(|recovery| recovery.awaited.remove(&member)) {
+            return Ok(());
+        }
+        Err(Refusal::NotAwaited { member })
+    }
+
+    /// Ends recovery if it is time; says whether it did.
+    pub(crate) fn end_recovery_if_due(&mut self) -> bool {
+        let now = self.now;
+        let over = |recovery: &mut Recovery| recovery.awaited.is_empty() || recovery.until <= now;
+        let Some(recovery) = self.recovery.take_if(over) else { return false };
+        for pageblock in self.leases.keys().copied().collect::<Vec<_>>() {
+            self.settle(pageblock);
+        }
+        for Wish { member, count, after } in recovery.queued {
+            let token = self.members[&member];
+            self.grant(member, token, count, after);
+        }
+        true
+    }
+
+    pub(crate) fn join_returning(
+        &mut self,
+        claims: Claims,
+        pid: u32,
+        name: String,
+        token: TokenId,
+    ) -> Result<(), Refusal> {
+        self.check_identity(&claims, token)?;
+        let mut seen = BTreeSet::new();
+        let leased = self.pool.check(&claims.leased, &mut seen)?;
+        let shared = self.pool.check(&claims.shared, &mut seen)?;
+        for &pageblock in &leased {
+            self.check_claim(pageblock, &claims, token, Share::Own)?;
+        }
+        for &pageblock in &shared {
+            self.check_claim(pageblock, &claims, token, Share::Shared)?;
+        }
+        self.check_children(&claims, token)?;
+
+        // Nothing is refused from here on.
+        self.enter_returning(&claims, pid, name, token);
+        for pageblock in self.process(token).held.iter().copied().collect::<Vec<_>>() {
+            if !seen.contains(&pageblock) {
+                self.drop_stake(pageblock, token);
+            }
+        }
+        for pageblock in leased {
+            self.adopt(pageblock, token, Share::Own);
+        }
+        for &pageblock in &shared {
+            self.adopt(pageblock, token, Share::Shared);
+        }
+        for child in claims.children {
+            if !self.processes.contains_key(&child) {
+                let parent = self.process(token);
+                let (pid, name) = (parent.pid, parent.name.clone());
+                let unborn = Process::new(claims.tenant, Link::Unborn, pid, name);
+                self.add_process(child, unborn);
+                for &pageblock in &shared {
+                    self.add_stake(pageblock, child);
+                }
+            }
+        }
+        self.settle_all(token);
+        self.touch_all(token);
+        Ok(())
+    }
+
+    fn check_identity(&self, claims: &Claims, token: TokenId) -> Result<(), Refusal> {
+        let Claims { member, tenant, .. } = *claims;
+        if let Some(&known) = self.members.get(&member) {
+            if matches!(self.process(known).link, Link::Connected(_)) {
+                return Err(Refusal::MemberTaken { member });
+            }
+            if known != token {
+                return Err(Refusal::TokenMismatch { token, expected: known });
+            }
+        } else if let Some(process) = self.processes.get(&token)
+            && process.link != Link::Unborn
+        {
+            return Err(Refusal::TokenTaken { token });
+        }
+        match self.processes.get(&token) {
+            Some(process) if process.tenant != tenant => {
+                Err(Refusal::TenantMismatch { tenant, expected: process.tenant })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_claim(
+        &self,
+        pageblock: Pageblock,
+        claims: &Claims,
+        token: TokenId,
+        share: Share,
+    ) -> Result<(), Refusal> {
+        let conflict = |by| Refusal::ClaimConflict { pageblock, tenant: claims.tenant, by };
+        if self.pool.state(pageblock) == Some(PageblockState::Offline) {
+            return Err(Refusal::ClaimOffline { pageblock });
+        }
+        if let Some(&by) = self.zeroing.get(&pageblock) {
+            return Err(conflict(by));
+        }
+        let Some(lease) = self.leases.get(&pageblock) else { return Ok(()) };
+        let alone = lease.others.is_empty() && lease.owner.token == token;
+        let both_share = share == Share::Shared && lease.share == Share::Shared;
+        if lease.tenant == claims.tenant && (alone || both_share) {
+            return Ok(());
+        }
+        Err(conflict(lease.tenant))
+    }
+
+    fn check_children(&self, claims: &Claims, token: TokenId) -> Result<(), Refusal> {
+        let mut seen = BTreeSet::from([token]);
+        for &child in &claims.children {
+            let other = self.processes.get(&child);
+            if !seen.insert(child) || other.is_some_and(|p| p.tenant != claims.tenant) {
+                return Err(Refusal::TokenTaken { token: child });
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters a returning process, or the one it has been here.
+    fn enter_returning(&mut self, claims: &Claims, pid: u32, name: String, token: TokenId) {
+        let link = Link::Connected(claims.member);
+        if self.processes.contains_key(&token) {
+            let process = self.process_mut(token);
+            process.link = link;
+            process.pid = pid;
+            process.name = name;
+            self.members.insert(claims.member, token);
+        } else {
+            self.add_process(token, Process::new(claims.tenant, link, pid, name));
+        }
+        self.process_mut(token).committed = claims.committed;
+        if let Some(recovery) = &mut self.recovery {
+            recovery.awaited.remove(&claims.member);
+        }
+    }
+
+    /// Gives a process what it claims and may have.
+    fn adopt(&mut self, pageblock: Pageblock, token: TokenId, share: Share) {
+        let Some(lease) = self.leases.get_mut(&pageblock) else {
+            self.pool.claim(pageblock);
+            self.add_lease(pageblock, token, share);
+            return;
+        };
+        if lease.stake_mut(token).is_none() {
+            self.add_stake(pageblock, token);
+        } else {
+            if lease.owner.token == token && lease.share == Share::Thawing {
+                self.process_mut(token).thawing -= 1;
+            }
+            let alone = self.leases[&pageblock].others.is_empty();
+            let lease = self.leases.get_mut(&pageblock).expect("just seen");
+            lease.share = if alone { share } else { Share::Shared };
+        }
+        self.touch(pageblock);
+    }
+}

@@ -1,0 +1,276 @@
+//! Requests that take time: what they have in common.
+//!
+//! A request owns *works*. The works of a give-back each empty one isolated block; the one work
+//! of a move fills a node. A work knows which pageblocks have yet to be ordered to move; whoever
+//! moves them, in which order, is no business of the request ([`crate::moves`]).
+//!
+//! After every input each request is stepped: it starts what it can ([`crate::giveback`],
+//! [`crate::moveto`]) and ends when it has all it wanted, when nothing more can come of it, or
+//! when its time is up. What ends a request leaves no trace of it but orders under way: blocks
+//! that could not be emptied are opened again.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    vec::Vec,
+};
+
+use memtide_units::{ByteSize, HoldReason, Instant, Pageblock, RequestId, TokenId};
+
+use crate::{engine::Engine, lease::Standing, pool::BlockId, refusal::Refusal};
+
+/// The name of a work; later works have higher ones.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct WorkId(pub(crate) u64);
+
+/// A request that is not answered yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Request {
+    pub(crate) aim: Aim,
+    /// Pageblocks.
+    pub(crate) wanted: u64,
+    /// Pageblocks.
+    pub(crate) done: u64,
+    /// What of `done` the operator knows.
+    pub(crate) told: u64,
+    pub(crate) deadline: Instant,
+    pub(crate) works: BTreeSet<WorkId>,
+    /// What stayed although ordered to move.
+    pub(crate) failed: BTreeMap<Pageblock, HoldReason>,
+}
+
+/// What a request is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Aim {
+    GiveBack {
+        /// From which nodes, in this order.
+        nodes: Vec<usize>,
+        /// Blocks to try, the cheapest first.
+        ranked: VecDeque<BlockId>,
+        /// Blocks that were tried in vain.
+        tried: BTreeSet<BlockId>,
+    },
+    MoveTo {
+        /// Whose memory.
+        token: TokenId,
+        /// To which node.
+        to: usize,
+    },
+}
+
+/// A part of a request that is under way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Work {
+    pub(crate) request: RequestId,
+    pub(crate) goal: Goal,
+    /// What is to be ordered to move, by owner. Entries may be out of date.
+    pub(crate) todo: BTreeMap<TokenId, BTreeSet<Pageblock>>,
+    /// Pairs ordered for it and not answered.
+    pub(crate) in_flight: u64,
+}
+
+/// What a work is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Goal {
+    /// Nothing is left in this block.
+    Empty(BlockId),
+    /// More of a process's memory is on this node.
+    Fill(usize),
+}
+
+/// What may become of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Prospect {
+    /// Something is under way.
+    Busy,
+    /// Nothing is under way, but things may change by themselves.
+    Waiting,
+    /// Nothing more can be done.
+    Stuck,
+}
+
+/// Why a request ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ending {
+    /// It has all it wanted.
+    Whole,
+    /// Nothing more can be done.
+    Stuck,
+    /// Its time is up.
+    CutOff,
+}
+
+impl Request {
+    pub(crate) const fn new(aim: Aim, wanted: u64, deadline: Instant) -> Self {
+        Self {
+            aim,
+            wanted,
+            done: 0,
+            told: 0,
+            deadline,
+            works: BTreeSet::new(),
+            failed: BTreeMap::new(),
+        }
+    }
+}
+
+impl Work {
+    /// Takes pageblocks off the list.
+    pub(crate) fn take(&mut self, token: TokenId, pageblocks: &[Pageblock]) {
+        if let Some(todo) = self.todo.get_mut(&token) {
+            for pageblock in pageblocks {
+                todo.remove(pageblock);
+            }
+            if todo.is_empty() {
+                self.todo.remove(&token);
+            }
+        }
+    }
+
+    /// Pageblocks to be ordered to move.
+    pub(crate) fn todo_count(&self) -> u64 {
+        self.todo.values().map(|todo| todo.len() as u64).sum()
+    }
+}
+
+impl Engine {
+    /// Enters a request.
+    pub(crate) fn open_request(&mut self, id: RequestId, request: Request) -> Result<(), Refusal> {
+        if self.requests.contains_key(&id) {
+            return Err(Refusal::RequestTaken { request: id });
+        }
+        let requests = self.limits.requests_max;
+        if self.requests.len() >= requests as usize {
+            return Err(Refusal::TooManyRequests { requests });
+        }
+        self.requests.insert(id, request);
+        Ok(())
+    }
+
+    pub(crate) fn open_work(&mut self, request: RequestId, goal: Goal) -> WorkId {
+        let id = WorkId(self.next_work);
+        self.next_work += 1;
+        self.works.insert(id, Work { request, goal, todo: BTreeMap::new(), in_flight: 0 });
+        let request = self.requests.get_mut(&request).expect("the caller found it");
+        request.works.insert(id);
+        id
+    }
+
+    /// Ends a work; says what it was for. Its orders under way go on for nobody.
+    pub(crate) fn close_work(&mut self, id: WorkId) -> Goal {
+        let work = self.works.remove(&id).expect("the caller found it");
+        let request = self.requests.get_mut(&work.request).expect("works have a request");
+        request.works.remove(&id);
+        work.goal
+    }
+
+    /// Lets a request go on as far as it can.
+    pub(crate) fn step(&mut self, id: RequestId) {
+        let request = &self.requests[&id];
+        let due = request.deadline <= self.now;
+        let prospect = match request.aim {
+            _ if self.recovery.is_some() => Prospect::Waiting,
+            Aim::GiveBack { .. } => self.step_give_back(id),
+            Aim::MoveTo { token, to } => self.step_move_to(id, token, to),
+        };
+        let request = &self.requests[&id];
+        if request.done >= request.wanted {
+            self.end_request(id, Ending::Whole);
+        } else if prospect == Prospect::Stuck {
+            self.end_request(id, Ending::Stuck);
+        } else if due {
+            self.end_request(id, Ending::CutOff);
+        }
+    }
+
+    fn end_request(&mut self, id: RequestId, ending: Ending) {
+        let report = self.report(id, ending);
+        for work in self.requests[&id].works.iter().copied().collect::<Vec<_>>() {
+            if let Goal::Empty(block) = self.close_work(work) {
+                self.emptying.remove(&block);
+                self.touched.remove(&block);
+                self.pool.unisolate(block);
+            }
+        }
+        self.requests.remove(&id);
+        self.out.answers.push((id, report));
+    }
+
+    pub(crate) fn tell_progress(&mut self) {
+        for (&id, request) in &mut self.requests {
+            if request.told != request.done {
+                request.told = request.done;
+                let bytes = ByteSize::from_pageblocks;
+                self.out.progress.push((id, bytes(request.done), bytes(request.wanted)));
+            }
+        }
+    }
+
+    /// Looks at isolated blocks in which something changed.
+    pub(crate) fn review_touched(&mut self) {
+        while let Some(block) = self.touched.pop_first() {
+            if let Some(&work) = self.emptying.get(&block) {
+                self.review(block, work);
+            }
+        }
+    }
+
+    /// Takes an isolated block offline if it is empty, opens it again if it will not be.
+    pub(crate) fn review(&mut self, block: BlockId, id: WorkId) {
+        if self.pool.block_used(block) == 0 {
+            self.close_work_for(block, id, true);
+            return;
+        }
+        let failed = &self.requests[&self.works[&id].request].failed;
+        let stays = self.leased_in(self.pool.span(block)).any(|(pageblock, lease)| {
+            match self.standing(lease) {
+                Standing::Movable => failed.contains_key(&pageblock),
+                Standing::Leaving => false,
+                Standing::Unsettled | Standing::Held(..) => true,
+            }
+        });
+        if stays {
+            self.close_work_for(block, id, false);
+            return;
+        }
+        // Normally all there already; a process that came back may have claimed more.
+        let movable = self.movable_in(self.pool.span(block));
+        let work = self.works.get_mut(&id).expect("the caller found it");
+        for (pageblock, token) in movable {
+            work.todo.entry(token).or_default().insert(pageblock);
+        }
+    }
+
+    fn close_work_for(&mut self, block: BlockId, id: WorkId, empty: bool) {
+        let request = self.works[&id].request;
+        self.close_work(id);
+        self.emptying.remove(&block);
+        let request = self.requests.get_mut(&request).expect("works have a request");
+        if empty {
+            request.done += self.pool.block_pageblocks(block);
+            self.pool.offline(block);
+            let span = self.pool.span(block);
+            let offlined = self.out.offlined.entry(block.node).or_default();
+            offlined.extend((span.start.0..span.end.0).map(Pageblock));
+        } else {
+            if let Aim::GiveBack { tried, .. } = &mut request.aim {
+                tried.insert(block);
+            }
+            self.pool.unisolate(block);
+        }
+    }
+
+    /// When works lack room and none will come by itself, gives one of them up: opening its
+    /// block makes room for the others. The last is the one that costs most. Says whether it
+    /// did.
+    pub(crate) fn relieve(&mut self, starved: &[WorkId]) -> bool {
+        let Some(&last) = starved.last() else { return false };
+        if self.room_may_come() {
+            return false;
+        }
+        match self.works[&last].goal {
+            Goal::Empty(block) => self.close_work_for(block, last, false),
+            Goal::Fill(_) => self.works.get_mut(&last).expect("just seen").todo.clear(),
+        }
+        true
+    }
+}

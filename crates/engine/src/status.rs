@@ -1,0 +1,106 @@
+//! Snapshots for people and for the caller.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use memtide_units::{ByteSize, Extent, HoldReason, MemberId, NodeId, TenantId, TokenId};
+
+use crate::{
+    effect::{MemberStatus, NodeStatus},
+    engine::Engine,
+    lease::Standing,
+    process::Link,
+};
+
+impl Engine {
+    /// The nodes, in the order of the configuration.
+    #[must_use]
+    pub fn node_status(&self) -> Vec<NodeStatus> {
+        let status = |node: &crate::pool::Node| {
+            let counts = node.frames.counts();
+            NodeStatus {
+                node: node.id,
+                name: node.name.clone(),
+                present: ByteSize::from_pageblocks(counts.present()),
+                free: ByteSize::from_pageblocks(counts.free),
+                leased: ByteSize::from_pageblocks(counts.used),
+                isolated: ByteSize::from_pageblocks(counts.isolated),
+                offline: ByteSize::from_pageblocks(counts.offline),
+            }
+        };
+        self.pool.nodes().iter().map(status).collect()
+    }
+
+    /// The processes that joined, by member name. A pageblock that several processes share is
+    /// counted for its owner only.
+    #[must_use]
+    pub fn member_status(&self) -> Vec<MemberStatus> {
+        let mut leased: BTreeMap<TokenId, BTreeMap<usize, u64>> = BTreeMap::new();
+        let mut pinned: BTreeMap<TokenId, BTreeMap<HoldReason, u64>> = BTreeMap::new();
+        for (&pageblock, lease) in &self.leases {
+            let owner = lease.owner.token;
+            let node = self.pool.block_of(pageblock).node;
+            *leased.entry(owner).or_default().entry(node).or_default() += 1;
+            if let Standing::Held(_, reason) = self.standing(lease) {
+                *pinned.entry(owner).or_default().entry(reason).or_default() += 1;
+            }
+        }
+        let bytes = ByteSize::from_pageblocks;
+        let status = |(&member, token): (&MemberId, &TokenId)| {
+            let process = self.process(*token);
+            let nodes = leased.remove(token).unwrap_or_default();
+            let reasons = pinned.remove(token).unwrap_or_default();
+            let node = |(node, count): (usize, u64)| (self.pool.nodes()[node].id, bytes(count));
+            MemberStatus {
+                member,
+                tenant: process.tenant,
+                pid: process.pid,
+                name: process.name.clone(),
+                connected: matches!(process.link, Link::Connected(_)),
+                leased: nodes.into_iter().map(node).collect(),
+                pinned: reasons.into_iter().map(|(why, count)| (why, bytes(count))).collect(),
+                committed: bytes(process.committed),
+            }
+        };
+        self.members.iter().map(status).collect()
+    }
+
+    /// The tenant of a member that joined.
+    #[must_use]
+    pub fn tenant_of(&self, member: MemberId) -> Option<TenantId> {
+        Some(self.process(*self.members.get(&member)?).tenant)
+    }
+
+    /// The member that a token belongs to, if its process joined.
+    #[must_use]
+    pub fn member_of(&self, token: TokenId) -> Option<MemberId> {
+        self.processes.get(&token)?.member()
+    }
+
+    /// The name that the next fresh tenant gets: what to put into
+    /// [`crate::Config::next_tenant`] of an engine that takes over.
+    #[must_use]
+    pub const fn next_tenant(&self) -> TenantId {
+        TenantId(self.next_tenant)
+    }
+
+    /// What is offline on a node: what to put into [`crate::NodeConfig::offline`] of an engine
+    /// that takes over. Nothing when there is no such node.
+    #[must_use]
+    pub fn offline(&self, node: NodeId) -> Vec<Extent> {
+        let Some(index) = self.pool.index_of(node) else { return Vec::new() };
+        let frames = self.pool.frames(index);
+        let offline = (0..frames.blocks())
+            .filter(|&block| frames.block_state(block) == memtide_frames::BlockState::Offline)
+            .flat_map(|block| {
+                let span = self.pool.span(crate::pool::BlockId { node: index, block });
+                (span.start.0..span.end.0).map(memtide_units::Pageblock)
+            });
+        self.pool.extents(offline)
+    }
+
+    /// Pageblocks that have been moved since this engine was made.
+    #[must_use]
+    pub const fn moved_pageblocks(&self) -> u64 {
+        self.moved
+    }
+}

@@ -1,0 +1,168 @@
+//! The books agree with each other.
+//!
+//! Most facts of the engine stand in two places, so that each can be found quickly from either
+//! side. [`Engine::validate`] recomputes one from the other. It is for tests: it looks at
+//! everything.
+
+use alloc::collections::BTreeMap;
+
+use memtide_frames::PageblockState;
+use memtide_units::{TenantId, TokenId};
+
+use crate::{
+    engine::Engine,
+    lease::{End, Flight, Share, Standing},
+    process::{Link, Waiting},
+    request::{Aim, Goal},
+};
+
+impl Engine {
+    /// Checks every invariant there is.
+    ///
+    /// # Panics
+    /// When one is broken.
+    pub fn validate(&self) {
+        self.pool.validate();
+        self.validate_pageblocks();
+        self.validate_processes();
+        self.validate_orders();
+        self.validate_requests();
+        assert_eq!(self.out, crate::outbox::Outbox::default());
+        assert!(self.touched.is_empty());
+    }
+
+    fn validate_pageblocks(&self) {
+        let used: u64 = self.pool.nodes().iter().map(|node| node.frames.counts().used).sum();
+        assert_eq!(used, (self.leases.len() + self.zeroing.len()) as u64);
+        let mut per_tenant: BTreeMap<TenantId, u64> = BTreeMap::new();
+        for (&pageblock, lease) in &self.leases {
+            assert!(!self.zeroing.contains_key(&pageblock));
+            assert_eq!(self.pool.state(pageblock), Some(PageblockState::Used));
+            *per_tenant.entry(lease.tenant).or_default() += 1;
+            for stake in lease.stakes() {
+                let process = self.process(stake.token);
+                assert_eq!(process.tenant, lease.tenant, "{pageblock} has holders of two tenants");
+                assert!(process.held.contains(&pageblock));
+            }
+            assert!(lease.share == Share::Shared || lease.others.is_empty());
+            let owner = self.process(lease.owner.token);
+            let connected = matches!(owner.link, Link::Connected(_));
+            assert!(connected || lease.share != Share::Thawing);
+            let told = !connected || lease.flight.is_some() || self.recovery.is_some();
+            let alone = lease.share == Share::Shared && lease.others.is_empty();
+            assert!(!alone || told, "{pageblock} is one process's alone and not thawed");
+            if let Some(flight) = lease.flight {
+                let order = self.orders.get(&flight.order).expect("flights belong to orders");
+                let in_pair = |end: End| {
+                    let of = order.open().iter();
+                    of.filter(|pair| match end {
+                        End::Source => pair.from == pageblock,
+                        End::Destination => pair.to == pageblock,
+                    })
+                    .count()
+                };
+                assert_eq!(in_pair(flight.end), 1, "{pageblock} is not in {}", flight.order);
+            }
+        }
+        for (&pageblock, &tenant) in &self.zeroing {
+            assert_eq!(self.pool.state(pageblock), Some(PageblockState::Used));
+            *per_tenant.entry(tenant).or_default() += 1;
+        }
+        for (tenant, record) in &self.tenants {
+            assert_eq!(per_tenant.remove(tenant).unwrap_or(0), record.pageblocks);
+            assert!(record.pageblocks + record.processes > 0, "{tenant} is gone");
+        }
+        assert!(per_tenant.is_empty());
+    }
+
+    fn validate_processes(&self) {
+        let mut per_tenant: BTreeMap<TenantId, u64> = BTreeMap::new();
+        let mut members = 0;
+        let mut waiting = 0;
+        for (&token, process) in &self.processes {
+            *per_tenant.entry(process.tenant).or_default() += 1;
+            let held = process.held.iter().map(|pageblock| &self.leases[pageblock]);
+            let mut owned = 0;
+            let mut thawing = 0;
+            for lease in held {
+                assert!(lease.stakes().any(|stake| stake.token == token));
+                if lease.owner.token == token {
+                    owned += 1;
+                    thawing += u64::from(lease.share == Share::Thawing);
+                }
+            }
+            assert_eq!((owned, thawing), (process.owned, process.thawing), "{token}");
+            if let Some(member) = process.member() {
+                assert_eq!(self.members.get(&member), Some(&token));
+                members += 1;
+            }
+            let owes = process.in_flight > 0 || process.thawing > 0;
+            assert_eq!(owes, process.waiting != Waiting::No, "{token}");
+            if let Waiting::Until(at) = process.waiting {
+                assert!(self.waiting.contains(&(at, token)));
+                assert!(at > self.now, "{token} has stalled");
+                waiting += 1;
+            }
+        }
+        assert_eq!(members, self.members.len());
+        assert_eq!(waiting, self.waiting.len());
+        for (tenant, record) in &self.tenants {
+            assert_eq!(per_tenant.remove(tenant).unwrap_or(0), record.processes);
+        }
+        assert!(per_tenant.is_empty());
+    }
+
+    fn validate_orders(&self) {
+        let mut in_flight: BTreeMap<TokenId, u32> = BTreeMap::new();
+        let mut per_work = BTreeMap::new();
+        for (&order, record) in &self.orders {
+            assert!(!record.open().is_empty());
+            assert!(record.pairs.len() <= self.limits.pairs_per_order_max as usize);
+            for pair in record.open() {
+                *in_flight.entry(record.token).or_default() += 1;
+                *per_work.entry(pair.work).or_insert(0u64) += 1;
+                let to = &self.leases[&pair.to];
+                assert_eq!(to.flight, Some(Flight { order, end: End::Destination }));
+                assert!(to.stakes().any(|stake| stake.token == record.token));
+            }
+        }
+        for (token, process) in &self.processes {
+            assert_eq!(in_flight.remove(token).unwrap_or(0), process.in_flight);
+            assert!(process.in_flight <= self.limits.pairs_in_flight_max);
+        }
+        assert!(in_flight.is_empty(), "orders of processes that are gone");
+        for (id, work) in &self.works {
+            assert_eq!(per_work.remove(id).unwrap_or(0), work.in_flight);
+        }
+    }
+
+    fn validate_requests(&self) {
+        for (id, request) in &self.requests {
+            assert!(request.done < request.wanted, "{id} should have been answered");
+            assert!(request.deadline > self.now, "{id} is overdue");
+            assert_eq!(request.told, request.done);
+            assert!(request.works.iter().all(|work| self.works[work].request == *id));
+            if let Aim::GiveBack { .. } = request.aim {
+                assert!(request.done + self.being_emptied(*id) <= request.wanted);
+            }
+        }
+        let works: usize = self.requests.values().map(|request| request.works.len()).sum();
+        assert_eq!(works, self.works.len());
+        let isolated: u64 =
+            self.pool.nodes().iter().map(|node| node.frames.counts().isolated).sum();
+        assert!(isolated == 0 || !self.emptying.is_empty());
+        for (&block, work) in &self.emptying {
+            assert_eq!(self.works[work].goal, Goal::Empty(block));
+            assert!(self.pool.block_used(block) > 0, "an empty block has not left");
+            for (pageblock, lease) in self.leased_in(self.pool.span(block)) {
+                let todo = self.works[work].todo.get(&lease.owner.token);
+                let listed = todo.is_some_and(|todo| todo.contains(&pageblock));
+                match self.standing(lease) {
+                    Standing::Movable => assert!(listed, "{pageblock} is forgotten"),
+                    Standing::Leaving => {}
+                    standing => panic!("{pageblock} keeps an isolated block: {standing:?}"),
+                }
+            }
+        }
+    }
+}
