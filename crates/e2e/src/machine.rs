@@ -124,6 +124,42 @@ pub fn which(command: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
+/// 2 MiB pages in the kernel's pool, for as long as this lives.
+#[derive(Debug)]
+pub struct HugePages {
+    before: u64,
+}
+
+const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+
+fn huge_pages() -> u64 {
+    fs::read_to_string(HUGE_PAGES).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+impl HugePages {
+    /// Has at least so many; skips loudly where the kernel does not find them.
+    ///
+    /// # Panics
+    /// Like [`needs`].
+    #[must_use]
+    pub fn reserve(count: u64) -> Option<Self> {
+        let before = huge_pages();
+        let _ = fs::write(HUGE_PAGES, (before + count).to_string());
+        let reserved = Self { before };
+        if huge_pages() < before + count {
+            skip(&format!("needs {count} huge pages (echo {count} > {HUGE_PAGES})"));
+            return None;
+        }
+        Some(reserved)
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        let _ = fs::write(HUGE_PAGES, self.before.to_string());
+    }
+}
+
 /// Prints past the capture of the test runner.
 pub fn loud(line: &str) {
     let mut out = std::io::stderr().lock();

@@ -38,13 +38,15 @@ pub struct PoolSpec {
     pub far_mib: u64,
     /// What programs do when it is full.
     pub on_full: OnFull,
+    /// What the nodes are made of: `memfd`, `memfd-thp` or `hugetlb`.
+    pub store: &'static str,
 }
 
 impl PoolSpec {
-    /// A pool of this size that fails when it is full.
+    /// A pool of this size, of 4 KiB pages, that fails when it is full.
     #[must_use]
     pub fn new(near_mib: u64, far_mib: u64) -> Self {
-        Self { near_mib, far_mib, on_full: OnFull::Fail }
+        Self { near_mib, far_mib, on_full: OnFull::Fail, store: "memfd" }
     }
 
     fn toml(&self, socket: &Path) -> String {
@@ -53,9 +55,13 @@ impl PoolSpec {
             OnFull::Fallback => "fallback",
         };
         let mut text = format!("socket = {socket:?}\non_full = \"{on_full}\"\n");
+        // Ordinary users may join where a test's directory lets them in.
+        text += "mode = 0o666\n";
         for (name, mib) in [("near", self.near_mib), ("far", self.far_mib)] {
-            text +=
-                &format!("\n[[nodes]]\nname = \"{name}\"\nkind = \"{name}\"\nsize = \"{mib}M\"\n");
+            text += &format!(
+                "\n[[node]]\nname = \"{name}\"\nkind = \"{name}\"\nsize = \"{mib}M\"\nstore = \"{}\"\n",
+                self.store
+            );
         }
         text
     }

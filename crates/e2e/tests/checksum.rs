@@ -4,13 +4,37 @@
 
 use std::{sync::Arc, time::Duration};
 
-use memtide_e2e::{Pool, PoolSpec, Tides, machine, machine::ops, seconds};
+use memtide_e2e::{
+    Pool, PoolSpec, Tides, machine,
+    machine::{HugePages, needs_root, ops},
+    seconds,
+};
 
 #[test]
 fn no_write_is_lost_or_torn_while_blocks_move() {
+    prove(PoolSpec::new(512, 1024), 10);
+}
+
+#[test]
+fn no_write_is_lost_or_torn_with_transparent_huge_pages() {
+    prove(PoolSpec { store: "memfd-thp", ..PoolSpec::new(512, 1024) }, 5);
+}
+
+#[test]
+fn no_write_is_lost_or_torn_with_the_huge_page_pool() {
+    if !needs_root() {
+        return;
+    }
+    let spec = PoolSpec { store: "hugetlb", ..PoolSpec::new(512, 512) };
+    // Both nodes, in 2 MiB pages, and a few for moves under way.
+    let Some(_reserved) = HugePages::reserve(512 + 32) else { return };
+    prove(spec, 5);
+}
+
+fn prove(spec: PoolSpec, short: u64) {
     let machine = machine();
-    let pool = Arc::new(Pool::start(&machine, &PoolSpec::new(512, 1024)));
-    let (seed, length) = (machine.seed().to_string(), seconds(12));
+    let pool = Arc::new(Pool::start(&machine, &spec));
+    let (seed, length) = (machine.seed().to_string(), seconds(short));
     let (ops, limit) = match ops() {
         // A million a second is a twentieth of what it does undisturbed on two cores.
         Some(ops) => (ops.to_string(), Duration::from_secs(60 + ops / 1_000_000)),
@@ -20,7 +44,7 @@ fn no_write_is_lost_or_torn_while_blocks_move() {
     let arguments =
         ["--mib", "256", "--threads", "3", "--seed", &seed, "--seconds", &length, "--ops", &ops];
     let victim = pool.run_proof("checksum", &arguments);
-    let tides = Tides::begin(&pool, machine.seed(), 768);
+    let tides = Tides::begin(&pool, machine.seed(), spec.near_mib + spec.far_mib - 512);
     let finished = victim.finish(limit);
     let tally = tides.stop();
     finished.assert_pass();

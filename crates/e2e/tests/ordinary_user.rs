@@ -96,8 +96,6 @@ fn an_ordinary_user_joins_the_pool_of_a_root_daemon() {
     let machine = machine();
     let (command, checksum) = readable_copies(&machine);
     let pool = Pool::start(&machine, &PoolSpec::new(256, 256));
-    // The operator decides who may use the pool.
-    fs::set_permissions(pool.socket(), fs::Permissions::from_mode(0o666)).expect("chmod");
     let mut run = as_nobody(&machine, &command);
     run.args(["run", "--socket"]).arg(pool.socket()).arg("--").arg(&checksum);
     run.args(["--mib", "64", "--seconds", "4"]);

@@ -1,0 +1,61 @@
+//! `cargo xtask test`: everything that proves the workspace, from a fresh machine on.
+
+use std::process::Command;
+
+use crate::{
+    Options,
+    shell::{self, Failure, cargo},
+};
+
+/// Commands that the end-to-end tests use, and the Debian packages that have them.
+const NEEDED: [(&str, &str); 8] = [
+    ("cc", "gcc"),
+    ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
+    ("memcached", "memcached"),
+    ("sqlite3", "sqlite3"),
+    ("python3", "python3"),
+    ("setpriv", "util-linux"),
+    ("sort", "coreutils"),
+];
+/// Services that Debian starts when it installs them; the tests start their own.
+const SERVICES: [&str; 2] = ["redis-server", "memcached"];
+
+/// Installs what the tests need where it may, builds, and runs all tests.
+pub fn test(_: &Options) -> Result<(), Failure> {
+    install_needed()?;
+    shell::build_release()?;
+    // One run, so that the closing lines tell all failures, not the first.
+    shell::run(&mut cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]))
+}
+
+fn install_needed() -> Result<(), Failure> {
+    let missing: Vec<_> =
+        NEEDED.iter().filter(|(command, _)| !shell::is_installed(command)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
+    let is_root = shell::output(Command::new("id").arg("-u"))?.starts_with(b"0\n");
+    if !is_root || !shell::is_installed("apt-get") {
+        eprintln!(
+            "xtask: some tests will be skipped; to run them: apt-get install {}",
+            packages.join(" ")
+        );
+        return Ok(());
+    }
+    let apt = || {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    shell::run(apt().args(["update", "-q"]))?;
+    let mut install = apt();
+    install.args(["install", "-q", "-y", "--no-install-recommends"]).args(&packages);
+    shell::run(&mut install)?;
+    for service in SERVICES.iter().filter(|s| packages.contains(s)) {
+        // Fails where no systemd runs, and then nothing was started.
+        let _ = Command::new("systemctl").args(["disable", "--now", service]).output();
+    }
+    Ok(())
+}
