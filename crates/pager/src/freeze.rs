@@ -141,6 +141,24 @@ impl Pager {
         self.uffd.wake(range)
     }
 
+    /// For a program that wants of a huge page what huge pages cannot do.
+    pub(crate) fn make_ordinary(&mut self, block: BlockIndex, reply: &Reply) {
+        let memory = self.memory;
+        let mut state = memory.lock_as_pager();
+        let done = match state.blocks.get(block) {
+            Block::Mapped(frame) => {
+                let copied = self.copy_to_ordinary(&mut state, block).is_ok();
+                drop(state);
+                if copied {
+                    self.release(&[Extent::new(frame.pageblock, 1)]);
+                }
+                copied
+            }
+            now => now == Block::Ordinary,
+        };
+        reply.give(if done { 1 } else { 2 });
+    }
+
     /// The fork is over.
     pub(crate) fn fork_end(&mut self) {
         self.forking = false;

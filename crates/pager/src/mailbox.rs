@@ -24,6 +24,9 @@ pub enum Request {
     Idle(BlockIndex),
     /// The pins of this block changed.
     Pins(BlockIndex),
+    /// Ordinary memory with the same content is to be put behind this block; the reply is 1
+    /// (done) or 2.
+    MakeOrdinary(BlockIndex, Reply),
     /// A fork is about to happen: freeze; the reply is 1.
     ForkBegin(Reply),
     /// The fork has happened (or failed).

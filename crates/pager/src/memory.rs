@@ -172,6 +172,20 @@ impl Memory {
         self.answer(&reply) != Some(2)
     }
 
+    /// Puts ordinary memory with the same content behind `block`: whether it is there now. Call
+    /// without the lock.
+    #[must_use]
+    pub fn make_ordinary(&self, block: BlockIndex) -> bool {
+        if self.pager_state() == PagerState::Absent {
+            return false;
+        }
+        let _signals = SignalsBlocked::new();
+        let reply = Reply::default();
+        self.mailbox.post(Request::MakeOrdinary(block, reply.clone()));
+        self.ring();
+        self.answer(&reply) == Some(1)
+    }
+
     /// Freezes for a fork and returns when that is done.
     pub(crate) fn freeze(&self) {
         if self.pager_state() == PagerState::Absent {

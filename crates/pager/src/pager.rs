@@ -209,6 +209,7 @@ impl Pager {
                 Request::Commit(by, reply) => self.promise(by, reply),
                 Request::Idle(block) => self.look_at_later(block),
                 Request::Pins(block) => self.tell_pins(block),
+                Request::MakeOrdinary(block, reply) => self.make_ordinary(block, &reply),
                 Request::ForkBegin(reply) => self.fork_begin(reply),
                 Request::ForkEnd => self.fork_end(),
             }

@@ -46,6 +46,9 @@ const CHILD_DELAY: Duration = Duration::from_millis(20);
 const CHILD_RETRY: Duration = Duration::from_millis(250);
 const CHILD_TRIES: u32 = 40;
 
+/// The pager thread's name.
+const THREAD: &str = "memtide-pager";
+
 /// Why a program's memory is not managed.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -128,20 +131,34 @@ pub(crate) fn child(memory: &'static Memory) {
 /// Starts a thread that takes no signals and shares no descriptors.
 fn spawn(run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
     let _signals = SignalsBlocked::new();
-    let thread = thread::Builder::new().name("memtide-pager".to_owned());
+    let thread = thread::Builder::new().name(THREAD.to_owned());
     // The new thread inherits the blocked signals, and keeps them so.
     thread.spawn(run).map(drop).map_err(StartError::Thread)
 }
 
 /// Runs the pager for ever, whatever happens to it.
 fn serve(mut pager: Pager) {
-    std::panic::set_hook(Box::new(|_| {}));
+    keep_quiet();
     loop {
         if catch_unwind(AssertUnwindSafe(|| pager.run())).is_err() {
             // Recovery can meet the same fault again (an injected one): it is repeatable.
             while catch_unwind(AssertUnwindSafe(|| pager.recover())).is_err() {}
         }
     }
+}
+
+/// A panic of the pager is put right, not reported: it has no descriptor to write to, and what the
+/// report would allocate and lock may wait for the pager.
+fn keep_quiet() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if thread::current().name() != Some(THREAD) {
+                others(info);
+            }
+        }));
+    });
 }
 
 fn fresh(socket: PathBuf, inject: Injector) -> Result<Pager, StartError> {
