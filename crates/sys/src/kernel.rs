@@ -61,6 +61,16 @@ impl Kernel {
         self.on(libc::SYS_mprotect, range, word(prot))
     }
 
+    /// `pkey_mprotect`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn pkey_mprotect(self, range: AddrRange, prot: i32, key: i32) -> Result<(), Errno> {
+        let arguments = [range.start, range.len, word(prot), word(key), 0, 0];
+        // SAFETY: the promise of `for_program`.
+        unsafe { call(libc::SYS_pkey_mprotect, arguments) }.map(|_| ())
+    }
+
     /// `madvise`.
     ///
     /// # Errors
