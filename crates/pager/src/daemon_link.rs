@@ -191,7 +191,7 @@ impl Pager {
     }
 
     pub(crate) fn tell_counters(&mut self) {
-        self.counters.mappings = self.mappings();
+        self.count_mappings();
         self.told_counters = (self.counters, Instant::now());
         self.tell(&FromProgram::Counters(self.counters));
     }

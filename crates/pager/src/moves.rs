@@ -4,7 +4,7 @@
 //! back?) and after (does anybody sleep on a futex in what was moved?); its destinations are
 //! mapped and populated ahead. The moves themselves are one by one: [`crate::move_block`].
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use memtide_proto::{FromProgram, program::Outcome};
 use memtide_sys::{AddrRange, Populate, Prot, Sharing, Transfers};
@@ -16,6 +16,13 @@ use crate::{inject::Step, pager::Pager, space::BLOCK};
 pub const BATCH: usize = 8;
 /// Mappings that are left to the program when vm.max_map_count comes near.
 const MAPPINGS_SPARED: u64 = 1000;
+
+/// How often the mappings are counted, at most; counting looks at every block.
+const COUNT_EVERY: Duration = Duration::from_millis(100);
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// An order of the daemon's, as far as it is not carried out yet.
 #[derive(Debug)]
@@ -48,12 +55,10 @@ impl Pager {
         let id = order.id;
         let end = (order.done + BATCH).min(order.pairs.len());
         let pairs = order.pairs[order.done..end].to_vec();
-        let start = Instant::now();
         let outcomes = match self.held_as_a_whole() {
             Ok(direct_reads) => self.move_batch(&pairs, direct_reads),
             Err(reason) => vec![Outcome::Held(reason); pairs.len()],
         };
-        self.counters.moving_ns += u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         // The order may have gone with the daemon that gave it.
         if let Some(order) = self.orders.front_mut().filter(|order| order.id == id) {
             order.done = end;
@@ -66,9 +71,8 @@ impl Pager {
 
     /// Why nothing of this program can be moved now; otherwise whether direct reads are possible.
     fn held_as_a_whole(&mut self) -> Result<bool, HoldReason> {
-        let mappings = self.mappings();
-        self.counters.mappings = mappings;
-        if mappings + MAPPINGS_SPARED > self.counters.mappings_max {
+        self.count_mappings();
+        if self.counters.mappings + MAPPINGS_SPARED > self.counters.mappings_max {
             return Err(HoldReason::MapCount);
         }
         match self.descriptors.transfers() {
@@ -82,12 +86,16 @@ impl Pager {
 
     fn move_batch(&mut self, pairs: &[(Pageblock, Pageblock)], direct_reads: bool) -> Vec<Outcome> {
         let descriptors_before = self.descriptors.count().unwrap_or(0);
+        let begin = Instant::now();
         let staged: Vec<Staged> =
             pairs.iter().enumerate().map(|(slot, pair)| self.stage(slot, *pair)).collect();
+        let populated = Instant::now();
         let mut outcomes = Vec::with_capacity(pairs.len());
         for staged in &staged {
             outcomes.push(self.move_one(staged, direct_reads, descriptors_before));
         }
+        self.counters.populating_ns += nanoseconds(populated - begin);
+        self.counters.moving_ns += nanoseconds(populated.elapsed());
         self.wakeups.scan_now(&self.tasks, &self.nodes, &self.alias, &mut self.scratch.threads);
         self.unstage();
         self.counters.moved_pageblocks +=
@@ -138,8 +146,17 @@ impl Pager {
         }
     }
 
+    /// Counts the mappings anew, if that was not done a moment ago.
+    pub(crate) fn count_mappings(&mut self) {
+        let now = Instant::now();
+        if now >= self.count_mappings_at {
+            self.counters.mappings = self.mappings();
+            self.count_mappings_at = now + COUNT_EVERY;
+        }
+    }
+
     /// Mappings that the arena takes, as far as our own tables tell.
-    pub(crate) fn mappings(&self) -> u64 {
+    fn mappings(&self) -> u64 {
         let state = self.memory.lock_as_pager();
         let mut mappings = 1 + state.space.iter().count() as u64;
         let mut before = None;

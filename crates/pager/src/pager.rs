@@ -104,6 +104,7 @@ pub struct Pager {
     pub(crate) pagemap: Pagemap,
     pub(crate) process_memory: ProcessMemory,
     pub(crate) counters: Counters,
+    pub(crate) count_mappings_at: Instant,
     pub(crate) told_counters: (Counters, Instant),
     pub(crate) inject: Injector,
     pub(crate) scratch: Scratch,

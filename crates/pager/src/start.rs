@@ -283,6 +283,7 @@ fn build(
         pagemap: Pagemap::open().map_err(doing("opening /proc/self/pagemap"))?,
         process_memory: ProcessMemory::open().map_err(doing("opening /proc/self/mem"))?,
         counters,
+        count_mappings_at: now,
         told_counters: (Counters::default(), now),
         inject,
         scratch: Scratch::default(),

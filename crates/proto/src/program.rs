@@ -201,8 +201,11 @@ pub struct Counters {
     pub mappings_max: u64,
     /// Pageblocks moved so far.
     pub moved_pageblocks: u64,
-    /// Nanoseconds the pager spent moving.
+    /// Nanoseconds the pager spent moving, from the protection of the first block of a batch to
+    /// the release of the last.
     pub moving_ns: u64,
+    /// Nanoseconds the pager spent on mapping and populating destinations ahead of that.
+    pub populating_ns: u64,
 }
 
 /// To a program.

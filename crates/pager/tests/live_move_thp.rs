@@ -1,0 +1,10 @@
+//! The pager over transparent huge pages, where the machine allows.
+
+mod common;
+
+use memtide_proto::program::Backing;
+
+#[test]
+fn writers_lose_nothing_while_their_memory_moves() {
+    common::writers_lose_nothing(Backing::MemfdThp);
+}
