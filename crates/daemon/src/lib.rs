@@ -1,1 +1,34 @@
-//! daemon
+//! Owns a pool: the engine over real memory, behind a socket.
+//!
+//! A [`Daemon`] is made from a [`Config`] and serves programs and operators until told to stop.
+//! It can be a process of its own (`memtide serve`) or a thread of another (`memtide run`).
+//!
+//! * [`config`]: `memtide.toml`, checked.
+//! * [`daemon`]: the loop, its start and its end.
+//! * `program`, `control`: what programs say, what operators ask.
+//! * `effects`: what the engine decides, carried out.
+//! * [`connection`], [`tenants`], [`tokens`], [`zeroing`]: packets, files, who is still there,
+//!   memory on its way back.
+//! * [`state`]: what a daemon leaves for the next one.
+//! * [`notice`], [`summary`]: what it says while it runs, and when it is over.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod connection;
+mod control;
+pub mod daemon;
+pub mod duration;
+mod effects;
+pub mod notice;
+mod program;
+pub mod state;
+pub mod summary;
+pub mod tenants;
+pub mod tokens;
+pub mod zeroing;
+
+pub use config::{Config, ConfigError, NodeConfig};
+pub use daemon::{BindError, Daemon, RunError, StopHandle};
+pub use notice::Notice;
+pub use summary::Summary;

@@ -1,0 +1,658 @@
+//! The daemon: the engine over real memory, behind a socket.
+//!
+//! One thread, one loop: wait for something to happen, let the engine decide, carry out what it
+//! decides. With nothing to do the loop sleeps without end. What a packet may do is checked in
+//! [`crate::program`] and [`crate::control`]; how decisions are carried out is in
+//! [`crate::effects`].
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use memtide_engine::{self as engine, Engine};
+use memtide_proto::{MAX_PACKET_BYTES, program::Counters};
+use memtide_store::{Backing, Store, StoreError, kernel::Kernel};
+use memtide_sys::{process, socket};
+use memtide_units::{MemberId, NodeId, Pageblock, RequestId, TenantId, TokenId};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    fs::{FlockOperation, Mode, OFlags},
+    io::Errno,
+};
+
+use crate::{
+    config::Config,
+    connection::{Connection, Incoming},
+    notice::Notice,
+    program::Claiming,
+    state::{self, NodeState, State, StateError},
+    summary::{NodeSummary, Summary},
+    tenants::Tenants,
+    tokens::Tokens,
+    zeroing::Zeroing,
+};
+
+/// How long a connection may take to introduce itself.
+const GREETING: Duration = Duration::from_secs(10);
+/// How long the programs of an earlier daemon have to come back.
+const RECOVERY: Duration = Duration::from_secs(10);
+/// The same, when some of them share memory with each other.
+const RECOVERY_SHARED: Duration = Duration::from_secs(60);
+/// How often is looked whether those that are awaited still live.
+const RECOVERY_LOOK: Duration = Duration::from_millis(100);
+/// After failing to accept a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Most packets taken from one connection before the others have their turn.
+const PACKETS_A_TURN: usize = 64;
+
+/// Why there is no daemon.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Another one is there.
+    #[error("the socket {} is already served by pid {pid}", path.display())]
+    AlreadyServed {
+        /// Where.
+        path: PathBuf,
+        /// By whom.
+        pid: u32,
+    },
+    /// The socket cannot be made.
+    #[error("cannot listen at {}", path.display())]
+    Listen {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The machine lacks what the nodes are to be made of.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What an earlier daemon left is of no use.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The engine does not take the configuration.
+    #[error("the nodes make no pool: {0}")]
+    Engine(#[from] engine::ConfigError),
+    /// A system call failed.
+    #[error("cannot {what}")]
+    System {
+        /// Do what.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Why a daemon ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// Waiting failed.
+    #[error("cannot wait for events")]
+    Poll(#[source] io::Error),
+    /// What a later daemon must know cannot be kept.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Ends a daemon from another thread.
+#[derive(Clone, Debug)]
+pub struct StopHandle(Arc<OwnedFd>);
+
+impl StopHandle {
+    /// Lets the daemon finish what it is doing and end.
+    pub fn stop(&self) {
+        // An eventfd takes at least one event; then it is readable, which is all that is needed.
+        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+    }
+}
+
+/// The name of a connection.
+pub(crate) type ConnectionId = u64;
+
+/// What a connection is for.
+#[derive(Debug)]
+pub(crate) enum Role {
+    /// It has not said.
+    Greeting {
+        /// Until when it has to.
+        until: Instant,
+    },
+    /// A returning program that is telling what it holds.
+    Claiming(Box<Claiming>),
+    /// A program.
+    Program(MemberId),
+    /// The command line.
+    Control,
+}
+
+/// A connection and what it is for.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) connection: Connection,
+    pub(crate) role: Role,
+}
+
+/// A process, as far as the engine does not know it.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) connection: Option<ConnectionId>,
+    pub(crate) token: TokenId,
+    pub(crate) tenant: TenantId,
+    pub(crate) pid: u32,
+    pub(crate) started: u64,
+    pub(crate) counters: Counters,
+}
+
+/// A daemon, bound to its socket.
+pub struct Daemon {
+    pub(crate) config: Config,
+    pub(crate) engine: Engine,
+    pub(crate) stores: Vec<Store>,
+    pub(crate) firsts: Vec<Pageblock>,
+    pub(crate) tenants: Tenants,
+    pub(crate) tokens: Tokens,
+    pub(crate) zeroing: Zeroing,
+    pub(crate) members: BTreeMap<MemberId, Member>,
+    pub(crate) guests: BTreeMap<ConnectionId, Guest>,
+    pub(crate) requests: BTreeMap<RequestId, ConnectionId>,
+    pub(crate) awaited: Vec<state::MemberState>,
+    pub(crate) device: Option<Rc<OwnedFd>>,
+    pub(crate) summary: Summary,
+    pub(crate) state_changed: bool,
+    pub(crate) stopping: bool,
+    pub(crate) next_member: u64,
+    pub(crate) next_request: u64,
+    next_connection: ConnectionId,
+    look_at_awaited: Option<Instant>,
+    listener: OwnedFd,
+    listener_file: Option<(u64, u64)>,
+    accept_after: Option<Instant>,
+    stop: Arc<OwnedFd>,
+    start: Instant,
+    notices: Box<dyn FnMut(Notice) + Send>,
+}
+
+impl Daemon {
+    /// Makes the pool and listens; nobody is served before [`Daemon::run`].
+    ///
+    /// # Errors
+    /// [`BindError`]; nothing is left behind then.
+    pub fn bind(config: Config) -> Result<Self, BindError> {
+        let firsts = first_pageblocks(&config);
+        let stores: Vec<Store> = config
+            .nodes
+            .iter()
+            .zip(&firsts)
+            .map(|(node, first)| {
+                let pageblocks = node.size.pageblocks_ceil();
+                Store::new(&node.name, backing(node.backing), *first, pageblocks)
+            })
+            .collect();
+        let left = match &config.state {
+            Some(path) => state::load(path, &fresh_nodes(&config))?,
+            None => None,
+        };
+        let left = left.unwrap_or_else(|| State {
+            nodes: fresh_nodes(&config),
+            next_member: 1,
+            next_tenant: 1,
+            ..State::default()
+        });
+        if left.members.is_empty() {
+            // Otherwise they hold some of it already.
+            Store::check_all(&stores, &Kernel::this_machine())?;
+        }
+        let engine = Engine::new(engine_config(&config, &firsts, &left))?;
+        let system = |what| move |source: Errno| BindError::System { what, source: source.into() };
+        let stop = rustix::event::eventfd(
+            0,
+            rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK,
+        )
+        .map_err(system("make an event"))?;
+        let device = config.grant_userfaultfd.then(open_device).flatten().map(Rc::new);
+        let listener = listen(&config.socket, config.mode)?;
+        let mut tenants = Tenants::default();
+        for member in &left.members {
+            tenants.await_member(member.tenant, member.member);
+        }
+        let start = Instant::now();
+        let summary = Summary {
+            nodes: config
+                .nodes
+                .iter()
+                .map(|node| NodeSummary {
+                    name: node.name.clone(),
+                    size: node.size,
+                    ..NodeSummary::default()
+                })
+                .collect(),
+            ..Summary::default()
+        };
+        Ok(Self {
+            listener_file: file_of(&config.socket),
+            engine,
+            stores,
+            firsts,
+            tenants,
+            tokens: Tokens::default(),
+            zeroing: Zeroing::default(),
+            members: BTreeMap::new(),
+            guests: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            look_at_awaited: (!left.members.is_empty()).then_some(start),
+            awaited: left.members,
+            device,
+            summary,
+            state_changed: true,
+            stopping: false,
+            next_member: left.next_member,
+            next_request: 1,
+            next_connection: 1,
+            listener,
+            accept_after: None,
+            stop: Arc::new(stop),
+            start,
+            notices: Box::new(|_| ()),
+            config,
+        })
+    }
+
+    /// Who is told what is worth an operator's attention.
+    pub fn on_notice(&mut self, notices: impl FnMut(Notice) + Send + 'static) {
+        self.notices = Box::new(notices);
+    }
+
+    /// What ends the daemon from elsewhere.
+    #[must_use]
+    pub fn stop_handle(&self) -> StopHandle {
+        StopHandle(Arc::clone(&self.stop))
+    }
+
+    /// How it was configured.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Serves until told to stop. Programs run on afterwards, with what they have.
+    ///
+    /// # Errors
+    /// [`RunError`], when it cannot go on.
+    pub fn run(&mut self) -> Result<Summary, RunError> {
+        let mut buffer = Box::new([0; MAX_PACKET_BYTES]);
+        self.keep_state()?;
+        while !self.stopping {
+            let ready = self.wait()?;
+            let now = Instant::now();
+            if ready.stop {
+                break;
+            }
+            if ready.accept {
+                self.accept(now);
+            }
+            for id in ready.guests {
+                self.serve(id, &mut buffer, now);
+            }
+            self.pass_time(now);
+            self.zero_some();
+            self.take_figures();
+            self.keep_state()?;
+            self.flush_all(now);
+        }
+        for guest in self.guests.values_mut() {
+            guest.connection.flush();
+        }
+        self.finish();
+        Ok(self.summary.clone())
+    }
+
+    pub(crate) fn notice(&mut self, notice: Notice) {
+        (self.notices)(notice);
+    }
+
+    /// The time as the engine counts it.
+    pub(crate) fn engine_now(&self) -> memtide_units::Instant {
+        memtide_units::Instant(self.start.elapsed())
+    }
+
+    fn wait(&self) -> Result<Ready, RunError> {
+        let mut fds = vec![PollFd::new(&*self.stop, PollFlags::IN)];
+        let listen = if self.accept_after.is_none() { PollFlags::IN } else { PollFlags::empty() };
+        fds.push(PollFd::new(&self.listener, listen));
+        for guest in self.guests.values() {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, guest.connection.wants_read());
+            flags.set(PollFlags::OUT, guest.connection.wants_write());
+            fds.push(PollFd::new(&guest.connection, flags));
+        }
+        let timeout = self.timeout().map(|wait| Timespec {
+            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(wait.subsec_nanos()),
+        });
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(RunError::Poll(errno.into())),
+        }
+        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        let guests = self.guests.keys().zip(&fds[2..]);
+        Ok(Ready {
+            stop: is_ready(&fds[0]),
+            accept: is_ready(&fds[1]),
+            guests: guests.filter(|(_, fd)| is_ready(fd)).map(|(id, _)| *id).collect(),
+        })
+    }
+
+    /// How long nothing needs to be done unless something happens.
+    fn timeout(&self) -> Option<Duration> {
+        if !self.zeroing.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let now = Instant::now();
+        let engine = self.engine.next_deadline().map(|at| self.start + at.0);
+        let greeting = self.guests.values().filter_map(|guest| match guest.role {
+            Role::Greeting { until } => Some(until),
+            _ => None,
+        });
+        [engine, self.tokens.due(), self.look_at_awaited, self.accept_after]
+            .into_iter()
+            .flatten()
+            .chain(greeting)
+            .min()
+            .map(|at| at.saturating_duration_since(now))
+    }
+
+    fn accept(&mut self, now: Instant) {
+        loop {
+            match socket::accept(self.listener.as_fd()) {
+                Ok(fd) => {
+                    let Ok(peer) = socket::peer(fd.as_fd()) else { continue };
+                    let connection = Connection::new(fd, peer);
+                    let role = Role::Greeting { until: now + GREETING };
+                    self.guests.insert(self.next_connection, Guest { connection, role });
+                    self.next_connection += 1;
+                }
+                Err(Errno::AGAIN) => return,
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(errno) => {
+                    // Out of descriptors or memory: those who are connected go on.
+                    self.notice(Notice::CannotAccept(errno.into()));
+                    self.accept_after = Some(now + ACCEPT_PAUSE);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn serve(&mut self, id: ConnectionId, buffer: &mut [u8; MAX_PACKET_BYTES], now: Instant) {
+        for _ in 0..PACKETS_A_TURN {
+            let Some(guest) = self.guests.get_mut(&id) else { return };
+            if !guest.connection.wants_read() {
+                return;
+            }
+            match guest.connection.receive(buffer) {
+                Incoming::Packet(bytes, fds) => self.packet(id, &buffer[..bytes], fds, now),
+                Incoming::Nothing => return,
+                Incoming::Garbage(error) => return self.garbage(id, &error.to_string()),
+                Incoming::Closed => return guest.connection.abort(),
+            }
+        }
+    }
+
+    fn packet(&mut self, id: ConnectionId, packet: &[u8], fds: Vec<OwnedFd>, now: Instant) {
+        match self.guests[&id].role {
+            Role::Greeting { .. } => self.greeting(id, packet, fds, now),
+            Role::Claiming(_) => self.claim_packet(id, packet, now),
+            Role::Program(member) => self.program_packet(id, member, packet, fds, now),
+            // One request a connection; more is noise.
+            Role::Control => self.garbage(id, "a second request on one connection"),
+        }
+    }
+
+    fn pass_time(&mut self, now: Instant) {
+        if self.accept_after.is_some_and(|at| at <= now) {
+            self.accept_after = None;
+        }
+        for guest in self.guests.values_mut() {
+            if matches!(guest.role, Role::Greeting { until } if until <= now) {
+                guest.connection.abort();
+            }
+        }
+        for token in self.tokens.look(now) {
+            self.token_gone(token);
+        }
+        if self.look_at_awaited.is_some_and(|at| at <= now) {
+            self.look_for_awaited();
+            let more = self.engine.awaiting() > 0;
+            self.look_at_awaited = more.then(|| now + RECOVERY_LOOK);
+        }
+        if self.engine.next_deadline().is_some_and(|at| at <= self.engine_now()) {
+            self.tell_engine(engine::Input::Tick);
+        }
+    }
+
+    /// Those that are awaited and have died will not come.
+    fn look_for_awaited(&mut self) {
+        let (alive, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.awaited).into_iter().partition(|member| member.is_alive());
+        self.awaited = alive;
+        for gone in gone {
+            self.tell_engine(engine::Input::AwaitedGone { member: gone.member });
+            self.settle(gone.tenant, gone.member, Vec::new());
+            self.state_changed = true;
+        }
+    }
+
+    fn flush_all(&mut self, now: Instant) {
+        loop {
+            for guest in self.guests.values_mut() {
+                guest.connection.flush();
+            }
+            let over: Vec<_> = self
+                .guests
+                .iter()
+                .filter(|(_, guest)| guest.connection.is_over())
+                .map(|(id, _)| *id)
+                .collect();
+            if over.is_empty() {
+                return;
+            }
+            // An end may bring about packets for others.
+            for id in over {
+                self.end(id, now);
+            }
+        }
+    }
+
+    fn end(&mut self, id: ConnectionId, now: Instant) {
+        let Some(guest) = self.guests.remove(&id) else { return };
+        match guest.role {
+            Role::Program(member) => self.program_left(member, now),
+            Role::Control => self.requests.retain(|_, asker| *asker != id),
+            Role::Greeting { .. } | Role::Claiming(_) => {}
+        }
+    }
+
+    fn take_figures(&mut self) {
+        for (summary, node) in self.summary.nodes.iter_mut().zip(self.engine.node_status()) {
+            summary.leased_peak = summary.leased_peak.max(node.leased);
+        }
+    }
+
+    /// Keeps what a later daemon must know, if it has changed. Called before anything is sent
+    /// that depends on it.
+    fn keep_state(&mut self) -> Result<(), RunError> {
+        if !std::mem::take(&mut self.state_changed) {
+            return Ok(());
+        }
+        let Some(path) = &self.config.state else { return Ok(()) };
+        let mut nodes = fresh_nodes(&self.config);
+        for (index, node) in nodes.iter_mut().enumerate() {
+            node.offline = self.engine.offline(node_id(index));
+        }
+        let present = self.members.iter().map(|(id, member)| state::MemberState {
+            member: *id,
+            tenant: member.tenant,
+            pid: member.pid,
+            started: member.started,
+        });
+        let state = State {
+            format: state::FORMAT,
+            boot: process::boot_id().unwrap_or_default(),
+            nodes,
+            next_member: self.next_member,
+            next_tenant: self.engine.next_tenant().0,
+            members: present.chain(self.awaited.iter().copied()).collect(),
+        };
+        Ok(state::save(path, &state)?)
+    }
+
+    fn finish(&mut self) {
+        self.summary.moved =
+            memtide_units::ByteSize::from_pageblocks(self.engine.moved_pageblocks());
+        self.summary.remaining = self.members.values().map(|member| member.pid).collect();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Only if it is still ours: another daemon may have taken the place.
+        if self.listener_file.is_some() && file_of(&self.config.socket) == self.listener_file {
+            let _ = fs::remove_file(&self.config.socket);
+        }
+        let nothing_left = self.members.is_empty()
+            && self.awaited.is_empty()
+            && (0..self.stores.len()).all(|node| self.engine.offline(node_id(node)).is_empty());
+        if let (Some(path), true) = (&self.config.state, nothing_left) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// What happened.
+struct Ready {
+    stop: bool,
+    accept: bool,
+    guests: Vec<ConnectionId>,
+}
+
+/// The engine's name for the node at this position.
+pub(crate) fn node_id(index: usize) -> NodeId {
+    NodeId(u16::try_from(index).expect("a pool has few nodes"))
+}
+
+fn backing(backing: memtide_proto::program::Backing) -> Backing {
+    use memtide_proto::program::Backing as Wire;
+    match backing {
+        Wire::Memfd => Backing::Memfd,
+        Wire::MemfdThp => Backing::MemfdThp,
+        Wire::Hugetlb => Backing::Hugetlb,
+    }
+}
+
+/// Nodes lie one after the other, each at the start of a block.
+fn first_pageblocks(config: &Config) -> Vec<Pageblock> {
+    let mut next = 0;
+    config
+        .nodes
+        .iter()
+        .map(|node| {
+            let first = Pageblock(next);
+            next += node.size.pageblocks_ceil();
+            first
+        })
+        .collect()
+}
+
+fn fresh_nodes(config: &Config) -> Vec<NodeState> {
+    config
+        .nodes
+        .iter()
+        .map(|node| NodeState {
+            name: node.name.clone(),
+            pageblocks: node.size.pageblocks_ceil(),
+            offline: Vec::new(),
+        })
+        .collect()
+}
+
+fn engine_config(config: &Config, firsts: &[Pageblock], left: &State) -> engine::Config {
+    let block_pageblocks = config.block.pageblocks_ceil();
+    let nodes = config.nodes.iter().zip(firsts).zip(&left.nodes).enumerate();
+    let nodes = nodes
+        .map(|(index, ((node, first), left))| engine::NodeConfig {
+            node: node_id(index),
+            name: node.name.clone(),
+            kind: node.kind,
+            first: *first,
+            pageblocks: node.size.pageblocks_ceil(),
+            block_pageblocks,
+            offline: left.offline.clone(),
+        })
+        .collect();
+    let mut made = engine::Config::new(nodes);
+    made.placement = config.placement.iter().map(|index| node_id(*index)).collect();
+    made.on_full = match config.on_full {
+        memtide_proto::program::OnFull::Fail => engine::OnFull::Fail,
+        memtide_proto::program::OnFull::Fallback => engine::OnFull::Fallback,
+    };
+    made.next_tenant = TenantId(left.next_tenant);
+    let tenants: std::collections::BTreeSet<_> = left.members.iter().map(|m| m.tenant).collect();
+    // Giving up on one of several that share memory could hand out what is still his.
+    let shared = tenants.len() < left.members.len();
+    made.awaited = engine::Awaited {
+        members: left.members.iter().map(|member| member.member).collect(),
+        until: memtide_units::Instant(if shared { RECOVERY_SHARED } else { RECOVERY }),
+    };
+    made
+}
+
+fn open_device() -> Option<OwnedFd> {
+    rustix::fs::open("/dev/userfaultfd", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+fn file_of(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Takes the place of a daemon that died, but not of one that lives.
+fn listen(path: &Path, mode: u32) -> Result<OwnedFd, BindError> {
+    let failed = |source| BindError::Listen { path: path.to_owned(), source };
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    // Two that start at once must not both take the place of the dead one.
+    let directory = rustix::fs::open(
+        parent,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| failed(errno.into()))?;
+    for _ in 0..200 {
+        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(10)),
+            _ => break,
+        }
+    }
+    match socket::connect(path) {
+        Ok(other) => {
+            let pid = socket::peer(other.as_fd()).map_or(0, |peer| peer.pid);
+            return Err(BindError::AlreadyServed { path: path.to_owned(), pid });
+        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            use std::os::unix::fs::FileTypeExt;
+            // Nobody listens; but only a socket is ours to remove.
+            if fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
+                fs::remove_file(path).map_err(failed)?;
+            }
+        }
+        Err(_) => {}
+    }
+    socket::listen(path, mode, 128).map_err(failed)
+}

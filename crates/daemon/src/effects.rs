@@ -1,0 +1,141 @@
+//! What the engine decides, carried out.
+
+use memtide_engine::{Effect, Input, Refusal};
+use memtide_proto::{ControlReply, ToProgram, codec::MAX_LIST, control::Report};
+use memtide_units::{ByteSize, Extent, MemberId, RequestId, TenantId, TokenId};
+
+use crate::{
+    control,
+    daemon::{ConnectionId, Daemon},
+    notice::Notice,
+};
+
+impl Daemon {
+    /// Something happened; carries out what the engine makes of it.
+    pub(crate) fn ask_engine(&mut self, input: Input) -> Result<(), Refusal> {
+        let now = self.engine_now();
+        for effect in self.engine.handle(now, input)? {
+            self.carry_out(effect);
+        }
+        Ok(())
+    }
+
+    /// The same, for what the engine may have heard of before: a refusal changes nothing.
+    pub(crate) fn tell_engine(&mut self, input: Input) {
+        let _ = self.ask_engine(input);
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Grant { member, extents } => {
+                self.send_to_member(member, &ToProgram::Grant { extents });
+            }
+            Effect::Move { member, id, pairs } => {
+                for part in pairs.chunks(MAX_LIST) {
+                    self.send_to_member(member, &ToProgram::Move { id, pairs: part.to_vec() });
+                }
+            }
+            Effect::Thaw { member, extents } => {
+                for part in extents.chunks(MAX_LIST) {
+                    self.send_to_member(member, &ToProgram::Thaw { extents: part.to_vec() });
+                }
+            }
+            Effect::Zero { tenant, extents } => self.zeroing.push(tenant, extents),
+            Effect::TenantGone { tenant } => self.tenants.remove(tenant),
+            Effect::ForgetToken { token } => self.forget_token(token),
+            Effect::Offlined { extents, .. } => {
+                self.summary.returned.0 += extents.iter().map(|run| run.bytes()).sum::<u64>();
+                self.state_changed = true;
+            }
+            Effect::Onlined { .. } => self.state_changed = true,
+            Effect::Progress { request, done, of } => self.progress(request, done, of),
+            Effect::Answer { request, report } => self.answer(request, report),
+        }
+    }
+
+    pub(crate) fn send(&mut self, id: ConnectionId, message: &impl serde::Serialize) {
+        if let Some(guest) = self.guests.get_mut(&id) {
+            guest.connection.send(message, Vec::new());
+        }
+    }
+
+    fn send_to_member(&mut self, member: MemberId, message: &ToProgram) {
+        if let Some(id) = self.members.get(&member).and_then(|member| member.connection) {
+            self.send(id, message);
+        }
+    }
+
+    fn progress(&mut self, request: RequestId, done: ByteSize, of: ByteSize) {
+        if let Some(id) = self.requests.get(&request).copied() {
+            self.send(id, &ControlReply::Progress { done, of });
+        }
+    }
+
+    fn answer(&mut self, request: RequestId, report: memtide_engine::Report) {
+        let Some(asker) = self.requests.remove(&request) else { return };
+        let report = control::report(report);
+        let parts = control::chunks(&report.holders);
+        let last = parts.len() - 1;
+        for (index, holders) in parts.into_iter().enumerate() {
+            let report = Report { holders, ..report.clone() };
+            self.send(asker, &ControlReply::Report { report, more: index < last });
+        }
+        self.close(asker);
+    }
+
+    /// Ends a connection once its answer is out.
+    pub(crate) fn close(&mut self, id: ConnectionId) {
+        if let Some(guest) = self.guests.get_mut(&id) {
+            guest.connection.close();
+        }
+    }
+
+    /// Nothing maps this token any more.
+    pub(crate) fn token_gone(&mut self, token: TokenId) {
+        self.tell_engine(Input::TokenGone { token });
+        self.forget_members();
+    }
+
+    fn forget_token(&mut self, token: TokenId) {
+        self.tokens.remove(token);
+        self.forget_members();
+    }
+
+    /// Drops what is known of processes that the engine has dropped.
+    fn forget_members(&mut self) {
+        let before = self.members.len();
+        let engine = &self.engine;
+        self.members.retain(|member, _| engine.tenant_of(*member).is_some());
+        self.state_changed |= self.members.len() != before;
+    }
+
+    /// Frees some of what waits to be freed.
+    pub(crate) fn zero_some(&mut self) {
+        if self.zeroing.is_empty() {
+            return;
+        }
+        let (tenants, firsts) = (&self.tenants, &self.firsts);
+        let turn = self.zeroing.turn(|tenant, extent| {
+            let node = firsts.partition_point(|first| *first <= extent.start) - 1;
+            tenants.zero(tenant, node, extent)
+        });
+        for (tenant, extents) in by_tenant(turn.done) {
+            self.tell_engine(Input::Zeroed { tenant, extents });
+        }
+        for (tenant, extent, error) in turn.failed {
+            self.notice(Notice::NotZeroed { tenant, extent, error });
+        }
+    }
+}
+
+/// Runs of pageblocks of one tenant after the other.
+fn by_tenant(done: Vec<(TenantId, Extent)>) -> Vec<(TenantId, Vec<Extent>)> {
+    let mut all: Vec<(TenantId, Vec<Extent>)> = Vec::new();
+    for (tenant, extent) in done {
+        match all.last_mut() {
+            Some((last, extents)) if *last == tenant => extents.push(extent),
+            _ => all.push((tenant, vec![extent])),
+        }
+    }
+    all
+}

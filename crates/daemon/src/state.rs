@@ -1,0 +1,254 @@
+//! What a daemon leaves for the next one.
+//!
+//! Programs outlive their daemon. The next one must give out nothing that they hold, so it must
+//! know whom to wait for; it must use no name again that they know; and capacity that had left is
+//! to stay away. The file is small and replaced as a whole, before anything is answered that
+//! depends on it. It survives the daemon, not the machine: after a boot no program is left, and
+//! only the capacity counts.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use memtide_sys::process;
+use memtide_units::{Extent, MemberId, TenantId};
+use serde::{Deserialize, Serialize};
+
+/// The whole of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// The form of the file; [`FORMAT`].
+    pub format: u32,
+    /// The boot of the machine in which it was written.
+    pub boot: String,
+    /// The nodes, by name and size.
+    pub nodes: Vec<NodeState>,
+    /// The first member name that was never used.
+    pub next_member: u64,
+    /// The first tenant name that was never used.
+    pub next_tenant: u64,
+    /// The processes.
+    pub members: Vec<MemberState>,
+}
+
+/// The form of file that this program writes.
+pub const FORMAT: u32 = 1;
+
+/// One node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeState {
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub pageblocks: u64,
+    /// What has left.
+    pub offline: Vec<Extent>,
+}
+
+/// One process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberState {
+    /// Its name.
+    pub member: MemberId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its number.
+    pub pid: u32,
+    /// When it started: tells it from a later one of the same number.
+    pub started: u64,
+}
+
+impl MemberState {
+    /// Whether it is still there.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        process::is_alive(self.pid, self.started)
+    }
+}
+
+/// Why a state file is of no use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// It cannot be read or written.
+    #[error("cannot {verb} the state file {}", path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It is not what this program writes.
+    #[error(
+        "the state file {} is damaged: {problem}; if no program of this pool is running, remove it",
+        path.display()
+    )]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// How.
+        problem: String,
+    },
+    /// It is of another pool, programs of which are still running.
+    #[error(
+        "the state file {} is of a pool of other nodes ({then}), whose programs still run \
+         (pid {pids}); end them, or start with the nodes that it had",
+        path.display()
+    )]
+    OtherNodes {
+        /// Which.
+        path: PathBuf,
+        /// The nodes it had.
+        then: String,
+        /// The programs.
+        pids: String,
+    },
+}
+
+/// Reads what an earlier daemon left; `None` when there is nothing. Processes that are gone are
+/// left out already.
+///
+/// # Errors
+/// [`StateError`]; `nodes` are those of the new daemon, without their offline extents.
+pub fn load(path: &Path, nodes: &[NodeState]) -> Result<Option<State>, StateError> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(StateError::Io { verb: "read", path: path.to_owned(), source });
+        }
+        Ok(text) => text,
+    };
+    let damaged = |problem: String| StateError::Damaged { path: path.to_owned(), problem };
+    let mut state: State =
+        serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    if state.format != FORMAT {
+        return Err(damaged(format!("its format is {}; expected {FORMAT}", state.format)));
+    }
+    if process::boot_id().is_ok_and(|boot| boot != state.boot) {
+        state.members.clear();
+    }
+    state.members.retain(MemberState::is_alive);
+    let same = state.nodes.len() == nodes.len()
+        && state
+            .nodes
+            .iter()
+            .zip(nodes)
+            .all(|(then, now)| then.name == now.name && then.pageblocks == now.pageblocks);
+    if !same {
+        if !state.members.is_empty() {
+            let pids: Vec<_> = state.members.iter().map(|m| m.pid.to_string()).collect();
+            let then: Vec<_> = state.nodes.iter().map(|node| node.name.clone()).collect();
+            return Err(StateError::OtherNodes {
+                path: path.to_owned(),
+                then: then.join(", "),
+                pids: pids.join(", "),
+            });
+        }
+        state.nodes = nodes.to_vec();
+    }
+    Ok(Some(state))
+}
+
+/// Puts the file in the place of the one before, at once.
+///
+/// # Errors
+/// [`StateError::Io`].
+pub fn save(path: &Path, state: &State) -> Result<(), StateError> {
+    let failed = |source| StateError::Io { verb: "write", path: path.to_owned(), source };
+    let text = serde_json::to_vec(state).map_err(|error| failed(error.into()))?;
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    fs::write(&new, text).map_err(failed)?;
+    fs::rename(&new, path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use memtide_units::Pageblock;
+
+    use super::*;
+
+    fn node(name: &str) -> NodeState {
+        NodeState { name: name.to_owned(), pageblocks: 8, offline: Vec::new() }
+    }
+
+    fn this_process() -> MemberState {
+        let pid = std::process::id();
+        let started = process::start_time(pid).unwrap();
+        MemberState { member: MemberId(1), tenant: TenantId(1), pid, started }
+    }
+
+    fn some_state() -> State {
+        let mut far = node("far");
+        far.offline = vec![Extent::new(Pageblock(6), 2)];
+        State {
+            format: FORMAT,
+            boot: process::boot_id().unwrap(),
+            nodes: vec![node("near"), far],
+            next_member: 3,
+            next_tenant: 2,
+            members: vec![this_process()],
+        }
+    }
+
+    fn file(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("memtide-state-{}-{name}", std::process::id()))
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let path = file("saved");
+        save(&path, &some_state()).unwrap();
+        let nodes = [node("near"), node("far")];
+        assert_eq!(load(&path, &nodes).unwrap(), Some(some_state()));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(load(&path, &nodes).unwrap(), None);
+    }
+
+    #[test]
+    fn who_is_gone_is_not_waited_for() {
+        let path = file("gone");
+        let mut state = some_state();
+        state.members[0].started += 1;
+        save(&path, &state).unwrap();
+        let loaded = load(&path, &[node("near"), node("far")]).unwrap().unwrap();
+        assert!(loaded.members.is_empty());
+        state = some_state();
+        state.boot = "another".to_owned();
+        save(&path, &state).unwrap();
+        let loaded = load(&path, &[node("near"), node("far")]).unwrap().unwrap();
+        assert!(loaded.members.is_empty());
+        assert_eq!(loaded.nodes[1].offline.len(), 1);
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn another_pool_is_refused_while_its_programs_run() {
+        let path = file("other");
+        save(&path, &some_state()).unwrap();
+        let error = load(&path, &[node("near")]).unwrap_err();
+        assert!(matches!(error, StateError::OtherNodes { .. }), "{error}");
+        let mut state = some_state();
+        state.members.clear();
+        save(&path, &state).unwrap();
+        let loaded = load(&path, &[node("near")]).unwrap().unwrap();
+        assert_eq!(loaded.nodes, [node("near")]);
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn garbage_is_named() {
+        let path = file("garbage");
+        fs::write(&path, "{\"format\": 1").unwrap();
+        let error = load(&path, &[node("near")]).unwrap_err();
+        assert!(error.to_string().contains("is damaged"), "{error}");
+        fs::remove_file(&path).unwrap();
+    }
+}
