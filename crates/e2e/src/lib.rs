@@ -9,7 +9,7 @@
 //! and its JSON. It reads that JSON with its own types, so that a change of the documented form
 //! does not pass unseen.
 //!
-//! * [`machine`]: one test at a time, what a test needs, skipping loudly, seeds and lengths.
+//! * [`mod@machine`]: one test at a time, what a test needs, skipping loudly, seeds and lengths.
 //! * [`artifacts`]: builds and finds `memtide` and the C programs.
 //! * [`process`]: a child process that cannot hang a test.
 //! * [`pool`]: a daemon on a socket of its own.
