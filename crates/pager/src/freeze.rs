@@ -11,7 +11,7 @@ use std::{
 };
 
 use memtide_proto::FromProgram;
-use memtide_sys::{AddrRange, Prot, Sharing, token};
+use memtide_sys::{AddrRange, Prot, Sharing, Transfers, token};
 use memtide_units::{Extent, HoldReason};
 use rustix::io::Errno;
 
@@ -97,9 +97,11 @@ impl Pager {
                 _ => None,
             })
             .collect();
+        // What a transfer may write to is not copied.
+        let can_copy = matches!(self.descriptors.transfers(), Ok(Transfers::None));
         let mut copied = Vec::new();
         for (block, frame) in mapped {
-            let frozen = if frame.is_huge {
+            let frozen = if frame.is_huge && can_copy {
                 copied.push(frame.pageblock);
                 self.copy_to_ordinary(&mut state, block)
             } else {
@@ -122,14 +124,14 @@ impl Pager {
         Ok(())
     }
 
-    /// Huge pages are not frozen: the kernel could run out of them at a write, which kills the
-    /// writer. Their content is copied to ordinary memory instead.
+    /// Huge pages are not frozen if that can be helped: the kernel could run out of them at a
+    /// write, which kills the writer. Their content is copied to ordinary memory instead.
     fn copy_to_ordinary(&mut self, state: &mut State, block: BlockIndex) -> Result<(), Errno> {
         let range = self.range_of(block);
         let arena = self.memory.arena();
         let staged = AddrRange::new(self.staging.range().start, BLOCK);
-        self.uffd.protect(arena, range)?;
         self.staging.map_anonymous(staged, Prot::READ_WRITE)?;
+        self.uffd.protect(arena, range)?;
         self.staging.read_file(staged, self.process_memory.as_fd(), range.start as u64)?;
         for (part, prot) in parts(state, block, range) {
             let from = AddrRange::new(staged.start + (part.start - range.start), part.len);
@@ -141,21 +143,29 @@ impl Pager {
         self.uffd.wake(range)
     }
 
-    /// For a program that wants of a huge page what huge pages cannot do.
+    /// For a program that wants of a block what leased memory cannot do: parts of a huge page with
+    /// protections of their own, another mapping over a part, advice that lasts.
     pub(crate) fn make_ordinary(&mut self, block: BlockIndex, reply: &Reply) {
         let memory = self.memory;
         let mut state = memory.lock_as_pager();
-        let done = match state.blocks.get(block) {
-            Block::Mapped(frame) => {
-                let copied = self.copy_to_ordinary(&mut state, block).is_ok();
-                drop(state);
-                if copied {
-                    self.release(&[Extent::new(frame.pageblock, 1)]);
-                }
-                copied
+        let before = state.blocks.get(block);
+        let done = match before {
+            Block::Mapped(_) => self.copy_to_ordinary(&mut state, block).is_ok(),
+            Block::Frozen(_) => {
+                let (arena, range) = (memory.arena(), self.range_of(block));
+                self.uffd.register_write_protect(arena, range).is_ok()
+                    && self.copy_to_ordinary(&mut state, block).is_ok()
             }
-            now => now == Block::Ordinary,
+            Block::Reserved => {
+                self.settle_ordinary(&mut state, block);
+                true
+            }
+            Block::Ordinary => true,
         };
+        drop(state);
+        if let (true, Some(frame)) = (done, before.frame()) {
+            self.release(&[Extent::new(frame.pageblock, 1)]);
+        }
         reply.give(if done { 1 } else { 2 });
     }
 

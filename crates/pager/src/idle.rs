@@ -86,10 +86,12 @@ impl Pager {
     fn is_empty(&mut self, block: BlockIndex, frame: Frame, uncarved: bool) -> bool {
         let range = self.range_of(block);
         let arena = self.memory.arena();
-        if self.uffd.protect(arena, range).is_err() {
+        // Most are not, and need not be disturbed to see it.
+        let looks_empty = uncarved || !frame.is_huge && self.holds_no_data(frame);
+        if !looks_empty || self.uffd.protect(arena, range).is_err() {
             return false;
         }
-        let empty = uncarved || !frame.is_huge && self.holds_no_data(frame);
+        let empty = uncarved || self.holds_no_data(frame);
         if !empty {
             let _ = self.uffd.unprotect(arena, range);
         }

@@ -1,0 +1,20 @@
+//! What memtide costs, measured against the limits of the machine in the same run.
+//!
+//! Machines drift, so every figure here is a ratio: each round measures the limit (a plain
+//! non-temporal copy), a naive way (populate, copy, remap), and the live way under a program that
+//! writes all the while, one after the other; the report gives the median of the rounds.
+//!
+//! * [`limits`]: the plain copy and the naive move. [`writer`]: the program that writes.
+//! * [`live`]: a pool, the writer in it, its memory moved back and forth.
+//! * [`histogram`]: how long single accesses took. [`report`]: medians, tables, JSON.
+
+#![forbid(unsafe_code)]
+
+pub mod histogram;
+pub mod limits;
+pub mod live;
+pub mod report;
+pub mod writer;
+
+pub use live::{MoveOptions, bench_move};
+pub use report::MoveReport;
