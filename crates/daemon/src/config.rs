@@ -256,6 +256,44 @@ impl Config {
         Ok(())
     }
 
+    /// The text of a file that says the same.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let on_full = match self.on_full {
+            OnFull::Fail => "fail",
+            OnFull::Fallback => "fallback",
+        };
+        let mut text = format!(
+            "socket = {:?}\nmode = {:#o}\non_full = {on_full:?}\nblock = \"{}\"\n\
+             deadline = \"{}ms\"\ngrant_userfaultfd = {}\n",
+            self.socket,
+            self.mode,
+            self.block.0,
+            self.deadline.as_millis(),
+            self.grant_userfaultfd
+        );
+        if let Some(state) = &self.state {
+            text += &format!("state = {state:?}\n");
+        }
+        if !self.placement.is_empty() {
+            let order: Vec<&str> =
+                self.placement.iter().map(|index| self.nodes[*index].name.as_str()).collect();
+            text += &format!("\n[placement]\norder = {order:?}\n");
+        }
+        for node in &self.nodes {
+            let store = match node.backing {
+                Backing::Memfd => "memfd",
+                Backing::MemfdThp => "memfd-thp",
+                Backing::Hugetlb => "hugetlb",
+            };
+            text += &format!(
+                "\n[[node]]\nname = {:?}\nkind = \"{}\"\nsize = \"{}\"\nstore = {store:?}\n",
+                node.name, node.kind, node.size.0
+            );
+        }
+        text
+    }
+
     /// The position of a node of this name.
     #[must_use]
     pub fn node_named(&self, name: &str) -> Option<usize> {
@@ -474,6 +512,12 @@ store = "hugetlb"
             assert!(message.contains(text), "{to}: {message}");
             assert_eq!(at, line, "{to}: {message}");
         }
+    }
+
+    #[test]
+    fn what_is_written_reads_the_same() {
+        let config = parse(GOOD).unwrap();
+        assert_eq!(parse(&config.to_toml()).unwrap(), config);
     }
 
     #[test]

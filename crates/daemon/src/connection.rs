@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    rc::Rc,
+    sync::Arc,
 };
 
 use memtide_proto::{MAX_PACKET_BYTES, encode};
@@ -23,7 +23,7 @@ const QUEUE_HIGH_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 struct Outgoing {
     bytes: Vec<u8>,
-    fds: Vec<Rc<OwnedFd>>,
+    fds: Vec<Arc<OwnedFd>>,
 }
 
 /// What a connection has for us.
@@ -86,7 +86,7 @@ impl Connection {
     }
 
     /// Queues a message. [`Connection::flush`] sends it.
-    pub fn send<T: Serialize>(&mut self, message: &T, fds: Vec<Rc<OwnedFd>>) {
+    pub fn send<T: Serialize>(&mut self, message: &T, fds: Vec<Arc<OwnedFd>>) {
         if self.standing != Standing::Open {
             return;
         }

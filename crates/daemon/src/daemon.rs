@@ -10,8 +10,10 @@ use std::{
     fs, io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -102,15 +104,34 @@ pub enum RunError {
     State(#[from] StateError),
 }
 
+/// What another thread may tell a daemon.
+#[derive(Debug)]
+struct Stop {
+    event: OwnedFd,
+    now: AtomicBool,
+    when_idle: AtomicBool,
+}
+
 /// Ends a daemon from another thread.
 #[derive(Clone, Debug)]
-pub struct StopHandle(Arc<OwnedFd>);
+pub struct StopHandle(Arc<Stop>);
 
 impl StopHandle {
     /// Lets the daemon finish what it is doing and end.
     pub fn stop(&self) {
+        self.0.now.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Lets the daemon end as soon as no process is left.
+    pub fn stop_when_idle(&self) {
+        self.0.when_idle.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
         // An eventfd takes at least one event; then it is readable, which is all that is needed.
-        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.0.event, &1u64.to_ne_bytes());
     }
 }
 
@@ -164,7 +185,7 @@ pub struct Daemon {
     pub(crate) guests: BTreeMap<ConnectionId, Guest>,
     pub(crate) requests: BTreeMap<RequestId, ConnectionId>,
     pub(crate) awaited: Vec<state::MemberState>,
-    pub(crate) device: Option<Rc<OwnedFd>>,
+    pub(crate) device: Option<Arc<OwnedFd>>,
     pub(crate) summary: Summary,
     pub(crate) state_changed: bool,
     pub(crate) stopping: bool,
@@ -175,7 +196,7 @@ pub struct Daemon {
     listener: OwnedFd,
     listener_file: Option<(u64, u64)>,
     accept_after: Option<Instant>,
-    stop: Arc<OwnedFd>,
+    stop: Arc<Stop>,
     start: Instant,
     notices: Box<dyn FnMut(Notice) + Send>,
 }
@@ -212,12 +233,12 @@ impl Daemon {
         }
         let engine = Engine::new(engine_config(&config, &firsts, &left))?;
         let system = |what| move |source: Errno| BindError::System { what, source: source.into() };
-        let stop = rustix::event::eventfd(
+        let event = rustix::event::eventfd(
             0,
             rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK,
         )
         .map_err(system("make an event"))?;
-        let device = config.grant_userfaultfd.then(open_device).flatten().map(Rc::new);
+        let device = config.grant_userfaultfd.then(open_device).flatten().map(Arc::new);
         let listener = listen(&config.socket, config.mode)?;
         let mut tenants = Tenants::default();
         for member in &left.members {
@@ -258,7 +279,11 @@ impl Daemon {
             next_connection: 1,
             listener,
             accept_after: None,
-            stop: Arc::new(stop),
+            stop: Arc::new(Stop {
+                event,
+                now: AtomicBool::new(false),
+                when_idle: AtomicBool::new(false),
+            }),
             start,
             notices: Box::new(|_| ()),
             config,
@@ -276,6 +301,11 @@ impl Daemon {
         StopHandle(Arc::clone(&self.stop))
     }
 
+    /// Ends as soon as no process is left, rather than never.
+    pub fn end_when_idle(&mut self) {
+        self.stop.when_idle.store(true, Ordering::SeqCst);
+    }
+
     /// How it was configured.
     #[must_use]
     pub const fn config(&self) -> &Config {
@@ -289,11 +319,12 @@ impl Daemon {
     pub fn run(&mut self) -> Result<Summary, RunError> {
         let mut buffer = Box::new([0; MAX_PACKET_BYTES]);
         self.keep_state()?;
-        while !self.stopping {
+        while !self.stopping && !self.is_told_to_stop() {
             let ready = self.wait()?;
             let now = Instant::now();
             if ready.stop {
-                break;
+                // Looked at above; the event only wakes.
+                let _ = rustix::io::read(&self.stop.event, &mut [0; 8]);
             }
             if ready.accept {
                 self.accept(now);
@@ -314,6 +345,18 @@ impl Daemon {
         Ok(self.summary.clone())
     }
 
+    fn is_told_to_stop(&self) -> bool {
+        let introducing =
+            |guest: &Guest| matches!(guest.role, Role::Greeting { .. } | Role::Claiming(_));
+        let is_idle = || {
+            self.tokens.is_empty()
+                && self.awaited.is_empty()
+                && !self.guests.values().any(introducing)
+        };
+        self.stop.now.load(Ordering::SeqCst)
+            || (self.stop.when_idle.load(Ordering::SeqCst) && is_idle())
+    }
+
     pub(crate) fn notice(&mut self, notice: Notice) {
         (self.notices)(notice);
     }
@@ -324,7 +367,7 @@ impl Daemon {
     }
 
     fn wait(&self) -> Result<Ready, RunError> {
-        let mut fds = vec![PollFd::new(&*self.stop, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&self.stop.event, PollFlags::IN)];
         let listen = if self.accept_after.is_none() { PollFlags::IN } else { PollFlags::empty() };
         fds.push(PollFd::new(&self.listener, listen));
         for guest in self.guests.values() {

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     os::fd::{AsFd, OwnedFd},
-    rc::Rc,
+    sync::Arc,
 };
 
 use memtide_store::{NodeFile, Store, StoreError};
@@ -19,7 +19,7 @@ use memtide_units::{Extent, MemberId, TenantId};
 pub struct Files {
     files: Vec<NodeFile>,
     /// The same, as they are handed out.
-    handles: Vec<Rc<OwnedFd>>,
+    handles: Vec<Arc<OwnedFd>>,
 }
 
 /// Why the files that a returning process brought are not taken.
@@ -45,7 +45,7 @@ pub enum AdoptError {
 impl Files {
     fn new(files: Vec<NodeFile>) -> Result<Self, StoreError> {
         let handles: io::Result<Vec<_>> =
-            files.iter().map(|file| Ok(Rc::new(file.as_fd().try_clone_to_owned()?))).collect();
+            files.iter().map(|file| Ok(Arc::new(file.as_fd().try_clone_to_owned()?))).collect();
         let handles = handles.map_err(|source| StoreError::Io {
             what: "cannot duplicate a memory file's descriptor",
             source,
@@ -128,7 +128,7 @@ impl Tenants {
 
     /// The files as they go out beside a packet.
     #[must_use]
-    pub fn handles(&self, tenant: TenantId) -> Vec<Rc<OwnedFd>> {
+    pub fn handles(&self, tenant: TenantId) -> Vec<Arc<OwnedFd>> {
         self.files.get(&tenant).map(|files| files.handles.clone()).unwrap_or_default()
     }
 

@@ -13,7 +13,7 @@ use std::{
 use memtide_sys::{process, token};
 use memtide_units::TokenId;
 
-const SOONEST: Duration = Duration::from_millis(5);
+const SOONEST: Duration = Duration::from_millis(1);
 const LATEST: Duration = Duration::from_millis(250);
 
 /// A token and the process that vouches for it.
@@ -90,6 +90,12 @@ impl Tokens {
                 self.hurry(now);
             }
         }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
     }
 
     /// Is this token watched?

@@ -1,0 +1,242 @@
+//! The command line: one definition for parsing, help, manual pages and completions.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use memtide_units::ByteSize;
+
+/// Run unmodified programs on near and far memory, and take capacity back while they run.
+#[derive(Debug, Parser)]
+#[command(name = "memtide", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Sizes are binary, either case: 256M, 4GiB; a bare number is bytes.\n\
+Exit codes: 0 done, 1 failed, 2 the request makes no sense, 3 partly done.")]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Run(Run),
+    Serve(Serve),
+    Status(Status),
+    GiveBack(GiveBack),
+    Add(Add),
+    Move(Move),
+    Doctor(Doctor),
+    Check(Check),
+    Completions(Completions),
+    Man(Man),
+}
+
+/// Which daemon.
+#[derive(Debug, Args)]
+pub struct Socket {
+    /// The daemon's socket. Unless given: $MEMTIDE_SOCKET, else memtide/memtide.sock in
+    /// $XDG_RUNTIME_DIR (as root without one: in /run), else that of the only pool that a
+    /// `memtide run` has started
+    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
+    pub socket: Option<PathBuf>,
+}
+
+/// Run a program with its memory in a pool
+///
+/// With --near or --far the pool is the program's own and ends with it; with --socket alone the
+/// program joins the pool there. With neither it joins the daemon at the default socket, or gets a
+/// pool of its own if there is none. Standard input and output, signals and the exit code pass
+/// through; children of the program run in the pool too.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Memory of a near node for this program alone [default: a quarter of what is available]
+    #[arg(long, value_name = "SIZE")]
+    pub near: Option<ByteSize>,
+    /// Memory of a far node for this program alone [default: a quarter of what is available]
+    #[arg(long, value_name = "SIZE")]
+    pub far: Option<ByteSize>,
+    /// What the program's own nodes are made of [default: memfd]
+    #[arg(long, value_enum)]
+    pub store: Option<StoreKind>,
+    /// What happens when the program's own pool is full: malloc fails, or ordinary memory is used
+    /// [default: fail]
+    #[arg(long, value_enum)]
+    pub on_full: Option<OnFullKind>,
+    /// The pool to join; with --near or --far, where to listen
+    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
+    pub socket: Option<PathBuf>,
+    /// Say on standard error what happened, once the program has ended
+    #[arg(long)]
+    pub report: bool,
+    /// The program and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        value_name = "CMD",
+        value_hint = clap::ValueHint::CommandWithArguments
+    )]
+    pub command: Vec<OsString>,
+}
+
+/// Serve a pool to programs until told to end (SIGTERM)
+///
+/// Programs run on when the daemon ends, and come back to its successor.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// What the pool is made of: memtide.toml
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Without a file: memory of a near node
+    #[arg(long, value_name = "SIZE", conflicts_with = "config")]
+    pub near: Option<ByteSize>,
+    /// Without a file: memory of a far node
+    #[arg(long, value_name = "SIZE", conflicts_with = "config")]
+    pub far: Option<ByteSize>,
+    /// Without a file: what the nodes are made of [default: memfd]
+    #[arg(long, value_enum, conflicts_with = "config")]
+    pub store: Option<StoreKind>,
+    /// Without a file: what happens when the pool is full [default: fail]
+    #[arg(long, value_enum, conflicts_with = "config")]
+    pub on_full: Option<OnFullKind>,
+    /// Where to listen, if the file does not say
+    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
+    pub socket: Option<PathBuf>,
+    /// Take over from a `memtide run` whose program left others behind; end with the last of them
+    #[arg(long, hide = true, requires = "config")]
+    pub until_idle: bool,
+}
+
+/// Say who has what: nodes, programs, bytes moved
+#[derive(Debug, Args)]
+pub struct Status {
+    #[command(flatten)]
+    pub socket: Socket,
+    /// Print JSON; sizes are bytes
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Take capacity out of the pool, and say who holds what did not come
+///
+/// Free memory leaves first, then what can be moved elsewhere. What cannot leave in time stays
+/// usable. Asking again goes on where this request stopped.
+#[derive(Debug, Args)]
+pub struct GiveBack {
+    /// How much; rounded up to whole blocks
+    #[arg(value_name = "SIZE")]
+    pub size: ByteSize,
+    /// From which node [default: any, the furthest first]
+    #[arg(long, value_name = "NODE")]
+    pub from: Option<String>,
+    /// How long to try: 500ms, 30s, 2m [default: as the daemon is configured, 30s]
+    #[arg(long, value_name = "TIME", value_parser = memtide_daemon::duration::parse)]
+    pub deadline: Option<Duration>,
+    #[command(flatten)]
+    pub socket: Socket,
+    /// Print JSON; sizes are bytes
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Put capacity back that had left
+#[derive(Debug, Args)]
+pub struct Add {
+    /// How much; rounded up to whole blocks
+    #[arg(value_name = "SIZE")]
+    pub size: ByteSize,
+    /// To which node
+    #[arg(long, value_name = "NODE")]
+    pub to: String,
+    #[command(flatten)]
+    pub socket: Socket,
+    /// Print JSON; sizes are bytes
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Move a program's memory to a node
+#[derive(Debug, Args)]
+pub struct Move {
+    /// Whose memory
+    #[arg(long)]
+    pub pid: u32,
+    /// To which node
+    #[arg(long, value_name = "NODE")]
+    pub to: String,
+    /// How much of it [default: all]
+    #[arg(value_name = "SIZE")]
+    pub size: Option<ByteSize>,
+    /// How long to try: 500ms, 30s, 2m [default: as the daemon is configured, 30s]
+    #[arg(long, value_name = "TIME", value_parser = memtide_daemon::duration::parse)]
+    pub deadline: Option<Duration>,
+    #[command(flatten)]
+    pub socket: Socket,
+    /// Print JSON; sizes are bytes
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Say what this machine lacks for memtide, and the command that grants it
+///
+/// Exit code 0 if `memtide run` would work, 1 if not.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Read a memtide.toml and say what is wrong with it
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The file
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub file: PathBuf,
+}
+
+/// Print the completions of a shell
+#[derive(Debug, Args)]
+#[command(alias = "completion")]
+pub struct Completions {
+    /// Which shell
+    pub shell: Shell,
+}
+
+/// Print the manual page, or write all of them into a directory
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Where to write memtide.1, memtide-run.1, …
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub output: Option<PathBuf>,
+}
+
+/// What a node is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum StoreKind {
+    /// 4 KiB pages
+    Memfd,
+    /// Transparent huge pages, where the kernel finds them
+    MemfdThp,
+    /// 2 MiB pages of the kernel's huge-page pool
+    Hugetlb,
+}
+
+/// What happens when the pool is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum OnFullKind {
+    /// malloc and mmap fail with ENOMEM
+    Fail,
+    /// The program goes on with ordinary memory
+    Fallback,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,31 @@
+//! One file per subcommand.
+
+mod add;
+mod check;
+mod completions;
+mod doctor;
+mod give_back;
+mod man;
+mod move_memory;
+mod run;
+mod serve;
+mod status;
+
+use std::process::ExitCode;
+
+use crate::{arguments::Command, failure::Failure};
+
+pub fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Run(options) => run::run(options),
+        Command::Serve(options) => serve::serve(options),
+        Command::Status(options) => status::status(options),
+        Command::GiveBack(options) => give_back::give_back(options),
+        Command::Add(options) => add::add(options),
+        Command::Move(options) => move_memory::move_memory(options),
+        Command::Doctor(options) => doctor::doctor(options),
+        Command::Check(options) => check::check(&options),
+        Command::Completions(options) => completions::completions(&options),
+        Command::Man(options) => man::man(&options),
+    }
+}
