@@ -103,7 +103,10 @@ impl Default for Limits {
 pub struct Awaited {
     /// Who.
     pub members: Vec<MemberId>,
-    /// Until when.
+    /// Until when. Whoever has not returned then loses what it holds: it must be known to be gone,
+    /// for a process of the same tenant may be given the same pageblocks of the same file. A
+    /// caller that finds out about deaths ([`crate::Input::AwaitedGone`]) does best to say
+    /// `Instant(Duration::MAX)`.
     pub until: Instant,
 }
 

@@ -16,7 +16,7 @@ use crate::{
     config::{Config, ConfigError, Limits, OnFull},
     effect::Effect,
     input::Input,
-    lease::{Lease, Share, Standing},
+    lease::{Lease, Residue, Share, Standing},
     moves::Order,
     outbox::Outbox,
     pool::{BlockId, Pool},
@@ -40,7 +40,7 @@ pub struct Engine {
     pub(crate) processes: BTreeMap<TokenId, Process>,
     pub(crate) members: BTreeMap<MemberId, TokenId>,
     pub(crate) leases: BTreeMap<Pageblock, Lease>,
-    pub(crate) zeroing: BTreeMap<Pageblock, TenantId>,
+    pub(crate) zeroing: BTreeMap<Pageblock, Residue>,
     /// Who stalls when.
     pub(crate) waiting: BTreeSet<(Instant, TokenId)>,
     pub(crate) orders: BTreeMap<MoveId, Order>,
@@ -184,6 +184,10 @@ impl Engine {
 
     pub(crate) fn process_mut(&mut self, token: TokenId) -> &mut Process {
         self.processes.get_mut(&token).expect("tokens in the books have a process")
+    }
+
+    pub(crate) fn tenant_mut(&mut self, tenant: TenantId) -> &mut Tenant {
+        self.tenants.get_mut(&tenant).expect("whoever holds something has a tenant")
     }
 
     /// Notes that something about a pageblock changed that matters to who empties its block.

@@ -69,10 +69,14 @@ impl Engine {
             had.thawing -= 1;
         }
         if lease.others.is_empty() {
-            let tenant = lease.tenant;
+            let (tenant, share, flight) = (lease.tenant, lease.share, lease.flight);
             self.leases.remove(&pageblock);
-            self.zeroing.insert(pageblock, tenant);
-            self.out.zero.entry(tenant).or_default().push(pageblock);
+            match &mut self.recovery {
+                Some(recovery) if share == Share::Shared => {
+                    recovery.orphans.insert(pageblock, tenant);
+                }
+                _ => self.zero(pageblock, tenant, flight.map(|flight| flight.order)),
+            }
         } else {
             lease.owner = lease.others.remove(0);
             let heir = lease.owner.token;
@@ -83,12 +87,14 @@ impl Engine {
         self.touch(pageblock);
     }
 
-    /// Nobody has a pageblock any more.
+    /// Nobody has a pageblock any more, and the order it was in is answered.
     pub(crate) fn drop_lease(&mut self, pageblock: Pageblock) {
-        let holders: Vec<_> = self.leases[&pageblock].stakes().map(|stake| stake.token).collect();
-        // The youngest first, so that nobody inherits anything, and nothing is thawed: the owner
-        // goes last, and what has a flight is not settled.
-        for token in holders.into_iter().rev() {
+        let lease = self.leases.get_mut(&pageblock).expect("the caller found it leased");
+        lease.flight = None;
+        // So that nobody is told to thaw what goes away the next moment.
+        lease.share = Share::Own;
+        let holders: Vec<_> = lease.stakes().map(|stake| stake.token).collect();
+        for token in holders {
             self.drop_stake(pageblock, token);
         }
     }

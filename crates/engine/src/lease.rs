@@ -62,6 +62,17 @@ pub(crate) enum End {
     Destination,
 }
 
+/// A pageblock that nobody holds any more, before it is free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Residue {
+    pub(crate) tenant: TenantId,
+    /// Whether the store has zeroed it.
+    pub(crate) zeroed: bool,
+    /// The order that was to move it away, while that is not answered: if it were leased to the
+    /// same process again, the process could take the old order to mean the new lease.
+    pub(crate) order: Option<MoveId>,
+}
+
 /// What a pageblock lets one do with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Standing {

@@ -1,15 +1,16 @@
 //! Leases: out of the pool, back into it, and what keeps them in place.
 //!
 //! What a process releases, or leaves behind, is not free at once: the store zeroes it first
-//! ([`crate::Effect::Zero`]), so that nothing of one tenant is ever seen by another.
+//! ([`crate::Effect::Zero`]), so that nothing of one tenant is ever seen by another. If it was
+//! ordered to move, the order is answered first, too.
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, vec::Vec};
 
-use memtide_units::{Extent, HoldReason, MemberId, Pageblock, TenantId, TokenId};
+use memtide_units::{Extent, HoldReason, MemberId, MoveId, Pageblock, TenantId, TokenId};
 
 use crate::{
     engine::Engine,
-    lease::{End, Lease, Pins, Share},
+    lease::{End, Lease, Pins, Residue, Share},
     recovery::Wish,
     refusal::Refusal,
 };
@@ -62,7 +63,7 @@ impl Engine {
         let tenant = process.tenant;
         process.held.insert(pageblock);
         process.owned += 1;
-        self.tenants.get_mut(&tenant).expect("processes have a tenant").pageblocks += 1;
+        self.tenant_mut(tenant).pageblocks += 1;
         let before = self.leases.insert(pageblock, Lease::new(tenant, token, share));
         assert!(before.is_none(), "{pageblock} has two owners");
         self.touch(pageblock);
@@ -83,24 +84,37 @@ impl Engine {
         Ok(())
     }
 
+    /// Has a pageblock zeroed that nobody holds any more.
+    pub(crate) fn zero(&mut self, pageblock: Pageblock, tenant: TenantId, order: Option<MoveId>) {
+        self.zeroing.insert(pageblock, Residue { tenant, zeroed: false, order });
+        self.out.zero.entry(tenant).or_default().push(pageblock);
+    }
+
     pub(crate) fn zeroed(&mut self, tenant: TenantId, extents: &[Extent]) -> Result<(), Refusal> {
-        let pageblocks = self.pool.check(extents, &mut alloc::collections::BTreeSet::new())?;
-        let other = |pageblock: &&Pageblock| self.zeroing.get(pageblock) != Some(&tenant);
+        let pageblocks = self.pool.check(extents, &mut BTreeSet::new())?;
+        let other = |pageblock: &&Pageblock| {
+            let residue = self.zeroing.get(pageblock);
+            residue.is_none_or(|residue| residue.tenant != tenant || residue.zeroed)
+        };
         if let Some(&pageblock) = pageblocks.iter().find(other) {
             return Err(Refusal::NotZeroing { tenant, pageblock });
         }
-        if pageblocks.is_empty() {
-            return Ok(());
+        for pageblock in pageblocks {
+            self.change_residue(pageblock, |residue| residue.zeroed = true);
         }
-        for &pageblock in &pageblocks {
-            self.zeroing.remove(&pageblock);
-            self.pool.put(pageblock);
-            self.touch(pageblock);
-        }
-        let record = self.tenants.get_mut(&tenant).expect("what is zeroed was a tenant's");
-        record.pageblocks -= pageblocks.len() as u64;
-        self.end_tenant_if_empty(tenant);
         Ok(())
+    }
+
+    /// Frees what is left of a lease once nothing speaks against it.
+    pub(crate) fn change_residue(&mut self, pageblock: Pageblock, by: impl Fn(&mut Residue)) {
+        let residue = self.zeroing.get_mut(&pageblock).expect("the caller found it");
+        by(residue);
+        let Residue { tenant, zeroed: true, order: None } = *residue else { return };
+        self.zeroing.remove(&pageblock);
+        self.pool.put(pageblock);
+        self.touch(pageblock);
+        self.tenant_mut(tenant).pageblocks -= 1;
+        self.end_tenant_if_empty(tenant);
     }
 
     pub(crate) fn pin(

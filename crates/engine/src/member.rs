@@ -136,12 +136,13 @@ impl Engine {
 
     /// Nothing that was asked of it will be answered, nothing that it asked for has a receiver.
     fn disconnect(&mut self, token: TokenId, member: MemberId) {
+        // First of all, so that nothing more is told to it.
+        self.process_mut(token).link = Link::Disconnected(member);
         self.cancel_orders(token);
         if let Some(recovery) = &mut self.recovery {
             recovery.queued.retain(|wish| wish.member != member);
         }
         let process = self.processes.get_mut(&token).expect("the caller found it");
-        process.link = Link::Disconnected(member);
         if process.thawing > 0 {
             process.thawing = 0;
             for pageblock in &process.held {
@@ -163,8 +164,7 @@ impl Engine {
         if let Some(member) = process.member() {
             self.members.remove(&member);
         }
-        let tenant = self.tenants.get_mut(&process.tenant).expect("processes have a tenant");
-        tenant.processes -= 1;
+        self.tenant_mut(process.tenant).processes -= 1;
         self.end_tenant_if_empty(process.tenant);
     }
 

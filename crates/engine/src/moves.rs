@@ -13,7 +13,8 @@
 //! ```
 //!
 //! A process may release a source before it answers (its program freed the memory): the answer
-//! is then `Gone`, and the source may be somebody else's already when it comes. A new order goes
+//! is then `Gone`. The source is not free before that, for if the process got it again meanwhile
+//! it could not tell what the order is about. A new order goes
 //! out only when there is place for a full one, so that answers of one pair each do not lead to
 //! orders of one pair each.
 
@@ -22,6 +23,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use memtide_units::{HoldReason, MemberId, MoveId, Pageblock, TokenId};
 
 use crate::{
+    effect::Effect,
     engine::Engine,
     input::MoveOutcome,
     lease::{End, Flight, Pins, Share, Standing},
@@ -106,6 +108,9 @@ impl Engine {
         }
         let source = self.is_end(from, id, End::Source);
         assert!(self.is_end(to, id, End::Destination), "{to} is not the destination of {id}");
+        if !source {
+            self.change_residue(from, |residue| residue.order = None);
+        }
         match outcome {
             MoveOutcome::Moved => {
                 self.moved += 1;
@@ -182,6 +187,8 @@ impl Engine {
                         self.leases.get_mut(&pageblock).expect("just seen").flight = None;
                         self.settle(pageblock);
                         self.touch(pageblock);
+                    } else {
+                        self.change_residue(pageblock, |residue| residue.order = None);
                     }
                 }
             }
@@ -259,7 +266,7 @@ impl Engine {
         };
         self.rearm(token);
         let told = pairs.iter().map(|pair| (pair.from, pair.to)).collect();
-        self.out.moves.push((member, id, told));
+        self.out.moves.push(Effect::Move { member, id, pairs: told });
         self.orders.insert(id, Order { token, pairs, answered: 0 });
     }
 

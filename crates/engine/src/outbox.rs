@@ -6,7 +6,7 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use memtide_units::{ByteSize, Extent, MemberId, MoveId, Pageblock, RequestId, TenantId, TokenId};
+use memtide_units::{ByteSize, Extent, MemberId, Pageblock, RequestId, TenantId, TokenId};
 
 use crate::{
     effect::{Effect, Report},
@@ -18,7 +18,8 @@ use crate::{
 pub(crate) struct Outbox {
     pub(crate) grants: Vec<(MemberId, Vec<Extent>)>,
     pub(crate) thaw: BTreeMap<MemberId, Vec<Pageblock>>,
-    pub(crate) moves: Vec<(MemberId, MoveId, Vec<(Pageblock, Pageblock)>)>,
+    /// [`Effect::Move`], in the order of their names.
+    pub(crate) moves: Vec<Effect>,
     pub(crate) zero: BTreeMap<TenantId, Vec<Pageblock>>,
     pub(crate) offlined: BTreeMap<usize, Vec<Pageblock>>,
     pub(crate) onlined: BTreeMap<usize, Vec<Pageblock>>,
@@ -35,8 +36,7 @@ impl Outbox {
         effects.extend(self.grants.into_iter().map(grant));
         let thaw = |(member, all)| Effect::Thaw { member, extents: pool.extents(all) };
         effects.extend(self.thaw.into_iter().map(thaw));
-        let order = |(member, id, pairs)| Effect::Move { member, id, pairs };
-        effects.extend(self.moves.into_iter().map(order));
+        effects.extend(self.moves);
         let zero = |(tenant, all)| Effect::Zero { tenant, extents: pool.extents(all) };
         effects.extend(self.zero.into_iter().map(zero));
         let id = |node: usize| pool.nodes()[node].id;

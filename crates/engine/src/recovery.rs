@@ -11,18 +11,21 @@
 //! process is refused. For a child it names that has not returned itself an unborn one is entered
 //! that shares all it shares; when that child returns, it says what it really shares.
 //!
+//! What processes share and the last that returned has given up stays *orphaned* while others are
+//! awaited: one of them may share it too, and zeroing it would destroy its content.
+//!
 //! A process whose connection was lost may return to the same engine. What it holds is then what
 //! it claims: a grant that it never got, or a release that never came through, is made up for.
 //! That a process belongs to the tenant it names is for the caller to check.
 
 use alloc::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     string::String,
     vec::Vec,
 };
 
 use memtide_frames::PageblockState;
-use memtide_units::{Instant, MemberId, Pageblock, TokenId};
+use memtide_units::{Instant, MemberId, Pageblock, TenantId, TokenId};
 
 use crate::{
     config::Awaited,
@@ -39,6 +42,8 @@ pub(crate) struct Recovery {
     pub(crate) awaited: BTreeSet<MemberId>,
     pub(crate) until: Instant,
     pub(crate) queued: VecDeque<Wish>,
+    /// Shared pageblocks that nobody who returned holds any more.
+    pub(crate) orphans: BTreeMap<Pageblock, TenantId>,
 }
 
 /// A lease that waits.
@@ -53,7 +58,8 @@ impl Recovery {
     pub(crate) fn new(awaited: Awaited) -> Option<Self> {
         let Awaited { members, until } = awaited;
         let awaited: BTreeSet<_> = members.into_iter().collect();
-        (!awaited.is_empty()).then_some(Self { awaited, until, queued: VecDeque::new() })
+        let (queued, orphans) = (VecDeque::new(), BTreeMap::new());
+        (!awaited.is_empty()).then_some(Self { awaited, until, queued, orphans })
     }
 }
 
@@ -80,6 +86,9 @@ impl Engine {
         let Some(recovery) = self.recovery.take_if(over) else { return false };
         for pageblock in self.leases.keys().copied().collect::<Vec<_>>() {
             self.settle(pageblock);
+        }
+        for (pageblock, tenant) in recovery.orphans {
+            self.zero(pageblock, tenant, None);
         }
         for Wish { member, count, after } in recovery.queued {
             let token = self.members[&member];
@@ -169,8 +178,12 @@ impl Engine {
         if self.pool.state(pageblock) == Some(PageblockState::Offline) {
             return Err(Refusal::ClaimOffline { pageblock });
         }
-        if let Some(&by) = self.zeroing.get(&pageblock) {
-            return Err(conflict(by));
+        if let Some(residue) = self.zeroing.get(&pageblock) {
+            return Err(conflict(residue.tenant));
+        }
+        if let Some(&by) = self.recovery.as_ref().and_then(|r| r.orphans.get(&pageblock)) {
+            let shared = by == claims.tenant && share == Share::Shared;
+            return if shared { Ok(()) } else { Err(conflict(by)) };
         }
         let Some(lease) = self.leases.get(&pageblock) else { return Ok(()) };
         let alone = lease.others.is_empty() && lease.owner.token == token;
@@ -213,7 +226,12 @@ impl Engine {
     /// Gives a process what it claims and may have.
     fn adopt(&mut self, pageblock: Pageblock, token: TokenId, share: Share) {
         let Some(lease) = self.leases.get_mut(&pageblock) else {
-            self.pool.claim(pageblock);
+            let orphans = self.recovery.as_mut().map(|recovery| &mut recovery.orphans);
+            match orphans.and_then(|orphans| orphans.remove(&pageblock)) {
+                // It is counted anew with the lease.
+                Some(tenant) => self.tenant_mut(tenant).pageblocks -= 1,
+                None => self.pool.claim(pageblock),
+            }
             self.add_lease(pageblock, token, share);
             return;
         };

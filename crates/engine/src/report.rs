@@ -95,9 +95,9 @@ impl Engine {
             stays = true;
             self.charge(token, reason, charges);
         }
-        for (_, tenant) in self.zeroing.range(self.pool.span(block)) {
-            let record = &self.tenants[tenant];
-            charges.add(*tenant, record.pid, &record.name, HoldReason::Moving);
+        for (_, residue) in self.zeroing.range(self.pool.span(block)) {
+            let record = &self.tenants[&residue.tenant];
+            charges.add(residue.tenant, record.pid, &record.name, HoldReason::Moving);
         }
         if ours || !stays {
             let reason = self.reason_of_movable(ours);

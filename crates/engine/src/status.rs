@@ -2,12 +2,14 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use memtide_units::{ByteSize, Extent, HoldReason, MemberId, NodeId, TenantId, TokenId};
+use memtide_frames::BlockState;
+use memtide_units::{ByteSize, Extent, HoldReason, MemberId, NodeId, Pageblock, TenantId, TokenId};
 
 use crate::{
     effect::{MemberStatus, NodeStatus},
     engine::Engine,
     lease::Standing,
+    pool::BlockId,
     process::Link,
 };
 
@@ -76,6 +78,13 @@ impl Engine {
         self.processes.get(&token)?.member()
     }
 
+    /// Whether a token is of interest: its process joined, or its parent announced it, and it is
+    /// not gone.
+    #[must_use]
+    pub fn knows(&self, token: TokenId) -> bool {
+        self.processes.contains_key(&token)
+    }
+
     /// The name that the next fresh tenant gets: what to put into
     /// [`crate::Config::next_tenant`] of an engine that takes over.
     #[must_use]
@@ -83,19 +92,39 @@ impl Engine {
         TenantId(self.next_tenant)
     }
 
+    /// What a tenant has of a node: leased to its processes, or not yet zeroed after them. What a
+    /// tenant's file holds beside this, after a recovery, is of no use to anybody.
+    #[must_use]
+    pub fn held_by(&self, tenant: TenantId, node: NodeId) -> Vec<Extent> {
+        let Some(node) = self.pool.index_of(node) else { return Vec::new() };
+        let leased = self.leases.iter().filter(|(_, lease)| lease.tenant == tenant);
+        let orphans = self.recovery.iter().flat_map(|recovery| &recovery.orphans);
+        let zeroing = self.zeroing.iter().map(|(p, residue)| (p, &residue.tenant));
+        let waiting = zeroing.chain(orphans).filter(|&(_, &of)| of == tenant);
+        let all = leased.map(|(&p, _)| p).chain(waiting.map(|(&p, _)| p));
+        self.pool.extents(all.filter(|&pageblock| self.pool.node_of(pageblock) == Some(node)))
+    }
+
     /// What is offline on a node: what to put into [`crate::NodeConfig::offline`] of an engine
     /// that takes over. Nothing when there is no such node.
     #[must_use]
     pub fn offline(&self, node: NodeId) -> Vec<Extent> {
-        let Some(index) = self.pool.index_of(node) else { return Vec::new() };
-        let frames = self.pool.frames(index);
-        let offline = (0..frames.blocks())
-            .filter(|&block| frames.block_state(block) == memtide_frames::BlockState::Offline)
-            .flat_map(|block| {
-                let span = self.pool.span(crate::pool::BlockId { node: index, block });
-                (span.start.0..span.end.0).map(memtide_units::Pageblock)
-            });
-        self.pool.extents(offline)
+        self.blocks_in(node, BlockState::Offline)
+    }
+
+    /// The blocks of a node that are being emptied: nothing is leased out of them. Nothing when
+    /// there is no such node.
+    #[must_use]
+    pub fn isolated(&self, node: NodeId) -> Vec<Extent> {
+        self.blocks_in(node, BlockState::Isolated)
+    }
+
+    fn blocks_in(&self, node: NodeId, state: BlockState) -> Vec<Extent> {
+        let Some(node) = self.pool.index_of(node) else { return Vec::new() };
+        let frames = self.pool.frames(node);
+        let blocks = (0..frames.blocks()).filter(|&block| frames.block_state(block) == state);
+        let spans = blocks.map(|block| self.pool.span(BlockId { node, block }));
+        self.pool.extents(spans.flat_map(|span| (span.start.0..span.end.0).map(Pageblock)))
     }
 
     /// Pageblocks that have been moved since this engine was made.

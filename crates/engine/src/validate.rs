@@ -33,10 +33,12 @@ impl Engine {
 
     fn validate_pageblocks(&self) {
         let used: u64 = self.pool.nodes().iter().map(|node| node.frames.counts().used).sum();
-        assert_eq!(used, (self.leases.len() + self.zeroing.len()) as u64);
+        let orphans = self.recovery.as_ref().map(|recovery| &recovery.orphans);
+        let zeroing = self.zeroing.iter().map(|(pageblock, residue)| (pageblock, &residue.tenant));
+        let waiting = zeroing.chain(orphans.into_iter().flatten());
+        assert_eq!(used, (self.leases.len() + waiting.clone().count()) as u64);
         let mut per_tenant: BTreeMap<TenantId, u64> = BTreeMap::new();
         for (&pageblock, lease) in &self.leases {
-            assert!(!self.zeroing.contains_key(&pageblock));
             assert_eq!(self.pool.state(pageblock), Some(PageblockState::Used));
             *per_tenant.entry(lease.tenant).or_default() += 1;
             for stake in lease.stakes() {
@@ -64,9 +66,16 @@ impl Engine {
                 assert_eq!(in_pair(flight.end), 1, "{pageblock} is not in {}", flight.order);
             }
         }
-        for (&pageblock, &tenant) in &self.zeroing {
+        for (&pageblock, &tenant) in waiting {
+            assert!(!self.leases.contains_key(&pageblock));
             assert_eq!(self.pool.state(pageblock), Some(PageblockState::Used));
             *per_tenant.entry(tenant).or_default() += 1;
+        }
+        for (pageblock, residue) in &self.zeroing {
+            assert!(!residue.zeroed || residue.order.is_some(), "{pageblock} should be free");
+            if let Some(order) = residue.order {
+                assert!(self.orders[&order].open().iter().any(|pair| pair.from == *pageblock));
+            }
         }
         for (tenant, record) in &self.tenants {
             assert_eq!(per_tenant.remove(tenant).unwrap_or(0), record.pageblocks);
@@ -124,6 +133,10 @@ impl Engine {
                 let to = &self.leases[&pair.to];
                 assert_eq!(to.flight, Some(Flight { order, end: End::Destination }));
                 assert!(to.stakes().any(|stake| stake.token == record.token));
+                let from = self.leases.get(&pair.from).and_then(|lease| lease.flight);
+                let residue = self.zeroing.get(&pair.from).and_then(|residue| residue.order);
+                let kept = from.map(|flight| flight.order).or(residue);
+                assert_eq!(kept, Some(order), "{} may be leased again", pair.from);
             }
         }
         for (token, process) in &self.processes {

@@ -1,0 +1,127 @@
+//! Thousands of random steps of a random world. A failure prints its seed and the shortest list
+//! of operations that still fails; `MEMTIDE_TRACE=1` prints what goes into the engine and out.
+
+mod model;
+
+use memtide_engine::OnFull;
+use model::{Op, World};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{FileFailurePersistence, TestRunner},
+};
+
+fn op() -> impl Strategy<Value = Op> {
+    let n = any::<u8>;
+    prop_oneof![
+        3 => Just(Op::Join),
+        4 => n().prop_map(|child| Op::JoinChild { child }),
+        1 => (n(), n()).prop_map(|(process, moves_done)| Op::Left { process, moves_done }),
+        4 => n().prop_map(|process| Op::Return { process }),
+        4 => n().prop_map(|process| Op::Die { process }),
+        3 => (n(), any::<i8>()).prop_map(|(process, by)| Op::Commit { process, by }),
+        12 => (n(), n(), n())
+            .prop_map(|(process, count, after)| Op::Lease { process, count, after }),
+        8 => (n(), n(), n())
+            .prop_map(|(process, which, count)| Op::Release { process, which, count }),
+        3 => (n(), n(), n(), n(), prop::bool::weighted(0.7)).prop_map(
+            |(process, which, count, reason, unpin)| {
+                Op::Pin { process, which, count, reason, unpin }
+            }
+        ),
+        4 => n().prop_map(|process| Op::Fork { process }),
+        20 => (n(), n(), n())
+            .prop_map(|(process, count, outcomes)| Op::Answer { process, count, outcomes }),
+        12 => (n(), n()).prop_map(|(process, count)| Op::Thaw { process, count }),
+        14 => n().prop_map(|count| Op::Zero { count }),
+        6 => (any::<u16>(), n(), 0..2000u16).prop_map(|(megabytes, from, deadline_ms)| {
+            Op::GiveBack { megabytes, from, deadline_ms }
+        }),
+        4 => (any::<u16>(), n()).prop_map(|(megabytes, to)| Op::Add { megabytes, to }),
+        3 => (n(), n(), any::<u16>(), 0..2000u16).prop_map(
+            |(process, to, megabytes, deadline_ms)| {
+                Op::MoveTo { process, to, megabytes, deadline_ms }
+            }
+        ),
+        6 => (0..60u8).prop_map(|ms| Op::Pass { ms }),
+        8 => (n(), n(), n(), vec((0..1200u16, n()), 0..6))
+            .prop_map(|(kind, a, b, extents)| Op::Nonsense { kind, a, b, extents }),
+    ]
+}
+
+/// Mostly quiet, with a daemon that is killed now and then.
+fn op_with_restarts() -> impl Strategy<Value = Op> {
+    prop_oneof![60 => op(), 1 => Just(Op::Restart), 20 => any::<u8>().prop_map(|process| {
+        Op::Return { process }
+    })]
+}
+
+fn run(ops: &[Op], on_full: OnFull) -> World {
+    let mut world = World::new(on_full);
+    for op in ops {
+        world.run(op);
+    }
+    world.finish();
+    world
+}
+
+/// A random world is worth something only if everything happens in it.
+#[test]
+fn everything_happens_in_a_random_world() {
+    let mut runner = TestRunner::deterministic();
+    let ops = vec(op(), 20_000).new_tree(&mut runner).unwrap().current();
+    let marks = run(&ops, OnFull::Fallback).marks;
+    println!("{marks:#?}");
+    let happens = [
+        "Grant",
+        "Move",
+        "Thaw",
+        "Zero",
+        "TenantGone",
+        "ForgetToken",
+        "Offlined",
+        "Onlined",
+        "Progress",
+        "Answer",
+        "whole",
+        "part",
+        "nothing",
+        "Moved",
+        "Gone",
+        "memory-lock",
+        "direct-read",
+        "map-count",
+        "shared-with-child",
+        "inherited",
+        "moving",
+        "no-room",
+        "not-responding",
+    ];
+    for what in happens {
+        assert!(marks.get(what).is_some_and(|&count| count > 0), "{what}: {:?}", marks.get(what));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..Default::default()
+    })]
+
+    #[test]
+    fn a_random_world_keeps_every_rule(
+        ops in vec(op(), 1..3000),
+        fallback in any::<bool>(),
+    ) {
+        run(&ops, if fallback { OnFull::Fallback } else { OnFull::Fail });
+    }
+
+
+    #[test]
+    fn a_daemon_that_is_killed_now_and_then_keeps_every_rule(
+        ops in vec(op_with_restarts(), 1..2000),
+    ) {
+        run(&ops, OnFull::Fallback);
+    }
+}
