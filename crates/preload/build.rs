@@ -5,7 +5,7 @@
 //! those names' detour: they call the exported `mmap`, `munmap`, … directly.
 
 fn main() {
-    for name in ["mmap", "munmap", "mprotect", "madvise", "syscall", "pthread_atfork"] {
+    for name in ["mmap", "munmap", "mprotect", "madvise", "pthread_atfork"] {
         println!("cargo::rustc-cdylib-link-arg=-Wl,--wrap={name}");
     }
     println!("cargo::rerun-if-changed=build.rs");

@@ -1,6 +1,6 @@
 //! Whether there is memory to manage.
 
-#[cfg(not(feature = "ordinary-arena"))]
+#[cfg(not(feature = "stand-in"))]
 mod kind {
     pub(crate) use memtide_pager::Memory;
     pub(crate) use memtide_pager::fork::{child, parent, prepare};
@@ -11,13 +11,14 @@ mod kind {
 }
 
 /// An arena without a pager, for tests.
-#[cfg(feature = "ordinary-arena")]
+#[cfg(feature = "stand-in")]
 mod kind {
     use std::sync::OnceLock;
 
-    use memtide_pager::calls::ordinary::OrdinaryMemory;
+    use memtide_pager::calls::{Content, stand_in::StandIn};
+    use memtide_sys::{Arena, memfd};
 
-    pub(crate) type Memory = OrdinaryMemory;
+    pub(crate) type Memory = StandIn;
 
     static MEMORY: OnceLock<Memory> = OnceLock::new();
 
@@ -25,11 +26,37 @@ mod kind {
         MEMORY.get()
     }
 
-    /// Reserves an arena that promises `limit` blocks.
-    pub(crate) fn install(limit: i64) {
-        match memtide_sys::Arena::reserve(1 << 40, 1 << 30) {
-            Ok(arena) => drop(MEMORY.set(Memory::new(arena, limit))),
-            Err(errno) => eprintln!("memtide: reserving addresses: {errno}"),
+    /// Reserves an arena after a text like `shared` or `anonymous:64`: the sort of content, and
+    /// how many blocks are promised at most.
+    pub(crate) fn install(how: &str) -> Result<(), String> {
+        let (content, limit) = how.split_once(':').unwrap_or((how, "9999999"));
+        let content = match content {
+            "anonymous" => Content::Anonymous,
+            "shared" => Content::Shared,
+            "huge" => Content::SharedHuge,
+            "frozen" => Content::Frozen,
+            other => return Err(format!("unknown content {other}")),
+        };
+        let limit = limit.parse().map_err(|error| format!("limit {limit}: {error}"))?;
+        let failed = |errno| format!("stand-in: {errno}");
+        let arena = Arena::reserve(1 << 40, 1 << 30).map_err(failed)?;
+        let file = memfd::create("stand-in", arena.range().len as u64, memfd::Pages::Small)
+            .map_err(|error| format!("stand-in: {error}"))?;
+        let memory = Memory::new(arena, limit, content, file).map_err(failed)?;
+        MEMORY.set(memory).map_err(|_| "installed twice".to_owned())?;
+        // SAFETY: `check` is a function of this library, which is never unloaded.
+        unsafe { libc::atexit(check) };
+        Ok(())
+    }
+
+    /// At the end of the program, what is promised must be what is charged.
+    extern "C" fn check() {
+        if let Some((promised, charged)) = get().map(Memory::promised_and_charged)
+            && promised != charged
+        {
+            eprintln!("memtide: {promised} blocks are promised, {charged} are charged");
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(99) };
         }
     }
 

@@ -15,13 +15,13 @@ static CONSTRUCTOR: extern "C" fn() = constructor;
 extern "C" fn constructor() {
     boot_allocator();
     crate::fork::look_up();
-    #[cfg(feature = "ordinary-arena")]
-    if let Some(limit) = env::var_os("MEMTIDE_ORDINARY_ARENA") {
-        let limit = limit.to_str().and_then(|limit| limit.parse().ok());
-        crate::managed::install(limit.unwrap_or(i64::MAX));
-        return;
+    #[cfg(feature = "stand-in")]
+    if let Ok(how) = env::var("MEMTIDE_STAND_IN")
+        && let Err(error) = crate::managed::install(&how)
+    {
+        eprintln!("memtide: MEMTIDE_STAND_IN: {error}");
     }
-    #[cfg(not(feature = "ordinary-arena"))]
+    #[cfg(not(feature = "stand-in"))]
     if let Some(socket) = env::var_os("MEMTIDE_SOCKET")
         && let Err(error) = memtide_pager::start(std::path::Path::new(&socket))
     {

@@ -7,7 +7,7 @@ use libc::{
 use memtide_sys::{AddrRange, Prot};
 use rustix::io::Errno;
 
-use super::{Calls, Locked, Managed, Part, pages};
+use super::{Caller, Calls, Locked, Managed, Part, pages};
 use crate::space::{Charge, Lock, PAGE, Run};
 
 /// Mappings smaller than this stay the kernel's: the pool leases by 2 MiB, and small mappings
@@ -52,8 +52,9 @@ impl Request {
         u32::try_from(self.prot).ok().and_then(Prot::from_bits)
     }
 
-    fn charge(&self, prot: Prot) -> Charge {
-        if self.has(MAP_NORESERVE) {
+    /// The allocator reserves no more than it means to use, whatever flags it gives.
+    fn charge(&self, caller: Caller, prot: Prot) -> Charge {
+        if self.has(MAP_NORESERVE) && caller == Caller::Program {
             Charge::Exempt
         } else if prot.has(Prot::WRITE) {
             Charge::Charged
@@ -84,7 +85,7 @@ impl<M: Managed> Calls<'_, M> {
     }
 
     fn map_anywhere(&self, request: Request, prot: Prot) -> Result<usize, Errno> {
-        let charge = request.charge(prot);
+        let charge = request.charge(self.caller, prot);
         let len = pages(0, request.len)?.len;
         // The place is taken first, and for no charge: nobody else finds it meanwhile.
         let found = self.memory.locked(|locked| {
@@ -178,7 +179,7 @@ impl<M: Managed> Calls<'_, M> {
     /// Fresh private memory at a place in the arena, whatever was there.
     fn replace(&self, request: Request, range: AddrRange, prot: Prot) -> Result<(), Errno> {
         self.make_divisible(range, prot)?;
-        let charge = request.charge(prot);
+        let charge = request.charge(self.caller, prot);
         let needed = self.memory.locked(|locked| needed(&locked, range, charge));
         let lock = self.promised(needed, range, |mut locked| {
             self.give_up(&mut locked, range)?;

@@ -1,8 +1,10 @@
 //! Protections of the mappings behind carved pages.
 //!
 //! A block of one huge page has one protection for all its pages: the union of what is asked for
-//! them. Where that would let the program touch what it may not, its calls make the block ordinary
-//! first ([`Calls::make_divisible`]).
+//! them. Where that would let the program touch what it has protected, its calls make the block
+//! ordinary first ([`Calls::make_divisible`]). Pages that it has unmapped in such a block stay
+//! accessible until the rest is unmapped too: only a mistaken program notices, and taking the
+//! block from the pool for every trimmed mapping would cost all of them.
 
 use memtide_sys::{AddrRange, Prot};
 use rustix::io::Errno;

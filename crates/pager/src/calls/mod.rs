@@ -29,8 +29,8 @@ pub mod protect;
 pub mod remap;
 pub mod unmap;
 
-#[cfg(any(test, feature = "ordinary-arena"))]
-pub mod ordinary;
+#[cfg(feature = "stand-in")]
+pub mod stand_in;
 
 use memtide_sys::{AddrRange, Kernel};
 use rustix::io::Errno;
