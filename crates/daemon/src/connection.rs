@@ -19,6 +19,9 @@ pub const QUEUE_MAX_BYTES: usize = 16 << 20;
 /// While more than this waits for it, nothing more is taken from it.
 const QUEUE_HIGH_BYTES: usize = 1 << 20;
 
+/// Most packets that are dropped unread at the end.
+const DRAIN_MAX_PACKETS: usize = 256;
+
 /// A packet on its way out.
 #[derive(Debug)]
 struct Outgoing {
@@ -117,7 +120,21 @@ impl Connection {
             }
         }
         if self.standing == Standing::Closing {
+            self.drain();
             self.standing = Standing::Broken;
+        }
+    }
+
+    /// Takes and drops what has come: closing with something unread would let the other end
+    /// learn of that before it learns what was said last.
+    fn drain(&self) {
+        let mut buffer = [0; 1];
+        for _ in 0..DRAIN_MAX_PACKETS {
+            match socket::receive(self.socket.as_fd(), &mut buffer) {
+                Ok(received) if received.bytes == 0 => return,
+                Err(ReceiveError::Io(_)) => return,
+                Ok(_) | Err(_) => {}
+            }
         }
     }
 

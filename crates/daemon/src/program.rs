@@ -3,7 +3,10 @@
 //! A packet that makes no sense ends the connection that it came over, with a reason, and
 //! changes nothing else. Who a program is, the kernel says; what it holds, the engine knows.
 
-use std::{os::fd::OwnedFd, time::Instant};
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    time::Instant,
+};
 
 use memtide_engine::{Claims, Input, Lineage as EngineLineage, MoveOutcome, Refusal};
 use memtide_proto::{
@@ -143,7 +146,11 @@ impl Daemon {
         fds: Vec<OwnedFd>,
     ) -> Result<(), Refused> {
         let [file] = exactly_one(fds)?;
-        check_token(&file)?;
+        if is_gone(&file)? {
+            // It has executed another program since it said hello, which will speak for itself.
+            self.guests.get_mut(&id).expect("it has just spoken").connection.abort();
+            return Ok(());
+        }
         // Made first: what can fail comes before the engine knows.
         let files = Files::create(&self.stores)
             .map_err(|error| refused("pool", error, "memory files for this program"))?;
@@ -200,7 +207,10 @@ impl Daemon {
         }
         let token_file = (fds.len() > without).then(|| fds.remove(0));
         let child_files = fds.split_off(self.stores.len());
-        token_file.iter().chain(&child_files).try_for_each(check_token_file)?;
+        for file in token_file.iter().chain(&child_files) {
+            // A child may be gone by now; a file that tells nothing is another matter.
+            is_gone(file)?;
+        }
         let files = Files::adopt(&self.stores, fds)
             .and_then(|files| self.tenants.check(claims.tenant, &files).map(|()| files))
             .map_err(|error| refused("files", error, "the files that this process was given"))?;
@@ -462,7 +472,9 @@ impl Daemon {
         now: Instant,
     ) -> Result<(), Refused> {
         let [file] = exactly_one(fds)?;
-        check_token(&file)?;
+        if is_gone(&file)? {
+            return Err(refused("token", "one that nobody maps", "one that this process maps"));
+        }
         let Member { pid, started, .. } = self.members[&member];
         if self.tokens.children_of(pid) >= CHILDREN_MAX {
             let expected = format!("at most {CHILDREN_MAX} children at once");
@@ -509,23 +521,10 @@ fn exactly_one(fds: Vec<OwnedFd>) -> Result<[OwnedFd; 1], Refused> {
     <[OwnedFd; 1]>::try_from(fds).map_err(|fds| refused("descriptors", fds.len(), "one, a token"))
 }
 
-/// A token that somebody maps.
-fn check_token(file: &OwnedFd) -> Result<(), Refused> {
-    use std::os::fd::AsFd;
-    match memtide_sys::token::is_gone(file.as_fd()) {
-        Ok(false) => Ok(()),
-        Ok(true) => Err(refused("token", "one that nobody maps", "one that this process maps")),
-        Err(_) => Err(refused("token", "some other file", "a memory file that can be sealed")),
-    }
-}
-
-/// A token that may be gone already.
-fn check_token_file(file: &OwnedFd) -> Result<(), Refused> {
-    use std::os::fd::AsFd;
-    match memtide_sys::token::is_gone(file.as_fd()) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(refused("token", "some other file", "a memory file that can be sealed")),
-    }
+/// Whether nobody maps a token; an error if it is none.
+fn is_gone(file: &OwnedFd) -> Result<bool, Refused> {
+    memtide_sys::token::is_gone(file.as_fd())
+        .map_err(|_| refused("token", "some other file", "a memory file that can be sealed"))
 }
 
 /// A name without control characters, not too long.

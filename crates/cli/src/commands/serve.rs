@@ -29,6 +29,11 @@ pub fn serve(options: Serve) -> Result<ExitCode, Failure> {
     }
     stop_on_signals(daemon.stop_handle())?;
     daemon.run().map_err(|error| Failure::Failed(chain(&error)))?;
+    if let (Some(state), true) = (daemon.config().state.clone(), options.until_idle) {
+        drop(daemon);
+        // The pool is no more.
+        let _ = std::fs::remove_file(state);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -80,6 +80,9 @@ impl Served {
         };
         if !summary.remaining.is_empty() {
             hand_over(&self.config, &summary);
+        } else if let Some(path) = &self.config.state {
+            // Capacity that had left need not stay away from a pool that is no more.
+            let _ = std::fs::remove_file(path);
         }
         Ok(summary)
     }
