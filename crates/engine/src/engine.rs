@@ -47,6 +47,8 @@ pub struct Engine {
     pub(crate) recovery: Option<Recovery>,
     pub(crate) requests: BTreeMap<RequestId, Request>,
     pub(crate) works: BTreeMap<WorkId, Work>,
+    /// Of whom something is to be ordered to move, and for which works.
+    pub(crate) wanted: BTreeSet<(TokenId, WorkId)>,
     /// The isolated blocks and who empties them.
     pub(crate) emptying: BTreeMap<BlockId, WorkId>,
     /// Isolated blocks in which something changed; empty between inputs.
@@ -81,6 +83,7 @@ impl Engine {
             recovery: Recovery::new(config.awaited),
             requests: BTreeMap::new(),
             works: BTreeMap::new(),
+            wanted: BTreeSet::new(),
             emptying: BTreeMap::new(),
             touched: BTreeSet::new(),
             moved: 0,

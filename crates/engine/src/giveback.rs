@@ -24,7 +24,7 @@ use crate::{
     lease::Standing,
     pool::BlockId,
     refusal::Refusal,
-    request::{Aim, Goal, Prospect, Request},
+    request::{Aim, Goal, Prospect, Request, Work},
 };
 
 /// What emptying a block takes.
@@ -89,13 +89,14 @@ impl Engine {
     pub(crate) fn step_give_back(&mut self, id: RequestId) -> Prospect {
         let mut may_change = false;
         let mut ranked_now = false;
+        let mut waiting = None;
         loop {
-            let request = self.requests.get_mut(&id).expect("the caller found it");
-            let need = request.wanted - request.done - self.being_emptied(id);
-            let busy = !self.requests[&id].works.is_empty();
+            let request = &self.requests[&id];
+            let need = request.wanted - request.done - request.emptying;
             if need == 0 {
                 return Prospect::Busy;
             }
+            let busy = !request.works.is_empty();
             let Some(block) = self.next_ranked(id) else {
                 if busy {
                     return Prospect::Busy;
@@ -106,12 +107,17 @@ impl Engine {
                 (ranked_now, may_change) = (true, self.rank(id));
                 continue;
             };
-            if self.pool.block_pageblocks(block) > need || !self.pool.is_open(block) {
+            let size = self.pool.block_pageblocks(block);
+            if size > need || !self.pool.is_open(block) {
                 continue;
             }
+            let room = self.pool.available() - self.pool.available_in(block);
+            let before = waiting.unwrap_or_else(|| self.waiting_to_leave());
+            waiting = Some(before);
             match self.cost(id, block) {
-                Cost::Moves(moves) if self.has_room(block, moves) => {
+                Cost::Moves(moves) if moves == 0 || before + moves <= room => {
                     ranked_now = false;
+                    waiting = Some(before + moves);
                     self.start_emptying(id, block);
                 }
                 Cost::Moves(_) => may_change |= self.room_may_come(),
@@ -119,17 +125,6 @@ impl Engine {
                 Cost::Never => {}
             }
         }
-    }
-
-    /// Pageblocks of the blocks that a request is emptying.
-    pub(crate) fn being_emptied(&self, id: RequestId) -> u64 {
-        let works = self.requests[&id].works.iter().map(|work| self.works[work].goal);
-        works
-            .map(|goal| match goal {
-                Goal::Empty(block) => self.pool.block_pageblocks(block),
-                Goal::Fill(_) => 0,
-            })
-            .sum()
     }
 
     fn next_ranked(&mut self, id: RequestId) -> Option<BlockId> {
@@ -193,18 +188,18 @@ impl Engine {
         if unsettled { Cost::LaterMaybe } else { Cost::Moves(moves) }
     }
 
-    /// Whether there is room for what a block holds, beside what waits to be moved already.
-    fn has_room(&self, block: BlockId, moves: u64) -> bool {
+    /// Pageblocks of blocks that are being emptied for which there must still be room.
+    fn waiting_to_leave(&self) -> u64 {
         let emptying = self.works.values().filter(|work| matches!(work.goal, Goal::Empty(_)));
-        let waiting: u64 = emptying.map(crate::request::Work::todo_count).sum();
-        let room = self.pool.available() - self.pool.available_in(block);
-        moves == 0 || waiting + moves <= room
+        emptying.map(Work::todo_count).sum()
     }
 
     fn start_emptying(&mut self, id: RequestId, block: BlockId) {
         self.pool.isolate(block);
         let work = self.open_work(id, Goal::Empty(block));
         self.emptying.insert(block, work);
+        let request = self.requests.get_mut(&id).expect("the caller found it");
+        request.emptying += self.pool.block_pageblocks(block);
         self.review(block, work);
     }
 }

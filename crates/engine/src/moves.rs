@@ -18,7 +18,8 @@
 //! out only when there is place for a full one, so that answers of one pair each do not lead to
 //! orders of one pair each.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::vec::Vec;
+use core::ops::Bound;
 
 use memtide_units::{HoldReason, MemberId, MoveId, Pageblock, TokenId};
 
@@ -56,12 +57,6 @@ struct Draft {
     /// The last destination, for the next to follow.
     last: Option<Pageblock>,
     order: Option<(MoveId, Vec<Pair>)>,
-}
-
-impl Draft {
-    const fn new(slots: u64) -> Self {
-        Self { slots, last: None, order: None }
-    }
 }
 
 impl Order {
@@ -202,30 +197,38 @@ impl Engine {
         if self.recovery.is_some() {
             return starved;
         }
-        let mut drafts: BTreeMap<TokenId, Draft> = BTreeMap::new();
-        for id in self.works.keys().copied().collect::<Vec<_>>() {
-            for token in self.works[&id].todo.keys().copied().collect::<Vec<_>>() {
-                let slots = self.slots(token);
-                let draft = drafts.entry(token).or_insert_with(|| Draft::new(slots));
-                let picked = self.pick(id, token, draft.slots);
-                let count = picked.len() as u64;
-                let places = match self.works[&id].goal {
-                    Goal::Empty(_) => self.pool.take(count, draft.last),
-                    Goal::Fill(node) => self.pool.take_on(node, count, draft.last),
-                };
-                let places: Vec<_> = places.iter().flat_map(|extent| extent.iter()).collect();
-                if places.len() < picked.len() {
-                    starved.push(id);
-                }
-                for (from, to) in picked.into_iter().zip(places) {
-                    self.pair_up(token, draft, Pair { from, to, work: id });
-                }
+        let mut next = self.wanted.first().copied();
+        while let Some((token, _)) = next {
+            self.order_moves_of(token, &mut starved);
+            let after = (Bound::Excluded((token, WorkId(u64::MAX))), Bound::Unbounded);
+            next = self.wanted.range(after).next().copied();
+        }
+        starved.sort_unstable();
+        starved
+    }
+
+    fn order_moves_of(&mut self, token: TokenId, starved: &mut Vec<WorkId>) {
+        let mut draft = Draft { slots: self.slots(token), last: None, order: None };
+        let mut from = WorkId(0);
+        while draft.slots > 0 {
+            let rest = (token, from)..=(token, WorkId(u64::MAX));
+            let Some(&(_, id)) = self.wanted.range(rest).next() else { break };
+            from = WorkId(id.0 + 1);
+            let picked = self.pick(id, token, draft.slots);
+            let count = picked.len() as u64;
+            let places = match self.works[&id].goal {
+                Goal::Empty(_) => self.pool.take(count, draft.last),
+                Goal::Fill(node) => self.pool.take_on(node, count, draft.last),
+            };
+            let places: Vec<_> = places.iter().flat_map(|extent| extent.iter()).collect();
+            if places.len() < picked.len() {
+                starved.push(id);
+            }
+            for (from, to) in picked.into_iter().zip(places) {
+                self.pair_up(token, &mut draft, Pair { from, to, work: id });
             }
         }
-        for (token, draft) in drafts {
-            self.send(token, draft.order);
-        }
-        starved
+        self.send(token, draft.order);
     }
 
     /// Puts a pair into the order being written for a process, and sends the order when full.
@@ -250,9 +253,8 @@ impl Engine {
             assert!(lease.flight.is_none(), "{pageblock} is in two orders");
             lease.flight = Some(Flight { order: id, end });
         }
-        let work = self.works.get_mut(&work).expect("pairs come from works");
-        work.in_flight += 1;
-        work.take(token, &[from]);
+        self.works.get_mut(&work).expect("pairs come from works").in_flight += 1;
+        self.unwant(work, token, &[from]);
         self.process_mut(token).in_flight += 1;
         if full {
             self.send(token, draft.order.take());
@@ -297,7 +299,7 @@ impl Engine {
                 }
             }
         }
-        self.works.get_mut(&id).expect("the caller found it").take(token, &stale);
+        self.unwant(id, token, &stale);
         picked
     }
 

@@ -4,7 +4,7 @@
 //! as is wanted and as the node has room for, and orders it to move; when all that is answered it
 //! looks again, until it has enough or there is nothing left that it could try.
 
-use alloc::{collections::BTreeSet, vec::Vec};
+use alloc::collections::BTreeSet;
 use core::time::Duration;
 
 use memtide_units::{ByteSize, MemberId, NodeId, Pageblock, RequestId, TokenId};
@@ -94,18 +94,6 @@ impl Engine {
         todo: BTreeSet<Pageblock>,
     ) {
         let work = work.unwrap_or_else(|| self.open_work(id, Goal::Fill(to)));
-        self.works.get_mut(&work).expect("just seen").todo.insert(token, todo);
-    }
-
-    /// The blocks that are in the pool on these nodes.
-    pub(crate) fn online_blocks(&self, nodes: &[usize]) -> Vec<crate::pool::BlockId> {
-        let mut all = Vec::new();
-        for &node in nodes {
-            let frames = self.pool.frames(node);
-            let online = (0..frames.blocks())
-                .filter(|&block| frames.block_state(block) != memtide_frames::BlockState::Offline);
-            all.extend(online.map(|block| crate::pool::BlockId { node, block }));
-        }
-        all
+        self.want(work, token, todo);
     }
 }

@@ -150,6 +150,18 @@ impl Pool {
         counts.map(|counts| counts.present() - counts.offline).sum()
     }
 
+    /// The blocks of these nodes that are in the pool.
+    pub(crate) fn online_blocks(&self, nodes: &[usize]) -> Vec<BlockId> {
+        let mut all = Vec::new();
+        for &node in nodes {
+            let frames = self.frames(node);
+            let online = (0..frames.blocks())
+                .filter(|&block| frames.block_state(block) != BlockState::Offline);
+            all.extend(online.map(|block| BlockId { node, block }));
+        }
+        all
+    }
+
     /// Takes up to `count`, node by node in the order of placement. What follows `after` is
     /// preferred on its node, but no node is preferred for it.
     pub(crate) fn take(&mut self, count: u64, after: Option<Pageblock>) -> Vec<Extent> {

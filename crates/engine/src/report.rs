@@ -46,8 +46,8 @@ impl Engine {
         if ending != Ending::Whole {
             match &request.aim {
                 Aim::GiveBack { nodes, tried, .. } => {
-                    let short = request.done + self.being_emptied(id) < request.wanted;
-                    for block in self.online_blocks(nodes) {
+                    let short = request.done + request.emptying < request.wanted;
+                    for block in self.pool.online_blocks(nodes) {
                         let ours = self.emptying.get(&block);
                         let ours = ours.is_some_and(|work| request.works.contains(work));
                         if short || ours || tried.contains(&block) {

@@ -30,6 +30,8 @@ pub(crate) struct Request {
     pub(crate) wanted: u64,
     /// Pageblocks.
     pub(crate) done: u64,
+    /// Pageblocks of the blocks that are being emptied for it.
+    pub(crate) emptying: u64,
     /// What of `done` the operator knows.
     pub(crate) told: u64,
     pub(crate) deadline: Instant,
@@ -62,7 +64,8 @@ pub(crate) enum Aim {
 pub(crate) struct Work {
     pub(crate) request: RequestId,
     pub(crate) goal: Goal,
-    /// What is to be ordered to move, by owner. Entries may be out of date.
+    /// What is to be ordered to move, by owner. Entries may be out of date. [`Engine::wanted`]
+    /// says which owners there are.
     pub(crate) todo: BTreeMap<TokenId, BTreeSet<Pageblock>>,
     /// Pairs ordered for it and not answered.
     pub(crate) in_flight: u64,
@@ -105,6 +108,7 @@ impl Request {
             aim,
             wanted,
             done: 0,
+            emptying: 0,
             told: 0,
             deadline,
             works: BTreeSet::new(),
@@ -114,18 +118,6 @@ impl Request {
 }
 
 impl Work {
-    /// Takes pageblocks off the list.
-    pub(crate) fn take(&mut self, token: TokenId, pageblocks: &[Pageblock]) {
-        if let Some(todo) = self.todo.get_mut(&token) {
-            for pageblock in pageblocks {
-                todo.remove(pageblock);
-            }
-            if todo.is_empty() {
-                self.todo.remove(&token);
-            }
-        }
-    }
-
     /// Pageblocks to be ordered to move.
     pub(crate) fn todo_count(&self) -> u64 {
         self.todo.values().map(|todo| todo.len() as u64).sum()
@@ -158,9 +150,38 @@ impl Engine {
     /// Ends a work; says what it was for. Its orders under way go on for nobody.
     pub(crate) fn close_work(&mut self, id: WorkId) -> Goal {
         let work = self.works.remove(&id).expect("the caller found it");
+        for token in work.todo.into_keys() {
+            self.wanted.remove(&(token, id));
+        }
         let request = self.requests.get_mut(&work.request).expect("works have a request");
         request.works.remove(&id);
         work.goal
+    }
+
+    /// Puts pageblocks on the list of what is to be ordered to move.
+    pub(crate) fn want(
+        &mut self,
+        id: WorkId,
+        token: TokenId,
+        pageblocks: impl IntoIterator<Item = Pageblock>,
+    ) {
+        let work = self.works.get_mut(&id).expect("the caller found it");
+        work.todo.entry(token).or_default().extend(pageblocks);
+        self.wanted.insert((token, id));
+    }
+
+    /// Takes pageblocks off it.
+    pub(crate) fn unwant(&mut self, id: WorkId, token: TokenId, pageblocks: &[Pageblock]) {
+        let work = self.works.get_mut(&id).expect("the caller found it");
+        if let Some(todo) = work.todo.get_mut(&token) {
+            for pageblock in pageblocks {
+                todo.remove(pageblock);
+            }
+            if todo.is_empty() {
+                work.todo.remove(&token);
+                self.wanted.remove(&(token, id));
+            }
+        }
     }
 
     /// Lets a request go on as far as it can.
@@ -234,9 +255,8 @@ impl Engine {
         }
         // Normally all there already; a process that came back may have claimed more.
         let movable = self.movable_in(self.pool.span(block));
-        let work = self.works.get_mut(&id).expect("the caller found it");
         for (pageblock, token) in movable {
-            work.todo.entry(token).or_default().insert(pageblock);
+            self.want(id, token, [pageblock]);
         }
     }
 
@@ -245,6 +265,7 @@ impl Engine {
         self.close_work(id);
         self.emptying.remove(&block);
         let request = self.requests.get_mut(&request).expect("works have a request");
+        request.emptying -= self.pool.block_pageblocks(block);
         if empty {
             request.done += self.pool.block_pageblocks(block);
             self.pool.offline(block);
@@ -269,7 +290,11 @@ impl Engine {
         }
         match self.works[&last].goal {
             Goal::Empty(block) => self.close_work_for(block, last, false),
-            Goal::Fill(_) => self.works.get_mut(&last).expect("just seen").todo.clear(),
+            Goal::Fill(_) => {
+                for (token, todo) in self.works[&last].todo.clone() {
+                    self.unwant(last, token, &todo.into_iter().collect::<Vec<_>>());
+                }
+            }
         }
         true
     }

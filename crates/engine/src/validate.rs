@@ -4,7 +4,7 @@
 //! side. [`Engine::validate`] recomputes one from the other. It is for tests: it looks at
 //! everything.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use memtide_frames::PageblockState;
 use memtide_units::{TenantId, TokenId};
@@ -13,7 +13,7 @@ use crate::{
     engine::Engine,
     lease::{End, Flight, Share, Standing},
     process::{Link, Waiting},
-    request::{Aim, Goal},
+    request::Goal,
 };
 
 impl Engine {
@@ -155,12 +155,21 @@ impl Engine {
             assert!(request.deadline > self.now, "{id} is overdue");
             assert_eq!(request.told, request.done);
             assert!(request.works.iter().all(|work| self.works[work].request == *id));
-            if let Aim::GiveBack { .. } = request.aim {
-                assert!(request.done + self.being_emptied(*id) <= request.wanted);
-            }
+            let works = request.works.iter().map(|work| self.works[work].goal);
+            let emptying = works.map(|goal| match goal {
+                Goal::Empty(block) => self.pool.block_pageblocks(block),
+                Goal::Fill(_) => 0,
+            });
+            assert_eq!(emptying.sum::<u64>(), request.emptying);
+            assert!(request.done + request.emptying <= request.wanted);
         }
         let works: usize = self.requests.values().map(|request| request.works.len()).sum();
         assert_eq!(works, self.works.len());
+        let wanted = self.works.iter().flat_map(|(&id, work)| {
+            assert!(work.todo.values().all(|todo| !todo.is_empty()));
+            work.todo.keys().map(move |&token| (token, id))
+        });
+        assert_eq!(wanted.collect::<BTreeSet<_>>(), self.wanted);
         let isolated: u64 =
             self.pool.nodes().iter().map(|node| node.frames.counts().isolated).sum();
         assert!(isolated == 0 || !self.emptying.is_empty());

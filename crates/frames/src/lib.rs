@@ -6,7 +6,7 @@
 //! asks, why, or what comes next: no policy, no tenants, no time.
 //!
 //! * [`frames`]: [`Frames`], the allocator.
-//! * [`runs`]: the index of free runs by place and by length.
+//! * `runs`: the index of free runs by place and by length.
 
 #![forbid(unsafe_code)]
 #![no_std]

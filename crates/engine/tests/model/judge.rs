@@ -1,0 +1,173 @@
+//! What goes in and comes out, and whether it is right.
+
+use super::*;
+
+impl World {
+    pub(super) fn must(&mut self, input: Input) {
+        let text = format!("{input:?}");
+        if let Err(refusal) = self.say(input) {
+            panic!("{text} is refused: {refusal}");
+        }
+    }
+
+    pub(super) fn say(&mut self, input: Input) -> Result<(), Refusal> {
+        let before = self.engine.clone();
+        self.trace(format_args!("{input:?}"));
+        let effects = match self.engine.handle(self.now, input) {
+            Ok(effects) => effects,
+            Err(refusal) => {
+                assert!(self.engine == before, "refused and changed something: {refusal}");
+                return Err(refusal);
+            }
+        };
+        self.engine.validate();
+        for node in self.engine.node_status() {
+            let sum = node.free.0 + node.leased.0 + node.isolated.0 + node.offline.0;
+            assert_eq!(sum, node.present.0, "{}", node.name);
+        }
+        for effect in effects {
+            self.trace(format_args!("    -> {effect:?}"));
+            self.feel(effect, &before);
+        }
+        let overdue = self.engine.next_deadline().is_some_and(|at| at <= self.now);
+        assert!(!overdue, "a deadline has passed and nothing came of it");
+        Ok(())
+    }
+
+    pub(super) fn trace(&self, text: std::fmt::Arguments) {
+        if self.traced {
+            println!("{text}");
+        }
+    }
+
+    pub(super) fn mark(&mut self, what: impl Into<String>) {
+        *self.marks.entry(what.into()).or_default() += 1;
+    }
+
+    pub(super) fn feel(&mut self, effect: Effect, before: &Engine) {
+        let text = format!("{effect:?}");
+        self.mark(text.split(' ').next().unwrap());
+        match effect {
+            Effect::Grant { member, extents } => {
+                let all: Vec<_> = extents.iter().flat_map(|extent| extent.iter()).collect();
+                // Granted before anything else came of this input.
+                self.check_new(&all, before);
+                let process = self.by_member(member);
+                process.mapped.extend(all.into_iter().map(|p| (p, Mapping::Shared)));
+            }
+            Effect::Move { member, id, pairs } => {
+                assert!(!pairs.is_empty() && pairs.len() <= 3);
+                // Ordered after everything else that came of this input.
+                let destinations: Vec<_> = pairs.iter().map(|&(_, to)| to).collect();
+                self.check_new(&destinations, &self.engine);
+                let process = self.by_member(member);
+                for (from, _) in &pairs {
+                    assert_eq!(process.mapped.get(from), Some(&Mapping::Shared));
+                }
+                process.orders.push_back((id, pairs.into()));
+                let in_flight: usize = process.orders.iter().map(|(_, pairs)| pairs.len()).sum();
+                assert!(in_flight <= 7);
+            }
+            Effect::Thaw { member, extents } => {
+                let process = self.by_member(member);
+                let all = extents.iter().flat_map(|extent| extent.iter());
+                process.thaws.extend(all);
+                let mine = self.by_member(member).clone();
+                for pageblock in mine.thaws {
+                    let alone = |other: &&Process| {
+                        other.token != mine.token && other.mapped.contains_key(&pageblock)
+                    };
+                    assert!(!self.processes.iter().any(|p| alone(&p)), "{pageblock} is not alone");
+                }
+            }
+            Effect::Zero { tenant, extents } => {
+                for pageblock in extents.iter().flat_map(|extent| extent.iter()) {
+                    self.check_unmapped(pageblock);
+                    self.zeroing.push_back((tenant, pageblock));
+                }
+            }
+            Effect::TenantGone { tenant } => {
+                assert!(self.tenants.remove(&tenant), "{tenant} goes twice");
+                let of_it = |process: &Process| {
+                    process.tenant == tenant && self.engine.knows(process.token)
+                };
+                assert!(!self.processes.iter().any(of_it), "{tenant} has processes");
+            }
+            Effect::ForgetToken { token } => {
+                let process = self.processes.iter_mut().find(|p| p.token == token).unwrap();
+                assert!(process.mapped.is_empty());
+                process.forgotten = true;
+            }
+            Effect::Offlined { extents, .. } => {
+                for pageblock in extents.iter().flat_map(|extent| extent.iter()) {
+                    self.check_unmapped(pageblock);
+                }
+            }
+            Effect::Onlined { .. } => {}
+            Effect::Progress { request, done, of } => {
+                assert!(self.open.contains(&request) && done < of);
+            }
+            Effect::Answer { request, report } => {
+                assert!(self.open.remove(&request), "{request} is answered twice");
+                assert_eq!(report.returned.0 + report.remaining.0, report.requested.0);
+                assert!(report.holders.is_sorted_by(|a, b| a.bytes >= b.bytes));
+                assert!(report.holders.iter().all(|h| h.bytes.0 >= PAGEBLOCK_BYTES));
+                assert!(report.remaining.0 > 0 || report.holders.is_empty() && !report.ask_again);
+                let end = match (report.remaining.0, report.returned.0) {
+                    (0, _) => "whole",
+                    (_, 0) => "nothing",
+                    _ => "part",
+                };
+                self.mark(end);
+                for holder in &report.holders {
+                    self.mark(holder.reason.code());
+                }
+                self.reports.push(report);
+            }
+        }
+    }
+
+    /// Pageblocks that somebody gets: nobody has them, and nobody empties their block.
+    pub(super) fn check_new(&self, pageblocks: &[Pageblock], at: &Engine) {
+        for &pageblock in pageblocks {
+            self.check_unmapped(pageblock);
+            let zeroing = self.zeroing.iter().any(|&(_, other)| other == pageblock);
+            assert!(!zeroing, "{pageblock} is handed out but not zeroed");
+            for node in NODES {
+                let isolated = at.isolated(node);
+                let inside = isolated.iter().any(|extent| extent.iter().any(|p| p == pageblock));
+                assert!(!inside, "{pageblock} is handed out of an isolated block");
+            }
+        }
+    }
+
+    pub(super) fn check_unmapped(&self, pageblock: Pageblock) {
+        let holder = self.processes.iter().find(|p| p.mapped.contains_key(&pageblock));
+        assert!(holder.is_none(), "{pageblock} is still mapped by {holder:?}");
+    }
+
+    pub(super) fn by_member(&mut self, member: MemberId) -> &mut Process {
+        let link = Link::Connected(member);
+        self.processes.iter_mut().find(|p| p.link == link).expect("told to who is connected")
+    }
+
+    /// Lets everything come to an end: time passes, everybody dies, the store zeroes.
+    pub fn finish(&mut self) {
+        self.now = self.now.after(Duration::from_secs(70));
+        self.must(Input::Tick);
+        assert!(self.open.is_empty(), "not answered: {:?}", self.open);
+        while !self.processes.is_empty() {
+            self.die(self.processes.len() - 1);
+        }
+        while !self.zeroing.is_empty() {
+            self.run(&Op::Zero { count: 15 });
+        }
+        assert_eq!(self.engine.awaiting(), 0);
+        assert!(self.engine.member_status().is_empty());
+        assert!(self.tenants.is_empty(), "{:?} are left", self.tenants);
+        for node in self.engine.node_status() {
+            assert_eq!((node.leased, node.isolated), (ByteSize(0), ByteSize(0)));
+        }
+        assert_eq!(self.engine.next_deadline(), None);
+    }
+}

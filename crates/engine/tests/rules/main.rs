@@ -1,0 +1,8 @@
+//! The rules, one test each.
+
+mod bench;
+mod fork;
+mod giveback;
+mod lending;
+mod moves;
+mod recovery;
