@@ -122,7 +122,7 @@ pub struct Status {
 #[derive(Debug, Args)]
 pub struct GiveBack {
     /// How much; rounded up to whole blocks
-    #[arg(value_name = "SIZE")]
+    #[arg(value_name = "SIZE", allow_hyphen_values = true)]
     pub size: ByteSize,
     /// From which node [default: any, the furthest first]
     #[arg(long, value_name = "NODE")]
@@ -141,7 +141,7 @@ pub struct GiveBack {
 #[derive(Debug, Args)]
 pub struct Add {
     /// How much; rounded up to whole blocks
-    #[arg(value_name = "SIZE")]
+    #[arg(value_name = "SIZE", allow_hyphen_values = true)]
     pub size: ByteSize,
     /// To which node
     #[arg(long, value_name = "NODE")]
@@ -163,7 +163,7 @@ pub struct Move {
     #[arg(long, value_name = "NODE")]
     pub to: String,
     /// How much of it [default: all]
-    #[arg(value_name = "SIZE")]
+    #[arg(value_name = "SIZE", allow_hyphen_values = true)]
     pub size: Option<ByteSize>,
     /// How long to try: 500ms, 30s, 2m [default: as the daemon is configured, 30s]
     #[arg(long, value_name = "TIME", value_parser = memtide_daemon::duration::parse)]

@@ -153,6 +153,8 @@ fn nonsense_is_refused_with_what_was_expected() {
     for (arguments, said) in [
         (&["give-back"][..], "<SIZE>"),
         (&["give-back", "12X"], "12X"),
+        (&["give-back", "-1G"], "-1G"),
+        (&["give-back", "64M", "--form", "far"], "--form"),
         (&["give-back", "1.5G"], "expected bytes or one of K, M, G, T, P"),
         (&["give-back", "0"], "size is \"0B\"; expected more than nothing"),
         (&["give-back", "99999999P"], "is larger than 2^64 bytes"),
