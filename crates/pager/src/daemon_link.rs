@@ -84,11 +84,13 @@ impl Pager {
                 }
             }
             ToProgram::Thaw { extents } => {
-                if !self.forking {
+                // What the daemon said before it heard of a fork no longer holds.
+                if self.forks_unheard == 0 {
                     self.thaws.extend(extents.iter().flat_map(|extent| extent.iter()));
                 }
             }
-            ToProgram::Welcome { .. } | ToProgram::ForkReady => {}
+            ToProgram::ForkReady => self.forks_unheard = self.forks_unheard.saturating_sub(1),
+            ToProgram::Welcome { .. } => {}
             ToProgram::Refused(_) => self.disconnected(),
         }
     }
@@ -115,6 +117,7 @@ impl Pager {
         self.disconnected_since.get_or_insert(now);
         self.reconnect_at = now + RECONNECT;
         self.asked = false;
+        self.forks_unheard = 0;
         self.orders.clear();
         self.thaws.clear();
         self.thaw_at = None;

@@ -35,18 +35,24 @@ pub fn parent() {
 /// After it, in the child: our mappings are as the parent's were, but nobody serves them.
 pub fn child() {
     let Some(memory) = Memory::get() else { return };
-    memory.set_pager_state(PagerState::Absent);
+    memory.set_pager_state(PagerState::Coming);
     memory.release_after_fork();
     memory.forget_posts();
     memory.fork_gate().release_after_fork();
     let mut state = memory.lock();
-    if let Some((_, token)) = state.tokens.life.take() {
+    let child = state.tokens.child.take();
+    let has_token = child.is_some();
+    if has_token && let Some((_, token)) = std::mem::replace(&mut state.tokens.life, child) {
         let _ = token.unmap();
     }
-    state.tokens.life = state.tokens.child.take();
     // mlock(2): memory locks are not inherited by a child created via fork(2).
     let all = state.space.range();
     state.space.change(all, |run| run.lock = Lock::Unlocked);
     drop(state);
-    start::child(memory);
+    if has_token {
+        start::child(memory);
+    } else {
+        // The daemon counts us as our parent, whose token we go on mapping.
+        memory.set_pager_state(PagerState::Absent);
+    }
 }

@@ -82,7 +82,9 @@ impl Pager {
         let token = random_token();
         let memory = self.memory;
         memory.lock_as_pager().tokens.child = Some((token, map));
-        self.tell_with(&FromProgram::ForkBegin { token }, &[file.as_fd()]);
+        if self.tell_with(&FromProgram::ForkBegin { token }, &[file.as_fd()]) {
+            self.forks_unheard += 1;
+        }
         self.children.push(Child { token, file });
     }
 

@@ -13,11 +13,11 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
 };
 
-use memtide_sys::{Arena, ForkLock, ForkLockGuard, SignalsBlocked, token::TokenMap};
+use memtide_sys::{Arena, ForkLock, ForkLockGuard, SignalsBlocked, futex, token::TokenMap};
 use memtide_units::TokenId;
 
 use crate::{
@@ -30,6 +30,9 @@ use crate::{
 /// it had been granted. The pager answers within milliseconds unless something is badly wrong.
 const ANSWER_WAIT_MS: u64 = 100;
 const ANSWER_WAITS: u32 = 50;
+/// Longest that a fork in a child waits for the child's own pager.
+const COMING_WAIT_MS: u64 = 50;
+const COMING_WAITS: u32 = 20;
 
 static MEMORY: OnceLock<Memory> = OnceLock::new();
 
@@ -55,13 +58,14 @@ pub struct Tokens {
 
 /// Whether this process has a pager that listens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
+#[repr(u32)]
 pub enum PagerState {
-    /// None yet (a forked child's first moment), or none any more: reservations behave like
-    /// ordinary memory, promises are granted, posts wait.
+    /// None: reservations behave like ordinary memory, promises are granted, posts wait.
     Absent = 0,
     /// It listens.
     Listening = 1,
+    /// A forked child's first moment: as absent, but it is on its way.
+    Coming = 2,
 }
 
 /// The memory of this process that memtide manages.
@@ -70,7 +74,9 @@ pub struct Memory {
     arena: Arena,
     state: ForkLock<State>,
     mailbox: Mailbox,
-    pager: AtomicU8,
+    pager: AtomicU32,
+    /// Set when a pager that is coming should not take its time.
+    hurry: AtomicU32,
     /// Whether promises must be granted by the daemon.
     strict: AtomicBool,
     /// Posts that wait for the lock to be released before they ring.
@@ -108,7 +114,8 @@ impl Memory {
             }),
             arena,
             mailbox: Mailbox::new(doorbell),
-            pager: AtomicU8::new(PagerState::Absent as u8),
+            pager: AtomicU32::new(PagerState::Absent as u32),
+            hurry: AtomicU32::new(0),
             strict: AtomicBool::new(false),
             unrung: AtomicUsize::new(0),
             fork_gate: ForkLock::new(()),
@@ -140,12 +147,48 @@ impl Memory {
     pub(crate) fn pager_state(&self) -> PagerState {
         match self.pager.load(Ordering::Acquire) {
             0 => PagerState::Absent,
-            _ => PagerState::Listening,
+            1 => PagerState::Listening,
+            _ => PagerState::Coming,
         }
     }
 
     pub(crate) fn set_pager_state(&self, state: PagerState) {
-        self.pager.store(state as u8, Ordering::Release);
+        self.hurry.store(0, Ordering::Relaxed);
+        self.pager.store(state as u32, Ordering::Release);
+        futex::wake_private(&self.pager);
+    }
+
+    /// What was coming listens now; false when it has been given up.
+    pub(crate) fn pager_has_come(&self) -> bool {
+        let (coming, listening) = (PagerState::Coming as u32, PagerState::Listening as u32);
+        let changed =
+            self.pager.compare_exchange(coming, listening, Ordering::Release, Ordering::Relaxed);
+        futex::wake_private(&self.pager);
+        changed.is_ok()
+    }
+
+    /// Waits until a pager that is coming is called for, at most so long.
+    pub(crate) fn wait_for_hurry(&self, milliseconds: u64) {
+        if self.hurry.load(Ordering::Acquire) == 0 {
+            futex::wait_private(&self.hurry, 0, milliseconds);
+        }
+    }
+
+    /// A child is about to fork before its pager listens: it would have no token to give to the
+    /// grandchild. The pager is called for; if it does not come in time, it never will, and the
+    /// daemon goes on counting both as the one that it knows.
+    fn settle_pager(&self) {
+        let coming = PagerState::Coming as u32;
+        for _ in 0..COMING_WAITS {
+            if self.pager_state() != PagerState::Coming {
+                return;
+            }
+            self.hurry.store(1, Ordering::Release);
+            futex::wake_private(&self.hurry);
+            futex::wait_private(&self.pager, coming, COMING_WAIT_MS);
+        }
+        let absent = PagerState::Absent as u32;
+        let _ = self.pager.compare_exchange(coming, absent, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     pub(crate) fn set_strict(&self, strict: bool) {
@@ -157,7 +200,7 @@ impl Memory {
     /// ordinary memory, every promise holds.
     #[must_use]
     pub fn commit(&self, by: i64) -> bool {
-        if by == 0 || self.pager_state() == PagerState::Absent {
+        if by == 0 || self.pager_state() != PagerState::Listening {
             return true;
         }
         let _signals = SignalsBlocked::new();
@@ -176,7 +219,7 @@ impl Memory {
     /// without the lock.
     #[must_use]
     pub fn make_ordinary(&self, block: BlockIndex) -> bool {
-        if self.pager_state() == PagerState::Absent {
+        if self.pager_state() != PagerState::Listening {
             return false;
         }
         let _signals = SignalsBlocked::new();
@@ -188,7 +231,8 @@ impl Memory {
 
     /// Freezes for a fork and returns when that is done.
     pub(crate) fn freeze(&self) {
-        if self.pager_state() == PagerState::Absent {
+        self.settle_pager();
+        if self.pager_state() != PagerState::Listening {
             return;
         }
         let _signals = SignalsBlocked::new();
@@ -212,7 +256,7 @@ impl Memory {
             if let Some(answer) = reply.wait(ANSWER_WAIT_MS) {
                 return Some(answer);
             }
-            if self.pager_state() == PagerState::Absent {
+            if self.pager_state() != PagerState::Listening {
                 break;
             }
         }

@@ -78,7 +78,10 @@ impl Pager {
         match self.descriptors.transfers() {
             Ok(Transfers::None) => Ok(false),
             Ok(Transfers::DirectReads) => Ok(true),
-            Ok(Transfers::Asynchronous(reason)) => Err(reason),
+            Ok(Transfers::Asynchronous(reason)) => {
+                self.pin_all(Some(reason));
+                Err(reason)
+            }
             // What cannot be looked at may be anything.
             Err(_) => Err(HoldReason::DirectRead),
         }

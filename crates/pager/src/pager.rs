@@ -36,7 +36,7 @@ use crate::{
     move_block::Journal,
     moves::Order,
     nodes::Nodes,
-    pins::ToldPins,
+    pins::{ToldPins, TransferPin},
     space::BlockIndex,
     stock::Stock,
     wakeups::Wakeups,
@@ -93,9 +93,12 @@ pub struct Pager {
     pub(crate) thaw_at: Option<Instant>,
     pub(crate) idle: VecDeque<IdleBlock>,
     pub(crate) told_pins: ToldPins,
+    pub(crate) transfer_pin: Option<TransferPin>,
     pub(crate) wakeups: Wakeups,
     /// A fork that is to be frozen for.
     pub(crate) fork: Option<Fork>,
+    /// Forks that the daemon has not acknowledged yet.
+    pub(crate) forks_unheard: u32,
     /// Between freezing and the end of the fork.
     pub(crate) forking: bool,
     pub(crate) children: Vec<Child>,
@@ -170,6 +173,7 @@ impl Pager {
             self.wakeups.next(),
             self.fork.as_ref().map(Fork::until),
             self.thaw_at,
+            self.transfer_pin.map(|pin| pin.look_at),
             self.counters_due(),
         ]
         .into_iter()
@@ -233,6 +237,9 @@ impl Pager {
         self.look_at_idle(now);
         if self.wakeups.next().is_some_and(|at| now >= at) {
             self.wake_sleepers();
+        }
+        if self.transfer_pin.is_some_and(|pin| now >= pin.look_at) {
+            self.look_at_transfer_pin();
         }
         if self.thaw_at.is_some_and(|at| now >= at) {
             self.thaw_at = None;

@@ -41,7 +41,7 @@ use crate::{
 const ARENA_MOST: usize = 16 << 40;
 const ARENA_LEAST: usize = 4 << 30;
 /// A forked child starts its pager after this time: most execute another program before.
-const CHILD_DELAY: Duration = Duration::from_millis(20);
+const CHILD_DELAY_MS: u64 = 20;
 /// Between two tries of a child to reach the daemon, and how often it tries.
 const CHILD_RETRY: Duration = Duration::from_millis(250);
 const CHILD_TRIES: u32 = 40;
@@ -119,13 +119,18 @@ pub fn start(socket: &Path) -> Result<(), StartError> {
 
 /// Starts the pager of a forked child, later.
 pub(crate) fn child(memory: &'static Memory) {
-    // Without a thread the child goes on with ordinary memory; the daemon knows its token.
-    let _ = spawn(move || {
-        thread::sleep(CHILD_DELAY);
-        if let Ok(pager) = forked(memory) {
-            serve(pager);
+    let started = spawn(move || {
+        memory.wait_for_hurry(CHILD_DELAY_MS);
+        match forked(memory) {
+            Ok(pager) if memory.pager_has_come() => serve(pager),
+            // Given up meanwhile, or not let in. What was registered is let go.
+            _ => memory.set_pager_state(PagerState::Absent),
         }
     });
+    // Without a thread the child goes on with ordinary memory; the daemon knows its token.
+    if started.is_err() {
+        memory.set_pager_state(PagerState::Absent);
+    }
 }
 
 /// Starts a thread that takes no signals and shares no descriptors.
@@ -208,7 +213,6 @@ fn forked(memory: &'static Memory) -> Result<Pager, StartError> {
     hang_doorbell(&pager.uffd, memory.mailbox().doorbell())
         .map_err(doing("registering the doorbell"))?;
     pager.take_over_inherited().map_err(doing("registering the arena"))?;
-    memory.set_pager_state(PagerState::Listening);
     Ok(pager)
 }
 
@@ -274,8 +278,10 @@ fn build(
         thaw_at: None,
         idle: std::collections::VecDeque::new(),
         told_pins: ToldPins::default(),
+        transfer_pin: None,
         wakeups: Wakeups::default(),
         fork: None,
+        forks_unheard: 0,
         forking: false,
         children: Vec::new(),
         descriptors: Descriptors::open().map_err(doing("opening /proc/self/fd"))?,

@@ -29,6 +29,15 @@ const PAGE: usize = 4096;
 /// When something was in the way of thawing, try again after this time.
 const THAW_AGAIN: Duration = Duration::from_millis(500);
 
+/// Where a pageblock to thaw was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Found {
+    /// Behind a block; it is mapped shared now.
+    Behind,
+    /// Behind none.
+    Nowhere,
+}
+
 impl Pager {
     /// Thaws a few blocks.
     pub(crate) fn thaw_some(&mut self) {
@@ -40,9 +49,11 @@ impl Pager {
         let batch: Vec<Pageblock> = self.thaws.iter().copied().take(BATCH).collect();
         let mut done = Vec::new();
         let mut held = Vec::new();
+        let mut unknown = Vec::new();
         for &pageblock in &batch {
             match self.thaw(pageblock, transfers, count) {
-                Ok(()) => done.push(pageblock),
+                Ok(Found::Behind) => done.push(pageblock),
+                Ok(Found::Nowhere) => unknown.push(pageblock),
                 Err(_) => held.push(pageblock),
             }
         }
@@ -51,6 +62,8 @@ impl Pager {
         self.thaws.drain(..batch.len());
         let extents = Extent::from_blocks(done);
         self.tell_extents(&extents, |extents| FromProgram::Thawed { extents });
+        // Given back while it was frozen, or inherited but never mapped here.
+        self.release(&Extent::from_blocks(unknown));
         if !held.is_empty() {
             // They stay frozen, which is correct; try again in a while.
             self.thaws.extend(held);
@@ -63,11 +76,11 @@ impl Pager {
         pageblock: Pageblock,
         transfers: Transfers,
         descriptors_before: u64,
-    ) -> Result<(), HoldReason> {
+    ) -> Result<Found, HoldReason> {
         let memory = self.memory;
         let mut state = memory.lock_as_pager();
-        let Some(block) = state.blocks.block_of(pageblock) else { return Ok(()) };
-        let Block::Frozen(frame) = state.blocks.get(block) else { return Ok(()) };
+        let Some(block) = state.blocks.block_of(pageblock) else { return Ok(Found::Nowhere) };
+        let Block::Frozen(frame) = state.blocks.get(block) else { return Ok(Found::Behind) };
         let direct_reads = match transfers {
             Transfers::None => false,
             Transfers::DirectReads => true,
@@ -98,7 +111,7 @@ impl Pager {
         }
         self.inject.pass(Step::Thawed);
         self.finish(&mut state);
-        Ok(())
+        Ok(Found::Behind)
     }
 
     fn thaw_protected(

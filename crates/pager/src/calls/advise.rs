@@ -14,7 +14,7 @@ use libc::{
 use memtide_sys::{AddrRange, OnFault};
 use rustix::io::Errno;
 
-use super::{Calls, Locked, Managed, Part, pages};
+use super::{Calls, Content, Locked, Managed, Part, pages};
 use crate::space::{Kind, Lock, Run};
 
 /// `MADV_DONTNEED_LOCKED` (Linux 5.18): frees locked pages too.
@@ -88,12 +88,24 @@ impl<M: Managed> Calls<'_, M> {
                     return Err(Errno::INVAL);
                 }
                 match run.kind {
-                    Kind::Private => self.erase_locked(&locked, &run)?,
+                    Kind::Private => {
+                        self.erase_locked(&locked, &run)?;
+                        self.post_emptied(&locked, run.range);
+                    }
                     Kind::Foreign | Kind::Advised => self.kernel.madvise(run.range, advice)?,
                 }
             }
             holes(&locked, range)
         })
+    }
+
+    /// Tells of the blocks of `range`, which may hold nothing any more.
+    fn post_emptied(&self, locked: &Locked<'_>, range: AddrRange) {
+        for block in locked.space.blocks_of(range) {
+            if locked.contents.content(block) == Content::Shared {
+                self.memory.post_idle(block);
+            }
+        }
     }
 
     /// Erases a run that may be locked; it is locked again afterwards, on fault.
