@@ -3,7 +3,7 @@
 //! One call is one request: connect, ask, listen to progress, take the answer. Errors say what
 //! to do about them.
 //!
-//! * [`request`]: the calls.
+//! * [`mod@request`]: the calls.
 //! * [`paths`]: where a daemon's socket is, unless somebody says otherwise.
 
 #![forbid(unsafe_code)]

@@ -2,14 +2,13 @@
 //!
 //! One thread, one loop: wait for something to happen, let the engine decide, carry out what it
 //! decides. With nothing to do the loop sleeps without end. What a packet may do is checked in
-//! [`crate::program`] and [`crate::control`]; how decisions are carried out is in
-//! [`crate::effects`].
+//! `program` and `control`; how decisions are carried out is in
+//! `effects`.
 
 use std::{
     collections::BTreeMap,
     fs, io,
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,21 +18,21 @@ use std::{
 
 use memtide_engine::{self as engine, Engine};
 use memtide_proto::{MAX_PACKET_BYTES, program::Counters};
-use memtide_store::{Backing, Store, StoreError, kernel::Kernel};
+use memtide_store::{Store, kernel::Kernel};
 use memtide_sys::{process, socket};
 use memtide_units::{MemberId, NodeId, Pageblock, RequestId, TenantId, TokenId};
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
-    fs::{FlockOperation, Mode, OFlags},
     io::Errno,
 };
 
 use crate::{
     config::Config,
     connection::{Connection, Incoming},
+    join::Claiming,
     notice::Notice,
-    program::Claiming,
-    state::{self, NodeState, State, StateError},
+    start::{self, BindError},
+    state::{self, State, StateError},
     summary::{NodeSummary, Summary},
     tenants::Tenants,
     tokens::Tokens,
@@ -42,55 +41,12 @@ use crate::{
 
 /// How long a connection may take to introduce itself.
 const GREETING: Duration = Duration::from_secs(10);
-/// How long the programs of an earlier daemon have to come back.
-const RECOVERY: Duration = Duration::from_secs(10);
-/// The same, when some of them share memory with each other.
-const RECOVERY_SHARED: Duration = Duration::from_secs(60);
 /// How often is looked whether those that are awaited still live.
 const RECOVERY_LOOK: Duration = Duration::from_millis(100);
 /// After failing to accept a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Most packets taken from one connection before the others have their turn.
 const PACKETS_A_TURN: usize = 64;
-
-/// Why there is no daemon.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BindError {
-    /// Another one is there.
-    #[error("the socket {} is already served by pid {pid}", path.display())]
-    AlreadyServed {
-        /// Where.
-        path: PathBuf,
-        /// By whom.
-        pid: u32,
-    },
-    /// The socket cannot be made.
-    #[error("cannot listen at {}", path.display())]
-    Listen {
-        /// Where.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The machine lacks what the nodes are to be made of.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// What an earlier daemon left is of no use.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The engine does not take the configuration.
-    #[error("the nodes make no pool: {0}")]
-    Engine(#[from] engine::ConfigError),
-    /// A system call failed.
-    #[error("cannot {what}")]
-    System {
-        /// Do what.
-        what: &'static str,
-        /// Why not.
-        source: io::Error,
-    },
-}
 
 /// Why a daemon ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -207,22 +163,22 @@ impl Daemon {
     /// # Errors
     /// [`BindError`]; nothing is left behind then.
     pub fn bind(config: Config) -> Result<Self, BindError> {
-        let firsts = first_pageblocks(&config);
+        let firsts = start::first_pageblocks(&config);
         let stores: Vec<Store> = config
             .nodes
             .iter()
             .zip(&firsts)
             .map(|(node, first)| {
                 let pageblocks = node.size.pageblocks_ceil();
-                Store::new(&node.name, backing(node.backing), *first, pageblocks)
+                Store::new(&node.name, start::backing(node.backing), *first, pageblocks)
             })
             .collect();
         let left = match &config.state {
-            Some(path) => state::load(path, &fresh_nodes(&config))?,
+            Some(path) => state::load(path, &start::fresh_nodes(&config))?,
             None => None,
         };
         let left = left.unwrap_or_else(|| State {
-            nodes: fresh_nodes(&config),
+            nodes: start::fresh_nodes(&config),
             next_member: 1,
             next_tenant: 1,
             ..State::default()
@@ -231,15 +187,15 @@ impl Daemon {
             // Otherwise they hold some of it already.
             Store::check_all(&stores, &Kernel::this_machine())?;
         }
-        let engine = Engine::new(engine_config(&config, &firsts, &left))?;
+        let engine = Engine::new(start::engine_config(&config, &firsts, &left))?;
         let system = |what| move |source: Errno| BindError::System { what, source: source.into() };
         let event = rustix::event::eventfd(
             0,
             rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK,
         )
         .map_err(system("make an event"))?;
-        let device = config.grant_userfaultfd.then(open_device).flatten().map(Arc::new);
-        let listener = listen(&config.socket, config.mode)?;
+        let device = config.grant_userfaultfd.then(start::open_device).flatten().map(Arc::new);
+        let listener = start::listen(&config.socket, config.mode)?;
         let mut tenants = Tenants::default();
         for member in &left.members {
             tenants.await_member(member.tenant, member.member);
@@ -258,7 +214,7 @@ impl Daemon {
             ..Summary::default()
         };
         Ok(Self {
-            listener_file: file_of(&config.socket),
+            listener_file: start::file_of(&config.socket),
             engine,
             stores,
             firsts,
@@ -536,7 +492,7 @@ impl Daemon {
             return Ok(());
         }
         let Some(path) = &self.config.state else { return Ok(()) };
-        let mut nodes = fresh_nodes(&self.config);
+        let mut nodes = start::fresh_nodes(&self.config);
         for (index, node) in nodes.iter_mut().enumerate() {
             node.offline = self.engine.offline(node_id(index));
         }
@@ -567,7 +523,8 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         // Only if it is still ours: another daemon may have taken the place.
-        if self.listener_file.is_some() && file_of(&self.config.socket) == self.listener_file {
+        if self.listener_file.is_some() && start::file_of(&self.config.socket) == self.listener_file
+        {
             let _ = fs::remove_file(&self.config.socket);
         }
         let nothing_left = self.members.is_empty()
@@ -589,113 +546,4 @@ struct Ready {
 /// The engine's name for the node at this position.
 pub(crate) fn node_id(index: usize) -> NodeId {
     NodeId(u16::try_from(index).expect("a pool has few nodes"))
-}
-
-fn backing(backing: memtide_proto::program::Backing) -> Backing {
-    use memtide_proto::program::Backing as Wire;
-    match backing {
-        Wire::Memfd => Backing::Memfd,
-        Wire::MemfdThp => Backing::MemfdThp,
-        Wire::Hugetlb => Backing::Hugetlb,
-    }
-}
-
-/// Nodes lie one after the other, each at the start of a block.
-fn first_pageblocks(config: &Config) -> Vec<Pageblock> {
-    let mut next = 0;
-    config
-        .nodes
-        .iter()
-        .map(|node| {
-            let first = Pageblock(next);
-            next += node.size.pageblocks_ceil();
-            first
-        })
-        .collect()
-}
-
-fn fresh_nodes(config: &Config) -> Vec<NodeState> {
-    config
-        .nodes
-        .iter()
-        .map(|node| NodeState {
-            name: node.name.clone(),
-            pageblocks: node.size.pageblocks_ceil(),
-            offline: Vec::new(),
-        })
-        .collect()
-}
-
-fn engine_config(config: &Config, firsts: &[Pageblock], left: &State) -> engine::Config {
-    let block_pageblocks = config.block.pageblocks_ceil();
-    let nodes = config.nodes.iter().zip(firsts).zip(&left.nodes).enumerate();
-    let nodes = nodes
-        .map(|(index, ((node, first), left))| engine::NodeConfig {
-            node: node_id(index),
-            name: node.name.clone(),
-            kind: node.kind,
-            first: *first,
-            pageblocks: node.size.pageblocks_ceil(),
-            block_pageblocks,
-            offline: left.offline.clone(),
-        })
-        .collect();
-    let mut made = engine::Config::new(nodes);
-    made.placement = config.placement.iter().map(|index| node_id(*index)).collect();
-    made.on_full = match config.on_full {
-        memtide_proto::program::OnFull::Fail => engine::OnFull::Fail,
-        memtide_proto::program::OnFull::Fallback => engine::OnFull::Fallback,
-    };
-    made.next_tenant = TenantId(left.next_tenant);
-    let tenants: std::collections::BTreeSet<_> = left.members.iter().map(|m| m.tenant).collect();
-    // Giving up on one of several that share memory could hand out what is still his.
-    let shared = tenants.len() < left.members.len();
-    made.awaited = engine::Awaited {
-        members: left.members.iter().map(|member| member.member).collect(),
-        until: memtide_units::Instant(if shared { RECOVERY_SHARED } else { RECOVERY }),
-    };
-    made
-}
-
-fn open_device() -> Option<OwnedFd> {
-    rustix::fs::open("/dev/userfaultfd", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()
-}
-
-fn file_of(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
-}
-
-/// Takes the place of a daemon that died, but not of one that lives.
-fn listen(path: &Path, mode: u32) -> Result<OwnedFd, BindError> {
-    let failed = |source| BindError::Listen { path: path.to_owned(), source };
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    // Two that start at once must not both take the place of the dead one.
-    let directory = rustix::fs::open(
-        parent,
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(|errno| failed(errno.into()))?;
-    for _ in 0..200 {
-        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(10)),
-            _ => break,
-        }
-    }
-    match socket::connect(path) {
-        Ok(other) => {
-            let pid = socket::peer(other.as_fd()).map_or(0, |peer| peer.pid);
-            return Err(BindError::AlreadyServed { path: path.to_owned(), pid });
-        }
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            use std::os::unix::fs::FileTypeExt;
-            // Nobody listens; but only a socket is ours to remove.
-            if fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
-                fs::remove_file(path).map_err(failed)?;
-            }
-        }
-        Err(_) => {}
-    }
-    socket::listen(path, mode, 128).map_err(failed)
 }

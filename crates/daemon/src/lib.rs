@@ -4,8 +4,8 @@
 //! It can be a process of its own (`memtide serve`) or a thread of another (`memtide run`).
 //!
 //! * [`config`]: `memtide.toml`, checked.
-//! * [`daemon`]: the loop, its start and its end.
-//! * `program`, `control`: what programs say, what operators ask.
+//! * [`daemon`]: the loop and its end; [`start`]: what it needs before it can begin.
+//! * `join`, `program`, `control`: how programs join, what they say, what operators ask.
 //! * `effects`: what the engine decides, carried out.
 //! * [`connection`], [`tenants`], [`tokens`], [`zeroing`]: packets, files, who is still there,
 //!   memory on its way back.
@@ -20,8 +20,10 @@ mod control;
 pub mod daemon;
 pub mod duration;
 mod effects;
+mod join;
 pub mod notice;
 mod program;
+pub mod start;
 pub mod state;
 pub mod summary;
 pub mod tenants;
@@ -29,6 +31,7 @@ pub mod tokens;
 pub mod zeroing;
 
 pub use config::{Config, ConfigError, NodeConfig};
-pub use daemon::{BindError, Daemon, RunError, StopHandle};
+pub use daemon::{Daemon, RunError, StopHandle};
 pub use notice::Notice;
+pub use start::BindError;
 pub use summary::Summary;

@@ -8,52 +8,24 @@ use std::{
     time::Instant,
 };
 
-use memtide_engine::{Claims, Input, Lineage as EngineLineage, MoveOutcome, Refusal};
-use memtide_proto::{
-    FromProgram, Hello, HelloProgram, Lineage, NodeInfo, Refused, ToProgram, VERSION, decode,
-    program::{Counters, Outcome},
-};
-use memtide_sys::process;
-use memtide_units::{ByteSize, Extent, MemberId, TenantId, TokenId};
+use memtide_engine::{Input, MoveOutcome, Refusal};
+use memtide_proto::{FromProgram, Hello, Refused, ToProgram, VERSION, decode, program::Outcome};
+use memtide_units::{ByteSize, MemberId, TokenId};
 
 use crate::{
     daemon::{ConnectionId, Daemon, Member, Role},
     notice::Notice,
-    tenants::Files,
 };
 
-/// Longest name of a program that is kept.
-const NAME_MAX: usize = 64;
 /// Most tokens of children that one process may have outstanding.
 const CHILDREN_MAX: usize = 4096;
 
-/// A returning program that is telling what it holds.
-#[derive(Debug)]
-pub(crate) struct Claiming {
-    name: String,
-    pid: u32,
-    started: u64,
-    token: TokenId,
-    token_file: Option<OwnedFd>,
-    child_files: Vec<OwnedFd>,
-    files: Files,
-    claims: Claims,
-    pageblocks: u64,
-}
-
-/// A process that asks to join, as the kernel knows it.
-struct Applicant {
-    name: String,
-    pid: u32,
-    started: u64,
-}
-
-fn refused(field: &str, value: impl ToString, expected: impl ToString) -> Refused {
+pub(crate) fn refused(field: &str, value: impl ToString, expected: impl ToString) -> Refused {
     Refused { field: field.to_owned(), value: value.to_string(), expected: expected.to_string() }
 }
 
 /// What the engine refuses, as a program hears it.
-fn refusal(field: &str, refusal: Refusal) -> Refused {
+pub(crate) fn refusal(field: &str, refusal: Refusal) -> Refused {
     refused(field, refusal, "what this process holds, and messages in order")
 }
 
@@ -104,266 +76,6 @@ impl Daemon {
             }
             Err(error) => self.garbage(id, &error.to_string()),
         }
-    }
-
-    fn join(
-        &mut self,
-        id: ConnectionId,
-        hello: HelloProgram,
-        fds: Vec<OwnedFd>,
-        now: Instant,
-    ) -> Result<(), Refused> {
-        if hello.version != VERSION {
-            return Err(wrong_version(hello.version));
-        }
-        let pid = self.guests[&id].connection.peer().pid;
-        let started = process::start_time(pid).map_err(|_| {
-            refused("process", pid, "one that the daemon can see (a shared PID namespace)")
-        })?;
-        let applicant = Applicant { name: cut(hello.name), pid, started };
-        match hello.lineage {
-            Lineage::Fresh { token } => self.join_fresh(id, applicant, token, fds),
-            Lineage::Child { token } => self.join_child(id, applicant, token, &fds, now),
-            Lineage::Returning { token, member, tenant, children, committed } => {
-                let claims = Claims {
-                    member,
-                    tenant,
-                    leased: Vec::new(),
-                    shared: Vec::new(),
-                    children,
-                    committed,
-                };
-                self.begin_claims(id, applicant, token, claims, fds)
-            }
-        }
-    }
-
-    fn join_fresh(
-        &mut self,
-        id: ConnectionId,
-        applicant: Applicant,
-        token: TokenId,
-        fds: Vec<OwnedFd>,
-    ) -> Result<(), Refused> {
-        let [file] = exactly_one(fds)?;
-        if is_gone(&file)? {
-            // It has executed another program since it said hello, which will speak for itself.
-            self.guests.get_mut(&id).expect("it has just spoken").connection.abort();
-            return Ok(());
-        }
-        // Made first: what can fail comes before the engine knows.
-        let files = Files::create(&self.stores)
-            .map_err(|error| refused("pool", error, "memory files for this program"))?;
-        let member = self.new_member_name();
-        let Applicant { name, pid, started } = applicant;
-        let lineage = EngineLineage::Fresh;
-        self.ask_engine(Input::Join { member, pid, name, token, lineage })
-            .map_err(|error| refusal("token", error))?;
-        let tenant = self.engine.tenant_of(member).expect("it has just joined");
-        self.tenants.insert(tenant, files);
-        self.tokens.add_connected(token, file, pid, started);
-        self.enter(id, member, Member::new(id, token, tenant, pid, started));
-        self.welcome(id, member, tenant, true);
-        Ok(())
-    }
-
-    fn join_child(
-        &mut self,
-        id: ConnectionId,
-        applicant: Applicant,
-        token: TokenId,
-        fds: &[OwnedFd],
-        now: Instant,
-    ) -> Result<(), Refused> {
-        if !fds.is_empty() {
-            return Err(refused("descriptors", fds.len(), "none beside a child's hello"));
-        }
-        let member = self.new_member_name();
-        let Applicant { name, pid, started } = applicant;
-        let lineage = EngineLineage::Child(token);
-        self.ask_engine(Input::Join { member, pid, name, token, lineage })
-            .map_err(|error| refusal("token", error))?;
-        let tenant = self.engine.tenant_of(member).expect("it has just joined");
-        self.tokens.set_connected(token, true, now);
-        self.enter(id, member, Member::new(id, token, tenant, pid, started));
-        self.welcome(id, member, tenant, true);
-        Ok(())
-    }
-
-    fn begin_claims(
-        &mut self,
-        id: ConnectionId,
-        applicant: Applicant,
-        token: TokenId,
-        claims: Claims,
-        mut fds: Vec<OwnedFd>,
-    ) -> Result<(), Refused> {
-        self.check_returning(&applicant, &claims)?;
-        // A child may not have its token's file: its parent had it.
-        let without = self.stores.len() + claims.children.len();
-        if fds.len() != without && fds.len() != without + 1 {
-            let expected = "a life token, one file per node, and the tokens of the children";
-            return Err(refused("descriptors", fds.len(), expected));
-        }
-        let token_file = (fds.len() > without).then(|| fds.remove(0));
-        let child_files = fds.split_off(self.stores.len());
-        for file in token_file.iter().chain(&child_files) {
-            // A child may be gone by now; a file that tells nothing is another matter.
-            is_gone(file)?;
-        }
-        let files = Files::adopt(&self.stores, fds)
-            .and_then(|files| self.tenants.check(claims.tenant, &files).map(|()| files))
-            .map_err(|error| refused("files", error, "the files that this process was given"))?;
-        let Applicant { name, pid, started } = applicant;
-        let claiming = Claiming {
-            name,
-            pid,
-            started,
-            token,
-            token_file,
-            child_files,
-            files,
-            claims,
-            pageblocks: 0,
-        };
-        let guest = self.guests.get_mut(&id).expect("it has just spoken");
-        guest.role = Role::Claiming(Box::new(claiming));
-        Ok(())
-    }
-
-    /// A name is only for the process that had it.
-    fn check_returning(&self, applicant: &Applicant, claims: &Claims) -> Result<(), Refused> {
-        let known = self
-            .members
-            .get(&claims.member)
-            .map(|member| (member.pid, member.started, member.tenant));
-        let awaited = self.awaited.iter().find(|awaited| awaited.member == claims.member);
-        let owner = known.or(awaited.map(|member| (member.pid, member.started, member.tenant)));
-        match owner {
-            Some(owner) if owner != (applicant.pid, applicant.started, claims.tenant) => {
-                Err(refused("member", claims.member, "the name that this process was given"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// One more part of what a returning process holds.
-    pub(crate) fn claim_packet(&mut self, id: ConnectionId, packet: &[u8], now: Instant) {
-        let (leased, shared, last) = match decode(packet) {
-            Ok(FromProgram::Claim { leased, shared, last }) => (leased, shared, last),
-            Ok(_) => return self.garbage(id, "something else before the last claim"),
-            Err(error) => return self.garbage(id, &error.to_string()),
-        };
-        let pool: u64 = self.config.nodes.iter().map(|node| node.size.pageblocks_ceil()).sum();
-        let Some(guest) = self.guests.get_mut(&id) else { return };
-        let Role::Claiming(claiming) = &mut guest.role else { return };
-        let new = leased.iter().chain(&shared).map(|extent| u64::from(extent.count).max(1));
-        claiming.pageblocks = claiming.pageblocks.saturating_add(new.sum());
-        if claiming.pageblocks > pool {
-            let why = refused("claims", claiming.pageblocks, "at most the pageblocks of the pool");
-            return self.refuse(id, &why);
-        }
-        claiming.claims.leased.extend(leased);
-        claiming.claims.shared.extend(shared);
-        if last {
-            let placeholder = Role::Greeting { until: now };
-            let Role::Claiming(claiming) = std::mem::replace(&mut guest.role, placeholder) else {
-                unreachable!("it was claiming a moment ago")
-            };
-            if let Err(why) = self.join_returning(id, *claiming, now) {
-                self.refuse(id, &why);
-            }
-        }
-    }
-
-    fn join_returning(
-        &mut self,
-        id: ConnectionId,
-        claiming: Claiming,
-        now: Instant,
-    ) -> Result<(), Refused> {
-        let Claiming { name, pid, started, token, token_file, child_files, files, claims, .. } =
-            claiming;
-        let (member, tenant) = (claims.member, claims.tenant);
-        // Others may have come since it said hello.
-        self.tenants
-            .check(tenant, &files)
-            .map_err(|error| refused("files", error, "the files that this process was given"))?;
-        let children = claims.children.clone();
-        let held: Vec<Extent> = claims.leased.iter().chain(&claims.shared).copied().collect();
-        let lineage = EngineLineage::Returning(claims);
-        self.tenants.keep(tenant, files);
-        if let Err(error) = self.ask_engine(Input::Join { member, pid, name, token, lineage }) {
-            if self.members.values().all(|member| member.tenant != tenant) {
-                self.tenants.forget_files(tenant);
-            }
-            return Err(refusal("claims", error));
-        }
-        match token_file {
-            Some(file) => self.tokens.add_connected(token, file, pid, started),
-            None => self.tokens.add_without_file(token, pid, started),
-        }
-        self.tokens.set_connected(token, true, now);
-        for (child, file) in children.into_iter().zip(child_files) {
-            if !self.tokens.contains(child) {
-                self.tokens.add_child(child, file, pid, started, now);
-            }
-        }
-        self.awaited.retain(|awaited| awaited.member != member);
-        self.settle(tenant, member, held);
-        self.enter(id, member, Member::new(id, token, tenant, pid, started));
-        self.welcome(id, member, tenant, false);
-        Ok(())
-    }
-
-    /// A process of an earlier daemon has come back with these, or is gone.
-    pub(crate) fn settle(&mut self, tenant: TenantId, member: MemberId, held: Vec<Extent>) {
-        if let Err(error) = self.tenants.settle(tenant, member, held) {
-            let extent = Extent::new(memtide_units::Pageblock(0), 0);
-            self.notice(Notice::NotZeroed { tenant, extent, error });
-        }
-    }
-
-    fn new_member_name(&mut self) -> MemberId {
-        loop {
-            let member = MemberId(self.next_member);
-            self.next_member = self.next_member.wrapping_add(1);
-            let awaited = self.awaited.iter().any(|awaited| awaited.member == member);
-            if !awaited && !self.members.contains_key(&member) {
-                return member;
-            }
-        }
-    }
-
-    fn enter(&mut self, id: ConnectionId, name: MemberId, member: Member) {
-        let guest = self.guests.get_mut(&id).expect("it has just spoken");
-        guest.role = Role::Program(name);
-        self.members.insert(name, member);
-        self.summary.joined += 1;
-        self.state_changed = true;
-    }
-
-    fn welcome(&mut self, id: ConnectionId, member: MemberId, tenant: TenantId, files: bool) {
-        let nodes = self.config.nodes.iter().zip(&self.firsts);
-        let nodes = nodes
-            .map(|(node, first)| NodeInfo {
-                name: node.name.clone(),
-                kind: node.kind,
-                first: *first,
-                pageblocks: node.size.pageblocks_ceil(),
-                backing: node.backing,
-            })
-            .collect();
-        let mut fds = Vec::new();
-        if files {
-            fds = self.tenants.handles(tenant);
-            fds.extend(self.device.clone());
-        }
-        let userfaultfd = files && self.device.is_some();
-        let on_full = self.config.on_full;
-        let message = ToProgram::Welcome { member, tenant, nodes, on_full, userfaultfd };
-        let guest = self.guests.get_mut(&id).expect("it has just spoken");
-        guest.connection.send(&message, fds);
     }
 
     /// A packet of a program that has joined.
@@ -498,13 +210,6 @@ impl Daemon {
     }
 }
 
-impl Member {
-    fn new(id: ConnectionId, token: TokenId, tenant: TenantId, pid: u32, started: u64) -> Self {
-        let counters = Counters::default();
-        Self { connection: Some(id), token, tenant, pid, started, counters }
-    }
-}
-
 fn outcome(outcome: Outcome) -> MoveOutcome {
     match outcome {
         Outcome::Moved => MoveOutcome::Moved,
@@ -513,27 +218,16 @@ fn outcome(outcome: Outcome) -> MoveOutcome {
     }
 }
 
-fn wrong_version(version: u32) -> Refused {
+pub(crate) fn wrong_version(version: u32) -> Refused {
     refused("version", version, format!("{VERSION}: the daemon and the program differ"))
 }
 
-fn exactly_one(fds: Vec<OwnedFd>) -> Result<[OwnedFd; 1], Refused> {
+pub(crate) fn exactly_one(fds: Vec<OwnedFd>) -> Result<[OwnedFd; 1], Refused> {
     <[OwnedFd; 1]>::try_from(fds).map_err(|fds| refused("descriptors", fds.len(), "one, a token"))
 }
 
 /// Whether nobody maps a token; an error if it is none.
-fn is_gone(file: &OwnedFd) -> Result<bool, Refused> {
+pub(crate) fn is_gone(file: &OwnedFd) -> Result<bool, Refused> {
     memtide_sys::token::is_gone(file.as_fd())
         .map_err(|_| refused("token", "some other file", "a memory file that can be sealed"))
-}
-
-/// A name without control characters, not too long.
-fn cut(name: String) -> String {
-    let mut name: String = name.chars().filter(|c| !c.is_control()).collect();
-    let mut end = NAME_MAX.min(name.len());
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    name.truncate(end);
-    name
 }
