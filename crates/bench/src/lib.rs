@@ -6,15 +6,24 @@
 //!
 //! * [`limits`]: the plain copy and the naive move. [`writer`]: the program that writes.
 //! * [`live`]: a pool, the writer in it, its memory moved back and forth.
+//! * [`give_back`]: capacity coming back. [`overhead`]: a program with and without a pool.
+//! * [`pool`]: a daemon of the benchmark's own.
+//! * [`churn`]: a program that allocates and frees.
 //! * [`histogram`]: how long single accesses took. [`report`]: medians, tables, JSON.
 
 #![forbid(unsafe_code)]
 
+pub mod churn;
+pub mod give_back;
 pub mod histogram;
 pub mod limits;
 pub mod live;
+pub mod overhead;
+pub mod pool;
 pub mod report;
 pub mod writer;
 
+pub use give_back::{GiveBackOptions, GiveBackReport, bench_give_back};
 pub use live::{MoveOptions, bench_move};
+pub use overhead::{OverheadOptions, OverheadReport, bench_overhead};
 pub use report::MoveReport;

@@ -9,8 +9,7 @@ use memtide_sys::{
 use memtide_units::PAGEBLOCK_BYTES;
 
 const BLOCK: usize = PAGEBLOCK_BYTES as usize;
-const SHARED: (Sharing, Populate, HugePages) =
-    (Sharing::Shared, Populate::Now, HugePages::Default);
+const SHARED: (Sharing, Populate, HugePages) = (Sharing::Shared, Populate::Now, HugePages::Default);
 
 /// Two files full of memory, of which one is mapped at a third place.
 #[derive(Debug)]

@@ -65,9 +65,8 @@ impl MoveReport {
     #[must_use]
     pub fn table(&self) -> String {
         let rate = |figure: fn(&Round) -> f64| self.median_of(figure) / 1e9;
-        let share = |figure: fn(&Round) -> f64| {
-            self.median_of(|round| figure(round) / round.plain_copy)
-        };
+        let share =
+            |figure: fn(&Round) -> f64| self.median_of(|round| figure(round) / round.plain_copy);
         let time = |figure: fn(&Round) -> u64| {
             Duration::from_nanos(self.median_of(|round| figure(round) as f64) as u64)
         };

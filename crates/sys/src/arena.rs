@@ -258,13 +258,14 @@ impl Arena {
         unsafe { rustix::mm::madvise(range.as_ptr(), range.len, advice) }
     }
 
-    /// Drops the pages of private mappings: anonymous ones read as zero afterwards, those of a
-    /// file as the file. Shared mappings only lose their page-table entries.
+    /// Drops the pages of private mappings, locked or not (after `mlockall` even our own are):
+    /// anonymous ones read as zero afterwards, those of a file as the file. Shared mappings only
+    /// lose their page-table entries.
     ///
     /// # Errors
-    /// The kernel's (`EINVAL`: some of it is locked); `EINVAL` outside the arena.
+    /// The kernel's; `EINVAL` outside the arena.
     pub fn discard_anonymous(&self, range: AddrRange) -> Result<(), Errno> {
-        self.advise(range, Advice::LinuxDontNeed)
+        self.advise(range, Advice::LinuxDontneedLocked)
     }
 
     /// Punches what is mapped shared there out of its file: it is free and reads as zero.
@@ -523,6 +524,7 @@ mod tests {
         assert_eq!(arena.load(copy.start), 7);
         arena.zero_fill(copy).unwrap();
         assert_eq!(arena.load(copy.start), 0);
+        arena.lock(range, OnFault::Later).unwrap();
         arena.discard_anonymous(range).unwrap();
         assert_eq!(arena.load(range.start), 0);
         arena.store(range.start, 8);

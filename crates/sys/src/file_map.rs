@@ -112,33 +112,6 @@ impl Arena {
     }
 }
 
-/// The parts of `file` between `start` and `end` that hold data, in order; the rest are holes,
-/// which read as zero and take no memory.
-///
-/// # Errors
-/// The kernel's.
-pub fn data_ranges(
-    file: impl AsFd,
-    start: u64,
-    end: u64,
-    ranges: &mut Vec<(u64, u64)>,
-) -> Result<(), Errno> {
-    use rustix::fs::SeekFrom;
-    ranges.clear();
-    let mut at = start;
-    while at < end {
-        let data = match rustix::fs::seek(&file, SeekFrom::Data(at)) {
-            Ok(data) if data < end => data,
-            Ok(_) | Err(Errno::NXIO) => break,
-            Err(errno) => return Err(errno),
-        };
-        let hole = rustix::fs::seek(&file, SeekFrom::Hole(data))?.min(end);
-        ranges.push((data, hole));
-        at = hole;
-    }
-    Ok(())
-}
-
 impl Arena {
     /// Reads `file` from byte `offset` into `to`, whole.
     ///

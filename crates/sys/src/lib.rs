@@ -11,12 +11,13 @@
 //! * [`kernel`]: memory calls made for the program, with its own arguments.
 //! * [`uffd`]: userfaultfd. [`pagemap`]: the page tables, as far as one can see them.
 //! * [`task`], [`descriptors`], [`proc_dir`], [`process`]: what /proc tells.
-//! * [`socket`], [`memfd`], [`token`], [`own_table`]: descriptors and who shares them.
+//! * [`socket`], [`memfd`], [`file_data`], [`token`], [`own_table`]: descriptors and who shares them.
 //! * [`lock`], [`signals`]: locks that live through fork, signals kept away.
 
 pub mod arena;
 pub mod copy;
 pub mod descriptors;
+pub mod file_data;
 pub mod file_map;
 pub mod futex;
 pub mod kernel;
@@ -34,7 +35,8 @@ pub mod uffd;
 
 pub use arena::{AddrRange, Arena, OnFault, Prot};
 pub use descriptors::{Descriptors, Transfers};
-pub use file_map::{HugePages, Populate, ProcessMemory, Sharing, data_ranges};
+pub use file_data::data_ranges;
+pub use file_map::{HugePages, Populate, ProcessMemory, Sharing};
 pub use kernel::Kernel;
 pub use lock::{ForkLock, ForkLockGuard};
 pub use own_table::own_descriptor_table;

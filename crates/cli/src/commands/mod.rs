@@ -1,6 +1,7 @@
 //! One file per subcommand.
 
 mod add;
+mod bench;
 mod check;
 mod completions;
 mod doctor;
@@ -27,5 +28,6 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Check(options) => check::check(&options),
         Command::Completions(options) => completions::completions(&options),
         Command::Man(options) => man::man(&options),
+        Command::Bench(options) => bench::bench(options.what),
     }
 }

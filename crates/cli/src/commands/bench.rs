@@ -1,0 +1,108 @@
+//! `memtide bench`.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use clap::ValueEnum;
+use memtide_bench::{
+    GiveBackOptions, MoveOptions, OverheadOptions, bench_give_back, bench_move, bench_overhead,
+    churn, writer,
+};
+use serde::Serialize;
+
+use crate::{
+    arguments::{BenchGiveBack, BenchMove, BenchRun, BenchWhat, StoreKind},
+    failure::Failure,
+    library, output,
+};
+
+pub fn bench(what: BenchWhat) -> Result<ExitCode, Failure> {
+    match what {
+        BenchWhat::Move(options) => moves(&options),
+        BenchWhat::GiveBack(options) => give_back(&options),
+        BenchWhat::Run(options) => run(options),
+        BenchWhat::Writer { bytes, pause_ns } => {
+            let bytes = usize::try_from(bytes).map_err(Failure::failed)?;
+            writer::run(bytes, pause_ns)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        BenchWhat::Churn { rounds } => {
+            output::text(&format!("{}\n", churn::run(rounds)))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn moves(options: &BenchMove) -> Result<ExitCode, Failure> {
+    let options_of_bench = MoveOptions {
+        memtide: std::env::current_exe()?,
+        store: name(options.store),
+        bytes: options.size,
+        rounds: options.rounds,
+        seconds: options.seconds,
+        pause_ns: options.pause_ns,
+    };
+    let report = bench_move(&options_of_bench, progress).map_err(Failure::failed)?;
+    print(options.json, &report, || report.table())
+}
+
+fn give_back(options: &BenchGiveBack) -> Result<ExitCode, Failure> {
+    let options_of_bench = GiveBackOptions {
+        memtide: std::env::current_exe()?,
+        store: name(options.store),
+        bytes: options.size,
+        rounds: options.rounds,
+    };
+    let report = bench_give_back(&options_of_bench, progress).map_err(Failure::failed)?;
+    print(options.json, &report, || report.table())
+}
+
+fn run(options: BenchRun) -> Result<ExitCode, Failure> {
+    let memtide = std::env::current_exe()?;
+    let command = if options.command.is_empty() {
+        let worker = [memtide.as_os_str(), "bench".as_ref(), "churn".as_ref(), "20".as_ref()];
+        worker.map(ToOwned::to_owned).to_vec()
+    } else {
+        options.command
+    };
+    let options_of_bench = OverheadOptions {
+        memtide,
+        library: library::find().map_err(Failure::Failed)?,
+        command,
+        near: options.near,
+        store: name(options.store),
+        rounds: options.rounds,
+    };
+    let report = bench_overhead(&options_of_bench, progress).map_err(Failure::failed)?;
+    print(options.json, &report, || report.table())
+}
+
+/// The name by which `--store` knows it.
+fn name(store: StoreKind) -> String {
+    store.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// One line that changes, on a terminal.
+fn progress(done: u32, of: u32) {
+    let mut err = io::stderr();
+    if err.is_terminal() {
+        let end = if done == of { "\r\x1b[K" } else { "" };
+        // Progress that cannot be shown is no reason to stop.
+        let _ = write!(err, "\rround {done} of {of}{end}");
+    }
+}
+
+fn print(
+    json: bool,
+    report: &impl Serialize,
+    table: impl FnOnce() -> String,
+) -> Result<ExitCode, Failure> {
+    if json {
+        output::json(report)?;
+    } else {
+        output::text(&table())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
