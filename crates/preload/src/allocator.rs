@@ -18,7 +18,7 @@ const PAGE: usize = 4096;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
     // SAFETY: jemalloc's malloc takes any size.
-    unsafe { jemalloc::malloc(size) }
+    or_after_purge(|| unsafe { jemalloc::malloc(size) })
 }
 
 /// calloc(3).
@@ -28,7 +28,7 @@ pub unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
     // SAFETY: jemalloc's calloc takes any sizes and checks their product.
-    unsafe { jemalloc::calloc(count, size) }
+    or_after_purge(|| unsafe { jemalloc::calloc(count, size) })
 }
 
 /// realloc(3).
@@ -37,8 +37,13 @@ pub unsafe extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
 /// As C has it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn realloc(pointer: *mut c_void, size: usize) -> *mut c_void {
-    // SAFETY: the caller's promise: null, or from this allocator and not freed.
-    unsafe { jemalloc::realloc(pointer, size) }
+    if size == 0 && !pointer.is_null() {
+        // SAFETY: the caller's promise: from this allocator and not freed. Null is its answer.
+        return unsafe { jemalloc::realloc(pointer, 0) };
+    }
+    // SAFETY: the caller's promise: null, or from this allocator and not freed; still so when the
+    // first try failed.
+    or_after_purge(|| unsafe { jemalloc::realloc(pointer, size) })
 }
 
 /// reallocarray(3).
@@ -52,8 +57,8 @@ pub unsafe extern "C" fn reallocarray(
     size: usize,
 ) -> *mut c_void {
     match count.checked_mul(size) {
-        // SAFETY: as in `realloc`.
-        Some(bytes) => unsafe { jemalloc::realloc(pointer, bytes) },
+        // SAFETY: the caller's promise, as in `realloc`.
+        Some(bytes) => unsafe { realloc(pointer, bytes) },
         None => out_of_memory(),
     }
 }
@@ -79,7 +84,11 @@ pub unsafe extern "C" fn posix_memalign(
     size: usize,
 ) -> c_int {
     // SAFETY: the caller's promise: `pointer` can be written to. jemalloc checks the alignment.
-    unsafe { jemalloc::posix_memalign(pointer, align, size) }
+    let try_it = || unsafe { jemalloc::posix_memalign(pointer, align, size) };
+    match try_it() {
+        libc::ENOMEM if purge() => try_it(),
+        result => result,
+    }
 }
 
 /// aligned_alloc(3), which in glibc is memalign.
@@ -139,13 +148,41 @@ fn aligned(align: usize, size: usize) -> *mut c_void {
     };
     let mut pointer = core::ptr::null_mut();
     // SAFETY: `pointer` is a local; the alignment is a power of two and that of a pointer at least.
-    match unsafe { jemalloc::posix_memalign(&raw mut pointer, align, size) } {
+    match unsafe { posix_memalign(&raw mut pointer, align, size) } {
         0 => pointer,
         error => {
             errno::set(error);
             core::ptr::null_mut()
         }
     }
+}
+
+/// Allocates; if that fails, has the pool get back what was freed, and tries again.
+#[inline]
+fn or_after_purge(allocate: impl Fn() -> *mut c_void) -> *mut c_void {
+    let pointer = allocate();
+    if pointer.is_null() && purge() { allocate() } else { pointer }
+}
+
+/// Gives all that the program has freed back to the pool at once, rather than in a few seconds;
+/// false when there is no pool to which that would make a difference.
+#[cold]
+pub(crate) fn purge() -> bool {
+    if crate::managed::get().is_none() {
+        return false;
+    }
+    // 4096 is jemalloc's MALLCTL_ARENAS_ALL.
+    // SAFETY: the name is a C string of a control that takes and returns nothing.
+    let result = unsafe {
+        jemalloc::mallctl(
+            c"arena.4096.purge".as_ptr(),
+            core::ptr::null_mut(),
+            core::ptr::null_mut(),
+            core::ptr::null_mut(),
+            0,
+        )
+    };
+    result == 0
 }
 
 fn out_of_memory() -> *mut c_void {

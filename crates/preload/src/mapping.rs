@@ -9,7 +9,10 @@ use core::ffi::{c_int, c_uint, c_void};
 use memtide_pager::calls::{Caller, Calls, map, remap};
 use memtide_sys::{AddrRange, Kernel};
 
+use rustix::io::Errno;
+
 use crate::{
+    allocator::purge,
     errno::{address, status},
     managed::{self, Memory},
 };
@@ -30,7 +33,12 @@ fn range(start: *mut c_void, len: usize) -> AddrRange {
 
 fn map_for(caller: Caller, request: map::Request) -> *mut c_void {
     address(match calls(caller) {
-        Some(calls) => calls.map(request),
+        Some(calls) => match calls.map(request) {
+            // What the program has freed may be what is missing. The allocator's own calls are
+            // made with its locks held; they are tried again from outside.
+            Err(Errno::NOMEM) if caller == Caller::Program && purge() => calls.map(request),
+            other => other,
+        },
         None => {
             let map::Request { addr, len, prot, flags, fd, offset } = request;
             kernel().mmap(AddrRange::new(addr, len), prot, flags, fd, offset)

@@ -14,8 +14,8 @@ use libc::{
 use memtide_sys::{AddrRange, OnFault};
 use rustix::io::Errno;
 
-use super::{Calls, Content, Locked, Managed, Part, pages};
-use crate::space::{Kind, Lock, Run};
+use super::{Caller, Calls, Content, Locked, Managed, Part, pages};
+use crate::space::{Charge, Kind, Lock, Run};
 
 /// `MADV_DONTNEED_LOCKED` (Linux 5.18): frees locked pages too.
 const MADV_DONTNEED_LOCKED: i32 = 24;
@@ -54,8 +54,15 @@ impl<M: Managed> Calls<'_, M> {
 
     fn advise_inside(&self, range: AddrRange, advice: i32) -> Result<(), Errno> {
         match advice {
-            MADV_DONTNEED | MADV_FREE => self.drop_pages(range, advice, Locks::Respect),
-            MADV_DONTNEED_LOCKED => self.drop_pages(range, advice, Locks::Ignore),
+            MADV_DONTNEED | MADV_FREE if self.caller == Caller::Allocator => {
+                self.drop_retained(range, advice)
+            }
+            MADV_DONTNEED | MADV_FREE => self
+                .memory
+                .locked(|mut locked| self.drop_pages(&mut locked, range, advice, Locks::Respect)),
+            MADV_DONTNEED_LOCKED => self
+                .memory
+                .locked(|mut locked| self.drop_pages(&mut locked, range, advice, Locks::Ignore)),
             MADV_NORMAL | MADV_RANDOM | MADV_SEQUENTIAL | MADV_WILLNEED | MADV_HUGEPAGE
             | MADV_NOHUGEPAGE | MADV_MERGEABLE | MADV_UNMERGEABLE | MADV_DONTDUMP | MADV_DODUMP
             | MADV_COLD | MADV_PAGEOUT | MADV_COLLAPSE => {
@@ -81,22 +88,36 @@ impl<M: Managed> Calls<'_, M> {
         }
     }
 
-    fn drop_pages(&self, range: AddrRange, advice: i32, locks: Locks) -> Result<(), Errno> {
-        self.memory.locked(|locked| {
-            for run in locked.space.runs_within(range) {
-                if run.is_locked() && locks == Locks::Respect {
-                    return Err(Errno::INVAL);
-                }
-                match run.kind {
-                    Kind::Private => {
-                        self.erase_locked(&locked, &run)?;
-                        self.post_emptied(&locked, run.range);
-                    }
-                    Kind::Foreign | Kind::Advised => self.kernel.madvise(run.range, advice)?,
-                }
-            }
-            holes(&locked, range)
+    /// The allocator keeps the addresses of what it frees, for later. The pool's promise goes back
+    /// with the memory; what is touched again is leased again, and counts from then on.
+    fn drop_retained(&self, range: AddrRange, advice: i32) -> Result<(), Errno> {
+        self.releasing(range, |mut locked| {
+            self.drop_pages(&mut locked, range, advice, Locks::Respect)?;
+            locked.space.change(range, |run| run.charge = Charge::Exempt);
+            Ok(())
         })
+    }
+
+    fn drop_pages(
+        &self,
+        locked: &mut Locked<'_>,
+        range: AddrRange,
+        advice: i32,
+        locks: Locks,
+    ) -> Result<(), Errno> {
+        for run in locked.space.runs_within(range) {
+            if run.is_locked() && locks == Locks::Respect {
+                return Err(Errno::INVAL);
+            }
+            match run.kind {
+                Kind::Private => {
+                    self.erase_locked(locked, &run)?;
+                    self.post_emptied(locked, run.range);
+                }
+                Kind::Foreign | Kind::Advised => self.kernel.madvise(run.range, advice)?,
+            }
+        }
+        holes(locked, range)
     }
 
     /// Tells of the blocks of `range`, which may hold nothing any more.

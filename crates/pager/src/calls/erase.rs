@@ -24,7 +24,7 @@ impl<M: Managed> Calls<'_, M> {
             match content {
                 Content::Nothing => {}
                 Content::Anonymous => arena.discard_anonymous(part)?,
-                Content::Shared => arena.punch(part)?,
+                Content::Shared => self.punch(part)?,
                 Content::SharedHuge => self.erase_huge(locked, part, prot)?,
                 Content::Frozen => {
                     // The copies go; what the file holds is overwritten by new ones.
@@ -44,7 +44,7 @@ impl<M: Managed> Calls<'_, M> {
             let whole = locked.space.block_range(block);
             let part = whole.intersection(range);
             if part == whole {
-                arena.punch(whole)?;
+                self.punch(whole)?;
             } else {
                 arena.protect(whole, Prot::READ_WRITE)?;
                 arena.zero_fill(part)?;
@@ -52,6 +52,19 @@ impl<M: Managed> Calls<'_, M> {
             }
         }
         Ok(())
+    }
+
+    /// Punches pages that may be locked although the space does not say so: under `mlockall`
+    /// with `MCL_FUTURE` the pager's new mappings are.
+    fn punch(&self, range: AddrRange) -> Result<(), Errno> {
+        let arena = self.memory.arena();
+        match arena.punch(range) {
+            Err(Errno::INVAL) => {
+                arena.unlock(range)?;
+                arena.punch(range)
+            }
+            other => other,
+        }
     }
 
     /// Unlocks a run that is about to be erased: locked pages can be neither discarded nor
