@@ -185,6 +185,7 @@ unsafe extern "C" fn child_main(start: *mut c_void) -> c_int {
     after_in_child();
     // SAFETY: `clone` passes the address of a `ChildMain`, which is copied with all memory.
     let ChildMain { main, argument } = unsafe { start.cast::<ChildMain>().read() };
-    // SAFETY: what the caller of `clone` asked for.
-    unsafe { main(argument) }
+    // SAFETY: what the caller of `clone` asked for. libc would end only the calling thread, and
+    // the pager's would go on.
+    unsafe { libc::_exit(main(argument)) }
 }
