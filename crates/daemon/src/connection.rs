@@ -57,6 +57,8 @@ pub struct Connection {
 enum Standing {
     /// It goes on.
     Open,
+    /// The other end has gone, but what it said before is still to be read.
+    Deaf,
     /// What is queued goes out, nothing comes in.
     Closing,
     /// It is over.
@@ -114,7 +116,12 @@ impl Connection {
                 }
                 Err(Errno::AGAIN) => return,
                 Err(_) => {
-                    self.standing = Standing::Broken;
+                    self.queue.clear();
+                    self.queued_bytes = 0;
+                    self.standing = match self.standing {
+                        Standing::Open | Standing::Deaf => Standing::Deaf,
+                        Standing::Closing | Standing::Broken => Standing::Broken,
+                    };
                     return;
                 }
             }
@@ -140,8 +147,10 @@ impl Connection {
 
     /// Ends once what is queued has gone out.
     pub fn close(&mut self) {
-        if self.standing == Standing::Open {
-            self.standing = Standing::Closing;
+        match self.standing {
+            Standing::Open => self.standing = Standing::Closing,
+            Standing::Deaf => self.standing = Standing::Broken,
+            Standing::Closing | Standing::Broken => {}
         }
     }
 
@@ -159,7 +168,8 @@ impl Connection {
     /// Whether more is to be read from it.
     #[must_use]
     pub fn wants_read(&self) -> bool {
-        self.standing == Standing::Open && self.queued_bytes <= QUEUE_HIGH_BYTES
+        let is_open = matches!(self.standing, Standing::Open | Standing::Deaf);
+        is_open && self.queued_bytes <= QUEUE_HIGH_BYTES
     }
 
     /// Whether something waits to be sent.
@@ -184,6 +194,19 @@ mod tests {
         socket::set_nonblocking(a.as_fd()).unwrap();
         let peer = socket::peer(a.as_fd()).unwrap();
         (Connection::new(a, peer), b)
+    }
+
+    #[test]
+    fn what_was_said_before_the_end_is_still_read() {
+        let (mut connection, other) = pair();
+        socket::send(other.as_fd(), &[7], &[]).unwrap();
+        drop(other);
+        connection.send(&1u8, Vec::new());
+        connection.flush();
+        assert!(connection.wants_read() && !connection.is_over());
+        let mut buffer = [0; MAX_PACKET_BYTES];
+        assert!(matches!(connection.receive(&mut buffer), Incoming::Packet(1, _)));
+        assert!(matches!(connection.receive(&mut buffer), Incoming::Closed));
     }
 
     #[test]

@@ -160,6 +160,38 @@ impl Drop for HugePages {
     }
 }
 
+/// Transparent huge pages for shared memory that asks for them, for as long as this lives.
+#[derive(Debug)]
+pub struct SharedHugePages {
+    before: String,
+}
+
+const SHARED_HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+
+impl SharedHugePages {
+    /// Has them allowed; skips loudly where the kernel does not have them.
+    ///
+    /// # Panics
+    /// Like [`needs`].
+    #[must_use]
+    pub fn allow() -> Option<Self> {
+        let text = fs::read_to_string(SHARED_HUGE_PAGES).unwrap_or_default();
+        let chosen = text.split('[').nth(1).and_then(|rest| rest.split(']').next());
+        let Some(before) = chosen.map(str::to_owned) else {
+            skip("needs transparent huge pages for shared memory (CONFIG_TRANSPARENT_HUGEPAGE)");
+            return None;
+        };
+        let _ = fs::write(SHARED_HUGE_PAGES, "advise");
+        Some(Self { before })
+    }
+}
+
+impl Drop for SharedHugePages {
+    fn drop(&mut self) {
+        let _ = fs::write(SHARED_HUGE_PAGES, &self.before);
+    }
+}
+
 /// Prints past the capture of the test runner.
 pub fn loud(line: &str) {
     let mut out = std::io::stderr().lock();

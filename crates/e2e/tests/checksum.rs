@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use memtide_e2e::{
     Pool, PoolSpec, Tides, machine,
-    machine::{HugePages, needs_root, ops},
+    machine::{HugePages, SharedHugePages, needs_root, ops},
     seconds,
 };
 
@@ -17,6 +17,10 @@ fn no_write_is_lost_or_torn_while_blocks_move() {
 
 #[test]
 fn no_write_is_lost_or_torn_with_transparent_huge_pages() {
+    if !needs_root() {
+        return;
+    }
+    let Some(_allowed) = SharedHugePages::allow() else { return };
     prove(PoolSpec { store: "memfd-thp", ..PoolSpec::new(512, 1024) }, 5);
 }
 

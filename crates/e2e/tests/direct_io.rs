@@ -45,6 +45,8 @@ fn refused_while_open(mode: &str, reason: &str) {
     running.signal(Signal::USR1);
     let mut running = running;
     running.expect_line("CLOSED", LIMIT);
+    // The pager looks now and then whether what pinned everything is gone.
+    pool.wait_for("the pins to go", LIMIT, |status| status.pinned(reason) == 0);
     let report = pool.move_memory(pid, "far", None);
     assert_eq!(report.remaining, 0, "{report:?}");
     running.finish(LIMIT).assert_pass();

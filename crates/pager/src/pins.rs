@@ -16,7 +16,7 @@ use memtide_units::{Extent, HoldReason, Pageblock};
 use crate::{blocks::Block, memory::State, pager::Pager, space::BlockIndex};
 
 /// How often a transfer that pins everything is looked for again.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Why a pageblock is pinned: at most a lock, a foreign mapping, and a transfer.
 type Reasons = [Option<HoldReason>; 3];

@@ -42,8 +42,10 @@ const ARENA_MOST: usize = 16 << 40;
 const ARENA_LEAST: usize = 4 << 30;
 /// A forked child starts its pager after this time: most execute another program before.
 const CHILD_DELAY_MS: u64 = 20;
-/// Between two tries of a child to reach the daemon, and how often it tries.
-const CHILD_RETRY: Duration = Duration::from_millis(250);
+/// Between the first tries of a child to reach the daemon, which may not have heard of it yet, and
+/// between the later ones; and how often it tries.
+const CHILD_RETRY: Duration = Duration::from_millis(5);
+const CHILD_RETRY_MOST: Duration = Duration::from_millis(250);
 const CHILD_TRIES: u32 = 40;
 
 /// The pager thread's name.
@@ -231,8 +233,8 @@ fn join_as_child(
                 return Err(StartError::Join(socket.to_owned(), error));
             }
             Err(_) => {
+                thread::sleep((CHILD_RETRY * 2u32.pow(tries.min(8))).min(CHILD_RETRY_MOST));
                 tries += 1;
-                thread::sleep(CHILD_RETRY);
             }
         }
     }
