@@ -1,15 +1,23 @@
 //! fork keeps its meaning: the three handlers that run around it.
 //!
 //! The preload library registers them with `pthread_atfork`, before any other library can, so
-//! that [`prepare`] runs last before the fork and [`parent`] and [`child`] first after it. The
-//! allocator's own handlers, registered earlier still, have locked the allocator by then; nothing
-//! here uses it until they have unlocked it again.
+//! that [`settle`] and [`prepare`] run last before the fork and [`parent`] and [`child`] first after
+//! it. Between the two the allocator's own handler locks the allocator; nothing here uses it until
+//! it has been unlocked again.
 
 use crate::{
     memory::{Memory, PagerState},
     space::Lock,
     start,
 };
+
+/// Before the allocator's own handler locks it: the pager of a forked child that forks again must
+/// have come (or been given up), and it uses the allocator on its way.
+pub fn settle() {
+    if let Some(memory) = Memory::get() {
+        memory.settle_pager();
+    }
+}
 
 /// Before the fork: freeze, and hold our locks.
 pub fn prepare() {

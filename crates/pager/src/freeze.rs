@@ -122,6 +122,7 @@ impl Pager {
     fn freeze(&mut self, state: &mut State, block: BlockIndex, frame: Frame) -> Result<(), Errno> {
         self.map_over(state, block, frame.pageblock, Sharing::Private)?;
         state.blocks.set(block, Block::Frozen(frame));
+        self.lock_again(state, block);
         self.inject.pass(Step::Frozen);
         Ok(())
     }

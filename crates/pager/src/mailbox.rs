@@ -2,9 +2,10 @@
 //!
 //! A thread posts a request and rings the *doorbell*: it touches a page that is registered for
 //! missing faults, which wakes the pager through the userfaultfd that it polls anyway. No
-//! descriptor is involved, so none can be closed or leak. The pager fills the page (which lets
-//! the thread go on), empties it again, and only then takes the requests: a request posted while
-//! the page was full is seen, and one posted later rings again.
+//! descriptor is involved, so none can be closed or leak. The pager fills the page, which lets the
+//! thread go on, and empties it again once nobody is ringing ([`Mailbox::is_ringing`]; sooner, and
+//! a thread that wakes late would find it empty and wait again). Only then it takes the requests:
+//! one that was posted while the page was full is seen, and one posted later rings again.
 
 use std::sync::{
     Arc,
@@ -63,13 +64,15 @@ impl Reply {
 pub struct Mailbox {
     requests: ForkLock<Vec<Request>>,
     doorbell: Arena,
+    /// Threads that are touching the page.
+    ringing: AtomicU32,
 }
 
 impl Mailbox {
     /// An empty mailbox with the one page of `doorbell` for its doorbell.
     #[must_use]
     pub const fn new(doorbell: Arena) -> Self {
-        Self { requests: ForkLock::new(Vec::new()), doorbell }
+        Self { requests: ForkLock::new(Vec::new()), doorbell, ringing: AtomicU32::new(0) }
     }
 
     /// The doorbell's page.
@@ -85,7 +88,21 @@ impl Mailbox {
 
     /// Rings the doorbell: returns once the pager has heard it.
     pub fn ring(&self) {
+        self.ringing.fetch_add(1, Ordering::SeqCst);
         self.doorbell.touch(self.doorbell.range().start);
+        self.ringing.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether a thread is touching the doorbell's page.
+    #[must_use]
+    pub fn is_ringing(&self) -> bool {
+        self.ringing.load(Ordering::SeqCst) > 0
+    }
+
+    /// In a forked child: nobody rings, and nothing is wanted.
+    pub fn forget(&self) {
+        self.ringing.store(0, Ordering::SeqCst);
+        drop(self.take());
     }
 
     /// Takes all requests.

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering},
     },
 };
 
@@ -30,6 +30,8 @@ use crate::{
 /// it had been granted. The pager answers within milliseconds unless something is badly wrong.
 const ANSWER_WAIT_MS: u64 = 100;
 const ANSWER_WAITS: u32 = 50;
+/// Most promised blocks that a program keeps without using them.
+const SLACK_MOST: i64 = 8;
 /// Longest that a fork in a child waits for the child's own pager.
 const COMING_WAIT_MS: u64 = 50;
 const COMING_WAITS: u32 = 20;
@@ -79,6 +81,8 @@ pub struct Memory {
     hurry: AtomicU32,
     /// Whether promises must be granted by the daemon.
     strict: AtomicBool,
+    /// Promises that hold but are not used: given back by the program, not yet to the pool.
+    slack: AtomicI64,
     /// Posts that wait for the lock to be released before they ring.
     unrung: AtomicUsize,
     /// One fork at a time.
@@ -117,6 +121,7 @@ impl Memory {
             pager: AtomicU32::new(PagerState::Absent as u32),
             hurry: AtomicU32::new(0),
             strict: AtomicBool::new(false),
+            slack: AtomicI64::new(0),
             unrung: AtomicUsize::new(0),
             fork_gate: ForkLock::new(()),
             socket: OnceLock::new(),
@@ -177,7 +182,7 @@ impl Memory {
     /// A child is about to fork before its pager listens: it would have no token to give to the
     /// grandchild. The pager is called for; if it does not come in time, it never will, and the
     /// daemon goes on counting both as the one that it knows.
-    fn settle_pager(&self) {
+    pub(crate) fn settle_pager(&self) {
         let coming = PagerState::Coming as u32;
         for _ in 0..COMING_WAITS {
             if self.pager_state() != PagerState::Coming {
@@ -187,7 +192,11 @@ impl Memory {
             futex::wake_private(&self.hurry);
             futex::wait_private(&self.pager, coming, COMING_WAIT_MS);
         }
-        let absent = PagerState::Absent as u32;
+        self.give_up_pager();
+    }
+
+    fn give_up_pager(&self) {
+        let (coming, absent) = (PagerState::Coming as u32, PagerState::Absent as u32);
         let _ = self.pager.compare_exchange(coming, absent, Ordering::AcqRel, Ordering::Relaxed);
     }
 
@@ -203,6 +212,7 @@ impl Memory {
         if by == 0 || self.pager_state() != PagerState::Listening {
             return true;
         }
+        let Some(by) = self.beyond_slack(by) else { return true };
         let _signals = SignalsBlocked::new();
         if by < 0 || !self.strict.load(Ordering::Relaxed) {
             self.mailbox.post(Request::Commit(by, None));
@@ -231,7 +241,11 @@ impl Memory {
 
     /// Freezes for a fork and returns when that is done.
     pub(crate) fn freeze(&self) {
-        self.settle_pager();
+        if self.pager_state() == PagerState::Coming {
+            // It was not waited for (see `settle_pager`): give it up, or it would join as what
+            // the grandchild is counted as too.
+            self.give_up_pager();
+        }
         if self.pager_state() != PagerState::Listening {
             return;
         }
@@ -248,6 +262,17 @@ impl Memory {
         let _signals = SignalsBlocked::new();
         self.mailbox.post(Request::ForkEnd);
         self.ring();
+    }
+
+    /// What of a promise of `by` blocks the daemon must hear of: a program that maps and unmaps in
+    /// turn would otherwise ring for each.
+    fn beyond_slack(&self, by: i64) -> Option<i64> {
+        let slack = self.slack.load(Ordering::Relaxed);
+        let left = slack - by;
+        let in_range = (0..=SLACK_MOST).contains(&left);
+        let (order, failed) = (Ordering::Relaxed, Ordering::Relaxed);
+        let taken = in_range && self.slack.compare_exchange(slack, left, order, failed).is_ok();
+        (!taken).then_some(by)
     }
 
     /// Waits for an answer as long as there is a pager to give it.
@@ -302,8 +327,9 @@ impl Memory {
 
     /// Forgets what a forking parent's threads had posted.
     pub(crate) fn forget_posts(&self) {
-        drop(self.mailbox.take());
+        self.mailbox.forget();
         self.unrung.store(0, Ordering::Relaxed);
+        self.slack.store(0, Ordering::Relaxed);
     }
 
     /// Keeps everything whole across a fork; see [`crate::fork`].

@@ -113,6 +113,7 @@ impl Pager {
         // If it cannot be registered it cannot be moved again: protecting it will say so.
         let _ = self.uffd.register_write_protect(self.memory.arena(), range);
         state.blocks.set(block, Block::Mapped(frame));
+        self.lock_again(state, block);
         self.journal = Journal::Resting;
         self.inject.pass(Step::Entered);
     }

@@ -42,6 +42,9 @@ use crate::{
     wakeups::Wakeups,
 };
 
+/// How soon to try again to empty the doorbell's page.
+const REARM: Duration = Duration::from_micros(20);
+
 /// A forked child that may still map what we froze for it.
 #[derive(Debug)]
 pub struct Child {
@@ -106,6 +109,8 @@ pub struct Pager {
     pub(crate) tasks: Tasks,
     pub(crate) pagemap: Pagemap,
     pub(crate) process_memory: ProcessMemory,
+    /// The doorbell's page is full: ringing it wakes nobody.
+    pub(crate) has_rung: bool,
     pub(crate) counters: Counters,
     pub(crate) count_mappings_at: Instant,
     pub(crate) told_counters: (Counters, Instant),
@@ -140,6 +145,8 @@ impl Pager {
     fn wait(&self) {
         let timeout = if self.has_work() {
             Some(Duration::ZERO)
+        } else if self.has_rung {
+            Some(REARM)
         } else {
             let now = Instant::now();
             self.next_timer().map(|at| at.saturating_duration_since(now))
@@ -199,16 +206,28 @@ impl Pager {
         self.scratch.faults = faults;
     }
 
-    /// Lets who rang go on, and makes the bell ring again; then the mailbox is read.
-    pub(crate) fn answer_doorbell(&self) {
+    /// Lets who rang go on.
+    fn answer_doorbell(&mut self) {
         let doorbell = self.memory.mailbox().doorbell();
         let page = AddrRange::new(doorbell.base(), PAGE_BYTES as usize);
         // A failure leaves the page empty: who rang rings again.
         let _ = self.uffd.fill_zero(doorbell, page);
-        let _ = doorbell.discard_anonymous(page);
+        self.has_rung = true;
+    }
+
+    /// Makes the bell ring again, once nobody is ringing; the mailbox is read after that.
+    fn rearm_doorbell(&mut self) {
+        let mailbox = self.memory.mailbox();
+        if !self.has_rung || mailbox.is_ringing() {
+            return;
+        }
+        let doorbell = mailbox.doorbell();
+        let page = AddrRange::new(doorbell.base(), PAGE_BYTES as usize);
+        self.has_rung = doorbell.discard_anonymous(page).is_err();
     }
 
     fn serve_mailbox(&mut self) {
+        self.rearm_doorbell();
         for request in self.memory.mailbox().take() {
             match request {
                 Request::Commit(by, reply) => self.promise(by, reply),

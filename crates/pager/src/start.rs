@@ -124,9 +124,9 @@ pub(crate) fn child(memory: &'static Memory) {
     let started = spawn(move || {
         memory.wait_for_hurry(CHILD_DELAY_MS);
         match forked(memory) {
-            Ok(pager) if memory.pager_has_come() => serve(pager),
+            Ok(pager) => serve(pager),
             // Given up meanwhile, or not let in. What was registered is let go.
-            _ => memory.set_pager_state(PagerState::Absent),
+            Err(_) => memory.set_pager_state(PagerState::Absent),
         }
     });
     // Without a thread the child goes on with ordinary memory; the daemon knows its token.
@@ -290,6 +290,7 @@ fn build(
         tasks: Tasks::open().map_err(doing("opening /proc/self/task"))?,
         pagemap: Pagemap::open().map_err(doing("opening /proc/self/pagemap"))?,
         process_memory: ProcessMemory::open().map_err(doing("opening /proc/self/mem"))?,
+        has_rung: false,
         counters,
         count_mappings_at: now,
         told_counters: (Counters::default(), now),
@@ -341,6 +342,10 @@ impl Pager {
         }
         self.register_reserved(next, blocks)?;
         let promised = state.space.charged_blocks(arena.range());
+        // Under the lock: whoever takes it next sees what is registered and that we listen.
+        if !memory.pager_has_come() {
+            return Err(Errno::TIMEDOUT);
+        }
         drop(state);
         self.promise(i64::try_from(promised).unwrap_or(i64::MAX), None);
         Ok(())

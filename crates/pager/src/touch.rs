@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use memtide_proto::FromProgram;
-use memtide_sys::{AddrRange, Fault, ForkLockGuard, Populate, Prot, Sharing};
+use memtide_sys::{AddrRange, Fault, ForkLockGuard, OnFault, Populate, Prot, Sharing};
 use memtide_units::{Extent, Pageblock};
 use rustix::io::Errno;
 
@@ -135,6 +135,7 @@ impl Pager {
                 if let Some(frame) = self.nodes.frame(pageblock) {
                     state.blocks.set(block, Block::Mapped(frame));
                 }
+                self.lock_again(state, block);
                 let _ = self.uffd.wake(self.range_of(block));
                 self.tell_pins_of(state, block);
             }
@@ -182,6 +183,14 @@ impl Pager {
             }
         }
         Ok(())
+    }
+
+    /// Locks what the program has locked in a block: a new mapping is not.
+    pub(crate) fn lock_again(&self, state: &State, block: BlockIndex) {
+        for run in state.space.runs_in(block).filter(|run| run.is_locked()) {
+            // What does not fit under RLIMIT_MEMLOCK any more stays unlocked; it does not move.
+            let _ = self.memory.arena().lock(run.range, OnFault::Later);
+        }
     }
 
     /// Lets the kernel back a block with ordinary memory.

@@ -64,6 +64,7 @@ fn call(place: &AtomicPtr<c_void>) {
 }
 
 extern "C" fn before() {
+    managed::settle();
     call(&PREPARE);
     managed::prepare();
     heap::hold_across_fork();

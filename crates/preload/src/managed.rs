@@ -3,7 +3,7 @@
 #[cfg(not(feature = "stand-in"))]
 mod kind {
     pub(crate) use memtide_pager::Memory;
-    pub(crate) use memtide_pager::fork::{child, parent, prepare};
+    pub(crate) use memtide_pager::fork::{child, parent, prepare, settle};
 
     pub(crate) fn get() -> Option<&'static Memory> {
         Memory::get()
@@ -59,6 +59,9 @@ mod kind {
             unsafe { libc::_exit(99) };
         }
     }
+
+    /// There is no pager to wait for.
+    pub(crate) const fn settle() {}
 
     pub(crate) fn prepare() {
         if let Some(memory) = get() {
