@@ -110,16 +110,27 @@ impl Pager {
     fn put_reservation(&mut self, state: &mut State, block: BlockIndex) -> Result<(), Errno> {
         let range = self.range_of(block);
         let arena = self.memory.arena();
-        // Registered before it is accessible: nobody gets in between.
-        arena.reserve_again(range)?;
-        self.uffd.register_missing(arena, range)?;
-        state.blocks.set(block, Block::Reserved);
-        self.count_ordinary(state);
+        // What is carved stays accessible all the while: another thread may be about to touch it.
         for (part, prot) in parts(state, block, range) {
-            if prot != Prot::NONE {
-                arena.protect(part, prot)?;
+            if prot == Prot::NONE {
+                arena.reserve_again(part)?;
+            } else {
+                arena.map_anonymous(part, prot)?;
             }
         }
+        state.blocks.set(block, Block::Reserved);
+        let registered = self.uffd.register_missing(arena, range);
+        // From here on nothing appears without us; what was touched before is ordinary memory.
+        let mut pages = std::mem::take(&mut self.scratch.pages);
+        let touched = match self.pagemap.read(range, &mut pages) {
+            Ok(()) => pages.iter().any(|page| !page.is_empty()),
+            Err(_) => true,
+        };
+        self.scratch.pages = pages;
+        if touched || registered.is_err() {
+            self.settle_ordinary(state, block);
+        }
+        self.count_ordinary(state);
         let _ = self.uffd.wake(range);
         Ok(())
     }

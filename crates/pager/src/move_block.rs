@@ -98,8 +98,8 @@ impl Pager {
         if let Some(frame) = self.nodes.frame(staged.to) {
             self.journal = Journal::Swapped(block, frame);
         }
-        self.inject.pass(Step::Swapped);
         self.wakeups.moved(staged.from, range, Instant::now());
+        self.inject.pass(Step::Swapped);
         self.finish(state);
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Pager {
         match self.journal {
             Journal::Resting => {}
             Journal::Protected(block) => {
-                let _state = memory.lock_as_pager();
+                // Without the lock: who holds it may wait for this.
                 let _ = self.uffd.unprotect(memory.arena(), self.range_of(block));
                 self.journal = Journal::Resting;
             }
@@ -256,7 +256,10 @@ impl Pager {
                     return Err(errno);
                 }
                 tries += 1;
-                assert!(tries < TRIES, "a block of two pageblocks cannot be left so: {errno}");
+                if tries == TRIES {
+                    // A block of two pageblocks cannot be left so.
+                    std::process::abort();
+                }
                 std::thread::sleep(Duration::from_millis(1));
             }
             begun = true;
@@ -277,7 +280,8 @@ impl Pager {
             self.staging.protect(from, prot)?;
         }
         match self.memory.arena().take_over(part, &self.staging, from) {
-            Err(Errno::INVAL) => self.map_part(part, range, target, prot),
+            // mmap gets by where mremap wants a few mappings to spare.
+            Err(Errno::INVAL | Errno::NOMEM) => self.map_part(part, range, target, prot),
             other => other,
         }
     }

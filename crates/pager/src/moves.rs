@@ -52,12 +52,14 @@ impl Pager {
     /// Carries out a batch of the oldest order.
     pub(crate) fn move_some(&mut self) {
         let Some(order) = self.orders.front() else { return };
+        // Counted before they are looked at: what is opened in between shows.
+        let descriptors_before = self.descriptors.count().unwrap_or(0);
         let id = order.id;
         let end = (order.done + BATCH).min(order.pairs.len());
         let pairs = order.pairs[order.done..end].to_vec();
         let outcomes = match self.held_as_a_whole() {
-            Ok(direct_reads) => self.move_batch(&pairs, direct_reads),
-            Err(reason) => vec![Outcome::Held(reason); pairs.len()],
+            Ok(direct_reads) => self.move_batch(&pairs, direct_reads, descriptors_before),
+            Err(reason) => self.refused(&pairs, reason),
         };
         // The order may have gone with the daemon that gave it.
         if let Some(order) = self.orders.front_mut().filter(|order| order.id == id) {
@@ -75,6 +77,9 @@ impl Pager {
         if self.counters.mappings + MAPPINGS_SPARED > self.counters.mappings_max {
             return Err(HoldReason::MapCount);
         }
+        if !self.can_see_threads() {
+            return Err(HoldReason::MoveFailed);
+        }
         match self.descriptors.transfers() {
             Ok(Transfers::None) => Ok(false),
             Ok(Transfers::DirectReads) => Ok(true),
@@ -87,8 +92,22 @@ impl Pager {
         }
     }
 
-    fn move_batch(&mut self, pairs: &[(Pageblock, Pageblock)], direct_reads: bool) -> Vec<Outcome> {
-        let descriptors_before = self.descriptors.count().unwrap_or(0);
+    /// Whether what threads are doing can be seen. A program that has dropped privileges may have
+    /// hidden it from itself; then nobody could be woken after a move.
+    fn can_see_threads(&mut self) -> bool {
+        let mut threads = std::mem::take(&mut self.scratch.threads);
+        let seen = self.tasks.others(&mut threads).is_ok()
+            && threads.first().is_none_or(|&thread| self.tasks.doing(thread).is_ok());
+        self.scratch.threads = threads;
+        seen
+    }
+
+    fn move_batch(
+        &mut self,
+        pairs: &[(Pageblock, Pageblock)],
+        direct_reads: bool,
+        descriptors_before: u64,
+    ) -> Vec<Outcome> {
         let begin = Instant::now();
         let staged: Vec<Staged> =
             pairs.iter().enumerate().map(|(slot, pair)| self.stage(slot, *pair)).collect();
@@ -114,6 +133,16 @@ impl Pager {
             return staged;
         };
         let mut data = std::mem::take(&mut self.scratch.data);
+        // A move that a panic ended may have left something in its destination.
+        let in_use = self.memory.lock_as_pager().blocks.block_of(to).is_some();
+        let is_clean = in_use
+            || target.is_huge()
+            || target.data(&mut data).is_ok_and(|()| data.is_empty())
+            || target.punch().is_ok();
+        if !is_clean {
+            self.scratch.data = data;
+            return staged;
+        }
         let whole = source.data(&mut data).is_ok_and(|()| data == [(0, PAGEBLOCK_BYTES)]);
         let populate = if whole { Populate::Now } else { Populate::OnTouch };
         let how = (Sharing::Shared, populate, target.huge_pages());
@@ -139,11 +168,22 @@ impl Pager {
         let _ = self.staging.reserve_again(range);
     }
 
+    /// The outcomes of pairs that are refused. What was moved before a panic kept it from being
+    /// told has been moved all the same.
+    fn refused(&self, pairs: &[(Pageblock, Pageblock)], reason: HoldReason) -> Vec<Outcome> {
+        let state = self.memory.lock_as_pager();
+        let is_there = |to| state.blocks.block_of(to).is_some() || self.stock.contains(to);
+        pairs
+            .iter()
+            .map(|&(_, to)| if is_there(to) { Outcome::Moved } else { Outcome::Held(reason) })
+            .collect()
+    }
+
     /// All orders are off: each pair not moved yet stays, for this reason.
     pub(crate) fn refuse_orders(&mut self, reason: HoldReason) {
         for order in std::mem::take(&mut self.orders) {
             for part in order.pairs[order.done..].chunks(memtide_proto::codec::MAX_LIST) {
-                let outcomes = vec![Outcome::Held(reason); part.len()];
+                let outcomes = self.refused(part, reason);
                 self.tell(&FromProgram::Moved { id: order.id, outcomes });
             }
         }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use memtide_proto::program::{Backing, NodeInfo};
-use memtide_sys::{HugePages, data_ranges};
+use memtide_sys::{HugePages, data_ranges, memfd};
 use memtide_units::{PAGEBLOCK_BYTES, Pageblock};
 use rustix::io::Errno;
 
@@ -34,6 +34,14 @@ impl Place<'_> {
     #[must_use]
     pub const fn is_huge(&self) -> bool {
         matches!(self.backing, Backing::Hugetlb)
+    }
+
+    /// Makes the pageblock empty.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn punch(&self) -> Result<(), Errno> {
+        memfd::punch_hole(self.file, self.offset, PAGEBLOCK_BYTES)
     }
 
     /// Which bytes of the pageblock hold data, from its start. Huge pages hold data throughout.

@@ -83,6 +83,8 @@ pub struct Pager {
     pub(crate) touched: VecDeque<BlockIndex>,
     /// Whether the daemon owes us a grant.
     pub(crate) asked: bool,
+    /// When it was asked for.
+    pub(crate) asked_at: Instant,
     /// Replies to promises that the daemon owes us, in order.
     pub(crate) promises: VecDeque<Reply>,
     pub(crate) committed: u64,
@@ -111,6 +113,8 @@ pub struct Pager {
     pub(crate) process_memory: ProcessMemory,
     /// The doorbell's page is full: ringing it wakes nobody.
     pub(crate) has_rung: bool,
+    /// Requests taken out of the mailbox.
+    pub(crate) inbox: VecDeque<Request>,
     pub(crate) counters: Counters,
     pub(crate) count_mappings_at: Instant,
     pub(crate) told_counters: (Counters, Instant),
@@ -210,8 +214,10 @@ impl Pager {
     fn answer_doorbell(&mut self) {
         let doorbell = self.memory.mailbox().doorbell();
         let page = AddrRange::new(doorbell.base(), PAGE_BYTES as usize);
-        // A failure leaves the page empty: who rang rings again.
-        let _ = self.uffd.fill_zero(doorbell, page);
+        if self.uffd.fill_zero(doorbell, page).is_err() {
+            // Empty still: who rang rings again.
+            let _ = self.uffd.wake(page);
+        }
         self.has_rung = true;
     }
 
@@ -223,12 +229,16 @@ impl Pager {
         }
         let doorbell = mailbox.doorbell();
         let page = AddrRange::new(doorbell.base(), PAGE_BYTES as usize);
-        self.has_rung = doorbell.discard_anonymous(page).is_err();
+        // Under mlockall the page is locked too.
+        self.has_rung = doorbell.discard_anonymous(page).is_err()
+            && (doorbell.unlock(page).is_err() || doorbell.discard_anonymous(page).is_err());
     }
 
     fn serve_mailbox(&mut self) {
         self.rearm_doorbell();
-        for request in self.memory.mailbox().take() {
+        self.inbox.extend(self.memory.mailbox().take());
+        // One at a time: a panic must not lose those behind it.
+        while let Some(request) = self.inbox.pop_front() {
             match request {
                 Request::Commit(by, reply) => self.promise(by, reply),
                 Request::Idle(block) => self.look_at_later(block),

@@ -70,6 +70,12 @@ impl Stock {
         }
     }
 
+    /// Whether a pageblock lies in the stock.
+    #[must_use]
+    pub fn contains(&self, pageblock: Pageblock) -> bool {
+        self.pageblocks.contains(&pageblock)
+    }
+
     /// When what is here should go back, if anything is.
     #[must_use]
     pub fn expires(&self) -> Option<Instant> {

@@ -44,8 +44,8 @@ impl Pager {
         if self.thaws.is_empty() || self.thaw_at.is_some() {
             return;
         }
-        let transfers = self.descriptors.transfers().unwrap_or(Transfers::DirectReads);
         let count = self.descriptors.count().unwrap_or(0);
+        let transfers = self.descriptors.transfers().unwrap_or(Transfers::DirectReads);
         let batch: Vec<Pageblock> = self.thaws.iter().copied().take(BATCH).collect();
         let mut done = Vec::new();
         let mut held = Vec::new();
@@ -176,5 +176,5 @@ impl Pager {
 /// Whether a page is the process's own copy. After protecting, an entry that looks swapped may be
 /// the mark of protection on nothing: then there was nothing before either.
 fn is_own_copy(before: PageState, after: PageState) -> bool {
-    after.is_anonymous() || after.is_swapped() && !before.is_empty()
+    after.is_anonymous() || !after.is_present() && !before.is_empty()
 }

@@ -20,7 +20,7 @@ use crate::{
     space::{BLOCK, BlockIndex},
 };
 
-/// With no daemon for so long, first touches take ordinary memory.
+/// With no daemon, or no answer from it, for so long, first touches take ordinary memory.
 pub const OVERFLOW_AFTER: Duration = Duration::from_secs(2);
 
 impl Pager {
@@ -40,11 +40,18 @@ impl Pager {
         let state = memory.lock_as_pager();
         match state.blocks.get(block) {
             Block::Reserved if state.space.pages_carved(block) > 0 => self.touch(state, block),
-            Block::Mapped(_) if fault.write_protected => {
+            Block::Mapped(_) | Block::Frozen(_) if fault.write_protected => {
                 // No move is under way while we hold the lock; a protection that is left over
                 // would be felt for ever.
                 let page = AddrRange::new(fault.address, 4096);
                 if self.uffd.unprotect(memory.arena(), page).is_err() {
+                    let _ = self.uffd.wake(page);
+                }
+            }
+            Block::Ordinary if !fault.write_protected => {
+                // It could not be unregistered for want of a mapping.
+                let page = AddrRange::new(fault.address, 4096);
+                if self.uffd.fill_zero(memory.arena(), page).is_err() {
                     let _ = self.uffd.wake(page);
                 }
             }
@@ -88,6 +95,7 @@ impl Pager {
         }
         let count = self.stock.to_ask().max(u32::try_from(self.touched.len()).unwrap_or(1));
         let after = wanted.and_then(|wanted| wanted.0.checked_sub(1)).map(Pageblock);
+        self.asked_at = Instant::now();
         self.asked = self.tell(&FromProgram::Lease { count: count.min(Self::MOST_ASKED), after });
     }
 
@@ -155,7 +163,9 @@ impl Pager {
         pageblock: Pageblock,
     ) -> Result<(), Errno> {
         self.map_over(state, block, pageblock, Sharing::Shared)?;
-        self.uffd.register_write_protect(self.memory.arena(), self.range_of(block))
+        // What cannot be registered cannot be protected, and so not moved: a move will say so.
+        let _ = self.uffd.register_write_protect(self.memory.arena(), self.range_of(block));
+        Ok(())
     }
 
     /// Maps a pageblock over a block, with the protections of what is carved there.
@@ -173,13 +183,22 @@ impl Pager {
         if place.is_huge() {
             // A huge page has one protection: what is carved out of the block must agree.
             let prot = uniform_protection(state, block).ok_or(Errno::INVAL)?;
-            return arena.map_file(range, place.file, place.offset, prot, how);
+            // A mapping that fails for want of huge pages takes the reservation with it; tried
+            // elsewhere first, it has the page in the file's reserve.
+            self.alias.map_file(self.alias.range(), place.file, place.offset, prot, how)?;
+            let mapped = arena.map_file(range, place.file, place.offset, prot, how);
+            let _ = self.alias.reserve_again(self.alias.range());
+            return mapped;
         }
-        let base = largest_protection(state, block);
+        // First all that is allowed anywhere, then less where less is: a thread that writes where
+        // it may must not be refused in between.
+        let base = union_of_protections(state, block);
         arena.map_file(range, place.file, place.offset, base, how)?;
         for (part, prot) in parts(state, block, range) {
+            // Without a mapping to spare a part keeps more than it should have; it must not have
+            // less, and what is mapped stays mapped.
             if prot != base {
-                arena.protect(part, prot)?;
+                let _ = arena.protect(part, prot);
             }
         }
         Ok(())
@@ -233,7 +252,8 @@ impl Pager {
         if self.touched.is_empty() || self.forking || self.fork.is_some() {
             return None;
         }
-        self.disconnected_since.map(|since| since + OVERFLOW_AFTER)
+        let asked = self.asked.then_some(self.asked_at);
+        [self.disconnected_since, asked].into_iter().flatten().min().map(|at| at + OVERFLOW_AFTER)
     }
 
     pub(crate) fn touched_without_daemon(&mut self) {
@@ -271,15 +291,9 @@ pub(crate) fn parts(
     })
 }
 
-/// The protection that most of a block has.
-fn largest_protection(state: &State, block: BlockIndex) -> Prot {
-    let mut best = (0, Prot::NONE);
-    for run in state.space.runs_in(block) {
-        if run.range.len > best.0 {
-            best = (run.range.len, run.prot);
-        }
-    }
-    best.1
+/// All that is allowed anywhere in a block.
+fn union_of_protections(state: &State, block: BlockIndex) -> Prot {
+    state.space.runs_in(block).fold(Prot::NONE, |union, run| union.with(run.prot))
 }
 
 /// The protection of all that is carved out of a block; `None` when parts of it differ.
