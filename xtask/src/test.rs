@@ -7,9 +7,10 @@ use crate::{
     shell::{self, Failure, cargo},
 };
 
-/// Commands that the end-to-end tests use, and the Debian packages that have them.
-const NEEDED: [(&str, &str); 8] = [
+/// Commands that the tests use, and the Debian packages that have them.
+const NEEDED: [(&str, &str); 9] = [
     ("cc", "gcc"),
+    ("c++", "g++"),
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("memcached", "memcached"),

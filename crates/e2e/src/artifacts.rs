@@ -3,7 +3,8 @@
 //! `memtide` is built once per test process in the release profile and copied into an
 //! installation tree (`bin/memtide`, `lib/memtide/libmemtide_preload.so`) that every user can
 //! read: the tests exercise the layout that `cargo xtask install` makes. `MEMTIDE_BIN` names a
-//! binary to use instead, whose library lies where that binary finds it.
+//! binary to use instead, whose library lies where that binary finds it: beside it, or in the
+//! `lib/memtide` beside its `bin`.
 
 use std::{
     env, fs,
@@ -34,6 +35,20 @@ fn workspace() -> PathBuf {
 pub fn memtide() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| env::var_os("MEMTIDE_BIN").map_or_else(build_memtide, PathBuf::from))
+}
+
+/// The path of the library that [`memtide`] puts into programs.
+///
+/// # Panics
+/// If it is in none of the places where `memtide` looks for it.
+#[must_use]
+pub fn library() -> PathBuf {
+    const NAME: &str = "libmemtide_preload.so";
+    let beside = memtide().parent().expect("a file in a directory");
+    let prefix = beside.parent().unwrap_or(beside);
+    let places = [beside.join(NAME), prefix.join("lib/memtide").join(NAME)];
+    let found = places.iter().find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("no library at {places:?}")).clone()
 }
 
 fn build_memtide() -> PathBuf {

@@ -30,7 +30,7 @@ pub mod report;
 pub mod tides;
 pub mod wire;
 
-pub use artifacts::{memtide, program};
+pub use artifacts::{library, memtide, program};
 pub use machine::{Machine, Random, machine, needs, seconds};
 pub use pool::{OnFull, Pool, PoolSpec};
 pub use process::{Finished, Running};

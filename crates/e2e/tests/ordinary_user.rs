@@ -10,8 +10,8 @@ use std::{
 };
 
 use memtide_e2e::{
-    Finished, Machine, Pool, PoolSpec, Running, machine, machine::needs_root, memtide, needs,
-    program,
+    Finished, Machine, Pool, PoolSpec, Running, library, machine, machine::needs_root, memtide,
+    needs, program,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -41,10 +41,9 @@ fn readable_copies(machine: &Machine) -> (PathBuf, PathBuf) {
         fs::copy(from, to).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
         fs::set_permissions(to, fs::Permissions::from_mode(0o755)).expect("chmod");
     };
-    let prefix = memtide().ancestors().nth(2).expect("prefix/bin/memtide");
-    let (command, library) = (tree.join("bin/memtide"), "lib/memtide/libmemtide_preload.so");
+    let command = tree.join("bin/memtide");
     copy(memtide(), &command);
-    copy(&prefix.join(library), &tree.join(library));
+    copy(&library(), &tree.join("lib/memtide/libmemtide_preload.so"));
     let checksum = machine.directory().join("checksum");
     copy(&program("checksum"), &checksum);
     (command, checksum)
@@ -108,10 +107,16 @@ fn an_ordinary_user_joins_the_pool_of_a_root_daemon() {
     }
     works_or_says_what_is_missing(&running.finish(LIMIT));
 
-    // Taking capacity is not an ordinary user's business.
+    // Whoever may connect may look; only root and the daemon's own user may change anything.
+    let mut look = as_nobody(&machine, &command);
+    Running::start(look.args(["status", "--socket"]).arg(pool.socket()))
+        .finish(LIMIT)
+        .assert_success();
     let mut take = as_nobody(&machine, &command);
     take.args(["give-back", "--socket"]).arg(pool.socket()).arg("64M");
     let finished = Running::start(&mut take).finish(LIMIT);
-    assert!(!finished.status.success(), "nobody took capacity from root's pool: {finished:?}");
+    assert_eq!(finished.status.code(), Some(2), "nobody took root's capacity: {finished:?}");
+    assert!(finished.stderr.contains("65534"), "does not say who may not: {finished:?}");
+    assert_eq!(pool.status().offline(), 0, "a refused request changed something");
     pool.assert_all_free();
 }
