@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    MIB, Machine, artifacts,
+    MIB, Machine, artifacts, machine,
     process::{Finished, Running},
     report::{Report, Status},
 };
@@ -284,7 +284,13 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if let Some(daemon) = &mut self.daemon {
+        if let Some(mut daemon) = self.daemon.take() {
+            if std::thread::panicking() && !daemon.is_running() {
+                // What a test says about a daemon that is gone is of less interest.
+                let ended = daemon.finish(Duration::from_secs(1));
+                machine::loud(&format!("the daemon ended before its time: {ended:?}"));
+                return;
+            }
             daemon.signal(Signal::TERM);
             let deadline = Instant::now() + Duration::from_secs(3);
             while daemon.is_running() && Instant::now() < deadline {

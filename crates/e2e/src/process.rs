@@ -7,7 +7,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -22,7 +22,7 @@ struct Output {
 }
 
 impl Output {
-    fn collect(self: &Arc<Self>, from: impl Read + Send + 'static) {
+    fn collect(self: &Arc<Self>, from: impl Read + Send + 'static) -> JoinHandle<()> {
         let output = Arc::clone(self);
         thread::spawn(move || {
             let mut from = BufReader::new(from);
@@ -33,7 +33,7 @@ impl Output {
                 output.grown.notify_all();
                 line.clear();
             }
-        });
+        })
     }
 
     fn all(&self) -> String {
@@ -48,6 +48,7 @@ pub struct Running {
     stdin: Option<ChildStdin>,
     output: Arc<Output>,
     errors: Arc<Output>,
+    collectors: [JoinHandle<()>; 2],
     seen: usize,
 }
 
@@ -76,10 +77,12 @@ impl Running {
         let what = format!("{command:?}");
         let mut child = command.spawn().unwrap_or_else(|e| panic!("starting {what}: {e}"));
         let (output, errors) = (Arc::new(Output::default()), Arc::new(Output::default()));
-        output.collect(child.stdout.take().expect("a pipe"));
-        errors.collect(child.stderr.take().expect("a pipe"));
+        let collectors = [
+            output.collect(child.stdout.take().expect("a pipe")),
+            errors.collect(child.stderr.take().expect("a pipe")),
+        ];
         let stdin = child.stdin.take();
-        Self { what, child, stdin, output, errors, seen: 0 }
+        Self { what, child, stdin, output, errors, collectors, seen: 0 }
     }
 
     /// Its process number.
@@ -143,8 +146,7 @@ impl Running {
             if left.is_zero() || ended {
                 drop(lines);
                 if ended {
-                    // What it printed last may still be on its way.
-                    thread::sleep(Duration::from_millis(100));
+                    self.collect_the_rest();
                     lines = output.lines.lock().expect("no panic under this lock");
                     if self.seen < lines.len() {
                         continue;
@@ -184,13 +186,21 @@ impl Running {
             }
             thread::sleep(Duration::from_millis(5));
         };
-        // The pipes may be held open by a daemonized child: what came so far must do.
-        thread::sleep(Duration::from_millis(50));
+        self.collect_the_rest();
         Finished {
             what: std::mem::take(&mut self.what),
             status,
             stdout: self.output.all(),
             stderr: self.errors.all(),
+        }
+    }
+
+    /// What it printed last may still be on its way. But a daemonized child may hold the pipes
+    /// open: what came within two seconds must do.
+    fn collect_the_rest(&self) {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while !self.collectors.iter().all(JoinHandle::is_finished) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
         }
     }
 
