@@ -13,11 +13,22 @@ use crate::{
 impl Daemon {
     /// Something happened; carries out what the engine makes of it.
     pub(crate) fn ask_engine(&mut self, input: Input) -> Result<(), Refusal> {
+        let effects = self.decide(input)?;
+        self.carry_out_all(effects);
+        Ok(())
+    }
+
+    /// Something happened; what the engine makes of it, to be carried out by
+    /// [`Daemon::carry_out_all`] when whoever it concerns can be told.
+    pub(crate) fn decide(&mut self, input: Input) -> Result<Vec<Effect>, Refusal> {
         let now = self.engine_now();
-        for effect in self.engine.handle(now, input)? {
+        self.engine.handle(now, input)
+    }
+
+    pub(crate) fn carry_out_all(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
             self.carry_out(effect);
         }
-        Ok(())
     }
 
     /// The same, for what the engine may have heard of before: a refusal changes nothing.

@@ -1,7 +1,8 @@
 //! Programs join: fresh, as a forked child, or back from an earlier daemon.
 //!
 //! What can fail is done before the engine hears of it; what the engine refuses leaves nothing
-//! behind.
+//! behind. What the engine makes of it is carried out last: some of it is for the very process
+//! that joins, which hears nothing before its welcome.
 
 use std::{os::fd::OwnedFd, time::Instant};
 
@@ -96,13 +97,15 @@ impl Daemon {
         let member = self.new_member_name();
         let Applicant { name, pid, started } = applicant;
         let lineage = EngineLineage::Fresh;
-        self.ask_engine(Input::Join { member, pid, name, token, lineage })
+        let effects = self
+            .decide(Input::Join { member, pid, name, token, lineage })
             .map_err(|error| refusal("token", error))?;
         let tenant = self.engine.tenant_of(member).expect("it has just joined");
         self.tenants.insert(tenant, files);
         self.tokens.add_connected(token, file, pid, started);
         self.enter(id, member, Member::new(id, token, tenant, pid, started));
         self.welcome(id, member, tenant, true);
+        self.carry_out_all(effects);
         Ok(())
     }
 
@@ -120,12 +123,14 @@ impl Daemon {
         let member = self.new_member_name();
         let Applicant { name, pid, started } = applicant;
         let lineage = EngineLineage::Child(token);
-        self.ask_engine(Input::Join { member, pid, name, token, lineage })
+        let effects = self
+            .decide(Input::Join { member, pid, name, token, lineage })
             .map_err(|error| refusal("token", error))?;
         let tenant = self.engine.tenant_of(member).expect("it has just joined");
         self.tokens.set_connected(token, true, now);
         self.enter(id, member, Member::new(id, token, tenant, pid, started));
         self.welcome(id, member, tenant, true);
+        self.carry_out_all(effects);
         Ok(())
     }
 
@@ -232,12 +237,15 @@ impl Daemon {
         let held: Vec<Extent> = claims.leased.iter().chain(&claims.shared).copied().collect();
         let lineage = EngineLineage::Returning(claims);
         self.tenants.keep(tenant, files);
-        if let Err(error) = self.ask_engine(Input::Join { member, pid, name, token, lineage }) {
-            if self.members.values().all(|member| member.tenant != tenant) {
-                self.tenants.forget_files(tenant);
+        let effects = match self.decide(Input::Join { member, pid, name, token, lineage }) {
+            Ok(effects) => effects,
+            Err(error) => {
+                if self.members.values().all(|member| member.tenant != tenant) {
+                    self.tenants.forget_files(tenant);
+                }
+                return Err(refusal("claims", error));
             }
-            return Err(refusal("claims", error));
-        }
+        };
         match token_file {
             Some(file) => self.tokens.add_connected(token, file, pid, started),
             None => self.tokens.add_without_file(token, pid, started),
@@ -252,6 +260,7 @@ impl Daemon {
         self.settle(tenant, member, held);
         self.enter(id, member, Member::new(id, token, tenant, pid, started));
         self.welcome(id, member, tenant, false);
+        self.carry_out_all(effects);
         Ok(())
     }
 

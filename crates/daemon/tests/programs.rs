@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Pool, Program, blocks};
+use common::{Life, Pool, Program, blocks};
 use memtide_proto::{ControlReply, ControlRequest, FromProgram, ToProgram, program::Outcome};
 use memtide_units::{ByteSize, Extent, HoldReason, Pageblock};
 
@@ -107,6 +107,37 @@ fn a_child_that_outlives_its_parent_takes_the_memory_over() {
     drop(child);
     pool.wait_until("all free", |status| status.programs.is_empty());
     pool.wait_until("all free", |status| status.nodes.iter().all(|node| node.leased.0 == 0));
+}
+
+#[test]
+fn an_orphan_is_told_to_thaw_when_it_joins() {
+    let pool = Pool::start(4, 4);
+    let mut parent = Program::join(pool.socket());
+    let leased = parent.lease(2);
+    let life = parent.fork();
+    parent.life.end();
+    drop(parent);
+    pool.wait_until("no parent", |status| status.programs.is_empty());
+    let child = Program::join_as_child(pool.socket(), life);
+    let Some(ToProgram::Thaw { extents }) = child.hear() else { panic!("no thaw") };
+    assert_eq!(blocks(&extents), blocks(&leased));
+    child.send(&FromProgram::Thawed { extents });
+    pool.wait_until("nothing pinned", |status| status.programs[0].pinned.is_empty());
+}
+
+#[test]
+fn a_parent_whose_child_is_gone_before_it_was_announced_thaws() {
+    let pool = Pool::start(4, 4);
+    let program = Program::join(pool.socket());
+    let leased = program.lease(2);
+    let mut child = Life::new();
+    child.end();
+    program.announce(&child);
+    assert_eq!(program.hear(), Some(ToProgram::ForkReady));
+    let Some(ToProgram::Thaw { extents }) = program.hear() else { panic!("no thaw") };
+    assert_eq!(blocks(&extents), blocks(&leased));
+    program.send(&FromProgram::Thawed { extents });
+    pool.wait_until("nothing pinned", |status| status.programs[0].pinned.is_empty());
 }
 
 #[test]

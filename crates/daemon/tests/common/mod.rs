@@ -278,11 +278,16 @@ impl Program {
         rustix_read(file, offset)
     }
 
-    /// Announces a child.
-    pub fn fork(&self) -> Life {
-        let life = Life::new();
+    /// Says that it forks a child with this token.
+    pub fn announce(&self, life: &Life) {
         let packet = encode(&FromProgram::ForkBegin { token: life.id }).unwrap();
         self.connection.send(&packet, &[life.file.as_fd()]).unwrap();
+    }
+
+    /// Announces a child and hears that it may come.
+    pub fn fork(&self) -> Life {
+        let life = Life::new();
+        self.announce(&life);
         assert_eq!(self.hear(), Some(ToProgram::ForkReady));
         life
     }
