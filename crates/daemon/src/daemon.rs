@@ -408,7 +408,7 @@ impl Daemon {
     fn packet(&mut self, id: ConnectionId, packet: &[u8], fds: Vec<OwnedFd>, now: Instant) {
         match self.guests[&id].role {
             Role::Greeting { .. } => self.greeting(id, packet, fds, now),
-            Role::Claiming(_) => self.claim_packet(id, packet, now),
+            Role::Claiming(_) => self.claim_packet(id, packet, fds, now),
             Role::Program(member) => self.program_packet(id, member, packet, fds, now),
             // One request a connection; more is noise.
             Role::Control => self.garbage(id, "a second request on one connection"),

@@ -17,7 +17,7 @@ use memtide_units::{Extent, MemberId, TenantId, TokenId};
 use crate::{
     daemon::{ConnectionId, Daemon, Member, Role},
     notice::Notice,
-    program::{exactly_one, is_gone, refusal, refused, wrong_version},
+    program::{CHILDREN_MAX, exactly_one, is_gone, refusal, refused, wrong_version},
     tenants::Files,
 };
 
@@ -36,6 +36,14 @@ pub(crate) struct Claiming {
     files: Files,
     claims: Claims,
     pageblocks: u64,
+}
+
+/// One part of what it holds; see [`FromProgram::Claim`].
+struct Claim {
+    leased: Vec<Extent>,
+    shared: Vec<Extent>,
+    children: Vec<TokenId>,
+    last: bool,
 }
 
 /// A process that asks to join, as the kernel knows it.
@@ -64,13 +72,13 @@ impl Daemon {
         match hello.lineage {
             Lineage::Fresh { token } => self.join_fresh(id, applicant, token, fds),
             Lineage::Child { token } => self.join_child(id, applicant, token, &fds, now),
-            Lineage::Returning { token, member, tenant, children, committed } => {
+            Lineage::Returning { token, member, tenant, committed } => {
                 let claims = Claims {
                     member,
                     tenant,
                     leased: Vec::new(),
                     shared: Vec::new(),
-                    children,
+                    children: Vec::new(),
                     committed,
                 };
                 self.begin_claims(id, applicant, token, claims, fds)
@@ -144,15 +152,14 @@ impl Daemon {
     ) -> Result<(), Refused> {
         self.check_returning(&applicant, &claims)?;
         // A child may not have its token's file: its parent had it.
-        let without = self.stores.len() + claims.children.len();
+        let without = self.stores.len();
         if fds.len() != without && fds.len() != without + 1 {
-            let expected = "a life token, one file per node, and the tokens of the children";
+            let expected = "a life token and one file per node";
             return Err(refused("descriptors", fds.len(), expected));
         }
         let token_file = (fds.len() > without).then(|| fds.remove(0));
-        let child_files = fds.split_off(self.stores.len());
-        for file in token_file.iter().chain(&child_files) {
-            // A child may be gone by now; a file that tells nothing is another matter.
+        if let Some(file) = &token_file {
+            // A file that tells nothing is of no use.
             is_gone(file)?;
         }
         let files = Files::adopt(&self.stores, fds)
@@ -165,7 +172,7 @@ impl Daemon {
             started,
             token,
             token_file,
-            child_files,
+            child_files: Vec::new(),
             files,
             claims,
             pageblocks: 0,
@@ -192,24 +199,26 @@ impl Daemon {
     }
 
     /// One more part of what a returning process holds.
-    pub(crate) fn claim_packet(&mut self, id: ConnectionId, packet: &[u8], now: Instant) {
-        let (leased, shared, last) = match decode(packet) {
-            Ok(FromProgram::Claim { leased, shared, last }) => (leased, shared, last),
+    pub(crate) fn claim_packet(
+        &mut self,
+        id: ConnectionId,
+        packet: &[u8],
+        fds: Vec<OwnedFd>,
+        now: Instant,
+    ) {
+        let claim = match decode(packet) {
+            Ok(FromProgram::Claim { leased, shared, children, last }) => {
+                Claim { leased, shared, children, last }
+            }
             Ok(_) => return self.garbage(id, "something else before the last claim"),
             Err(error) => return self.garbage(id, &error.to_string()),
         };
-        let pool: u64 = self.config.nodes.iter().map(|node| node.size.pageblocks_ceil()).sum();
-        let Some(guest) = self.guests.get_mut(&id) else { return };
-        let Role::Claiming(claiming) = &mut guest.role else { return };
-        let new = leased.iter().chain(&shared).map(|extent| u64::from(extent.count).max(1));
-        claiming.pageblocks = claiming.pageblocks.saturating_add(new.sum());
-        if claiming.pageblocks > pool {
-            let why = refused("claims", claiming.pageblocks, "at most the pageblocks of the pool");
+        let last = claim.last;
+        if let Err(why) = self.add_claim(id, claim, fds) {
             return self.refuse(id, &why);
         }
-        claiming.claims.leased.extend(leased);
-        claiming.claims.shared.extend(shared);
         if last {
+            let guest = self.guests.get_mut(&id).expect("it has just spoken");
             let placeholder = Role::Greeting { until: now };
             let Role::Claiming(claiming) = std::mem::replace(&mut guest.role, placeholder) else {
                 unreachable!("it was claiming a moment ago")
@@ -218,6 +227,44 @@ impl Daemon {
                 self.refuse(id, &why);
             }
         }
+    }
+
+    fn add_claim(
+        &mut self,
+        id: ConnectionId,
+        claim: Claim,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), Refused> {
+        let Claim { leased, shared, children, .. } = claim;
+        if fds.len() != children.len() {
+            let expected = format!("the tokens of {} children", children.len());
+            return Err(refused("descriptors", fds.len(), expected));
+        }
+        for file in &fds {
+            // A child may be gone by now; a file that tells nothing is another matter.
+            is_gone(file)?;
+        }
+        let pool: u64 = self.config.nodes.iter().map(|node| node.size.pageblocks_ceil()).sum();
+        let guest = self.guests.get_mut(&id).expect("it has just spoken");
+        let Role::Claiming(claiming) = &mut guest.role else {
+            unreachable!("claims are heard from nobody else")
+        };
+        let new = leased.iter().chain(&shared).map(|extent| u64::from(extent.count).max(1));
+        claiming.pageblocks = claiming.pageblocks.saturating_add(new.sum());
+        if claiming.pageblocks > pool {
+            let expected = "at most the pageblocks of the pool";
+            return Err(refused("claims", claiming.pageblocks, expected));
+        }
+        claiming.claims.leased.extend(leased);
+        claiming.claims.shared.extend(shared);
+        claiming.claims.children.extend(children);
+        claiming.child_files.extend(fds);
+        let children = claiming.child_files.len();
+        if children > CHILDREN_MAX {
+            let expected = format!("at most {CHILDREN_MAX} children at once");
+            return Err(refused("children", children, expected));
+        }
+        Ok(())
     }
 
     fn join_returning(

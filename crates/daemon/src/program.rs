@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Most tokens of children that one process may have outstanding.
-const CHILDREN_MAX: usize = 4096;
+pub(crate) const CHILDREN_MAX: usize = 4096;
 
 pub(crate) fn refused(field: &str, value: impl ToString, expected: impl ToString) -> Refused {
     Refused { field: field.to_owned(), value: value.to_string(), expected: expected.to_string() }

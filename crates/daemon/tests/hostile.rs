@@ -113,7 +113,7 @@ fn a_program_may_name_only_what_it_leased() {
         FromProgram::Lease { count: 0, after: None },
         FromProgram::Lease { count: u32::MAX, after: None },
         FromProgram::Commit { by: i64::MIN },
-        FromProgram::Claim { leased: leased.clone(), shared: vec![], last: true },
+        FromProgram::Claim { leased: leased.clone(), shared: vec![], children: vec![], last: true },
         FromProgram::ForkBegin { token: victim.life.id },
     ];
     for message in tries {
@@ -151,6 +151,28 @@ fn nobody_returns_as_somebody_else() {
     let Some(ToProgram::Refused(why)) = liar.come_back(pool.socket(), &all) else { panic!() };
     assert_eq!(why.field, "claims");
     victim.lease(1);
+}
+
+#[test]
+fn claims_of_children_come_with_their_tokens() {
+    let pool = Pool::start(4, 4);
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let life = Life::new();
+    let claim = |children| {
+        let (leased, shared) = (vec![], vec![]);
+        encode(&FromProgram::Claim { leased, shared, children, last: true }).unwrap()
+    };
+    let packets = [
+        (claim(vec![life.id]), vec![], "descriptors"),
+        (claim(vec![]), vec![life.file.as_fd()], "descriptors"),
+        (claim(vec![life.id]), vec![null.as_fd()], "token"),
+    ];
+    for (packet, fds, field) in packets {
+        let mut liar = Program::join(pool.socket());
+        liar.say_that_it_is_back(pool.socket());
+        liar.connection.send(&packet, &fds).unwrap();
+        assert_eq!(refused(&liar.connection).field, field);
+    }
 }
 
 #[test]

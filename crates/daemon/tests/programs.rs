@@ -227,6 +227,27 @@ fn a_program_that_lost_its_connection_comes_back_to_the_same_daemon() {
 }
 
 #[test]
+fn a_parent_of_more_children_than_fit_beside_a_packet_comes_back() {
+    let mut pool = Pool::start(4, 4);
+    let mut parent = Program::join(pool.socket());
+    let leased = parent.lease(2);
+    let mut children: Vec<Life> = (0..200).map(|_| parent.fork()).collect();
+    pool.stop_daemon();
+    pool.start_daemon();
+    let welcome = parent.come_back_with(pool.socket(), &[], &leased, &children);
+    assert!(matches!(welcome, Some(ToProgram::Welcome { .. })), "{welcome:?}");
+    assert_eq!(pool.leased(), 2);
+    // Every one of them is known, the last one included.
+    let last = children.pop().unwrap();
+    drop(children);
+    let last = Program::join_as_child(pool.socket(), last);
+    assert_eq!(last.tenant, parent.tenant);
+    drop(last);
+    let Some(ToProgram::Thaw { extents }) = parent.hear() else { panic!("no thaw") };
+    assert_eq!(blocks(&extents), blocks(&leased));
+}
+
+#[test]
 fn names_are_not_used_again() {
     let mut pool = Pool::start(2, 2);
     let first = Program::join(pool.socket());

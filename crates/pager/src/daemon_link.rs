@@ -9,7 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtide_proto::{FromProgram, ToProgram, codec::MAX_LIST, program::OnFull};
+use memtide_proto::{
+    FromProgram, ToProgram,
+    codec::{MAX_CHILDREN, MAX_LIST},
+    program::OnFull,
+};
 use memtide_sys::token;
 use memtide_units::{Extent, HoldReason};
 
@@ -19,7 +23,7 @@ use crate::{
     link::{Link, LinkError},
     mailbox::Reply,
     moves::Order,
-    pager::Pager,
+    pager::{Child, Pager},
 };
 
 /// Between two tries to reach a daemon.
@@ -141,11 +145,10 @@ impl Pager {
 
     fn try_reconnect(&mut self) -> Result<(), JoinError> {
         self.children.retain(|child| !token::is_gone(child.file.as_fd()).unwrap_or(false));
-        let hello = join::returning(&self.identity, &self.children, self.committed);
+        let hello = join::returning(&self.identity, self.committed);
         let mut files: Vec<BorrowedFd<'_>> = Vec::new();
         files.extend(self.identity.token_file.as_ref().map(AsFd::as_fd));
         files.extend(self.nodes.files());
-        files.extend(self.children.iter().map(|child| child.file.as_fd()));
         let mut link = Link::connect(&self.socket, &hello, &files)?;
         self.claim(&link)?;
         let welcome = join::welcome(&mut link)?;
@@ -175,16 +178,23 @@ impl Pager {
         let mut leased = Extent::from_blocks(leased);
         leased.extend(self.stock.extents());
         let shared = Extent::from_blocks(shared);
+        let claim = |leased: &[Extent], shared: &[Extent], children: &[Child], last| {
+            let (leased, shared) = (leased.to_vec(), shared.to_vec());
+            let files: Vec<BorrowedFd<'_>> =
+                children.iter().map(|child| child.file.as_fd()).collect();
+            let children = children.iter().map(|child| child.token).collect();
+            link.send(&FromProgram::Claim { leased, shared, children, last }, &files)
+        };
         for part in leased.chunks(MAX_LIST) {
-            let (leased, shared) = (part.to_vec(), Vec::new());
-            link.send(&FromProgram::Claim { leased, shared, last: false }, &[])?;
+            claim(part, &[], &[], false)?;
         }
         for part in shared.chunks(MAX_LIST) {
-            let (leased, shared) = (Vec::new(), part.to_vec());
-            link.send(&FromProgram::Claim { leased, shared, last: false }, &[])?;
+            claim(&[], part, &[], false)?;
         }
-        let (leased, shared) = (Vec::new(), Vec::new());
-        link.send(&FromProgram::Claim { leased, shared, last: true }, &[])
+        for part in self.children.chunks(MAX_CHILDREN) {
+            claim(&[], &[], part, false)?;
+        }
+        claim(&[], &[], &[], true)
     }
 
     /// When changed counters should be told.

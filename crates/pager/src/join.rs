@@ -17,7 +17,7 @@ use rustix::{
 
 use crate::{
     link::{Link, LinkError},
-    pager::{Child, Identity},
+    pager::Identity,
 };
 
 /// Longest wait for a daemon's welcome. A daemon that waits for the programs of an earlier one
@@ -85,12 +85,11 @@ pub fn hello(lineage: Lineage) -> Hello {
 }
 
 /// The hello of a process that another daemon served.
-pub fn returning(identity: &Identity, children: &[Child], committed: u64) -> Hello {
+pub fn returning(identity: &Identity, committed: u64) -> Hello {
     hello(Lineage::Returning {
         token: identity.token,
         member: identity.member,
         tenant: identity.tenant,
-        children: children.iter().map(|child| child.token).collect(),
         committed,
     })
 }

@@ -9,6 +9,8 @@ pub const MAX_PACKET_BYTES: usize = 32 << 10;
 pub const MAX_LIST: usize = 1000;
 /// Most file descriptors beside one packet.
 pub const MAX_FDS: usize = 64;
+/// Most tokens of children that one claim carries, each with a file descriptor.
+pub const MAX_CHILDREN: usize = 32;
 
 /// A packet that is none.
 #[derive(Debug, thiserror::Error)]

@@ -28,8 +28,8 @@ pub enum Hello {
 /// A program introduces itself.
 ///
 /// Descriptors beside the packet, by lineage: `Fresh`: its life token. `Child`: none (its parent
-/// sent the token before the fork). `Returning`: its life token, then one file per node as it was
-/// given them, then the tokens in `children`, in order.
+/// sent the token before the fork). `Returning`: its life token (if it has its file), then one file
+/// per node as it was given them; the tokens of its children follow beside [`FromProgram::Claim`].
 ///
 /// A *token* is a one-page memfd (created with `MFD_ALLOW_SEALING`) that the process maps shared
 /// and writable, and holds open nowhere in its own descriptor table. `F_ADD_SEALS(F_SEAL_WRITE)`
@@ -69,8 +69,6 @@ pub enum Lineage {
         member: MemberId,
         /// Whose it was.
         tenant: TenantId,
-        /// Tokens of children that may still be there; see the descriptors.
-        children: Vec<TokenId>,
         /// Pageblocks it promised itself.
         committed: u64,
     },
@@ -123,6 +121,9 @@ pub enum FromProgram {
         leased: Vec<Extent>,
         /// Pageblocks it shares copy-on-write.
         shared: Vec<Extent>,
+        /// Children that may still be there; beside the packet: their tokens, in order, at most
+        /// [`crate::codec::MAX_CHILDREN`].
+        children: Vec<TokenId>,
         /// Nothing more comes.
         last: bool,
     },

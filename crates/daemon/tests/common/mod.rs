@@ -15,6 +15,7 @@ use memtide_daemon::{Config, Daemon, NodeConfig, StopHandle, Summary};
 use memtide_proto::{
     ControlReply, ControlRequest, FromProgram, Hello, HelloProgram, Lineage, MAX_PACKET_BYTES,
     NodeInfo, ToProgram, VERSION,
+    codec::MAX_CHILDREN,
     control::{Report, Status},
     decode, encode,
     program::Backing,
@@ -227,19 +228,42 @@ impl Program {
 
     /// Goes back to a (new) daemon, claiming this.
     pub fn come_back(&mut self, socket: &Path, leased: &[Extent]) -> Option<ToProgram> {
+        self.come_back_with(socket, leased, &[], &[])
+    }
+
+    /// The same, sharing some with children.
+    pub fn come_back_with(
+        &mut self,
+        socket: &Path,
+        leased: &[Extent],
+        shared: &[Extent],
+        children: &[Life],
+    ) -> Option<ToProgram> {
+        self.say_that_it_is_back(socket);
+        for children in children.chunks(MAX_CHILDREN) {
+            let (leased, shared) = (vec![], vec![]);
+            let tokens = children.iter().map(|child| child.id).collect();
+            let claim = FromProgram::Claim { leased, shared, children: tokens, last: false };
+            let files: Vec<_> = children.iter().map(|child| child.file.as_fd()).collect();
+            self.connection.send(&encode(&claim).unwrap(), &files).unwrap();
+        }
+        let (leased, shared) = (leased.to_vec(), shared.to_vec());
+        self.send(&FromProgram::Claim { leased, shared, children: vec![], last: true });
+        self.hear()
+    }
+
+    /// The first packet of one that comes back.
+    pub fn say_that_it_is_back(&mut self, socket: &Path) {
         self.connection = Connection::connect(socket).unwrap();
         let packet = hello(Lineage::Returning {
             token: self.life.id,
             member: self.member,
             tenant: self.tenant,
-            children: Vec::new(),
             committed: 0,
         });
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.life.file.as_fd()];
         fds.extend(self.files.iter().map(AsFd::as_fd));
         self.connection.send(&packet, &fds).unwrap();
-        self.send(&FromProgram::Claim { leased: leased.to_vec(), shared: vec![], last: true });
-        self.hear()
     }
 
     pub fn send(&self, message: &FromProgram) {
