@@ -36,6 +36,7 @@ use crate::{
     summary::{NodeSummary, Summary},
     tenants::Tenants,
     tokens::Tokens,
+    waiting::Waiting,
     zeroing::Zeroing,
 };
 
@@ -115,6 +116,7 @@ pub(crate) enum Role {
 pub(crate) struct Guest {
     pub(crate) connection: Connection,
     pub(crate) role: Role,
+    pub(crate) waiting: Waiting,
 }
 
 /// A process, as far as the engine does not know it.
@@ -290,6 +292,7 @@ impl Daemon {
             }
             self.pass_time(now);
             self.zero_some();
+            self.serve_waiting(now);
             self.take_figures();
             self.keep_state()?;
             self.flush_all(now);
@@ -360,7 +363,7 @@ impl Daemon {
             Role::Greeting { until } => Some(until),
             _ => None,
         });
-        [engine, self.tokens.due(), self.look_at_awaited, self.accept_after]
+        [engine, self.tokens.due(), self.look_at_awaited, self.accept_after, self.waiting_until()]
             .into_iter()
             .flatten()
             .chain(greeting)
@@ -375,7 +378,8 @@ impl Daemon {
                     let Ok(peer) = socket::peer(fd.as_fd()) else { continue };
                     let connection = Connection::new(fd, peer);
                     let role = Role::Greeting { until: now + GREETING };
-                    self.guests.insert(self.next_connection, Guest { connection, role });
+                    let guest = Guest { connection, role, waiting: Waiting::default() };
+                    self.guests.insert(self.next_connection, guest);
                     self.next_connection += 1;
                 }
                 Err(Errno::AGAIN) => return,

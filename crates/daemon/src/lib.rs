@@ -28,6 +28,7 @@ pub mod state;
 pub mod summary;
 pub mod tenants;
 pub mod tokens;
+mod waiting;
 pub mod zeroing;
 
 pub use config::{Config, ConfigError, NodeConfig};

@@ -15,6 +15,7 @@ use memtide_units::{ByteSize, MemberId, TokenId};
 use crate::{
     daemon::{ConnectionId, Daemon, Member, Role},
     notice::Notice,
+    waiting::Wish,
 };
 
 /// Most tokens of children that one process may have outstanding.
@@ -111,8 +112,12 @@ impl Daemon {
             FromProgram::Claim { .. } => {
                 Err(refused("message", "a claim", "claims only from a returning process"))
             }
-            FromProgram::Commit { by } => self.commit(id, member, by),
-            FromProgram::Lease { count, after } => self.lease(id, member, count, after),
+            FromProgram::Commit { by } if by < 0 => self.uncommit(member, by),
+            FromProgram::Commit { by } => {
+                self.wish(id, member, Wish::Commit(by), now);
+                Ok(())
+            }
+            FromProgram::Lease { count, after } => self.lease(id, member, (count, after), now),
             FromProgram::Release { extents } => self
                 .ask_engine(Input::Release { member, extents })
                 .map_err(|error| refusal("release", error)),
@@ -142,37 +147,25 @@ impl Daemon {
         }
     }
 
-    fn commit(&mut self, id: ConnectionId, member: MemberId, by: i64) -> Result<(), Refused> {
-        let granted = match self.ask_engine(Input::Commit { member, by }) {
-            Ok(()) => true,
-            Err(Refusal::NoCapacity { .. }) => false,
-            Err(error) => return Err(refusal("commit", error)),
-        };
-        if by >= 0 {
-            self.send(id, &ToProgram::Commit { granted });
-        }
-        Ok(())
+    /// Takes back part of a promise; nobody hears of that.
+    fn uncommit(&mut self, member: MemberId, by: i64) -> Result<(), Refused> {
+        self.ask_engine(Input::Commit { member, by }).map_err(|error| refusal("commit", error))
     }
 
     fn lease(
         &mut self,
         id: ConnectionId,
         member: MemberId,
-        count: u32,
-        after: Option<memtide_units::Pageblock>,
+        wish: (u32, Option<memtide_units::Pageblock>),
+        now: Instant,
     ) -> Result<(), Refused> {
+        let (count, after) = wish;
         let max = u32::try_from(memtide_proto::codec::MAX_LIST).unwrap_or(u32::MAX);
         if count == 0 || count > max {
             return Err(refused("lease", count, format!("1 to {max} pageblocks")));
         }
-        match self.ask_engine(Input::Lease { member, count, after }) {
-            Ok(()) => Ok(()),
-            Err(Refusal::TooManyLeases { .. }) => {
-                self.send(id, &ToProgram::Grant { extents: Vec::new() });
-                Ok(())
-            }
-            Err(error) => Err(refusal("lease", error)),
-        }
+        self.wish(id, member, Wish::Lease(count, after), now);
+        Ok(())
     }
 
     fn fork_begin(
@@ -192,6 +185,8 @@ impl Daemon {
             let expected = format!("at most {CHILDREN_MAX} children at once");
             return Err(refused("fork", CHILDREN_MAX + 1, expected));
         }
+        // What it asked for before is answered before.
+        self.end_waiting(id, member);
         self.ask_engine(Input::ForkBegin { member, token })
             .map_err(|error| refusal("fork", error))?;
         self.tokens.add_child(token, file, pid, started, now);

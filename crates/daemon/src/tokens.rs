@@ -25,6 +25,8 @@ struct Watched {
     pid: u32,
     started: u64,
     connected: bool,
+    /// When its process disconnected.
+    left: Option<Instant>,
 }
 
 impl Watched {
@@ -48,13 +50,13 @@ pub struct Tokens {
 impl Tokens {
     /// Keeps a token of a process that is connected.
     pub fn add_connected(&mut self, id: TokenId, file: OwnedFd, pid: u32, started: u64) {
-        self.insert(id, Watched { file: Some(file), pid, started, connected: true });
+        self.insert(id, Watched { file: Some(file), pid, started, connected: true, left: None });
     }
 
     /// The same, of one that has no file for it; one that is known is kept.
     pub fn add_without_file(&mut self, id: TokenId, pid: u32, started: u64) {
         if !self.contains(id) {
-            self.insert(id, Watched { file: None, pid, started, connected: true });
+            self.insert(id, Watched { file: None, pid, started, connected: true, left: None });
         }
     }
 
@@ -66,7 +68,7 @@ impl Tokens {
 
     /// Keeps and watches a token of a child of this process.
     pub fn add_child(&mut self, id: TokenId, file: OwnedFd, pid: u32, started: u64, now: Instant) {
-        self.insert(id, Watched { file: Some(file), pid, started, connected: false });
+        self.insert(id, Watched { file: Some(file), pid, started, connected: false, left: None });
         self.hurry(now);
     }
 
@@ -83,6 +85,7 @@ impl Tokens {
         let Some(watched) = self.all.get_mut(&id) else { return };
         if watched.connected != connected {
             watched.connected = connected;
+            watched.left = (!connected).then_some(now);
             if connected {
                 self.loose -= 1;
             } else {
@@ -96,6 +99,13 @@ impl Tokens {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
+    }
+
+    /// Whether a process that disconnected since then (ever, without a time) may still be there.
+    #[must_use]
+    pub fn any_left_since(&self, since: Option<Instant>) -> bool {
+        let left = |watched: &Watched| watched.left.is_some_and(|at| since.is_none_or(|s| s <= at));
+        self.loose > 0 && self.all.values().any(left)
     }
 
     /// Is this token watched?
@@ -152,7 +162,10 @@ mod tests {
         let map = token::map(file.as_fd()).unwrap();
         tokens.add_connected(TokenId(1), file, std::process::id(), 0);
         assert_eq!(tokens.due(), None);
+        assert!(!tokens.any_left_since(None));
         tokens.set_connected(TokenId(1), false, start);
+        assert!(tokens.any_left_since(Some(start)));
+        assert!(!tokens.any_left_since(Some(start + SOONEST)));
         let mut now = start;
         let mut looks = 0;
         while now < start + Duration::from_secs(10) {

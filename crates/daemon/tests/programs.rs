@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::{Life, Pool, Program, blocks};
 use memtide_proto::{ControlReply, ControlRequest, FromProgram, ToProgram, program::Outcome};
 use memtide_units::{ByteSize, Extent, HoldReason, Pageblock};
@@ -43,6 +45,72 @@ fn promises_are_kept_or_not_given() {
     assert_eq!(promise(1), Some(ToProgram::Commit { granted: false }));
     program.send(&FromProgram::Commit { by: -2 });
     assert_eq!(promise(1), Some(ToProgram::Commit { granted: true }));
+}
+
+/// A program that holds the whole pool and whose connection is gone.
+fn full_and_disconnected(pool: &Pool) -> Program {
+    let mut program = Program::join(pool.socket());
+    program.send(&FromProgram::Commit { by: 4 });
+    assert_eq!(program.hear(), Some(ToProgram::Commit { granted: true }));
+    program.lease(4);
+    let (other, _) = memtide_sys::socket::pair().unwrap();
+    drop(std::mem::replace(&mut program.connection, other.into()));
+    program
+}
+
+#[test]
+fn who_asks_for_the_memory_of_the_dead_waits_for_it() {
+    let pool = Pool::start(2, 2);
+    let program = Program::join(pool.socket());
+    let mut dead = full_and_disconnected(&pool);
+    pool.wait_until("disconnected", |status| status.programs.iter().any(|p| !p.connected));
+    program.send(&FromProgram::Commit { by: 3 });
+    program.ask_for(3);
+    program.send(&FromProgram::Commit { by: 0 });
+    std::thread::sleep(Duration::from_millis(100));
+    let early = program.connection.receive(&mut vec![0; memtide_proto::MAX_PACKET_BYTES]);
+    assert!(matches!(early, Ok(None)), "answered before there was anything");
+    dead.life.end();
+    assert_eq!(program.hear(), Some(ToProgram::Commit { granted: true }));
+    let Some(ToProgram::Grant { extents }) = program.hear() else { panic!("no grant") };
+    assert!(!extents.is_empty());
+    assert_eq!(program.hear(), Some(ToProgram::Commit { granted: true }));
+}
+
+#[test]
+fn who_ends_in_the_same_moment_counts_as_ending() {
+    for _ in 0..50 {
+        let pool = Pool::start(2, 2);
+        let program = Program::join(pool.socket());
+        let mut dead = full_and_disconnected(&pool);
+        dead.life.end();
+        drop(dead);
+        program.send(&FromProgram::Commit { by: 4 });
+        assert_eq!(program.hear(), Some(ToProgram::Commit { granted: true }));
+        assert!(!program.lease(4).is_empty());
+    }
+}
+
+#[test]
+fn nobody_waits_long_for_memory_that_does_not_come() {
+    let pool = Pool::start(2, 2);
+    let program = Program::join(pool.socket());
+    let _alive = full_and_disconnected(&pool);
+    pool.wait_until("disconnected", |status| status.programs.iter().any(|p| !p.connected));
+    let start = Instant::now();
+    program.send(&FromProgram::Commit { by: 1 });
+    program.ask_for(1);
+    assert_eq!(program.hear(), Some(ToProgram::Commit { granted: false }));
+    assert_eq!(program.hear(), Some(ToProgram::Grant { extents: vec![] }));
+    let waited = start.elapsed();
+    assert!(waited > Duration::from_millis(900) && waited < Duration::from_secs(5), "{waited:?}");
+    // A fork does not wait for anything, and is answered in its turn.
+    program.ask_for(1);
+    let child = Life::new();
+    program.announce(&child);
+    assert_eq!(program.hear(), Some(ToProgram::Grant { extents: vec![] }));
+    assert_eq!(program.hear(), Some(ToProgram::ForkReady));
+    assert!(start.elapsed() - waited < Duration::from_millis(900));
 }
 
 #[test]

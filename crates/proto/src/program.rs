@@ -4,7 +4,8 @@
 //! descriptor per node, in the order of `nodes`: sparse files, private to the tenant, in which
 //! pageblock `p` of a node whose first pageblock is `first` lies at byte `(p − first) × 2 MiB`.
 //! From then on both sides speak when they like. Requests of one connection are answered in
-//! order.
+//! order. Before it says that there is no memory, the daemon waits up to a second for what programs
+//! that have ended leave behind.
 
 use memtide_units::{Extent, HoldReason, MemberId, MoveId, NodeKind, Pageblock, TenantId, TokenId};
 use serde::{Deserialize, Serialize};
