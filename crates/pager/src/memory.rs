@@ -85,6 +85,8 @@ pub struct Memory {
     slack: AtomicI64,
     /// Posts that wait for the lock to be released before they ring.
     unrung: AtomicUsize,
+    /// The program uses priority-inheritance mutexes.
+    inherits_priority: AtomicBool,
     /// One fork at a time.
     fork_gate: ForkLock<()>,
     /// Where the daemon listens.
@@ -123,6 +125,7 @@ impl Memory {
             strict: AtomicBool::new(false),
             slack: AtomicI64::new(0),
             unrung: AtomicUsize::new(0),
+            inherits_priority: AtomicBool::new(false),
             fork_gate: ForkLock::new(()),
             socket: OnceLock::new(),
         })
@@ -286,6 +289,19 @@ impl Memory {
             }
         }
         None
+    }
+
+    /// The program is about to make a priority-inheritance mutex. The kernel changes the word of
+    /// such a futex itself and fails with `EFAULT` where a program would wait, so from now on
+    /// nothing of this program is moved.
+    pub fn pin_for_priority_inheritance(&self) {
+        self.inherits_priority.store(true, Ordering::SeqCst);
+        // A move that is under way ends before the caller goes on.
+        drop(self.lock());
+    }
+
+    pub(crate) fn inherits_priority(&self) -> bool {
+        self.inherits_priority.load(Ordering::SeqCst)
     }
 
     /// This block may be empty: the pager looks, and gives it back if it is.

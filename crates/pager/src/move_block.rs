@@ -144,10 +144,11 @@ impl Pager {
     ) -> Result<(), HoldReason> {
         // Something may have been opened since the batch began.
         let count = self.descriptors.count().map_err(|_| HoldReason::DirectRead)?;
-        let direct_reads = if count == descriptors_before {
+        let is_same = count == descriptors_before && !self.memory.inherits_priority();
+        let direct_reads = if is_same {
             direct_reads
         } else {
-            match self.descriptors.transfers() {
+            match self.transfers() {
                 Ok(Transfers::None) => direct_reads,
                 Ok(Transfers::DirectReads) => true,
                 Ok(Transfers::Asynchronous(reason)) => return Err(reason),

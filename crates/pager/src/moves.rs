@@ -10,6 +10,8 @@ use memtide_proto::{FromProgram, program::Outcome};
 use memtide_sys::{AddrRange, Populate, Prot, Sharing, Transfers};
 use memtide_units::{HoldReason, MoveId, PAGEBLOCK_BYTES, Pageblock};
 
+use rustix::io::Errno;
+
 use crate::{inject::Step, pager::Pager, space::BLOCK};
 
 /// Blocks moved between two looks at faults and messages.
@@ -80,7 +82,7 @@ impl Pager {
         if !self.can_see_threads() {
             return Err(HoldReason::MoveFailed);
         }
-        match self.descriptors.transfers() {
+        match self.transfers() {
             Ok(Transfers::None) => Ok(false),
             Ok(Transfers::DirectReads) => Ok(true),
             Ok(Transfers::Asynchronous(reason)) => {
@@ -90,6 +92,14 @@ impl Pager {
             // What cannot be looked at may be anything.
             Err(_) => Err(HoldReason::DirectRead),
         }
+    }
+
+    /// What could change the program's memory, or wait in it, without its page tables.
+    pub(crate) fn transfers(&self) -> Result<Transfers, Errno> {
+        if self.memory.inherits_priority() {
+            return Ok(Transfers::Asynchronous(HoldReason::PriorityInheritance));
+        }
+        self.descriptors.transfers()
     }
 
     /// Whether what threads are doing can be seen. A program that has dropped privileges may have

@@ -101,7 +101,7 @@ impl Pager {
 
     /// Looks whether the transfer that pinned everything is still possible.
     pub(crate) fn look_at_transfer_pin(&mut self) {
-        let reason = match self.descriptors.transfers() {
+        let reason = match self.transfers() {
             Ok(Transfers::Asynchronous(reason)) => Some(reason),
             Ok(Transfers::None | Transfers::DirectReads) => None,
             Err(_) => self.transfer_pin.map(|pin| pin.reason),

@@ -45,7 +45,7 @@ impl Pager {
             return;
         }
         let count = self.descriptors.count().unwrap_or(0);
-        let transfers = self.descriptors.transfers().unwrap_or(Transfers::DirectReads);
+        let transfers = self.transfers().unwrap_or(Transfers::DirectReads);
         let batch: Vec<Pageblock> = self.thaws.iter().copied().take(BATCH).collect();
         let mut done = Vec::new();
         let mut held = Vec::new();

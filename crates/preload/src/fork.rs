@@ -83,7 +83,7 @@ extern "C" fn after_in_child() {
 }
 
 /// libc's function of a name that is also one of ours.
-fn next(cache: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
+pub(crate) fn next(cache: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
     let known = cache.load(Ordering::Acquire);
     if !known.is_null() {
         return known;

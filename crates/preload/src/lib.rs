@@ -29,5 +29,6 @@ mod fork;
 mod heap;
 mod managed;
 mod mapping;
+mod mutex;
 mod start;
 mod tuning;

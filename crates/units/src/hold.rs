@@ -22,6 +22,9 @@ pub enum HoldReason {
     Rdma,
     /// A VFIO, vhost or similar device is open: memory may be the target of DMA.
     DeviceDma,
+    /// The program uses priority-inheritance mutexes: the kernel changes their words itself, and
+    /// does not wait for a block to be moved.
+    PriorityInheritance,
     /// A direct read may be under way into it.
     DirectRead,
     /// It is shared copy-on-write with a forked child that still runs.
@@ -44,12 +47,13 @@ pub enum HoldReason {
 
 impl HoldReason {
     /// All reasons, for tables and tests.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::MemoryLock,
         Self::IoUring,
         Self::LinuxAio,
         Self::Rdma,
         Self::DeviceDma,
+        Self::PriorityInheritance,
         Self::DirectRead,
         Self::SharedWithChild,
         Self::ForeignMapping,
@@ -70,6 +74,7 @@ impl HoldReason {
             Self::LinuxAio => "linux-aio",
             Self::Rdma => "rdma",
             Self::DeviceDma => "device-dma",
+            Self::PriorityInheritance => "priority-inheritance",
             Self::DirectRead => "direct-read",
             Self::SharedWithChild => "shared-with-child",
             Self::ForeignMapping => "foreign-mapping",
@@ -93,6 +98,7 @@ impl HoldReason {
                 | Self::LinuxAio
                 | Self::Rdma
                 | Self::DeviceDma
+                | Self::PriorityInheritance
                 | Self::SharedWithChild
                 | Self::ForeignMapping
                 | Self::Inherited
@@ -108,6 +114,9 @@ impl fmt::Display for HoldReason {
             Self::LinuxAio => "a Linux AIO context is open: the kernel may write to it at any time",
             Self::Rdma => "an RDMA device is open: an adapter may write to it at any time",
             Self::DeviceDma => "a DMA device (VFIO, vhost) is open: it may write at any time",
+            Self::PriorityInheritance => {
+                "the program uses priority-inheritance mutexes, which cannot be moved"
+            }
             Self::DirectRead => "a direct read may be under way into it",
             Self::SharedWithChild => "shared copy-on-write with a forked child",
             Self::ForeignMapping => "the program put another mapping or special advice over it",
