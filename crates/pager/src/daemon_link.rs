@@ -151,7 +151,7 @@ impl Pager {
         files.extend(self.nodes.files());
         let mut link = Link::connect(&self.socket, &hello, &files)?;
         self.claim(&link)?;
-        let welcome = join::welcome(&mut link)?;
+        let welcome = join::welcome(&mut link, join::RETURN_WAIT)?;
         if !self.nodes.are(&welcome.nodes) {
             return Err(JoinError::Unexpected);
         }

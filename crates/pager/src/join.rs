@@ -20,9 +20,10 @@ use crate::{
     pager::Identity,
 };
 
-/// Longest wait for a daemon's welcome. A daemon that waits for the programs of an earlier one
-/// answers only when it knows them, or has given them up.
-const WELCOME_WAIT: Duration = Duration::from_secs(15);
+/// Longest wait for a daemon's welcome at the start, when nothing depends on the pager yet.
+pub const FIRST_WAIT: Duration = Duration::from_secs(15);
+/// Longest wait for it when coming back: first touches and forks wait as long.
+pub const RETURN_WAIT: Duration = Duration::from_secs(1);
 
 /// What the daemon said when it let us in.
 #[derive(Debug)]
@@ -59,9 +60,7 @@ impl std::fmt::Display for JoinError {
         match self {
             Self::Link(error) => write!(f, "{error}"),
             Self::Refused(refused) => write!(f, "refused: {refused}"),
-            Self::Silent => {
-                write!(f, "no answer within {} seconds", WELCOME_WAIT.as_secs())
-            }
+            Self::Silent => f.write_str("no answer"),
             Self::Unexpected => f.write_str("an answer that does not belong there"),
         }
     }
@@ -98,9 +97,11 @@ pub fn returning(identity: &Identity, committed: u64) -> Hello {
 ///
 /// # Errors
 /// [`JoinError`] when there is none.
-pub fn welcome(link: &mut Link) -> Result<Welcome, JoinError> {
-    let timeout =
-        Timespec { tv_sec: i64::try_from(WELCOME_WAIT.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
+pub fn welcome(link: &mut Link, wait: Duration) -> Result<Welcome, JoinError> {
+    let timeout = Timespec {
+        tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(wait.subsec_nanos()),
+    };
     let (message, mut files) = loop {
         if let Some(received) = link.receive()? {
             break received;

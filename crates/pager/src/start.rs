@@ -176,7 +176,9 @@ fn fresh(socket: PathBuf, inject: Injector) -> Result<Pager, StartError> {
     let lineage = Lineage::Fresh { token: name };
     let joined = Link::connect(&socket, &join::hello(lineage), &[file.as_fd()])
         .map_err(JoinError::from)
-        .and_then(|mut link| join::welcome(&mut link).map(|welcome| (link, welcome)));
+        .and_then(|mut link| {
+            join::welcome(&mut link, join::FIRST_WAIT).map(|welcome| (link, welcome))
+        });
     let (link, welcome) = match joined {
         Ok(joined) => joined,
         Err(error) => return Err(StartError::Join(socket, error)),
@@ -226,7 +228,9 @@ fn join_as_child(
     loop {
         let joined = Link::connect(socket, &join::hello(Lineage::Child { token }), &[])
             .map_err(JoinError::from)
-            .and_then(|mut link| join::welcome(&mut link).map(|welcome| (link, welcome)));
+            .and_then(|mut link| {
+                join::welcome(&mut link, join::FIRST_WAIT).map(|welcome| (link, welcome))
+            });
         match joined {
             Ok(joined) => return Ok(joined),
             Err(error) if tries == CHILD_TRIES => {
