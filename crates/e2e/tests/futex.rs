@@ -18,3 +18,17 @@ fn every_wake_up_arrives_while_blocks_move() {
     finished.assert_pass();
     pool.assert_all_free();
 }
+
+#[test]
+fn nothing_moves_under_priority_inheritance_mutexes() {
+    let machine = machine();
+    let pool = Pool::start(&machine, &PoolSpec::new(256, 512));
+    let length = seconds(4).as_secs().to_string();
+    let victim = pool.run_proof("futexer", &["--mode", "pi", "--seconds", &length]);
+    let pid = pool.pid_of("futexer");
+    let report = pool.move_memory(pid, "far", None);
+    assert!(report.held("priority-inheritance") > 0, "{report:?}");
+    assert_eq!(report.returned, 0, "{report:?}");
+    victim.finish(seconds(4) + Duration::from_secs(60)).assert_pass();
+    pool.assert_all_free();
+}
