@@ -4,10 +4,12 @@
 //! that a pageblock lies behind. It is only ever changed together with the mapping itself, under
 //! the lock of [`crate::memory::Memory`].
 //!
-//!     Reserved ──first touch──► Mapped ──fork──► Frozen ──thaw──► Mapped
-//!        ▲  │                     │  ▲              │
-//!        │  └─pool full─► Ordinary│  └─move─┐       │
-//!        └────── emptied ─────────┴─────────┴───────┘
+//! ```text
+//! Reserved ──first touch──► Mapped ──fork──► Frozen ──thaw──► Mapped
+//!    ▲  │                     │  ▲              │
+//!    │  └─pool full─► Ordinary│  └─move─┐       │
+//!    └────── emptied ─────────┴─────────┴───────┘
+//! ```
 
 use std::collections::BTreeMap;
 

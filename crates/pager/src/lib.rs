@@ -7,7 +7,7 @@
 //! What program threads use:
 //! * [`memory`]: the arena and its lock; promises and posts to the pager.
 //! * [`space`]: what is carved out of the arena, pure. [`blocks`]: what is behind it.
-//! * [`calls`]: the mmap family. [`fork`]: the handlers around fork. [`start`]: the beginning.
+//! * [`calls`]: the mmap family. [`fork`]: the handlers around fork. [`mod@start`]: the beginning.
 //!
 //! The pager thread:
 //! * [`pager`]: its loop. [`mailbox`]: how it is reached. [`link`], [`join`], [`daemon_link`]:

@@ -1,8 +1,10 @@
 //! The move of one block, step by step.
 //!
-//!     Resting ─protect─► Protected ─copy, swap─► Swapped ─wake, register, enter─► Resting
-//!                            │
-//!                            └─ in doubt, or a panic: unprotect ─► Resting
+//! ```text
+//! Resting ─protect─► Protected ─copy, swap─► Swapped ─wake, register, enter─► Resting
+//!                        │
+//!                        └─ in doubt, or a panic: unprotect ─► Resting
+//! ```
 //!
 //! The journal says how far a move has come, so that a panic at any step can be put right: before
 //! the swap the move is undone, after it it is finished. Nothing is lost in between: from the
