@@ -89,7 +89,7 @@ impl Pager {
             }
             ToProgram::Thaw { extents } => {
                 // What the daemon said before it heard of a fork no longer holds.
-                if self.forks_unheard == 0 {
+                if self.forks_unheard == 0 && !self.has_unknown_child {
                     self.thaws.extend(extents.iter().flat_map(|extent| extent.iter()));
                 }
             }

@@ -73,12 +73,16 @@ impl Pager {
         }
     }
 
-    /// Makes the child's token and tells the daemon. Without a token the daemon could not know
-    /// when the child is gone: then it is not told, and the blocks stay frozen.
+    /// Makes the child's token and tells the daemon. Without a token (out of descriptors, say) the
+    /// daemon cannot know of the child, nor when it is gone: then nothing is thawed any more, and
+    /// the child goes on mapping our own token.
     fn announce_child(&mut self) {
         self.children.retain(|child| !token::is_gone(child.file.as_fd()).unwrap_or(false));
-        let Ok(file) = token::create() else { return };
-        let Ok(map) = token::map(file.as_fd()) else { return };
+        let made = token::create().and_then(|file| Ok((token::map(file.as_fd())?, file)));
+        let Ok((map, file)) = made else {
+            self.has_unknown_child = true;
+            return;
+        };
         let token = random_token();
         let memory = self.memory;
         memory.lock_as_pager().tokens.child = Some((token, map));

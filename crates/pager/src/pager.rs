@@ -104,6 +104,8 @@ pub struct Pager {
     pub(crate) fork: Option<Fork>,
     /// Forks that the daemon has not acknowledged yet.
     pub(crate) forks_unheard: u32,
+    /// A child was forked that the daemon does not know of: it may map what we froze for ever.
+    pub(crate) has_unknown_child: bool,
     /// Between freezing and the end of the fork.
     pub(crate) forking: bool,
     pub(crate) children: Vec<Child>,

@@ -289,6 +289,7 @@ fn build(
         wakeups: Wakeups::default(),
         fork: None,
         forks_unheard: 0,
+        has_unknown_child: false,
         forking: false,
         children: Vec::new(),
         descriptors: Descriptors::open().map_err(doing("opening /proc/self/fd"))?,
