@@ -131,7 +131,7 @@ impl Ebb<'_> {
             // The program may have ended since the status was taken, or be executing another, which
             // joins under the same process number a moment later.
             code => assert!(
-                code == Some(2) && finished.stderr.contains("there is none"),
+                code == Some(2) && finished.stderr.contains("expected a program of this pool"),
                 "{finished:?}"
             ),
         }
