@@ -31,6 +31,17 @@ impl Pageblock {
     }
 }
 
+impl Pageblock {
+    /// Its first frame, if that number exists.
+    #[must_use]
+    pub const fn first_frame(self) -> Option<crate::frame::Pfn> {
+        match self.0.checked_mul(PAGES_PER_PAGEBLOCK) {
+            Some(n) => Some(crate::frame::Pfn(n)),
+            None => None,
+        }
+    }
+}
+
 impl fmt::Debug for Pageblock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pb{}", self.0)

@@ -6,6 +6,7 @@
 //!
 //! * [`size`]: [`ByteSize`], its text form (`256M`, `4GiB`) and its errors.
 //! * [`block`]: [`Pageblock`] (2 MiB) and [`Extent`], a run of them.
+//! * [`frame`]: [`Pfn`] (4 KiB), [`Order`] and [`FrameRange`].
 //! * [`id`]: names of nodes, tenants, members, tokens, moves and requests.
 //! * [`hold`]: why memory cannot leave ([`HoldReason`]).
 //! * [`time`]: [`Instant`], a point of time that somebody else measured.
@@ -16,12 +17,14 @@
 extern crate alloc;
 
 pub mod block;
+pub mod frame;
 pub mod hold;
 pub mod id;
 pub mod size;
 pub mod time;
 
 pub use block::{Extent, PAGE_BYTES, PAGEBLOCK_BYTES, PAGES_PER_PAGEBLOCK, Pageblock};
+pub use frame::{FrameRange, Order, OrderError, Pfn};
 pub use hold::HoldReason;
 pub use id::{MemberId, MoveId, NodeId, NodeKind, RequestId, TenantId, TokenId};
 pub use size::{ByteSize, ParseSizeError};
