@@ -8,12 +8,13 @@
 //! * [`live`]: a pool, the writer in it, its memory moved back and forth.
 //! * [`give_back`]: capacity coming back. [`overhead`]: a program with and without a pool.
 //! * [`pool`]: a daemon of the benchmark's own.
-//! * [`churn`]: a program that allocates and frees.
+//! * [`churn`]: a program that allocates and frees. [`frames`]: taking and giving frames.
 //! * [`histogram`]: how long single accesses took. [`report`]: medians, tables, JSON.
 
 #![forbid(unsafe_code)]
 
 pub mod churn;
+pub mod frames;
 pub mod give_back;
 pub mod histogram;
 pub mod limits;

@@ -1,10 +1,16 @@
 //! The command line: one definition for parsing, help, manual pages and completions.
 
+mod frames;
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use memtide_units::ByteSize;
+
+pub use self::frames::{
+    BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
+};
 
 /// Run unmodified programs on near and far memory, and take capacity back while they run.
 #[derive(Debug, Parser)]
@@ -254,6 +260,9 @@ pub enum BenchWhat {
     Move(BenchMove),
     GiveBack(BenchGiveBack),
     Run(BenchRun),
+    Frames(BenchFrames),
+    #[command(hide = true)]
+    FramesCount(BenchFramesCount),
     /// The program that `bench move` moves the memory of
     #[command(hide = true)]
     Writer {

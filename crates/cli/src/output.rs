@@ -29,7 +29,8 @@ pub fn table(rows: &[Vec<String>]) -> String {
     // A column of numbers under its heading.
     let is_number = |column: usize| {
         let mut cells = rows.iter().skip(1).filter_map(|row| row.get(column)).peekable();
-        cells.peek().is_some() && cells.all(|cell| cell.starts_with(|c: char| c.is_ascii_digit()))
+        cells.peek().is_some()
+            && cells.all(|cell| cell.is_empty() || cell.starts_with(|c: char| c.is_ascii_digit()))
     };
     let right: Vec<bool> = (0..columns).map(is_number).collect();
     let mut text = String::new();
@@ -57,5 +58,7 @@ mod tests {
         let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
         let text = table(&[row(["NAME", "SIZE"]), row(["a", "1"]), row(["longer", "100MiB"])]);
         assert_eq!(text, "NAME      SIZE\na            1\nlonger  100MiB\n");
+        let text = table(&[row(["A", "B"]), row(["", "10"]), row(["5", "1"])]);
+        assert_eq!(text, "A  B\n   10\n5   1\n");
     }
 }

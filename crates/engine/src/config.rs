@@ -4,8 +4,7 @@
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
-use memtide_frames::LayoutError;
-use memtide_units::{Extent, Instant, MemberId, NodeId, NodeKind, Pageblock, TenantId};
+use memtide_units::{ByteSize, Extent, Instant, MemberId, NodeId, NodeKind, Pageblock, TenantId};
 
 /// Everything that an engine is told once.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -108,6 +107,46 @@ pub struct Awaited {
     /// caller that finds out about deaths ([`crate::Input::AwaitedGone`]) does best to say
     /// `Instant(Duration::MAX)`.
     pub until: Instant,
+}
+
+/// Why a span and a block size do not make a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LayoutError {
+    /// A block of no, or not a power of two, pageblocks.
+    #[error("a block of {block_pageblocks} pageblocks; expected a power of two")]
+    BlockSize {
+        /// Pageblocks in a block.
+        block_pageblocks: u64,
+    },
+    /// No pageblocks, or not a whole number of blocks.
+    #[error(
+        "a node of {pageblocks} pageblocks; expected one or more whole blocks of {block_pageblocks}"
+    )]
+    Size {
+        /// Pageblocks in the node.
+        pageblocks: u64,
+        /// Pageblocks in a block.
+        block_pageblocks: u64,
+    },
+    /// There is no memory for what describes the node.
+    #[error("{size} of memory that describe a node of {pageblocks} pageblocks cannot be had")]
+    Memory {
+        /// Pageblocks in the node.
+        pageblocks: u64,
+        /// How much memory it takes.
+        size: ByteSize,
+    },
+    /// More pageblocks than a node may have, or frames of them would have no number.
+    #[error(
+        "a node of {pageblocks} pageblocks from {first}; expected 2^26 at most, below number 2^55"
+    )]
+    Span {
+        /// The first pageblock.
+        first: Pageblock,
+        /// Pageblocks in the node.
+        pageblocks: u64,
+    },
 }
 
 /// Why a configuration is none.

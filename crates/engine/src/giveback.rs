@@ -22,6 +22,7 @@ use memtide_units::{ByteSize, NodeId, Pageblock, RequestId};
 use crate::{
     engine::Engine,
     lease::Standing,
+    pageblocks::BlockState,
     pool::BlockId,
     refusal::Refusal,
     request::{Aim, Goal, Prospect, Request, Work},
@@ -73,7 +74,7 @@ impl Engine {
             return Err(Refusal::NotOffline { node, blocks, offline });
         }
         let all = (0..frames.blocks())
-            .filter(|&block| frames.block_state(block) == memtide_frames::BlockState::Offline);
+            .filter(|&block| frames.block_state(block) == BlockState::Offline);
         let count = usize::try_from(blocks).expect("bounded by the size of the node");
         for block in all.take(count).collect::<Vec<_>>() {
             let id = BlockId { node: to, block };

@@ -13,6 +13,8 @@
 //! The state:
 //! * [`engine`]: [`Engine`], and the way an input takes through it.
 //! * `pool`: the nodes together.
+//! * `pageblocks`: the pageblocks of one node, held in its page-frame allocator.
+//! * `words`: the memory of that allocator's metadata.
 //! * `process`: processes, tenants.
 //! * `lease`: one leased pageblock, and its life cycle.
 //! * `request`: requests that take time, and their works.
@@ -45,6 +47,7 @@ mod member;
 mod moves;
 mod moveto;
 mod outbox;
+mod pageblocks;
 mod pool;
 mod process;
 mod recovery;
@@ -53,8 +56,9 @@ mod report;
 mod request;
 mod status;
 mod validate;
+mod words;
 
-pub use config::{Awaited, Config, ConfigError, Limits, NodeConfig, OnFull};
+pub use config::{Awaited, Config, ConfigError, LayoutError, Limits, NodeConfig, OnFull};
 pub use effect::{Effect, Holder, MemberStatus, NodeStatus, Report};
 pub use engine::Engine;
 pub use input::{Claims, Input, Lineage, MoveOutcome};

@@ -6,11 +6,11 @@ use alloc::{
     vec::Vec,
 };
 
-use memtide_frames::{BlockState, Frames, PageblockState};
 use memtide_units::{Extent, NodeId, NodeKind, Pageblock};
 
 use crate::{
     config::{Config, ConfigError, NodeConfig},
+    pageblocks::{BlockState, PageblockState, Pageblocks},
     refusal::Refusal,
 };
 
@@ -27,7 +27,7 @@ pub(crate) struct Pool {
 pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) name: String,
-    pub(crate) frames: Frames,
+    pub(crate) frames: Pageblocks,
 }
 
 /// One block of one node.
@@ -55,7 +55,7 @@ impl Pool {
         if self.index_of(node).is_some() {
             return Err(ConfigError::NodeTwice { node });
         }
-        let mut frames = Frames::new(config.first, config.pageblocks, config.block_pageblocks)
+        let mut frames = Pageblocks::new(config.first, config.pageblocks, config.block_pageblocks)
             .map_err(|source| ConfigError::Layout { node, source })?;
         let last = Pageblock(config.first.0 + (config.pageblocks - 1));
         let below = self.by_first.range(..=last).next_back().map(|(_, &index)| &self.nodes[index]);
@@ -65,8 +65,14 @@ impl Pool {
             let (first, other) = (config.first, other.id);
             return Err(ConfigError::Overlap { node, first, other });
         }
+        let mut offline = BTreeSet::new();
         for &extent in &config.offline {
-            take_offline(&mut frames, extent).ok_or(ConfigError::Offline { node, extent })?;
+            let blocks = frames.blocks_of(extent);
+            let blocks = blocks.filter(|blocks| blocks.clone().all(|block| offline.insert(block)));
+            blocks.ok_or(ConfigError::Offline { node, extent })?;
+        }
+        for block in (0..frames.blocks()).filter(|block| !offline.contains(block)) {
+            frames.online(block);
         }
         self.by_first.insert(config.first, self.nodes.len());
         self.nodes.push(Node { id: node, name: config.name.clone(), frames });
@@ -79,11 +85,11 @@ impl Pool {
     }
 
     /// The frames of a node.
-    pub(crate) fn frames(&self, node: usize) -> &Frames {
+    pub(crate) fn frames(&self, node: usize) -> &Pageblocks {
         &self.nodes[node].frames
     }
 
-    fn frames_mut(&mut self, node: usize) -> &mut Frames {
+    fn frames_mut(&mut self, node: usize) -> &mut Pageblocks {
         &mut self.nodes[node].frames
     }
 
@@ -280,23 +286,4 @@ fn placement(config: &Config) -> Result<Vec<usize>, ConfigError> {
         }
     }
     Ok(order)
-}
-
-/// Takes an extent of whole online blocks offline, or nothing.
-fn take_offline(frames: &mut Frames, extent: Extent) -> Option<()> {
-    let offset = extent.start.0.checked_sub(frames.first().0)?;
-    let count = u64::from(extent.count);
-    let block = frames.block_pageblocks();
-    let end = offset.checked_add(count)?;
-    if offset % block != 0 || count % block != 0 || end > frames.present() {
-        return None;
-    }
-    for block in offset / block..end / block {
-        if frames.block_state(block) != BlockState::Online {
-            return None;
-        }
-        frames.isolate(block);
-        frames.offline(block);
-    }
-    Some(())
 }

@@ -24,7 +24,6 @@ use alloc::{
     vec::Vec,
 };
 
-use memtide_frames::PageblockState;
 use memtide_units::{Instant, MemberId, Pageblock, TenantId, TokenId};
 
 use crate::{
@@ -32,6 +31,7 @@ use crate::{
     engine::Engine,
     input::Claims,
     lease::Share,
+    pageblocks::PageblockState,
     process::{Link, Process},
     refusal::Refusal,
 };

@@ -2,13 +2,13 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use memtide_frames::BlockState;
 use memtide_units::{ByteSize, Extent, HoldReason, MemberId, NodeId, Pageblock, TenantId, TokenId};
 
 use crate::{
     effect::{MemberStatus, NodeStatus},
     engine::Engine,
     lease::Standing,
+    pageblocks::BlockState,
     pool::BlockId,
     process::Link,
 };

@@ -6,12 +6,12 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use memtide_frames::PageblockState;
 use memtide_units::{TenantId, TokenId};
 
 use crate::{
     engine::Engine,
     lease::{End, Flight, Share, Standing},
+    pageblocks::PageblockState,
     process::{Link, Waiting},
     request::Goal,
 };

@@ -1,494 +1,324 @@
-//! Which pageblock of a node is free, used, isolated or offline.
+//! The allocator of one node: a view of its metadata.
 //!
-//! Every pageblock is in one state:
-//!
-//! ```text
-//!             online               take, claim
-//!   offline ─────────► free ◄───────────────────► used
-//!      ▲                │ ▲             put
-//!      │        isolate │ │ unisolate
-//!      │                ▼ │             put
-//!      └──────────── isolated ◄────────────────── used
-//!          offline
-//! ```
-//!
-//! Isolation and offlining act on whole blocks: in an isolated block nothing is handed out any
-//! more, what is used stays used, and what comes back stays back. A block goes offline when it is
-//! isolated and nothing in it is used.
-//!
-//! A pageblock leaves the free set exactly once per [`Frames::take`] or [`Frames::claim`] and
-//! enters it exactly once per [`Frames::put`]; the opposite order is a bug of the caller and
-//! panics. So no two callers ever hold the same pageblock, and
-//! `free + used + isolated + offline = present` holds after every operation; the four counts are
-//! kept as they change, and [`Frames::validate`] recomputes them.
+//! All state lies in the words that the caller supplied; a [`Frames`] is only where to look. So a
+//! view may be made anew whenever one is needed, and several may be in use at once.
 
-use alloc::{vec, vec::Vec};
+use memtide_units::{FrameRange, Order, Pfn};
 
-use memtide_units::{Extent, Pageblock};
+use crate::{
+    descriptor::Descriptors,
+    entry::{Entry, GRADES},
+    error::LayoutError,
+    index::Index,
+    layout::{FRAMES, Geometry, HEADER, LINE, Layout, PAGEBLOCK_ORDER, RECORD, RUN_ORDERS, WORDS},
+    primitive::{AtomicU64, Ordering::*},
+    request::Movability,
+    zone::Zone,
+};
 
-use crate::runs::Runs;
-
-/// The pageblocks of one node.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Frames {
-    first: Pageblock,
-    block_pageblocks: u64,
-    used: Vec<bool>,
-    blocks: Vec<Block>,
-    free: Runs,
-    counts: Counts,
-}
-
+/// The bitmaps that describe single frames. A frame that is not taken has a zero in all of them.
+/// A hole has a one in all of them: it is the only frame that is both held and a tail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Block {
-    state: BlockState,
-    used: u64,
+pub(crate) enum Bitmap {
+    /// Not to be found by a search: taken, cached, retired, or a hole.
+    Taken,
+    /// Continues the block of the frame before it.
+    Tail,
+    /// The first of a block that is held by its number.
+    Held,
+    /// Out of service: poisoned, or not there at all.
+    Retired,
 }
 
-/// The state of one block.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BlockState {
-    /// Not in the pool.
-    Offline,
-    /// In the pool.
-    Online,
-    /// Being emptied: nothing is handed out of it.
-    Isolated,
+/// Words of the header.
+pub(crate) mod header {
+    /// [`super::MAGIC`] once there is a node.
+    pub(crate) const MAGIC: usize = 0;
+    /// The geometry.
+    pub(crate) const FIRST: usize = 1;
+    pub(crate) const FRAMES: usize = 2;
+    pub(crate) const BLOCK_FRAMES: usize = 3;
+    pub(crate) const CORES: usize = 4;
+    /// Pageblocks that are isolated; frames retired while in use.
+    pub(crate) const ISOLATED: usize = 8;
+    pub(crate) const RETIRING: usize = 9;
+    /// Frames out of service.
+    pub(crate) const RETIRED: usize = 10;
+    /// The zones that have frames, one bit each, and above them those with a watermark.
+    pub(crate) const POPULATED: usize = 11;
+    pub(crate) const WATCHED: u32 = 16;
+    /// A frame plus one that is between looking held by its number and being a hole.
+    pub(crate) const EXCLUDING: usize = 12;
+    /// Two lines for each zone.
+    pub(crate) const ZONES: usize = 16;
+    pub(crate) const ZONE: usize = 16;
+    /// The first, which seldom changes: frames present; watermarks.
+    pub(crate) const PRESENT: usize = 0;
+    pub(crate) const WATERMARKS: usize = 1;
+    /// The second: frames not taken; dedication; counters.
+    pub(crate) const FREE: usize = 8;
+    pub(crate) const DEDICATION: usize = 9;
+    pub(crate) const BORROWED: usize = 10;
+    pub(crate) const CONVERTED: usize = 11;
 }
 
-/// The state of one pageblock.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PageblockState {
-    /// Its block is not in the pool.
-    Offline,
-    /// Can be taken.
-    Free,
-    /// Not in use, but its block is being emptied.
-    Isolated,
-    /// Somebody has it.
-    Used,
+/// "memtide" and the version of the format.
+pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"memtide\x01");
+
+/// The allocator of one node.
+#[derive(Clone, Copy)]
+pub struct Frames<'m> {
+    pub(crate) layout: Layout,
+    pub(crate) header: &'m [AtomicU64; HEADER],
+    cores: &'m [AtomicU64],
+    entries: &'m [AtomicU64],
+    bitmaps: [&'m [AtomicU64]; 4],
+    pub(crate) isolated: &'m [AtomicU64],
+    free: &'m [AtomicU64],
+    runs: &'m [AtomicU64],
+    listed: &'m [AtomicU64],
+    pub(crate) descriptors: Option<Descriptors<'m>>,
 }
 
-/// How many pageblocks are in which state.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counts {
-    /// Can be taken.
-    pub free: u64,
-    /// Taken.
-    pub used: u64,
-    /// Not taken, in blocks that are being emptied.
-    pub isolated: u64,
-    /// In blocks that are not in the pool.
-    pub offline: u64,
+/// The part of the memory that starts at a multiple of 64 bytes: a pageblock's bits are one line.
+fn aligned(words: &[AtomicU64]) -> &[AtomicU64] {
+    let misplaced = words.as_ptr().addr() / 8 % LINE;
+    // Loom's words are larger than 8 bytes.
+    let skip = if cfg!(loom) || misplaced == 0 { 0 } else { LINE - misplaced };
+    words.get(skip..).unwrap_or_default()
 }
 
-impl Counts {
-    /// All of them.
-    #[must_use]
-    pub const fn present(&self) -> u64 {
-        self.free + self.used + self.isolated + self.offline
-    }
-}
-
-/// Why a span and a block size do not make a node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LayoutError {
-    /// A block of no, or not a power of two, pageblocks.
-    #[error("a block of {block_pageblocks} pageblocks; expected a power of two")]
-    BlockSize {
-        /// Pageblocks in a block.
-        block_pageblocks: u64,
-    },
-    /// No pageblocks, or not a whole number of blocks.
-    #[error(
-        "a node of {pageblocks} pageblocks; expected one or more whole blocks of {block_pageblocks}"
-    )]
-    Size {
-        /// Pageblocks in the node.
-        pageblocks: u64,
-        /// Pageblocks in a block.
-        block_pageblocks: u64,
-    },
-    /// It would end past the last pageblock number, or not fit this machine's memory.
-    #[error("a node of {pageblocks} pageblocks from {first} leaves the range of numbers")]
-    Span {
-        /// The first pageblock.
-        first: Pageblock,
-        /// Pageblocks in the node.
-        pageblocks: u64,
-    },
-}
-
-impl Frames {
-    /// Most pageblocks of one node: 128 TiB.
-    pub const PAGEBLOCKS_MAX: u64 = 1 << 26;
-
-    /// A node of `pageblocks` from `first`, all online and free.
+impl<'m> Frames<'m> {
+    /// A new node in memory that is all zero. No block of it is in the pool yet:
+    /// [`Frames::add`] them.
     ///
     /// # Errors
-    /// [`LayoutError`] when the numbers do not make a node.
-    pub fn new(
-        first: Pageblock,
-        pageblocks: u64,
-        block_pageblocks: u64,
-    ) -> Result<Self, LayoutError> {
-        if !block_pageblocks.is_power_of_two() {
-            return Err(LayoutError::BlockSize { block_pageblocks });
+    /// [`LayoutError`] when the numbers do not make a node, or do not fit into the memory, or
+    /// there is a node in it.
+    pub fn new(geometry: Geometry, words: &'m [AtomicU64]) -> Result<Self, LayoutError> {
+        let frames = Self::view(Layout::new(geometry)?, words)?;
+        let found = frames.header[header::MAGIC].load(Acquire);
+        if found != 0 {
+            return Err(LayoutError::NotZero { found });
         }
-        if pageblocks == 0 || !pageblocks.is_multiple_of(block_pageblocks) {
-            return Err(LayoutError::Size { pageblocks, block_pageblocks });
+        let Geometry { first, frames: count, block_frames, cores } = geometry;
+        frames.header[header::FIRST].store(first.0, Relaxed);
+        frames.header[header::FRAMES].store(count, Relaxed);
+        frames.header[header::BLOCK_FRAMES].store(block_frames, Relaxed);
+        frames.header[header::CORES].store(u64::from(cores), Relaxed);
+        // Last: whoever sees it sees a node. Two that race for one memory both see zero above.
+        match frames.header[header::MAGIC].compare_exchange(0, MAGIC, AcqRel, Acquire) {
+            Ok(_) => Ok(frames),
+            Err(found) => Err(LayoutError::NotZero { found }),
         }
-        if pageblocks > Self::PAGEBLOCKS_MAX || first.checked_add(pageblocks).is_none() {
-            return Err(LayoutError::Span { first, pageblocks });
+    }
+
+    /// The node that is in this memory already.
+    ///
+    /// # Errors
+    /// [`LayoutError`] when there is none.
+    pub fn attach(words: &'m [AtomicU64]) -> Result<Self, LayoutError> {
+        let words = aligned(words);
+        let Some(header) = words.first_chunk::<HEADER>() else {
+            return Err(LayoutError::Memory { words: words.len(), needed: HEADER });
+        };
+        let found = header[header::MAGIC].load(Acquire);
+        if found != MAGIC {
+            return Err(LayoutError::NoNode { found, expected: MAGIC });
         }
-        let mut free = Runs::default();
-        free.insert(0, pageblocks);
-        let block = Block { state: BlockState::Online, used: 0 };
+        let load = |at: usize| header[at].load(Relaxed);
+        let cores = load(header::CORES);
+        let cores = u16::try_from(cores).map_err(|_| LayoutError::Cores { cores })?;
+        let geometry = Geometry {
+            first: Pfn(load(header::FIRST)),
+            frames: load(header::FRAMES),
+            block_frames: load(header::BLOCK_FRAMES),
+            cores,
+        };
+        Self::view(Layout::new(geometry)?, words)
+    }
+
+    /// The same with a descriptor for each frame, kept up to date from now on.
+    #[must_use]
+    pub fn with_descriptors(self, descriptors: Descriptors<'m>) -> Self {
+        Self { descriptors: Some(descriptors), ..self }
+    }
+
+    fn view(layout: Layout, words: &'m [AtomicU64]) -> Result<Self, LayoutError> {
+        let words = aligned(words);
+        let words = words
+            .get(..layout.words)
+            .ok_or(LayoutError::Memory { words: words.len(), needed: layout.words })?;
+        let [taken, tail, held, retired] = layout.bitmaps;
+        let header = words.first_chunk().expect("a layout has a header");
         Ok(Self {
-            first,
-            block_pageblocks,
-            used: vec![false; usize_from(pageblocks)],
-            blocks: vec![block; usize_from(pageblocks / block_pageblocks)],
-            free,
-            counts: Counts { free: pageblocks, ..Counts::default() },
+            layout,
+            header,
+            cores: &words[layout.cores..layout.entries],
+            entries: &words[layout.entries..taken],
+            bitmaps: [
+                &words[taken..tail],
+                &words[tail..held],
+                &words[held..retired],
+                &words[retired..layout.isolated],
+            ],
+            isolated: &words[layout.isolated..layout.free],
+            free: &words[layout.free..layout.runs],
+            runs: &words[layout.runs..layout.listed],
+            listed: &words[layout.listed..],
+            descriptors: None,
         })
     }
 
-    /// The first pageblock.
+    /// Where everything lies.
     #[must_use]
-    pub const fn first(&self) -> Pageblock {
-        self.first
+    pub const fn layout(&self) -> &Layout {
+        &self.layout
     }
 
-    /// Pageblocks in all, whatever their state.
+    /// All frames that the node may ever have.
     #[must_use]
-    pub const fn present(&self) -> u64 {
-        self.used.len() as u64
+    pub const fn span(&self) -> FrameRange {
+        FrameRange::new(self.layout.geometry.first, self.layout.geometry.frames)
     }
 
-    /// Pageblocks in a block.
-    #[must_use]
-    pub const fn block_pageblocks(&self) -> u64 {
-        self.block_pageblocks
+    /// Whether this is a view of the same node as the other.
+    #[inline(always)]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        core::ptr::eq(self.header, other.header)
     }
 
-    /// Number of blocks.
-    #[must_use]
-    pub const fn blocks(&self) -> u64 {
-        self.blocks.len() as u64
+    /// The number of a frame from its number inside the node.
+    #[inline(always)]
+    pub(crate) const fn pfn(&self, index: u64) -> Pfn {
+        Pfn(self.layout.origin + index)
     }
 
-    /// How many pageblocks are in which state.
-    #[must_use]
-    pub const fn counts(&self) -> Counts {
-        self.counts
+    /// The number inside the node of a frame of it.
+    pub(crate) fn index(&self, pfn: Pfn) -> Option<u64> {
+        self.span().contains(pfn).then(|| pfn.0 - self.layout.origin)
     }
 
-    /// Whether the pageblock is one of this node's.
-    #[must_use]
-    pub const fn contains(&self, pageblock: Pageblock) -> bool {
-        pageblock.0 >= self.first.0 && pageblock.0 - self.first.0 < self.present()
-    }
-
-    /// The block that a pageblock of this node lies in.
-    #[must_use]
-    pub fn block_of(&self, pageblock: Pageblock) -> u64 {
-        self.offset(pageblock) / self.block_pageblocks
-    }
-
-    /// The first pageblock of a block; its others follow.
-    #[must_use]
-    pub fn block_start(&self, block: u64) -> Pageblock {
-        assert!(block < self.blocks(), "block {block} of {}", self.blocks());
-        Pageblock(self.first.0 + block * self.block_pageblocks)
-    }
-
-    /// The state of a block.
-    #[must_use]
-    pub fn block_state(&self, block: u64) -> BlockState {
-        self.blocks[usize_from(block)].state
-    }
-
-    /// Pageblocks in use in a block.
-    #[must_use]
-    pub fn block_used(&self, block: u64) -> u64 {
-        self.blocks[usize_from(block)].used
-    }
-
-    /// The state of a pageblock of this node.
-    #[must_use]
-    pub fn state(&self, pageblock: Pageblock) -> PageblockState {
-        let offset = self.offset(pageblock);
-        match (self.used[usize_from(offset)], self.block_state(offset / self.block_pageblocks)) {
-            (true, _) => PageblockState::Used,
-            (false, BlockState::Offline) => PageblockState::Offline,
-            (false, BlockState::Online) => PageblockState::Free,
-            (false, BlockState::Isolated) => PageblockState::Isolated,
+    /// The pageblocks of a range inside the node that starts and ends with one.
+    pub(crate) fn pageblocks_of(&self, range: FrameRange) -> Option<core::ops::Range<u64>> {
+        let whole = range.frames != 0
+            && range.start.0.is_multiple_of(FRAMES)
+            && range.frames.is_multiple_of(FRAMES);
+        let last = range.start.checked_add(range.frames.checked_sub(1)?)?;
+        if !whole || self.index(last).is_none() {
+            return None;
         }
+        let first = self.index(range.start)? / FRAMES;
+        Some(first..first + range.frames / FRAMES)
     }
 
-    /// Takes up to `count` free pageblocks, in as few runs as can be had cheaply: what follows
-    /// `after` if that is free, then the shortest run that is long enough, or the longest there is.
-    pub fn take(&mut self, count: u64, after: Option<Pageblock>) -> Vec<Extent> {
-        let mut left = count.min(self.counts.free);
-        let mut taken = Vec::new();
-        let follows = after.and_then(|after| after.checked_add(1)).filter(|&n| self.contains(n));
-        if let Some(next) = follows.map(|next| self.offset(next))
-            && let Some((start, length)) = self.free.containing(next)
-            && left > 0
-        {
-            left -= self.take_run(next, (start + length - next).min(left), &mut taken);
-        }
-        while left > 0 {
-            let (start, length) = self.free.best(left).expect("free pageblocks lie in runs");
-            left -= self.take_run(start, length.min(left), &mut taken);
-        }
-        taken
+    /// The frames of a pageblock.
+    pub(crate) const fn frames_of(&self, pb: u64) -> FrameRange {
+        FrameRange::new(self.pfn(pb * FRAMES), FRAMES)
     }
 
-    fn take_run(&mut self, start: u64, length: u64, taken: &mut Vec<Extent>) -> u64 {
-        // An extent counts in 32 bits; the rest of a longer run comes with the next round.
-        let length = length.min(u64::from(u32::MAX));
-        self.free.remove(start, length);
-        for offset in start..start + length {
-            self.set_used(offset);
-        }
-        self.counts.free -= length;
-        let count = u32::try_from(length).expect("bounded above");
-        taken.push(Extent::new(Pageblock(self.first.0 + start), count));
-        length
+    /// The record of a core.
+    pub(crate) fn record(&self, core: u16) -> &'m [AtomicU64; RECORD] {
+        let at = usize::from(core) * RECORD;
+        self.cores[at..at + RECORD].first_chunk().expect("a record's length")
     }
 
-    /// Takes this one pageblock, which is free or isolated.
-    ///
-    /// # Panics
-    /// When it is used or offline: look with [`Frames::state`] first.
-    pub fn claim(&mut self, pageblock: Pageblock) {
-        let offset = self.offset(pageblock);
-        match self.state(pageblock) {
-            PageblockState::Free => {
-                self.free.remove(offset, 1);
-                self.counts.free -= 1;
-            }
-            PageblockState::Isolated => self.counts.isolated -= 1,
-            state => panic!("{pageblock} is claimed but {state:?}"),
-        }
-        self.set_used(offset);
+    /// The entry of a pageblock.
+    #[inline(always)]
+    pub(crate) fn entry(&self, pb: u64) -> Entry {
+        Entry(self.entries[pb as usize].load(SeqCst))
     }
 
-    /// Gives one pageblock back.
-    ///
-    /// # Panics
-    /// When it is not used.
-    pub fn put(&mut self, pageblock: Pageblock) {
-        let offset = self.offset(pageblock);
-        let used = &mut self.used[usize_from(offset)];
-        assert!(*used, "{pageblock} is given back but not used");
-        *used = false;
-        self.counts.used -= 1;
-        let block = &mut self.blocks[usize_from(offset / self.block_pageblocks)];
-        block.used -= 1;
-        if block.state == BlockState::Isolated {
-            self.counts.isolated += 1;
-        } else {
-            self.free.insert(offset, 1);
-            self.counts.free += 1;
-        }
+    /// Changes the entry of a pageblock that the caller owns. What is found in an index is
+    /// published by the index; see [`Frames::publish_entry`] for what is not.
+    #[inline(always)]
+    pub(crate) fn set_entry(&self, pb: u64, entry: Entry) {
+        self.entries[pb as usize].store(entry.0, Release);
     }
 
-    /// Hands out nothing of this block any more.
-    ///
-    /// # Panics
-    /// When it is not online, or isolated already.
-    pub fn isolate(&mut self, block: u64) {
-        let free = self.leave(block, BlockState::Online, BlockState::Isolated);
-        for (start, length) in self.unused_runs(block) {
-            self.free.remove(start, length);
-        }
-        self.counts.free -= free;
-        self.counts.isolated += free;
+    /// The same, where the caller will next look at what others may have freed meanwhile.
+    pub(crate) fn publish_entry(&self, pb: u64, entry: Entry) {
+        self.entries[pb as usize].store(entry.0, SeqCst);
     }
 
-    /// Undoes [`Frames::isolate`].
-    ///
-    /// # Panics
-    /// When it is not isolated.
-    pub fn unisolate(&mut self, block: u64) {
-        let free = self.leave(block, BlockState::Isolated, BlockState::Online);
-        for (start, length) in self.unused_runs(block) {
-            self.free.insert(start, length);
-        }
-        self.counts.isolated -= free;
-        self.counts.free += free;
+    /// Changes the entry of a pageblock if it is still `from`.
+    pub(crate) fn exchange_entry(&self, pb: u64, from: Entry, to: Entry) -> bool {
+        self.entries[pb as usize].compare_exchange(from.0, to.0, SeqCst, Relaxed).is_ok()
     }
 
-    /// Takes a block out of the pool.
-    ///
-    /// # Panics
-    /// When it is not isolated, or something in it is used.
-    pub fn offline(&mut self, block: u64) {
-        assert_eq!(self.block_used(block), 0, "block {block} goes offline but is used");
-        let free = self.leave(block, BlockState::Isolated, BlockState::Offline);
-        self.counts.isolated -= free;
-        self.counts.offline += free;
+    /// A word of a bitmap.
+    #[inline(always)]
+    pub(crate) fn word(&self, bitmap: Bitmap, word: u64) -> &'m AtomicU64 {
+        &self.bitmaps[bitmap as usize][word as usize]
     }
 
-    /// Puts a block into the pool; its pageblocks are free.
-    ///
-    /// # Panics
-    /// When it is not offline.
-    pub fn online(&mut self, block: u64) {
-        let free = self.leave(block, BlockState::Offline, BlockState::Online);
-        self.free.insert(block * self.block_pageblocks, self.block_pageblocks);
-        self.counts.offline -= free;
-        self.counts.free += free;
+    /// The words of a bitmap for a pageblock.
+    #[inline(always)]
+    pub(crate) fn words_of(&self, bitmap: Bitmap, pb: u64) -> &'m [AtomicU64] {
+        let at = (pb * WORDS) as usize;
+        &self.bitmaps[bitmap as usize][at..at + WORDS as usize]
     }
 
-    /// Recomputes what is kept incrementally.
-    ///
-    /// # Panics
-    /// When something does not add up.
-    pub fn validate(&self) {
-        self.free.validate();
-        let mut counts = Counts::default();
-        for (index, block) in self.blocks.iter().enumerate() {
-            let start = index as u64 * self.block_pageblocks;
-            let all = start..start + self.block_pageblocks;
-            let used = all.clone().filter(|&at| self.used[usize_from(at)]).count() as u64;
-            assert_eq!(used, block.used, "used pageblocks of block {index}");
-            counts.used += used;
-            let unused = self.block_pageblocks - used;
-            match block.state {
-                BlockState::Offline => counts.offline += unused,
-                BlockState::Isolated => counts.isolated += unused,
-                BlockState::Online => counts.free += unused,
-            }
-            assert!(block.state != BlockState::Offline || used == 0, "block {index} is offline");
-            for at in all {
-                let listed = self.free.containing(at).is_some();
-                let free = block.state == BlockState::Online && !self.used[usize_from(at)];
-                assert_eq!(listed, free, "pageblock {at} of the node in the free runs");
-            }
-        }
-        assert_eq!(counts, self.counts);
-        assert_eq!(counts.free, self.free.total());
-        assert_eq!(counts.present(), self.present());
+    /// The bit of a frame in a bitmap.
+    pub(crate) fn bit(&self, bitmap: Bitmap, index: u64) -> bool {
+        self.word(bitmap, index / 64).load(Acquire) >> (index % 64) & 1 != 0
     }
 
-    fn offset(&self, pageblock: Pageblock) -> u64 {
-        assert!(self.contains(pageblock), "{pageblock} is not of this node");
-        pageblock.0 - self.first.0
+    /// The pageblocks of a zone that are wholly free.
+    #[inline(always)]
+    pub(crate) fn free(&self, zone: u64) -> Index<'_> {
+        let shape = &self.layout.shape;
+        let words = shape.words();
+        let at = zone as usize * words;
+        Index::new(&self.free[at..at + words], shape)
     }
 
-    fn set_used(&mut self, offset: u64) {
-        let used = &mut self.used[usize_from(offset)];
-        assert!(!*used, "pageblock {offset} of the node has two takers");
-        *used = true;
-        self.counts.used += 1;
-        self.blocks[usize_from(offset / self.block_pageblocks)].used += 1;
+    /// The words of [`Frames::free`] that may have an aligned run of 2^`run` pageblocks.
+    #[inline(always)]
+    pub(crate) fn runs(&self, zone: u64, run: u64) -> Index<'_> {
+        let shape = &self.layout.run_shape;
+        let words = shape.words();
+        let at = (zone * RUN_ORDERS + run - 1) as usize * words;
+        Index::new(&self.runs[at..at + words], shape)
     }
 
-    /// Changes a block's state; returns how many of its pageblocks are not used.
-    fn leave(&mut self, block: u64, from: BlockState, to: BlockState) -> u64 {
-        let block_pageblocks = self.block_pageblocks;
-        let state = &mut self.blocks[usize_from(block)];
-        assert_eq!(state.state, from, "block {block} to become {to:?}");
-        state.state = to;
-        block_pageblocks - state.used
+    /// The pageblocks of a zone that are partly free, of this movability and grade.
+    pub(crate) fn listed(&self, zone: u64, movability: Movability, grade: u64) -> Index<'_> {
+        let shape = &self.layout.shape;
+        let words = shape.words();
+        let list = (zone as usize * Movability::COUNT + movability as usize) * GRADES;
+        let at = (list + grade as usize) * words;
+        Index::new(&self.listed[at..at + words], shape)
     }
 
-    fn unused_runs(&self, block: u64) -> Vec<(u64, u64)> {
-        let mut runs: Vec<(u64, u64)> = Vec::new();
-        let start = block * self.block_pageblocks;
-        for at in start..start + self.block_pageblocks {
-            if self.used[usize_from(at)] {
-                continue;
-            }
-            match runs.last_mut() {
-                Some((first, length)) if *first + *length == at => *length += 1,
-                _ => runs.push((at, 1)),
-            }
-        }
-        runs
+    /// A word of the line of a zone.
+    #[inline(always)]
+    pub(crate) fn zone_word(&self, zone: u64, word: usize) -> &'m AtomicU64 {
+        &self.header[header::ZONES + zone as usize * header::ZONE + word]
+    }
+
+    /// Whether any pageblock is isolated.
+    #[inline(always)]
+    pub(crate) fn is_any_isolated(&self) -> bool {
+        self.header[header::ISOLATED].load(SeqCst) != 0
+    }
+
+    /// Whether nothing is to be handed out of a pageblock.
+    #[inline(always)]
+    pub(crate) fn is_isolated(&self, pb: u64) -> bool {
+        self.is_any_isolated()
+            && self.isolated[(pb / 64) as usize].load(SeqCst) >> (pb % 64) & 1 != 0
+    }
+
+    /// The order of a block, as its type.
+    pub(crate) const fn order(exponent: u8) -> Order {
+        Order::new(exponent).expect("only orders are stored")
     }
 }
 
-fn usize_from(n: u64) -> usize {
-    usize::try_from(n).expect("node sizes are bounded")
+/// Pageblocks in a block of this order, which is a pageblock's or more.
+pub(crate) const fn pageblocks_in(order: u8) -> u64 {
+    1 << (order - PAGEBLOCK_ORDER)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FIRST: Pageblock = Pageblock(100);
-
-    fn node(blocks: u64) -> Frames {
-        Frames::new(FIRST, blocks * 4, 4).unwrap()
-    }
-
-    #[test]
-    fn nonsense_makes_no_node() {
-        let error = |first, pageblocks, block| Frames::new(Pageblock(first), pageblocks, block);
-        assert_eq!(error(0, 6, 3), Err(LayoutError::BlockSize { block_pageblocks: 3 }));
-        assert_eq!(error(0, 6, 0), Err(LayoutError::BlockSize { block_pageblocks: 0 }));
-        let size = LayoutError::Size { pageblocks: 6, block_pageblocks: 4 };
-        assert_eq!(error(0, 6, 4), Err(size));
-        assert!(matches!(error(0, 0, 4), Err(LayoutError::Size { .. })));
-        assert!(matches!(error(u64::MAX - 2, 4, 4), Err(LayoutError::Span { .. })));
-        assert!(matches!(error(0, 1 << 60, 4), Err(LayoutError::Span { .. })));
-    }
-
-    #[test]
-    fn short_holes_are_filled_before_long_runs_are_cut() {
-        let mut frames = node(4);
-        assert_eq!(frames.take(16, None), [Extent::new(FIRST, 16)]);
-        for n in [101, 104, 105, 106] {
-            frames.put(Pageblock(n));
-        }
-        assert_eq!(frames.take(1, None), [Extent::new(Pageblock(101), 1)]);
-        assert_eq!(frames.take(2, Some(Pageblock(104))), [Extent::new(Pageblock(105), 2)]);
-        frames.validate();
-    }
-
-    #[test]
-    fn what_follows_the_hint_comes_first() {
-        let mut frames = node(4);
-        let taken = frames.take(3, Some(Pageblock(113)));
-        assert_eq!(taken, [Extent::new(Pageblock(114), 2), Extent::new(FIRST, 1)]);
-        assert_eq!(frames.take(1, Some(Pageblock(u64::MAX))).len(), 1);
-        frames.validate();
-    }
-
-    #[test]
-    fn an_isolated_block_hands_out_nothing_and_leaves_when_empty() {
-        let mut frames = node(2);
-        frames.take(1, None);
-        frames.isolate(0);
-        assert_eq!(frames.counts(), Counts { free: 4, used: 1, isolated: 3, offline: 0 });
-        assert_eq!(frames.take(9, Some(FIRST)), [Extent::new(Pageblock(104), 4)]);
-        frames.put(FIRST);
-        assert_eq!(frames.state(FIRST), PageblockState::Isolated);
-        frames.offline(0);
-        assert_eq!(frames.counts(), Counts { free: 0, used: 4, isolated: 0, offline: 4 });
-        frames.online(0);
-        assert_eq!(frames.take(9, None), [Extent::new(FIRST, 4)]);
-        frames.validate();
-    }
-
-    #[test]
-    #[should_panic(expected = "goes offline but is used")]
-    fn a_used_block_never_leaves() {
-        let mut frames = node(1);
-        frames.take(1, None);
-        frames.isolate(0);
-        frames.offline(0);
-    }
-
-    #[test]
-    #[should_panic(expected = "is given back but not used")]
-    fn nothing_is_given_back_twice() {
-        node(1).put(FIRST);
-    }
-}
+const _: () = assert!(Zone::COUNT * header::ZONE + header::ZONES <= HEADER);

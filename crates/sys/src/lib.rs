@@ -12,6 +12,7 @@
 //! * [`uffd`]: userfaultfd. [`pagemap`]: the page tables, as far as one can see them.
 //! * [`task`], [`descriptors`], [`proc_dir`], [`process`]: what /proc tells.
 //! * [`socket`], [`memfd`], [`file_data`], [`token`], [`own_table`]: descriptors and who shares them.
+//! * [`zeroed`]: words for shared books. [`processor`]: where a thread runs.
 //! * [`lock`], [`signals`]: locks that live through fork, signals kept away.
 
 pub mod arena;
@@ -27,11 +28,13 @@ pub mod own_table;
 pub mod pagemap;
 pub mod proc_dir;
 pub mod process;
+pub mod processor;
 pub mod signals;
 pub mod socket;
 pub mod task;
 pub mod token;
 pub mod uffd;
+pub mod zeroed;
 
 pub use arena::{AddrRange, Arena, OnFault, Prot};
 pub use descriptors::{Descriptors, Transfers};
@@ -44,3 +47,4 @@ pub use pagemap::{PageState, Pagemap};
 pub use signals::SignalsBlocked;
 pub use task::{Doing, Tasks};
 pub use uffd::{Fault, Uffd, UffdError};
+pub use zeroed::ZeroedWords;

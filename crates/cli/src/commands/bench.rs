@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::{
     arguments::{BenchGiveBack, BenchMove, BenchRun, BenchWhat, StoreKind},
+    commands::bench_frames,
     failure::Failure,
     library, output,
 };
@@ -23,6 +24,8 @@ pub fn bench(what: BenchWhat) -> Result<ExitCode, Failure> {
         BenchWhat::Move(options) => moves(&options),
         BenchWhat::GiveBack(options) => give_back(&options),
         BenchWhat::Run(options) => run(options),
+        BenchWhat::Frames(options) => bench_frames::frames(&options, progress),
+        BenchWhat::FramesCount(options) => bench_frames::frames_count(&options),
         BenchWhat::Writer { bytes, pause_ns } => {
             let bytes = usize::try_from(bytes).map_err(Failure::failed)?;
             writer::run(bytes, pause_ns)?;

@@ -2,6 +2,7 @@
 
 mod add;
 mod bench;
+mod bench_frames;
 mod check;
 mod completions;
 mod doctor;

@@ -1,0 +1,394 @@
+//! The pageblocks of one node as the engine sees them: blocks of [`memtide_frames`] of order 9,
+//! each held by its number.
+//!
+//! Every pageblock is in one state:
+//!
+//! ```text
+//!             online               take, claim
+//!   offline ─────────► free ◄───────────────────► used
+//!      ▲                │ ▲             put
+//!      │        isolate │ │ unisolate
+//!      │                ▼ │             put
+//!      └──────────── isolated ◄────────────────── used
+//!          offline
+//! ```
+//!
+//! Isolation and offlining act on whole blocks: in an isolated block nothing is handed out any
+//! more, what is used stays used, and what comes back stays back. A block goes offline when it is
+//! isolated and nothing in it is used.
+//!
+//! # Who knows what
+//! The page-frame allocator says which pageblock is used, and finds free ones; it alone. Here are
+//! only what it does not know, the state of a block, and what it would have to count each time:
+//! used pageblocks in a block, and pageblocks in each state. [`Pageblocks::validate`] recounts.
+//!
+//! The metadata is memory of the engine, and a [`Frames`] a view of it that is made for each
+//! operation. Nobody else has one, so a look followed by a step is not raced: what is refused here
+//! is a bug of the caller, and panics.
+//!
+//! # Zones
+//! Blocks come into the zone MOVABLE. All that the engine places can be moved, and that every
+//! block can be emptied is what a give-back rests on; so what cannot move must not get there, and
+//! the allocator refuses it. (A lease that is pinned later stays where it is: it is a holder, with
+//! a reason.)
+
+use alloc::{vec, vec::Vec};
+use core::fmt;
+
+use memtide_frames::{AtomicU64, Frames, Geometry, Layout, Movability, Zone};
+use memtide_units::{ByteSize, Extent, FrameRange, Order, PAGES_PER_PAGEBLOCK, Pageblock, Pfn};
+
+use crate::{config::LayoutError, words::Words};
+
+mod placement;
+#[cfg(test)]
+mod tests;
+
+/// The zone of all blocks.
+const ZONE: Zone = Zone::Movable;
+/// What is placed there.
+const MOVABILITY: Movability = Movability::Movable;
+
+/// The pageblocks of one node.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Pageblocks {
+    layout: Layout,
+    words: Words,
+    first: Pageblock,
+    present: u64,
+    block_pageblocks: u64,
+    blocks: Vec<Block>,
+    counts: Counts,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Block {
+    state: BlockState,
+    used: u64,
+}
+
+/// The state of one block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum BlockState {
+    /// Not in the pool.
+    Offline,
+    /// In the pool.
+    Online,
+    /// Being emptied: nothing is handed out of it.
+    Isolated,
+}
+
+/// The state of one pageblock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PageblockState {
+    /// Its block is not in the pool.
+    Offline,
+    /// Can be taken.
+    Free,
+    /// Not in use, but its block is being emptied.
+    Isolated,
+    /// Somebody has it.
+    Used,
+}
+
+/// How many pageblocks are in which state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Counts {
+    /// Can be taken.
+    pub(crate) free: u64,
+    /// Taken.
+    pub(crate) used: u64,
+    /// Not taken, in blocks that are being emptied.
+    pub(crate) isolated: u64,
+    /// In blocks that are not in the pool.
+    pub(crate) offline: u64,
+}
+
+impl Counts {
+    /// All of them.
+    pub(crate) const fn present(&self) -> u64 {
+        self.free + self.used + self.isolated + self.offline
+    }
+}
+
+/// The number of the first frame of a pageblock. Those of a node all have one.
+const fn pfn(pageblock: Pageblock) -> Pfn {
+    Pfn(pageblock.0 * PAGES_PER_PAGEBLOCK)
+}
+
+impl Pageblocks {
+    /// Most pageblocks of one node: 128 TiB.
+    pub(crate) const PAGEBLOCKS_MAX: u64 = Layout::FRAMES_MAX / PAGES_PER_PAGEBLOCK;
+
+    /// A node of `pageblocks` from `first`, all offline.
+    ///
+    /// # Errors
+    /// [`LayoutError`] when the numbers do not make a node.
+    pub(crate) fn new(
+        first: Pageblock,
+        pageblocks: u64,
+        block_pageblocks: u64,
+    ) -> Result<Self, LayoutError> {
+        if !block_pageblocks.is_power_of_two() {
+            return Err(LayoutError::BlockSize { block_pageblocks });
+        }
+        if pageblocks == 0 || !pageblocks.is_multiple_of(block_pageblocks) {
+            return Err(LayoutError::Size { pageblocks, block_pageblocks });
+        }
+        let span = LayoutError::Span { first, pageblocks };
+        let end = first.checked_add(pageblocks).and_then(Pageblock::first_frame);
+        if pageblocks > Self::PAGEBLOCKS_MAX || end.is_none() {
+            return Err(span);
+        }
+        let geometry = Geometry {
+            first: pfn(first),
+            frames: pageblocks * PAGES_PER_PAGEBLOCK,
+            block_frames: block_pageblocks * PAGES_PER_PAGEBLOCK,
+            // The engine is one thread: there is nothing for a core's cache to gain.
+            cores: 0,
+        };
+        let layout = Layout::new(geometry).map_err(|_| span)?;
+        let size = ByteSize(layout.words() as u64 * size_of::<AtomicU64>() as u64);
+        let words = Words::zero(layout.words());
+        let words = words.ok_or(LayoutError::Memory { pageblocks, size })?;
+        Frames::new(geometry, &words).expect("memory that is zero and as large as it takes");
+        let block = Block { state: BlockState::Offline, used: 0 };
+        Ok(Self {
+            layout,
+            words,
+            first,
+            present: pageblocks,
+            block_pageblocks,
+            blocks: vec![block; usize_from(pageblocks / block_pageblocks)],
+            counts: Counts { offline: pageblocks, ..Counts::default() },
+        })
+    }
+
+    /// The allocator, for one operation.
+    fn frames(&self) -> Frames<'_> {
+        Frames::attach(&self.words).expect("made with the metadata")
+    }
+
+    /// The first pageblock.
+    pub(crate) const fn first(&self) -> Pageblock {
+        self.first
+    }
+
+    /// Pageblocks in all, whatever their state.
+    pub(crate) const fn present(&self) -> u64 {
+        self.present
+    }
+
+    /// Pageblocks in a block.
+    pub(crate) const fn block_pageblocks(&self) -> u64 {
+        self.block_pageblocks
+    }
+
+    /// Number of blocks.
+    pub(crate) const fn blocks(&self) -> u64 {
+        self.blocks.len() as u64
+    }
+
+    /// How many pageblocks are in which state.
+    pub(crate) const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Whether the pageblock is one of this node's.
+    pub(crate) const fn contains(&self, pageblock: Pageblock) -> bool {
+        pageblock.0 >= self.first.0 && pageblock.0 - self.first.0 < self.present
+    }
+
+    /// The block that a pageblock of this node lies in.
+    pub(crate) fn block_of(&self, pageblock: Pageblock) -> u64 {
+        assert!(self.contains(pageblock), "{pageblock} is not of this node");
+        (pageblock.0 - self.first.0) / self.block_pageblocks
+    }
+
+    /// The first pageblock of a block; its others follow.
+    pub(crate) fn block_start(&self, block: u64) -> Pageblock {
+        assert!(block < self.blocks(), "block {block} of {}", self.blocks());
+        Pageblock(self.first.0 + block * self.block_pageblocks)
+    }
+
+    /// The whole blocks of this node that an extent is made of, if it is.
+    pub(crate) fn blocks_of(&self, extent: Extent) -> Option<core::ops::Range<u64>> {
+        let start = extent.start.0.checked_sub(self.first.0)?;
+        let end = start.checked_add(u64::from(extent.count))?;
+        let whole = |offset: u64| offset.is_multiple_of(self.block_pageblocks);
+        (end <= self.present && whole(start) && whole(end))
+            .then(|| start / self.block_pageblocks..end / self.block_pageblocks)
+    }
+
+    /// The state of a block.
+    pub(crate) fn block_state(&self, block: u64) -> BlockState {
+        self.blocks[usize_from(block)].state
+    }
+
+    /// Pageblocks in use in a block.
+    pub(crate) fn block_used(&self, block: u64) -> u64 {
+        self.blocks[usize_from(block)].used
+    }
+
+    /// The state of a pageblock of this node.
+    pub(crate) fn state(&self, pageblock: Pageblock) -> PageblockState {
+        self.state_by(&self.frames(), pageblock)
+    }
+
+    fn state_by(&self, frames: &Frames<'_>, pageblock: Pageblock) -> PageblockState {
+        let block = self.block_state(self.block_of(pageblock));
+        match block {
+            _ if frames.is_held(pfn(pageblock), Order::PAGEBLOCK) => PageblockState::Used,
+            BlockState::Offline => PageblockState::Offline,
+            BlockState::Online => PageblockState::Free,
+            BlockState::Isolated => PageblockState::Isolated,
+        }
+    }
+
+    /// Takes this one pageblock, which is free or isolated.
+    ///
+    /// # Panics
+    /// When it is used or offline: look with [`Pageblocks::state`] first.
+    pub(crate) fn claim(&mut self, pageblock: Pageblock) {
+        match self.state(pageblock) {
+            PageblockState::Free => self.counts.free -= 1,
+            PageblockState::Isolated => self.counts.isolated -= 1,
+            state => panic!("{pageblock} is claimed but {state:?}"),
+        }
+        let frames = self.frames();
+        match frames.take_at(pfn(pageblock), Order::PAGEBLOCK, MOVABILITY) {
+            Ok(frame) => {
+                frame.into_number();
+            }
+            Err(error) => panic!("{pageblock} is not used but cannot be taken: {error}"),
+        }
+        let block = usize_from(self.block_of(pageblock));
+        self.blocks[block].used += 1;
+        self.counts.used += 1;
+    }
+
+    /// Gives one pageblock back.
+    ///
+    /// # Panics
+    /// When it is not used.
+    pub(crate) fn put(&mut self, pageblock: Pageblock) {
+        let block = usize_from(self.block_of(pageblock));
+        match self.frames().adopt(pfn(pageblock), Order::PAGEBLOCK) {
+            Ok(frame) => drop(frame),
+            Err(error) => panic!("{pageblock} is given back but not used: {error}"),
+        }
+        let block = &mut self.blocks[block];
+        block.used -= 1;
+        self.counts.used -= 1;
+        if block.state == BlockState::Isolated {
+            self.counts.isolated += 1;
+        } else {
+            self.counts.free += 1;
+        }
+    }
+
+    /// Hands out nothing of this block any more.
+    ///
+    /// # Panics
+    /// When it is not online, or isolated already.
+    pub(crate) fn isolate(&mut self, block: u64) {
+        let free = self.leave(block, BlockState::Online, BlockState::Isolated);
+        self.frames().isolate(self.range(block)).expect("an online block");
+        self.counts.free -= free;
+        self.counts.isolated += free;
+    }
+
+    /// Undoes [`Pageblocks::isolate`].
+    ///
+    /// # Panics
+    /// When it is not isolated.
+    pub(crate) fn unisolate(&mut self, block: u64) {
+        let free = self.leave(block, BlockState::Isolated, BlockState::Online);
+        self.frames().unisolate(self.range(block)).expect("an isolated block");
+        self.counts.isolated -= free;
+        self.counts.free += free;
+    }
+
+    /// Takes a block out of the pool.
+    ///
+    /// # Panics
+    /// When it is not isolated, or something in it is used.
+    pub(crate) fn offline(&mut self, block: u64) {
+        assert_eq!(self.block_used(block), 0, "block {block} goes offline but is used");
+        let free = self.leave(block, BlockState::Isolated, BlockState::Offline);
+        self.frames().remove(self.range(block)).expect("an isolated and empty block");
+        self.counts.isolated -= free;
+        self.counts.offline += free;
+    }
+
+    /// Puts a block into the pool; its pageblocks are free.
+    ///
+    /// # Panics
+    /// When it is not offline.
+    pub(crate) fn online(&mut self, block: u64) {
+        let free = self.leave(block, BlockState::Offline, BlockState::Online);
+        self.frames().add(self.range(block), ZONE).expect("an offline block");
+        self.counts.offline -= free;
+        self.counts.free += free;
+    }
+
+    /// Changes a block's state; returns how many of its pageblocks are not used.
+    fn leave(&mut self, block: u64, from: BlockState, to: BlockState) -> u64 {
+        let block_pageblocks = self.block_pageblocks;
+        let record = &mut self.blocks[usize_from(block)];
+        assert_eq!(record.state, from, "block {block} to become {to:?}");
+        record.state = to;
+        block_pageblocks - record.used
+    }
+
+    /// The frames of a block.
+    fn range(&self, block: u64) -> FrameRange {
+        let frames = self.block_pageblocks * PAGES_PER_PAGEBLOCK;
+        FrameRange::new(pfn(self.block_start(block)), frames)
+    }
+
+    /// Recounts what is kept twice.
+    ///
+    /// # Panics
+    /// When something does not add up.
+    pub(crate) fn validate(&self) {
+        let frames = self.frames();
+        frames.validate();
+        assert_eq!(*frames.layout(), self.layout);
+        let mut counts = Counts::default();
+        for block in 0..self.blocks() {
+            let start = self.block_start(block).0;
+            let all = (start..start + self.block_pageblocks).map(Pageblock);
+            let is_used = |pageblock: &Pageblock| frames.is_held(pfn(*pageblock), Order::PAGEBLOCK);
+            let used = all.filter(is_used).count() as u64;
+            assert_eq!(used, self.block_used(block), "used pageblocks of block {block}");
+            counts.used += used;
+            let unused = self.block_pageblocks - used;
+            match self.block_state(block) {
+                BlockState::Offline => counts.offline += unused,
+                BlockState::Isolated => counts.isolated += unused,
+                BlockState::Online => counts.free += unused,
+            }
+            let offline = self.block_state(block) == BlockState::Offline;
+            assert!(!offline || used == 0, "block {block} is offline");
+        }
+        assert_eq!(counts, self.counts);
+        assert_eq!(counts.present(), self.present);
+        let theirs = frames.counts();
+        let theirs = [theirs.free, theirs.used, theirs.offline, theirs.span];
+        let ours = [counts.free + counts.isolated, counts.used, counts.offline, self.present];
+        assert_eq!(theirs, ours.map(|pageblocks| pageblocks * PAGES_PER_PAGEBLOCK));
+        assert_eq!(frames.present(ZONE), theirs[0] + theirs[1], "blocks outside {ZONE}");
+    }
+}
+
+impl fmt::Debug for Pageblocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, present, counts) = (self.first.0, self.present, self.counts);
+        write!(f, "pb{first}+{present} {counts:?}")
+    }
+}
+
+fn usize_from(n: u64) -> usize {
+    usize::try_from(n).expect("node sizes are bounded")
+}

@@ -1,0 +1,202 @@
+//! Taking and giving without a core of one's own, and what cores do for each other when memory is
+//! short.
+
+use memtide_units::FrameRange;
+
+use crate::{
+    bits::ones,
+    claim::Claim,
+    error::{GiveError, TakeError},
+    frame::Frame,
+    frames::{Frames, header},
+    layout::{PAGEBLOCK_ORDER, RECORD},
+    primitive::{AtomicU64, Ordering::*, seq_cst_in_model},
+    record::{self, Guard, slot, slots},
+    request::Request,
+    zone::Zone,
+};
+
+impl<'m> Frames<'m> {
+    /// Takes a block without a core's cache.
+    ///
+    /// # Errors
+    /// [`TakeError`] when there is none where the request may land.
+    pub fn take<'f>(&'f self, request: Request) -> Result<Frame<'f>, TakeError> {
+        let order = request.order.get();
+        let index = self.take_index(&request).or_else(|| {
+            self.drain_pageblocks(None);
+            self.take_index(&request)
+        });
+        let index = index.ok_or_else(|| self.refusal(&request))?;
+        if let Some(descriptors) = self.descriptors {
+            descriptors.taken(index, request.movability);
+        }
+        Ok(Frame::new(self, index, order))
+    }
+
+    fn take_index(&self, request: &Request) -> Option<u64> {
+        let order = request.order.get();
+        if order >= PAGEBLOCK_ORDER {
+            let pb = self.find_huge(request)?;
+            self.make_huge(pb, order);
+            self.account(self.entry(pb).zone_id(), -(1 << order));
+            return Some(pb * crate::layout::FRAMES);
+        }
+        let claim = self.find(request)?.claim;
+        let index = self.find_block(claim.pb, order).expect("the search looked for it");
+        let zone = self.entry(claim.pb).zone_id();
+        self.mark_block(&claim, index, order);
+        self.put_back(claim);
+        self.account(zone, -(1 << order));
+        Some(index)
+    }
+
+    /// Gives a block back without a core's cache. Dropping it does the same.
+    ///
+    /// # Errors
+    /// [`GiveError`] with the block when it is of another node.
+    pub fn give<'f>(&self, frame: Frame<'f>) -> Result<(), GiveError<'f>> {
+        if !self.is_same(frame.home()) {
+            return Err(GiveError { frame, node: self.span() });
+        }
+        drop(frame);
+        Ok(())
+    }
+
+    pub(crate) fn release(&self, index: u64, order: u8) {
+        #[cfg(all(test, not(loom)))]
+        if crate::crash::is_dead() {
+            // Who was killed drops nothing.
+            return;
+        }
+        let (zone, count) = self.release_any(index, order);
+        self.account(zone, count as i64);
+    }
+
+    /// Releases a block. Returns its zone, and how many of its frames are free now.
+    #[inline(always)]
+    pub(crate) fn release_any(&self, index: u64, order: u8) -> (u64, u64) {
+        if self.is_retiring() {
+            return self.release_carefully(index, order);
+        }
+        let zone = if order < PAGEBLOCK_ORDER {
+            self.release_block(index, order)
+        } else {
+            self.release_huge(index, order)
+        };
+        seq_cst_in_model();
+        if self.is_retiring() {
+            self.retire_late(index, 1 << order);
+        }
+        (zone, 1 << order)
+    }
+
+    /// Releases single frames of one word.
+    #[inline]
+    pub(crate) fn release_frames(&self, word: u64, mask: u64) -> (u64, u64) {
+        if self.is_retiring() {
+            return self.release_frames_carefully(word, mask);
+        }
+        let zone = self.release_some(word, mask);
+        seq_cst_in_model();
+        if self.is_retiring() {
+            self.retire_late(word * 64, 64);
+        }
+        (zone, ones(mask))
+    }
+
+    /// Whether frames that somebody has are to be retired. Looked at before and after each
+    /// release: who notes such a frame counts it first, then tries to take it, and so one of the
+    /// two finds the other.
+    #[inline(always)]
+    pub(crate) fn is_retiring(&self) -> bool {
+        self.header[header::RETIRING].load(SeqCst) != 0
+    }
+
+    /// A free pageblock as requested.
+    fn find_pageblock(&self, request: &Request) -> Option<u64> {
+        let movability = request.movability;
+        self.zones_for(request).find_map(|zone| {
+            let claim = self.claim_free(zone.id(), movability, zone.end(movability))?;
+            Some(claim.pb)
+        })
+    }
+
+    /// Free pageblocks for a block of order 9 or more.
+    pub(crate) fn find_huge(&self, request: &Request) -> Option<u64> {
+        let order = request.order.get();
+        if order == PAGEBLOCK_ORDER {
+            return self.find_pageblock(request);
+        }
+        self.zones_for(request)
+            .find_map(|zone| self.claim_run(zone.id(), request.movability, order))
+    }
+
+    /// Single frames of a pageblock that some core has, though it did not ask for them: all else
+    /// is taken. `but` is the record of the core that asks.
+    pub(crate) fn take_from_cores(
+        &self,
+        request: &Request,
+        most: u64,
+        but: Option<&[AtomicU64; RECORD]>,
+    ) -> Option<(u64, u64)> {
+        self.drain_pageblocks(but);
+        let claim = self.find(request)?.claim;
+        let taken = self.take_some(claim.pb, most);
+        self.put_back(claim);
+        taken
+    }
+
+    /// Puts back the pageblocks of all cores but one, and asks them to give back what they cache.
+    pub(crate) fn drain_pageblocks(&self, but: Option<&[AtomicU64; RECORD]>) {
+        for core in 0..self.layout.geometry.cores {
+            let record = self.record(core);
+            if but.is_some_and(|but| core::ptr::eq(but, record)) {
+                continue;
+            }
+            self.take_away_pageblocks(record, |_| true);
+            self.summon(core, record::DRAIN);
+        }
+    }
+
+    /// Puts back those of a core's pageblocks.
+    pub(crate) fn take_away_pageblocks(
+        &self,
+        record: &[AtomicU64; RECORD],
+        which: impl Fn(u64) -> bool,
+    ) {
+        let _guard = Guard::new(record);
+        for at in slots() {
+            let place = &record[at + slot::PAGEBLOCK];
+            if let Some(pb) = place.load(Relaxed).checked_sub(1)
+                && which(pb)
+            {
+                place.store(0, Relaxed);
+                self.put_back(Claim { pb });
+            }
+        }
+    }
+
+    /// Tells a core to do something in its next call, if somebody has it.
+    pub(crate) fn summon(&self, core: u16, what: u64) {
+        self.record(core)[record::SUMMONS].fetch_or(what, SeqCst);
+    }
+
+    /// Why a request found nothing.
+    #[cold]
+    pub(crate) fn refusal(&self, request: &Request) -> TakeError {
+        let zones = Zone::all().filter(|&zone| request.zones().contains(zone));
+        let free = zones.map(|zone| self.free_frames(zone.id())).sum();
+        let order = request.order;
+        if free < order.frames() {
+            TakeError::Exhausted { order, free }
+        } else {
+            TakeError::NoBlock { order, free }
+        }
+    }
+
+    /// The frames of a block.
+    pub(crate) const fn range_of(&self, index: u64, order: u8) -> FrameRange {
+        FrameRange::new(self.pfn(index), 1 << order)
+    }
+}
