@@ -26,13 +26,15 @@ pub fn instructions(options: &Options) -> Result<(), Failure> {
     let memtide = shell::build_release()?.join("memtide");
     let memtide = memtide.to_string_lossy();
     println!("instructions for each call, one thread; the benchmark's own loop included");
-    println!("{:<8}{:<8}{:>10}{:>10}{:>10}{:>10}", "by", "caches", "", "order 0", "", "order 9");
+    println!("{:<8}{:<8}{:<18}{:>9}{:>9}", "BY", "CACHES", "OPERATION", "ORDER 0", "ORDER 9");
     for by in ["owned", "number"] {
         for caches in ["on", "off"] {
             let cost = |what: &str, order: u8| {
                 let default = if order == 0 { CALLS } else { PAGEBLOCK_CALLS };
                 let calls = calls.unwrap_or(default).max(1);
-                let run = |calls_now: u64| count(&memtide, what, order, [by, caches], calls_now, 2 * calls);
+                let run = |calls_now: u64| {
+                    count(&memtide, what, order, [by, caches], calls_now, 2 * calls)
+                };
                 Ok::<f64, Failure>((run(2 * calls)? as f64 - run(calls)? as f64) / calls as f64)
             };
             let mut columns = Vec::new();
@@ -44,7 +46,7 @@ pub fn instructions(options: &Options) -> Result<(), Failure> {
             let names = ["repeat, a pair", "take, in bulk", "give, in bulk", "give, at random"];
             for (row, name) in names.into_iter().enumerate() {
                 let [frames, pageblocks] = [columns[0][row], columns[1][row]];
-                println!("{by:<8}{caches:<8}{name:<20}{frames:>10.2}{pageblocks:>20.2}");
+                println!("{by:<8}{caches:<8}{name:<18}{frames:>9.2}{pageblocks:>9.2}");
             }
         }
     }

@@ -9,6 +9,7 @@ mod deb;
 mod demo;
 mod install;
 mod instructions;
+mod models;
 mod shell;
 mod soak;
 mod test;
@@ -25,6 +26,7 @@ usage: cargo xtask COMMAND
   soak [--ops N] [--hours H]
                             the long proofs: N checksummed operations (default 1000000000) while
                             blocks move; with --hours, all end-to-end tests again and again
+  models [--fuzz-seconds S]  the page-frame allocator under loom, Miri and libFuzzer
   instructions [--calls N]  count what taking and giving frames costs, under valgrind
   install --prefix DIR      put memtide, its library, man pages and completions under DIR
   deb [--output DIR]        build a Debian package from the same files (default target/debian)
@@ -53,6 +55,7 @@ fn dispatch(arguments: &[String]) -> Result<(), Failure> {
         "demo" => demo::demo(&Options::parse(rest, &[])?),
         "test" => test::test(&Options::parse(rest, &[])?),
         "soak" => soak::soak(&Options::parse(rest, &["--ops", "--hours"])?),
+        "models" => models::models(&Options::parse(rest, &["--fuzz-seconds"])?),
         "instructions" => instructions::instructions(&Options::parse(rest, &["--calls"])?),
         "install" => install::command(&Options::parse(rest, &["--prefix"])?),
         "deb" => deb::deb(&Options::parse(rest, &["--output"])?),

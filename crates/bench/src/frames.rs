@@ -23,6 +23,7 @@ pub mod rows;
 pub mod scale;
 pub mod speed;
 pub mod spread;
+mod threads;
 
 use std::io;
 

@@ -499,3 +499,45 @@ fn run_joins_the_pool_that_is_named_or_served() {
     assert_eq!(code(&output), 1);
     assert!(err(&output).contains("no memtide daemon at"), "{output:?}");
 }
+
+#[test]
+fn frames_are_measured() {
+    let directory = Directory::new();
+    let (peer, frag) = (directory.path("peer.csv"), directory.path("frag.csv"));
+    fs::write(&peer, "alloc,x,order,get_avg,put_avg\nother,1,0,40,60\n").unwrap();
+    fs::write(&frag, "0,256,512\n").unwrap();
+    let smoke = ["bench", "frames", "all", "--memory", "256M", "--iterations", "1"];
+    let small = ["--threads", "1,2", "--largest", "1G"];
+    let run = |more: &[&str]| directory.output(&[&smoke[..], &small[..], more].concat());
+
+    let found = json(&run(&["--json"]));
+    assert_eq!(found["speed"]["rows"].as_array().unwrap().len(), 3 * 2 * 2 * 4);
+    assert!(found["speed"]["rows"][0]["pair_ns"]["median"].as_f64().unwrap() > 0.0);
+    assert_eq!(found["frag"][0]["steps"].as_array().unwrap().len(), 8);
+    assert_eq!(found["scale"][0]["frames"], 1 << 18);
+
+    let csv = directory.path("ours.csv");
+    let [peer, frag, csv] = [&peer, &frag, &csv].map(|path| path.to_str().unwrap());
+    let peer = format!("rand={peer}");
+    let text = run(&["--peer-csv", &peer, "--peer-frag", frag, "--csv", csv]);
+    assert!(out(&text).contains("PEER PAIR") && out(&text).contains("100.00"), "{text:?}");
+    assert!(out(&text).contains("PEER MOVES") && out(&text).contains("TAKE_AT"), "{text:?}");
+    assert_eq!(fs::read_to_string(csv).unwrap().lines().count(), 1 + 3 * 2 * 2 * 4);
+}
+
+#[test]
+fn nonsense_about_frames_is_refused() {
+    let directory = Directory::new();
+    for (arguments, said) in [
+        (&["--order", "19"][..], "expected an order from 0 to 18"),
+        (&["--threads", "0"], "0 is not in 1..=1024"),
+        (&["--memory", "0"], "memory is \"0B\"; expected more than nothing"),
+        (&["--memory", "1P"], "expected 2^35 at most"),
+        (&["--peer-csv", "x.csv"], "expected bulk=FILE, repeat=FILE or rand=FILE"),
+        (&["bulk", "--order", "18", "--memory", "1G"], "leave none of order 18"),
+    ] {
+        let output = directory.output(&[&["bench", "frames"], arguments].concat());
+        assert_eq!(code(&output), 2, "{arguments:?}: {output:?}");
+        assert!(err(&output).contains(said), "{arguments:?}: {}", err(&output));
+    }
+}

@@ -73,8 +73,8 @@ impl Engine {
         if blocks > offline {
             return Err(Refusal::NotOffline { node, blocks, offline });
         }
-        let all = (0..frames.blocks())
-            .filter(|&block| frames.block_state(block) == BlockState::Offline);
+        let all =
+            (0..frames.blocks()).filter(|&block| frames.block_state(block) == BlockState::Offline);
         let count = usize::try_from(blocks).expect("bounded by the size of the node");
         for block in all.take(count).collect::<Vec<_>>() {
             let id = BlockId { node: to, block };

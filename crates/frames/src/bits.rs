@@ -60,7 +60,7 @@ pub(crate) const fn ones(word: u64) -> u64 {
     if word & word.wrapping_sub(1) == 0 { (word != 0) as u64 } else { word.count_ones() as u64 }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

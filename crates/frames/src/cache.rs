@@ -24,7 +24,7 @@ use crate::{
     entry::State,
     error::{CoreError, FrameError, GiveError, TakeError},
     frame::Frame,
-    frames::{Bitmap, Frames, header},
+    frames::{Frames, header},
     huge::home_of,
     layout::{PAGEBLOCK_ORDER, RECORD, WORDS},
     primitive::{AtomicU64, Ordering::*},
@@ -524,19 +524,5 @@ impl Frames<'_> {
         let entry = self.entry(pb);
         let link = u16::try_from(entry.link()).ok()?.checked_sub(1)?;
         (entry.state() == State::Owned && link < self.layout.geometry.cores).then_some(link)
-    }
-
-    /// Whether a frame is cached by some core.
-    pub(crate) fn is_cached(&self, index: u64) -> bool {
-        let (word, bit) = (index / 64 + 1, 1 << (index % 64));
-        self.bit(Bitmap::Taken, index)
-            && (0..self.layout.geometry.cores).any(|core| {
-                let record = self.record(core);
-                let places = slots().map(|at| (at + slot::MASK, at + slot::WORD));
-                let mut places = places.chain([(record::RETURN + 1, record::RETURN)]);
-                places.any(|(mask, of)| {
-                    record[of].load(Acquire) == word && record[mask].load(Acquire) & bit != 0
-                })
-            })
     }
 }

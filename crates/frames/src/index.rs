@@ -253,11 +253,13 @@ impl<'w> Index<'w> {
     }
 
     /// The largest member.
+    #[cfg(test)]
     pub(crate) fn last(&self) -> Option<u64> {
         self.last_to(u64::MAX)
     }
 
     /// Whether there is no member.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.first().is_none()
     }
@@ -327,6 +329,7 @@ impl<'w> Index<'w> {
     // ---- Statistics ----
 
     /// How many members there are. It reads every leaf.
+    #[cfg(test)]
     pub(crate) fn count(&self) -> u64 {
         let leaves = &self.words[..self.shape.leaves()];
         leaves.iter().map(|leaf| u64::from(leaf.load(Relaxed).count_ones())).sum()

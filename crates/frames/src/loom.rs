@@ -5,6 +5,9 @@
 //! the node is at rest ([`Frames::validate`]) and that nothing was lost or given out twice. What a
 //! thread owns at first was taken by the setup; so blocks change hands as plain numbers.
 //!
+//! A request may be refused while the only pageblock that could serve it is on its way from one
+//! place to another in the hands of another thread. Models in which that can happen allow for it.
+//!
 //! `RUSTFLAGS="--cfg loom" cargo test -p memtide-frames --lib --release`, with
 //! `LOOM_MAX_PREEMPTIONS` to look further.
 

@@ -18,7 +18,7 @@ use crate::{
     entry::{Entry, LEAVING, State},
     error::PlugError,
     frames::{Bitmap, Frames, header},
-    layout::FRAMES,
+    layout::{FRAMES, WORDS},
     primitive::{Ordering::*, seq_cst_in_model},
     record,
     request::Movability,
@@ -144,12 +144,15 @@ impl<'m> Frames<'m> {
         for pb in pageblocks.clone() {
             let entry = self.entry(pb);
             let ours = entry.state() == State::Isolated
-                && self.is_vacant(pb)
                 && self.exchange_entry(pb, entry, entry.into(State::Owned));
-            if !ours {
-                (pageblocks.start..pb).for_each(|pb| self.set_aside(Claim { pb }));
-                return Err(self.wrong_state(range, pb, "isolated and empty"));
+            // Not before: while nobody owned it, frames of it could be taken by their names.
+            seq_cst_in_model();
+            if ours && self.is_vacant(pb) {
+                continue;
             }
+            let end = pb + u64::from(ours);
+            (pageblocks.start..end).for_each(|pb| self.set_aside(Claim { pb }));
+            return Err(self.wrong_state(range, pb, "isolated and empty"));
         }
         pageblocks.clone().for_each(|pb| self.erase(pb));
         self.unmark(pageblocks);
@@ -158,30 +161,34 @@ impl<'m> Frames<'m> {
 
     /// Whether nothing of a pageblock is taken but what is retired.
     pub(crate) fn is_vacant(&self, pb: u64) -> bool {
-        let words = |bitmap| self.words_of(bitmap, pb).iter().map(|word| word.load(SeqCst));
-        let retiring = self.header[header::RETIRING].load(SeqCst) != 0;
-        // A frame that is noted but not out of service yet looks like one that is.
-        words(Bitmap::Taken).zip(words(Bitmap::Retired)).all(|(taken, retired)| taken & !retired == 0)
-            && !(retiring && words(Bitmap::Retired).any(|retired| retired != 0))
+        let mut noted = 0;
+        for n in 0..WORDS as usize {
+            let load = |bitmap| self.words_of(bitmap, pb)[n].load(SeqCst);
+            let retired = load(Bitmap::Retired);
+            if load(Bitmap::Taken) & !retired != 0 {
+                return false;
+            }
+            noted |= retired & !(load(Bitmap::Held) & load(Bitmap::Tail));
+        }
+        // A frame that is noted but not out of service yet looks like one that is. Who notes one
+        // counts first.
+        noted == 0 || self.header[header::RETIRING].load(SeqCst) == 0
     }
 
     /// Makes a pageblock absent, and all that describes it zero.
     fn erase(&self, pb: u64) {
         let zone = self.entry(pb).zone_id();
-        let count = |bitmap, but: Option<Bitmap>| -> u64 {
-            let words = self.words_of(bitmap, pb).iter().enumerate();
-            words
-                .map(|(n, word)| {
-                    let skip = but.map_or(0, |but| self.words_of(but, pb)[n].load(Acquire));
-                    u64::from((word.load(Acquire) & !skip).count_ones())
-                })
-                .sum()
+        let count = |what: fn(u64, u64) -> u64| -> u64 {
+            let words = self.words_of(Bitmap::Taken, pb).iter().zip(self.words_of(Bitmap::Held, pb));
+            let ones = words.map(|(taken, held)| what(taken.load(Acquire), held.load(Acquire)));
+            ones.map(|word| u64::from(word.count_ones())).sum()
         };
         // From here on recovery takes the pageblock for absent. Half of what is retired in it is
         // worse than nothing.
         self.publish_entry(pb, self.entry(pb).into(State::Owned).with_link(LEAVING));
-        let holes = count(Bitmap::Held, None);
-        let bad = count(Bitmap::Retired, Some(Bitmap::Held));
+        // By what is taken, for all of that is out of service. Notes may come that came too late.
+        let holes = count(|taken, held| taken & held);
+        let bad = count(|taken, held| taken & !held);
         for bitmap in [Bitmap::Held, Bitmap::Tail, Bitmap::Retired, Bitmap::Taken] {
             self.words_of(bitmap, pb).iter().for_each(|word| word.store(0, Release));
         }

@@ -91,13 +91,30 @@ impl<'f> Guard<'f> {
 
     pub(crate) fn attempt(record: &'f [AtomicU64; RECORD]) -> Option<Self> {
         let lock = &record[LOCK];
-        // A guard that is made in vain would release the lock of who has it.
-        (lock.swap(1, Acquire) == 0).then(|| Self(lock))
+        // Who waits stores nothing. And a guard made in vain would release the lock of who has it.
+        lock.compare_exchange(0, 1, Acquire, Relaxed).is_ok().then(|| Self(lock))
     }
 }
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         self.0.store(0, Release);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// A `Guard` was made, and dropped again, also when the lock was somebody else's.
+    #[test]
+    fn who_does_not_get_the_lock_does_not_release_it() {
+        let record = [const { AtomicU64::new(0) }; RECORD];
+        let guard = Guard::new(&record);
+        for _ in 0..2 {
+            assert!(Guard::attempt(&record).is_none());
+        }
+        drop(guard);
+        assert!(Guard::attempt(&record).is_some());
     }
 }

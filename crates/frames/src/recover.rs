@@ -59,7 +59,7 @@ mod tests;
 
 use memtide_units::{Order, Pfn};
 
-use self::judge::{Bits, judge};
+use self::judge::{Bits, judge, places};
 use crate::{
     bits::run_starts,
     dedication,
@@ -108,13 +108,11 @@ impl<'m> Frames<'m> {
         let entry = self.entry(pb);
         let huge = (entry.state() == State::Head && entry.is_held())
             .then(|| Some((self.pfn(pb * FRAMES), Order::new(entry.order())?)));
-        let blocks = (pb * FRAMES..(pb + 1) * FRAMES).filter_map(|index| {
-            if !self.bit(Bitmap::Held, index) {
-                return None;
-            }
-            Some((self.pfn(index), Order::new(self.order_at(index)?)?))
+        let heads = (pb * WORDS..(pb + 1) * WORDS).flat_map(|word| {
+            places(self.word(Bitmap::Held, word).load(Acquire)).map(move |bit| word * 64 + bit)
         });
-        huge.flatten().into_iter().chain(blocks)
+        let block = |index| Some((self.pfn(index), Order::new(self.order_at(index)?)?));
+        huge.flatten().into_iter().chain(heads.filter_map(block))
     }
 }
 

@@ -9,6 +9,7 @@ use memtide_units::{FrameRange, Order, Pfn};
 use crate::{
     bits::ones,
     claim::Claim,
+    entry::State,
     error::TakeAtError,
     frame::Frame,
     frames::{Bitmap, Frames, header, pageblocks_in},
@@ -38,20 +39,28 @@ impl<'m> Frames<'m> {
     pub fn retire(&self, pfn: Pfn) -> Result<Retirement, TakeAtError> {
         let range = FrameRange::new(pfn, 1);
         let index = self.index(pfn).ok_or(TakeAtError::Foreign { range, node: self.span() })?;
-        if self.entry(index / FRAMES).state() == crate::entry::State::Absent {
+        if self.entry(index / FRAMES).state() == State::Absent {
             return Err(TakeAtError::Busy { range, busy: pfn });
         }
         // First the note, then the attempt to take it: whoever gives it back meanwhile looks for
         // the note before and after.
         self.header[header::RETIRING].fetch_add(1, SeqCst);
         if self.set_retired(index) {
-            self.header[header::RETIRING].fetch_sub(1, SeqCst);
+            self.count_noted_less(1);
             return Ok(Retirement::Before);
+        }
+        if !self.outlasts_removal(index) {
+            self.count_noted_less(1);
+            return Err(TakeAtError::Busy { range, busy: pfn });
         }
         for core in 0..self.layout.geometry.cores {
             self.summon(core, record::CAREFUL);
         }
-        Ok(if self.retire_free(index) { Retirement::Done } else { Retirement::WhenGivenBack })
+        let done = self.retire_free(index);
+        if let Some(descriptors) = self.descriptors {
+            descriptors.poison(index);
+        }
+        Ok(if done { Retirement::Done } else { Retirement::WhenGivenBack })
     }
 
     /// Frames out of service.
@@ -122,25 +131,67 @@ impl<'m> Frames<'m> {
         self.word(Bitmap::Retired, index / 64).fetch_or(bit, SeqCst) & bit != 0
     }
 
-    /// Retires a frame if it is free.
+    /// Waits until nobody is about to remove the pageblock of a frame that was noted. False if it
+    /// was removed, and the note with it.
+    ///
+    /// Who removes owns the pageblock first and looks for notes then; so either that party sees
+    /// the note, and leaves the pageblock alone, or this one sees the owner.
+    fn outlasts_removal(&self, index: u64) -> bool {
+        let pb = index / FRAMES;
+        loop {
+            seq_cst_in_model();
+            let entry = self.entry(pb);
+            match entry.state() {
+                State::Absent => {
+                    // It may have come after the others were wiped out.
+                    let bit = 1 << (index % 64);
+                    self.word(Bitmap::Retired, index / 64).fetch_and(!bit, SeqCst);
+                    return false;
+                }
+                State::Owned if self.is_isolated(pb) && self.core_of(pb).is_none() => spin(),
+                _ if self.entry(pb) == entry => return self.bit(Bitmap::Retired, index),
+                _ => {}
+            }
+        }
+    }
+
+    /// Retires a frame if it is free. The caller has no core's lock: this may wait for one.
     fn retire_free(&self, index: u64) -> bool {
         let take = |movability| self.take_at(self.pfn(index), Order::FRAME, movability);
-        let taken = match take(Movability::Movable) {
-            // A channel that is dedicated to what cannot move.
-            Err(TakeAtError::Zone { .. }) => take(Movability::Unmovable),
-            taken => taken,
-        };
-        let Ok(frame) = taken else {
-            return false;
-        };
-        frame.forget();
-        self.count_retired(1);
-        true
+        loop {
+            let taken = match take(Movability::Movable) {
+                // A channel that is dedicated to what cannot move.
+                Err(TakeAtError::Zone { .. }) => take(Movability::Unmovable),
+                taken => taken,
+            };
+            if let Ok(frame) = taken {
+                frame.forget();
+                self.count_retired(1);
+                return true;
+            }
+            // Nobody would look for the note again if a free frame were left behind.
+            if !self.is_underway(index) {
+                return false;
+            }
+            spin();
+        }
+    }
+
+    /// Whether a frame is free, and its pageblock on its way from one place to another.
+    fn is_underway(&self, index: u64) -> bool {
+        let (state, taken) = (self.entry(index / FRAMES).state(), self.bit(Bitmap::Taken, index));
+        let apart = [State::Absent, State::Head, State::Tail, State::Reserved].contains(&state);
+        !taken && !apart
     }
 
     /// Counts frames that were noted and are out of service now.
     fn count_retired(&self, frames: u64) {
         self.header[header::RETIRED].fetch_add(frames, AcqRel);
+        self.count_noted_less(frames);
+    }
+
+    /// Counts notes that are no more, or are more than notes now.
+    fn count_noted_less(&self, frames: u64) {
         if self.header[header::RETIRING].fetch_sub(frames, SeqCst) == frames {
             for core in 0..self.layout.geometry.cores {
                 let summons = &self.record(core)[record::SUMMONS];
@@ -213,7 +264,8 @@ impl<'m> Frames<'m> {
                 }
             }
         } else {
-            let clear = |at: u64| self.word(Bitmap::Tail, at / 64).fetch_and(!(1 << (at % 64)), AcqRel);
+            let clear =
+                |at: u64| self.word(Bitmap::Tail, at / 64).fetch_and(!(1 << (at % 64)), AcqRel);
             for at in index + 1..index + (1 << order) {
                 clear(at);
             }

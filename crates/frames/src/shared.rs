@@ -1,8 +1,6 @@
 //! Taking and giving without a core of one's own, and what cores do for each other when memory is
 //! short.
 
-use memtide_units::FrameRange;
-
 use crate::{
     bits::ones,
     claim::Claim,
@@ -193,10 +191,5 @@ impl<'m> Frames<'m> {
         } else {
             TakeError::NoBlock { order, free }
         }
-    }
-
-    /// The frames of a block.
-    pub(crate) const fn range_of(&self, index: u64, order: u8) -> FrameRange {
-        FrameRange::new(self.pfn(index), 1 << order)
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     claim::Claim,
     entry::State,
     frame::Frame,
-    frames::{Bitmap, Frames, pageblocks_in},
+    frames::{Bitmap, Frames},
     layout::{FRAMES, PAGEBLOCK_ORDER},
     primitive::{Ordering::*, spin},
 };
@@ -38,7 +38,8 @@ impl<'f> Frame<'f> {
     ///
     /// # Errors
     /// Both, when they are not the halves of one block of order 18 or less of the same node, or
-    /// part of that block is retired.
+    /// part of that block is retired, or they would fill a pageblock that still serves a
+    /// reservation.
     pub fn merge(self, other: Frame<'f>) -> Result<Frame<'f>, (Frame<'f>, Frame<'f>)> {
         let (home, order) = (self.home(), self.exponent());
         let (low, high) = if self.index() < other.index() {
@@ -111,6 +112,8 @@ impl Frames<'_> {
                         self.take_away_pageblocks(self.record(core), |had| had == pb);
                     }
                 }
+                // It serves a reservation, for as long as that lives.
+                State::Reserved => return false,
                 _ => {}
             }
             spin();
@@ -121,9 +124,32 @@ impl Frames<'_> {
         self.make_huge(pb, PAGEBLOCK_ORDER);
         true
     }
+}
 
-    /// Pageblocks of a block of order 9 or more that starts in this pageblock.
-    pub(crate) fn pageblocks_at(&self, pb: u64) -> core::ops::Range<u64> {
-        pb..pb + pageblocks_in(self.entry(pb).order())
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::vec::Vec;
+
+    use memtide_units::{Order, Pfn};
+
+    use crate::{
+        Frames, Geometry, Layout, Movability, Request, Zone, layout::FRAMES, primitive::AtomicU64,
+    };
+
+    /// Waiting for the pageblock would be waiting for the caller.
+    #[test]
+    fn halves_of_a_pageblock_that_is_reserved_are_not_merged() {
+        let node = Geometry { first: Pfn(0), frames: FRAMES, block_frames: FRAMES, cores: 0 };
+        let words = Layout::new(node).unwrap().words() + Layout::WORDS_SPARE;
+        let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();
+        let frames = Frames::new(node, &words).unwrap();
+        frames.add(frames.span(), Zone::Normal).unwrap();
+        let half = Request::new(Order::new(8).unwrap(), Movability::Movable);
+        let mut room = frames.reserve(half, 2).unwrap();
+        let (low, high) = (room.acquire().unwrap(), room.acquire().unwrap());
+        let (low, high) = low.merge(high).unwrap_err();
+        room.forfeit();
+        assert_eq!(low.merge(high).unwrap().order(), Order::PAGEBLOCK);
+        frames.validate();
     }
 }

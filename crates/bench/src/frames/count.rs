@@ -5,13 +5,14 @@
 
 use std::hint::black_box;
 
+use memtide_frames::Order;
+
 use super::{
     FramesError,
     hands::{By, Caches, Hands, Numbering, Owning},
     node::Node,
     random::Random,
 };
-use memtide_frames::Order;
 
 /// What is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -84,4 +85,21 @@ fn with<H: Hands>(hands: &mut H, options: &CountOptions) -> Result<(), FramesErr
     // What is still held stays: giving it back would count.
     held.into_iter().for_each(std::mem::forget);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_calls_are_made() {
+        use Counted::{Bulk, Rand, Repeat, Shuffle, Take};
+        for what in [Repeat, Take, Bulk, Shuffle, Rand] {
+            for (by, caches) in [(By::Owned, Caches::On), (By::Number, Caches::Off)] {
+                let (order, calls, calls_max, frames) = (Order::FRAME, 1000, 2000, 1 << 15);
+                let options = CountOptions { what, order, by, caches, calls, calls_max, frames };
+                count(&options).unwrap();
+            }
+        }
+    }
 }

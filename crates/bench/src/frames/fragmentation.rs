@@ -10,14 +10,13 @@
 //! they are isolated, and each frame of theirs is replaced by one that the allocator chooses.
 
 use std::{
-    io, mem,
-    sync::{Barrier, Mutex, PoisonError},
+    mem,
+    sync::{Mutex, PoisonError},
     thread,
     time::Instant,
 };
 
 use memtide_frames::{Frame, FrameRange, Frames, Movability, Order, Pfn, Request};
-use memtide_sys::processor::{pin_to, processors};
 use memtide_units::PAGES_PER_PAGEBLOCK;
 use serde::Serialize;
 
@@ -27,7 +26,7 @@ use super::{
     node::Node,
     packing::{Packing, taken_of},
     random::Random,
-    speed::AbortOnPanic,
+    threads::{AbortOnPanic, Shared, pin},
 };
 
 /// What to measure.
@@ -106,47 +105,15 @@ fn run(options: &FragOptions) -> Result<(Vec<Packing>, Compaction), FramesError>
     Ok((steps, compaction))
 }
 
-/// What the threads share.
-struct Shared<'f> {
-    barrier: Barrier,
-    held: Vec<Mutex<Vec<Frame<'f>>>>,
-    steps: Mutex<Vec<Packing>>,
-    pageblocks: u64,
-}
-
-impl<'f> Shared<'f> {
-    /// Everything that is taken, by thread.
-    fn all(&self) -> Vec<Vec<Frame<'f>>> {
-        let take = |held: &Mutex<Vec<_>>| {
-            mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner))
-        };
-        self.held.iter().map(take).collect()
-    }
-
-    /// Shuffles all that is taken, and deals it out evenly.
-    fn shuffle(&self, random: &mut Random) {
-        let mut all: Vec<_> = self.all().into_iter().flatten().collect();
-        random.shuffle(&mut all);
-        let share = all.len().div_ceil(self.held.len()).max(1);
-        for held in &self.held {
-            let rest = all.split_off(share.min(all.len()));
-            let mine = mem::replace(&mut all, rest);
-            *held.lock().unwrap_or_else(PoisonError::into_inner) = mine;
-        }
-    }
-
-    fn note(&self) {
-        let mut taken = vec![0; self.pageblocks as usize];
-        for held in &self.held {
-            let held = held.lock().unwrap_or_else(PoisonError::into_inner);
-            held.iter().for_each(|frame| count(&mut taken, frame));
-        }
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner).push(Packing::of(&taken));
-    }
-}
-
 fn count(taken: &mut [u64], frame: &Frame<'_>) {
     taken[frame.pfn().pageblock().0 as usize] += 1;
+}
+
+/// How all that was handed over is packed.
+fn packing(shared: &Shared<Frame<'_>>, pageblocks: u64) -> Packing {
+    let mut taken = vec![0; pageblocks as usize];
+    shared.each(|frame| count(&mut taken, frame));
+    Packing::of(&taken)
 }
 
 type Scattered<'f> = (Vec<Frame<'f>>, Vec<Packing>);
@@ -157,85 +124,89 @@ fn scatter<'f>(
     options: &FragOptions,
     pageblocks: u64,
 ) -> Result<Scattered<'f>, FramesError> {
-    let threads = usize::from(options.threads);
-    let mut held = Vec::new();
-    held.resize_with(threads, Mutex::default);
-    let barrier = Barrier::new(threads);
-    let shared = Shared { barrier, held, steps: Mutex::default(), pageblocks };
+    let shared = Shared::new(options.threads);
+    let steps = Mutex::new(Vec::new());
+    let note = || {
+        let packing = packing(&shared, pageblocks);
+        steps.lock().unwrap_or_else(PoisonError::into_inner).push(packing);
+    };
     thread::scope(|scope| {
         let start = |number| {
-            let shared = &shared;
-            scope.spawn(move || scatter_one(frames, options, shared, number))
+            let (shared, note) = (&shared, &note);
+            scope.spawn(move || {
+                let _guard = AbortOnPanic;
+                let free = pageblocks * PAGES_PER_PAGEBLOCK / 2 / u64::from(options.threads);
+                let thread = Thread { number, free: free as usize, frames, options, shared };
+                thread.scatter(note)
+            })
         };
         let all: Vec<_> = (0..options.threads).map(start).collect();
         all.into_iter().try_for_each(|thread| thread.join().expect("a panic ends the process"))
     })?;
-    let steps = shared.steps.lock().map(|mut steps| mem::take(&mut *steps));
-    let held = shared.all().into_iter().flatten().collect();
-    Ok((held, steps.unwrap_or_default()))
+    let held = (0..options.threads).flat_map(|number| shared.get(number)).collect();
+    Ok((held, steps.into_inner().unwrap_or_else(PoisonError::into_inner)))
 }
 
-fn scatter_one<'f>(
-    frames: &'f Frames<'f>,
-    options: &FragOptions,
-    shared: &Shared<'f>,
+/// One of the threads that scatter.
+struct Thread<'a, 'f> {
     number: u16,
-) -> Result<(), FramesError> {
-    let _guard = AbortOnPanic;
-    let processors = processors().map_err(io::Error::from)?;
-    let pinned = pin_to(processors[usize::from(number) % processors.len()]);
-    let request = Request::new(Order::FRAME, Movability::Movable);
-    let mut core = core(frames, number, options.caches);
-    let mut random = Random::new(options.seed + u64::from(number));
-    let mine = &shared.held[usize::from(number)];
-    let mine = || mine.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut outcome = pinned.map_err(|errno| FramesError::System(errno.into()));
+    /// Frames that it gives back.
+    free: usize,
+    frames: &'f Frames<'f>,
+    options: &'a FragOptions,
+    shared: &'a Shared<Frame<'f>>,
+}
 
-    shared.barrier.wait();
-    let mut held = mine();
-    while let Ok(frame) = core.take(request) {
-        held.push(frame);
-    }
-    drop(held);
-    if shared.barrier.wait().is_leader() {
-        shared.shuffle(&mut random);
-    }
-    shared.barrier.wait();
+impl<'f> Thread<'_, 'f> {
+    /// Errors are told at the end: a thread that left earlier would keep the others waiting.
+    fn scatter(&self, note: impl Fn()) -> Result<(), FramesError> {
+        let mut outcome = pin(self.number);
+        let request = Request::new(Order::FRAME, Movability::Movable);
+        let mut core = core(self.frames, self.number, self.options.caches);
+        let mut random = Random::new(self.options.seed + u64::from(self.number));
 
-    let free = (shared.pageblocks * PAGES_PER_PAGEBLOCK / 2) as usize / usize::from(options.threads);
-    let mut held = mine();
-    let keep = held.len().saturating_sub(free);
-    for frame in held.split_off(keep) {
-        // A thread that left would keep the others waiting: errors are told at the end.
-        if let Err(error) = core.give(frame) {
-            outcome = Err(error.into());
+        self.shared.barrier.wait();
+        let mut held = Vec::new();
+        while let Ok(frame) = core.take(request) {
+            held.push(frame);
         }
-    }
-    drop(held);
-    if shared.barrier.wait().is_leader() {
-        shared.note();
-    }
-    shared.barrier.wait();
+        held = self.meet(held, || self.shared.shuffle(&mut random));
 
-    for _ in 1..options.steps {
-        let mut held = mine();
-        for _ in 0..free / 10 {
-            let at = random.below(held.len());
-            if let Err(error) = core.give(held.swap_remove(at)) {
+        let keep = held.len().saturating_sub(self.free);
+        for frame in held.split_off(keep) {
+            if let Err(error) = core.give(frame) {
                 outcome = Err(error.into());
             }
-            match core.take(request) {
-                Ok(frame) => held.push(frame),
-                Err(error) => outcome = Err(error.into()),
+        }
+        held = self.meet(held, &note);
+
+        for _ in 1..self.options.steps {
+            for _ in 0..self.free / 10 {
+                let at = random.below(held.len());
+                if let Err(error) = core.give(held.swap_remove(at)) {
+                    outcome = Err(error.into());
+                }
+                match core.take(request) {
+                    Ok(frame) => held.push(frame),
+                    Err(error) => outcome = Err(error.into()),
+                }
             }
+            held = self.meet(held, &note);
         }
-        drop(held);
-        if shared.barrier.wait().is_leader() {
-            shared.note();
-        }
-        shared.barrier.wait();
+        self.shared.put(self.number, held);
+        outcome
     }
-    outcome
+
+    /// Hands over what this thread has, waits for all to do so, lets one of them do something,
+    /// and takes back what is this thread's then.
+    fn meet(&self, held: Vec<Frame<'f>>, once: impl FnOnce()) -> Vec<Frame<'f>> {
+        self.shared.put(self.number, held);
+        if self.shared.barrier.wait().is_leader() {
+            once();
+        }
+        self.shared.barrier.wait();
+        self.shared.get(self.number)
+    }
 }
 
 /// Empties as many pageblocks as the free frames allow, those with the least in them.
@@ -255,8 +226,7 @@ fn compact<'f>(
     let taken: Vec<u64> = of.iter().map(|frames| frames.len() as u64).collect();
     let goal = Packing::of(&taken).possible;
     let chosen = taken_of(&taken).into_iter().take(goal as usize).map(|(pb, _)| pb);
-    let ranges: Vec<(usize, FrameRange)> =
-        chosen.map(|pb| (pb, pageblock(pb as u64))).collect();
+    let ranges: Vec<(usize, FrameRange)> = chosen.map(|pb| (pb, pageblock(pb as u64))).collect();
 
     let request = Request::new(Order::FRAME, Movability::Movable);
     let (mut moves, mut moved) = (0, Vec::new());
@@ -297,4 +267,36 @@ fn takeable(core: &mut memtide_frames::Core<'_>) -> Result<u64, FramesError> {
         core.give(frame)?;
     }
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(threads: u16, caches: Caches) -> FragReport {
+        let options = FragOptions { threads, frames: 1 << 15, steps: 3, caches, seed: 1 };
+        bench_fragmentation(&options).unwrap()
+    }
+
+    #[test]
+    fn half_is_free_and_compaction_frees_it_whole() {
+        for (threads, caches) in [(1, Caches::On), (1, Caches::Off), (3, Caches::On)] {
+            let report = report(threads, caches);
+            assert_eq!(report.steps.len(), 3);
+            let share = 1 << 14;
+            let free: Vec<u64> = report.steps.iter().map(|step| step.free_frames).collect();
+            assert!(free.iter().all(|&free| free.abs_diff(share) <= 3), "{free:?}");
+            for done in [report.compaction_at_first, report.compaction_at_last] {
+                assert_eq!(done.after, free[0] / PAGES_PER_PAGEBLOCK, "{report:?}");
+                assert!(done.moves > 0 && done.before < done.after);
+            }
+        }
+    }
+
+    #[test]
+    fn one_thread_always_does_the_same() {
+        let [first, second] = [(); 2].map(|()| report(1, Caches::On));
+        assert_eq!(first.steps, second.steps);
+        assert_eq!(first.compaction_at_last.moves, first.steps[2].moves);
+    }
 }

@@ -101,7 +101,8 @@ mod tests {
         for _ in 0..200 {
             let taken: Vec<u64> = (0..8).map(|_| random.below(513) as u64).collect();
             let packing = Packing::of(&taken);
-            let choices = (0_u32..1 << 8).filter(|set| u64::from(set.count_ones()) == packing.possible);
+            let choices =
+                (0_u32..1 << 8).filter(|set| u64::from(set.count_ones()) == packing.possible);
             let moves = |set: u32| -> u64 {
                 (0..8).filter(|at| set >> at & 1 != 0).map(|at| taken[at as usize]).sum()
             };
@@ -114,7 +115,10 @@ mod tests {
         let steps = Packing::parse("512,0, 256\n\n0,0,512\n").unwrap();
         assert_eq!(steps, [Packing::of(&[0, 512, 256]), Packing::of(&[512, 512, 0])]);
         let error = Packing::parse("1,2\n3,x\n").unwrap_err();
-        assert_eq!(error.to_string(), "line 2 of the peer's figures: \"x\"; expected a number up to 512");
+        assert_eq!(
+            error.to_string(),
+            "line 2 of the peer's figures: \"x\"; expected a number up to 512"
+        );
         assert!(Packing::parse("513").is_err());
     }
 }

@@ -5,10 +5,9 @@
 //! looked through the node the larger ones would be slower; in one that does not, what is left is
 //! the metadata that no cache holds any more.
 
-use std::{fs, hint::black_box, io, mem, time::Instant};
+use std::{fs, hint::black_box, mem, time::Instant};
 
 use memtide_frames::{Core, Frame, FrameRange, Frames, Movability, Order, Pfn, Request, Zone};
-use memtide_sys::processor::{pin_to, processors};
 use memtide_units::PAGE_BYTES;
 use serde::Serialize;
 
@@ -17,6 +16,7 @@ use super::{
     hands::{Caches, core},
     node::{BLOCK_FRAMES, Node},
     random::Random,
+    threads::pin,
 };
 
 /// The sizes, in frames.
@@ -80,14 +80,11 @@ pub fn bench_scale(
     largest: u64,
     mut progress: impl FnMut(u32, u32),
 ) -> Result<Vec<ScaleRow>, FramesError> {
-    let processors = processors().map_err(io::Error::from)?;
-    if let Some(&first) = processors.first() {
-        pin_to(first).map_err(io::Error::from)?;
-    }
+    pin(0)?;
     let sizes: Vec<u64> = SIZES.into_iter().filter(|&size| size <= largest.max(SIZES[0])).collect();
     let of = sizes.len() as u32;
     // Code and heap that the first node would be charged with.
-    one_size(BLOCK_FRAMES)?;
+    one_size(SIZES[0])?;
     let mut rows = Vec::new();
     for (done, size) in (0..).zip(sizes) {
         progress(done, of);
@@ -110,7 +107,8 @@ fn one_size(size: u64) -> Result<ScaleRow, FramesError> {
 
     let free = figures(frames, 0, size)?;
     let filled = fill(frames, size)?;
-    let nearly_full = figures(frames, filled.rest.start.0, filled.rest.start.0 + filled.rest.frames)?;
+    let nearly_full =
+        figures(frames, filled.rest.start.0, filled.rest.start.0 + filled.rest.frames)?;
     Ok(ScaleRow {
         frames: size,
         add_block_ns: add_ns / (size / BLOCK_FRAMES) as f64,
@@ -155,11 +153,7 @@ fn fill(frames: &Frames<'_>, size: u64) -> Result<Filled, FramesError> {
 }
 
 /// Measures, with everything free from frame `start` to `end`.
-fn figures<'f>(
-    frames: &'f Frames<'f>,
-    start: u64,
-    end: u64,
-) -> Result<ScaleFigures, FramesError> {
+fn figures<'f>(frames: &'f Frames<'f>, start: u64, end: u64) -> Result<ScaleFigures, FramesError> {
     let mut cached = core(frames, 0, Caches::On);
     let repeat_ns = repeat(&mut cached, Order::FRAME)?;
     let (bulk_take_ns, bulk_give_ns) = bulk(&mut cached)?;
@@ -256,4 +250,21 @@ fn resident_bytes() -> u64 {
         text.split(' ').nth(1)?.parse::<u64>().ok()
     };
     kib.map_or_else(|| statm().unwrap_or(0) * PAGE_BYTES, |kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_node_is_always_measured() {
+        let rows = bench_scale(0, |_, _| {}).unwrap();
+        assert_eq!(rows.len(), 1);
+        let row = &rows[0];
+        assert_eq!(row.frames, SIZES[0]);
+        assert!(row.metadata_bytes_per_frame < 0.65, "{row:?}");
+        for figures in [row.free, row.nearly_full] {
+            assert!(figures.repeat_ns > 0.0 && figures.isolate_block_ns > 0.0, "{row:?}");
+        }
+    }
 }

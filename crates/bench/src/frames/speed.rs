@@ -7,14 +7,11 @@
 
 use std::{
     hint::black_box,
-    io, mem,
-    sync::{Barrier, Mutex, PoisonError},
-    thread,
+    mem, thread,
     time::{Duration, Instant},
 };
 
 use memtide_frames::Order;
-use memtide_sys::processor::{pin_to, processors};
 use serde::Serialize;
 
 use super::{
@@ -23,6 +20,7 @@ use super::{
     node::Node,
     random::Random,
     spread::Spread,
+    threads::{AbortOnPanic, Shared, pin},
 };
 
 /// What the threads do.
@@ -172,9 +170,8 @@ impl Run {
     }
 
     fn row(&self, by: By, caches: Caches, found: &[Timed]) -> Option<SpeedRow> {
-        let spread = |figure: fn(&Timed) -> f64| {
-            Spread::of(&found.iter().map(figure).collect::<Vec<_>>())
-        };
+        let spread =
+            |figure: fn(&Timed) -> f64| Spread::of(&found.iter().map(figure).collect::<Vec<_>>());
         let apart = self.operation != Operation::Repeat;
         Some(SpeedRow {
             operation: self.operation,
@@ -198,14 +195,10 @@ impl Run {
     }
 
     fn all_threads<H: Hands>(&self, hands: impl Fn(u16) -> H + Sync) -> Result<Timed, FramesError> {
-        let processors = processors().map_err(io::Error::from)?;
-        let mut slots = Vec::new();
-        slots.resize_with(usize::from(self.threads), Mutex::default);
-        let shared = Shared { barrier: Barrier::new(usize::from(self.threads)), slots };
+        let shared = Shared::new(self.threads);
         let one = |number: u16| {
             let _guard = AbortOnPanic;
-            let processor = processors[usize::from(number) % processors.len()];
-            let pinned = pin_to(processor).map_err(io::Error::from);
+            let pinned = pin(number);
             let mut hands = hands(number);
             let timed = match self.calls {
                 Calls::Direct => self.one_thread(&mut hands, number, &shared),
@@ -325,13 +318,12 @@ impl Run {
                 }
             }
             take += start.elapsed();
-            let slot = usize::from(number);
-            shared.put(slot, mem::take(&mut held));
+            shared.put(number, mem::take(&mut held));
             if shared.barrier.wait().is_leader() {
-                shared.shuffle();
+                shared.shuffle(&mut Random::new(42));
             }
             shared.barrier.wait();
-            held = shared.get(slot);
+            held = shared.get(number);
             let start = Instant::now();
             for block in held.drain(..) {
                 if let Err(error) = hands.give(block) {
@@ -344,41 +336,40 @@ impl Run {
     }
 }
 
-/// What the threads share: where they wait for each other, and what each has.
-struct Shared<T> {
-    barrier: Barrier,
-    slots: Vec<Mutex<Vec<T>>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<T> Shared<T> {
-    fn put(&self, slot: usize, things: Vec<T>) {
-        *self.slots[slot].lock().unwrap_or_else(PoisonError::into_inner) = things;
-    }
-
-    fn get(&self, slot: usize) -> Vec<T> {
-        mem::take(&mut *self.slots[slot].lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Shuffles what all have, and deals it out evenly.
-    fn shuffle(&self) {
-        let mut mine: Vec<Vec<T>> = (0..self.slots.len()).map(|slot| self.get(slot)).collect();
-        let mut all: Vec<T> = mine.iter_mut().flat_map(|things| things.drain(..)).collect();
-        Random::new(42).shuffle(&mut all);
-        let share = all.len().div_ceil(self.slots.len());
-        for (slot, mut things) in mine.into_iter().enumerate() {
-            things.extend(all.drain(all.len() - share.min(all.len())..));
-            self.put(slot, things);
+    fn options(frames: u64) -> SpeedOptions {
+        SpeedOptions {
+            operations: vec![Operation::Bulk, Operation::Repeat, Operation::Rand],
+            threads: vec![1, 2],
+            orders: [0, 3, 9].map(|order| Order::new(order).unwrap()).to_vec(),
+            frames,
+            iterations: 2,
+            caches: vec![Caches::On, Caches::Off],
+            by: vec![By::Owned, By::Number],
+            calls: Calls::Indirect,
         }
     }
-}
 
-/// A thread that panics would leave the others waiting for it, for ever.
-pub(super) struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            std::process::abort();
+    #[test]
+    fn every_case_has_a_row() {
+        let mut heard = 0;
+        let report = bench_speed(&options(1 << 15), |done, _| heard = done).unwrap();
+        assert_eq!((report.rows.len(), heard), (3 * 2 * 3 * 4, 3 * 2 * 3 * 4 * 2));
+        for row in &report.rows {
+            assert_eq!(row.take_ns.is_none(), row.operation == Operation::Repeat);
+            assert!(row.pair_ns.min > 0.0 && row.pair_ns.min <= row.pair_ns.max, "{row:?}");
         }
+        let direct = SpeedOptions { calls: Calls::Direct, ..options(1 << 15) };
+        assert_eq!(bench_speed(&direct, |_, _| {}).unwrap().rows.len(), report.rows.len());
+    }
+
+    #[test]
+    fn too_little_memory_is_refused() {
+        let error = bench_speed(&options(1 << 10), |_, _| {}).unwrap_err();
+        let expected = "1024 frames among 2 threads leave none of order 9 for each";
+        assert_eq!(error.to_string(), expected);
     }
 }

@@ -131,8 +131,7 @@ fn frag(options: &BenchFrames) -> Result<Vec<FragReport>, Failure> {
     if !matches!(options.what, What::Frag | What::All) {
         return Ok(Vec::new());
     }
-    let (frames, steps, seed) =
-        (frames_of("memory", options.memory)?, options.steps, options.seed);
+    let (frames, steps, seed) = (frames_of("memory", options.memory)?, options.steps, options.seed);
     let mut reports = Vec::new();
     for threads in threads(options) {
         for caches in caches(options.caches) {

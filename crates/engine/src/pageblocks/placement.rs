@@ -5,20 +5,21 @@
 //! those leave first. So what follows the earlier lease is taken first. Then, while pageblocks are
 //! missing:
 //!
-//! 1. Let 2^k be the smallest power of two that holds all that is missing. Look for the *lowest*
-//!    free run of 2^k pageblocks at a multiple of 2^k. When there is none, half of that, and so on.
-//! 2. Go down from there as far as pageblocks are free, and take from there on what is missing, as
-//!    far as pageblocks are free.
+//! 1. Let 2^k be the smallest power of two that holds all that is missing. Look for a free run of
+//!    2^k pageblocks at a multiple of 2^k. When there is none, half of that, and so on. Which run
+//!    is the allocator's choice: one that is not part of a much larger one if it can be helped, and
+//!    a low one.
+//! 2. Go down from there as far as pageblocks are free, but fewer than 2^(k+1) steps, and take from
+//!    there on what is missing, as far as pageblocks are free.
 //!
 //! So a lease is in one piece wherever there is an aligned place of its size, which the allocator
 //! finds without looking through the node (a block of order 9 + k); leases of all lengths lie
-//! close together, for a place is never begun in its middle; and the low blocks fill up first.
-//! What is larger than the largest order, 1 GiB, begins at the lowest free run of that. The shortest
-//! run that is long enough would spare the long ones better, but finding it takes an order by
-//! length of all free runs beside the allocator.
+//! close together, for a place is begun at its start; long runs are spared, and low blocks fill up
+//! first. (What is larger than the largest order, 1 GiB, begins near some free run of that.)
 //!
-//! Steps 1 and 2 use the free pageblocks around a place up, or nothing is missing any more; so no
-//! two runs of one answer touch, except where the first follows the hint.
+//! A run that is not all that was missing leaves nothing free beside it: when there is no aligned
+//! run of 2^(k+1), there are fewer than that below an aligned one of 2^k. (But for those larger
+//! than the largest order.)
 
 use alloc::vec::Vec;
 
@@ -60,8 +61,8 @@ impl Pageblocks {
         taken
     }
 
-    /// Takes up to `most` of the free pageblocks around the lowest free block of this order, from
-    /// the first of them on. They are not counted yet.
+    /// Takes up to `most` of the free pageblocks around a free block of this order, from the first
+    /// of them on. They are not counted yet.
     fn take_around(
         &self,
         frames: &Frames<'_>,
@@ -70,14 +71,15 @@ impl Pageblocks {
     ) -> Option<(Pageblock, u64)> {
         let found = frames.take(Request::new(order, MOVABILITY)).ok()?;
         let at = found.pfn().0 / PAGES_PER_PAGEBLOCK;
+        let size = order.frames() / PAGES_PER_PAGEBLOCK;
         let is_free = |at: u64| self.state_by(frames, Pageblock(at)) == PageblockState::Free;
-        // Fewer steps than the block has pageblocks, or there would be a lower one.
+        let lowest = self.first.0.max(at.saturating_sub(2 * size - 1));
         let mut start = at;
-        while start > self.first.0 && is_free(start - 1) {
+        while start > lowest && is_free(start - 1) {
             start -= 1;
         }
         let below = most.min(at - start);
-        let here = (most - below).min(found.order().frames() / PAGES_PER_PAGEBLOCK);
+        let here = (most - below).min(size);
         let before = self.take_from(frames, Pageblock(start), below);
         assert_eq!(before, below, "free pageblocks cannot be taken");
         hold_first(found, here);
@@ -94,7 +96,7 @@ impl Pageblocks {
             let at = start.0 + count;
             // The largest aligned block that is free, as far as one is wanted.
             let fits = (most - count).ilog2().min(at.trailing_zeros());
-            let orders = (0..=fits).rev().filter_map(|above| order_of(above));
+            let orders = (0..=fits).rev().filter_map(order_of);
             let taken = orders.filter_map(|order| self.take_at(frames, Pageblock(at), order));
             match { taken }.next() {
                 Some(taken) => count += taken,

@@ -154,8 +154,11 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     let at = || START..START + BLOCK * BLOCKS;
-    let state =
-        prop_oneof![Just(BlockState::Offline), Just(BlockState::Online), Just(BlockState::Isolated)];
+    let state = prop_oneof![
+        Just(BlockState::Offline),
+        Just(BlockState::Online),
+        Just(BlockState::Isolated)
+    ];
     prop_oneof![
         (0..20u64, proptest::option::of(at())).prop_map(|(n, after)| Op::Take(n, after)),
         at().prop_map(Op::Put),
@@ -177,29 +180,34 @@ fn bring(node: &mut Pageblocks, block: u64, to: BlockState) {
     }
 }
 
-/// What a lease gets by the rules, of what is free.
-fn placed(mut free: BTreeSet<u64>, count: u64, after: Option<u64>) -> Vec<Extent> {
+/// Whether a lease of so many after that is placed by the rules, of what was free.
+fn check_placement(taken: &[Extent], free: &BTreeSet<u64>, count: u64, after: Option<u64>) {
+    let mut free = free.clone();
     let mut left = count.min(free.len() as u64);
-    let mut taken = Vec::new();
     let mut follows = after.map(|after| after + 1).filter(|at| free.contains(at));
-    while left > 0 {
-        let start = follows.take().unwrap_or_else(|| place(&free, left));
-        let length = (start..start + left).take_while(|at| free.remove(at)).count() as u64;
-        taken.push(run(start, length as u32));
+    for run in taken {
+        let (start, length) = (run.start.0, u64::from(run.count));
+        let largest = largest_place(&free, left);
+        assert!((start..start + length).all(|at| free.remove(&at)), "{run} was not free");
         left -= length;
+        let ends = !free.contains(&(start + length));
+        assert!(left == 0 || ends, "{run} does not go on");
+        if let Some(follows) = follows.take() {
+            assert_eq!(start, follows, "{run} does not follow the hint");
+            continue;
+        }
+        assert!(length >= largest.min(left + length), "{run} where {largest} are in one piece");
+        assert!(left == 0 || start == 0 || !free.contains(&(start - 1)), "{run} starts late");
     }
-    taken
+    assert_eq!(left, 0);
 }
 
-/// The start of the free pageblocks around the lowest aligned place for so many.
-fn place(free: &BTreeSet<u64>, count: u64) -> u64 {
-    let sizes = (0..=count.next_power_of_two().ilog2()).rev().map(|k| 1 << k);
-    let lowest = |size: u64| {
-        let mut starts = free.iter().copied().filter(|at| at % size == 0);
-        starts.find(|&at| (at..at + size).all(|at| free.contains(&at)))
-    };
-    let at = { sizes }.find_map(lowest).unwrap();
-    (0..=at).rev().take_while(|at| free.contains(at)).last().unwrap()
+/// The largest aligned place up to so many, rounded up to a power of two.
+fn largest_place(free: &BTreeSet<u64>, count: u64) -> u64 {
+    let mut sizes = (0..=count.next_power_of_two().ilog2()).rev().map(|k| 1 << k);
+    let is_free = |start: u64, size: u64| (start..start + size).all(|at| free.contains(&at));
+    let has = |size: &u64| free.iter().any(|at| at % size == 0 && is_free(*at, *size));
+    sizes.find(|size| has(size)).expect("something is free")
 }
 
 proptest! {
@@ -212,9 +220,9 @@ proptest! {
                 Op::Take(count, after) => {
                     let all = START..START + BLOCK * BLOCKS;
                     let is_free = |at: &u64| node.state(Pageblock(*at)) == PageblockState::Free;
-                    let expected = placed(all.filter(is_free).collect(), count, after);
+                    let free: BTreeSet<u64> = all.filter(is_free).collect();
                     let taken = node.take(count, after.map(Pageblock));
-                    prop_assert_eq!(&taken, &expected);
+                    check_placement(&taken, &free, count, after);
                     for at in taken.iter().flat_map(|e| e.iter()) {
                         let slot = &mut used[(at.0 - START) as usize];
                         prop_assert!(!*slot, "two owners");

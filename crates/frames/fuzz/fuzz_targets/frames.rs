@@ -1,8 +1,12 @@
 //! The walk of `tests/against_a_model.rs`, through operations that libFuzzer makes up.
 //!
 //! ```text
-//! cd crates/frames && cargo +nightly fuzz run frames -- -max_total_time=60 -max_len=1024
+//! cd crates/frames
+//! cargo +nightly fuzz run --sanitizer none frames -- -max_len=1024 -len_control=0 -max_total_time=60
 //! ```
+//!
+//! (There is no unsafe code for a sanitizer to watch. `MEMTIDE_TRACE=1` prints the operations of
+//! a case that fails.)
 //!
 //! Each 8 bytes are a record: the first the shape of the node, the others operations.
 #![no_main]

@@ -72,10 +72,12 @@ fn a_frame_is_fetched_from_another_core() {
         let mut mine = core(&frames, 0);
         let first = mine.take(request(0)).unwrap();
         let other = spawn(&node, |frames| frames.take(request(0)).ok().map(hand_over));
-        let second = mine.take(request(0)).unwrap();
+        let second = mine.take(request(0)).ok();
         let theirs = other.join().unwrap();
+        assert!(second.is_some() | theirs.is_some());
         if let Some(theirs) = theirs {
-            assert!(theirs.0 != first.index() && theirs.0 != second.index());
+            assert_ne!(theirs.0, first.index());
+            assert_ne!(Some(theirs.0), second.as_ref().map(Frame::index));
             theirs.give(&frames);
         }
         drop((first, second, mine));

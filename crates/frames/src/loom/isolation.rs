@@ -158,3 +158,49 @@ fn two_retire_one_frame() {
         assert_eq!((frames.retired(), frames.retiring()), (1, 0));
     });
 }
+
+/// A frame is named while the pageblock is on its way.
+#[test]
+fn a_frame_is_named_while_the_rest_is_given_back() {
+    check(2, || {
+        let node = Node::new(1, 0);
+        let frames = node.frames();
+        let a = take(&frames, 5);
+        let other = spawn(&node, move |frames| a.give(frames));
+        let named = frames.take_at(Pfn(40), Order::FRAME, Movability::Movable);
+        let named = named.ok().map(hand_over);
+        other.join().unwrap();
+        node.is_at_rest(named.map_or(0, |_| 1));
+        named.into_iter().for_each(|named| named.give(&frames));
+        assert_eq!(node.is_at_rest(0).entry(0).state(), State::Free);
+    });
+}
+
+#[test]
+fn a_hole_is_made_while_its_neighbour_is_adopted() {
+    check(2, || {
+        let node = Node::new(1, 0);
+        let frames = node.frames();
+        let (pfn, order) = frames.take(request(1)).unwrap().into_number();
+        let other = spawn(&node, |frames| frames.exclude(FrameRange::new(Pfn(2), 3)).is_ok());
+        drop(frames.adopt(pfn, order).unwrap());
+        let holes = if other.join().unwrap() { 3 } else { 0 };
+        let frames = node.is_at_rest(0);
+        assert_eq!(frames.counts().free, FRAMES - holes);
+    });
+}
+
+#[test]
+fn what_is_reserved_is_isolated() {
+    check(2, || {
+        let node = Node::new(2, 0);
+        let other = spawn(&node, |frames| frames.isolate(first(frames)).unwrap());
+        let frames = node.frames();
+        let room = frames.reserve(request(PAGEBLOCK_ORDER), 1).ok();
+        other.join().unwrap();
+        drop(room);
+        let frames = node.is_at_rest(0);
+        let states = (frames.entry(0).state(), frames.entry(1).state());
+        assert_eq!(states, (State::Isolated, State::Free));
+    });
+}

@@ -69,16 +69,19 @@ fn count(word: impl Fn(usize) -> u64) -> u64 {
     (0..WORDS as usize).map(|n| u64::from(word(n).count_ones())).sum()
 }
 
+/// The places of the ones of a word.
+pub(super) fn places(word: u64) -> impl Iterator<Item = u64> {
+    let mut left = word;
+    core::iter::from_fn(move || {
+        let place = u64::from(left.trailing_zeros());
+        left &= left.checked_sub(1)?;
+        Some(place)
+    })
+}
+
 /// The places of the ones of a row.
 fn ones(row: &Row) -> impl Iterator<Item = u64> {
-    row.iter().zip(0u64..).flat_map(|(&word, n)| {
-        let mut left = word;
-        core::iter::from_fn(move || {
-            let bit = left.checked_ilog2().map(|_| left.trailing_zeros())?;
-            left &= left - 1;
-            Some(n * 64 + u64::from(bit))
-        })
-    })
+    row.iter().zip(0u64..).flat_map(|(&word, n)| places(word).map(move |place| n * 64 + place))
 }
 
 /// The largest order of which a block can start here, with these tails.

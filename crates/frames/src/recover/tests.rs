@@ -57,7 +57,7 @@ fn survives(script: &[Op]) {
 }
 
 fn order(order: u8) -> Op {
-    Op::TakeNumber { cached: order % 2 == 0, order, movability: Movability::Movable }
+    Op::TakeNumber { cached: order.is_multiple_of(2), order, movability: Movability::Movable }
 }
 
 #[test]

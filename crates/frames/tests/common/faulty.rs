@@ -1,16 +1,12 @@
 //! The part of the walk that names things: numbers, ranges, blocks of the pool. Much of it names
 //! them wrongly, and what is refused must leave every word of the metadata as it was.
 
-use memtide_frames::{
-    CoreError, Dedication, FrameRange, Movability, Order, Pfn, PlugError, Request, Retirement, TakeAtError,
-    WatermarkError, Watermarks, Zone,
-};
+use memtide_frames::{FrameRange, Movability, Order, Request, TakeAtError};
 
 use super::{
-    model::Cell,
     named::Named,
-    op::{By, Op, Place, Units},
-    shape::{CORES, PAGEBLOCK},
+    op::{By, Op, Place},
+    shape::PAGEBLOCK,
     walk::{Token, Walk},
 };
 
@@ -19,7 +15,7 @@ impl<'f> Walk<'f> {
     pub fn apply_named(&mut self, op: Op) {
         match op {
             Op::Drop { pick } => self.drop_held(pick),
-            Op::IntoNumber { pick } => self.into_number(pick),
+            Op::IntoNumber { pick } => self.hold_by_number(pick),
             Op::Adopt { place, order } => self.adopt(place, order),
             Op::GiveNumber { core, place, order } => self.give_number(core, place, order),
             Op::GiveForeign { by } => self.give_foreign(by),
@@ -27,7 +23,7 @@ impl<'f> Walk<'f> {
             Op::TakeRange { place, frames, movability } => {
                 self.take_range(FrameRange::new(self.pfn(place), frames.into()), movability);
             }
-            Op::IntoFrames { pick, keep } => self.into_frames(pick, keep),
+            Op::IntoFrames { pick, keep } => self.take_apart(pick, keep),
             Op::Split { pick } => self.split(pick),
             Op::Merge { pick } => self.merge_buddies(pick),
             Op::MergeAny { pick, other } => {
@@ -69,7 +65,7 @@ impl<'f> Walk<'f> {
     }
 
     /// Does what must be refused: nothing changes.
-    fn refused<T>(&mut self, what: impl FnOnce(&mut Self) -> T) -> T {
+    pub fn refused<T>(&mut self, what: impl FnOnce(&mut Self) -> T) -> T {
         let before = self.words();
         let result = what(self);
         let after = self.words();
@@ -89,7 +85,7 @@ impl<'f> Walk<'f> {
         }
     }
 
-    fn into_number(&mut self, pick: u16) {
+    fn hold_by_number(&mut self, pick: u16) {
         let Some(at) = self.pick(pick) else { return };
         let (name, token) = self.tokens.swap_remove(at);
         let token = match token {
@@ -162,7 +158,7 @@ impl<'f> Walk<'f> {
     // ---- Taking what is named ----
 
     /// Attempts something named, twice if cores cache anything. Whether it came to pass.
-    fn name<T>(
+    pub fn name<T>(
         &mut self,
         (range, block, movability): (FrameRange, Option<Order>, Movability),
         attempt: impl Fn(&Self) -> Result<T, TakeAtError>,
@@ -225,7 +221,7 @@ impl<'f> Walk<'f> {
         }
     }
 
-    fn into_frames(&mut self, pick: u16, keep: u8) {
+    fn take_apart(&mut self, pick: u16, keep: u8) {
         let Some(at) = self.pick(pick) else { return };
         if !matches!(self.tokens[at].1, Token::Run(_)) {
             return;
@@ -243,52 +239,6 @@ impl<'f> Walk<'f> {
         }
         drop(all);
         names[keep..].iter().for_each(|&name| self.model.give(name));
-    }
-
-    fn exclude(&mut self, range: FrameRange) {
-        let movability = Movability::Movable;
-        let attempt = |walk: &Self| walk.frames.exclude(range);
-        if self.name((range, None, movability), attempt).is_some() {
-            let name = self.model.take(range.start.0, range.frames, movability);
-            self.model.held.remove(&name);
-            self.model.set(range.start.0..range.start.0 + range.frames, Cell::Hole);
-        }
-    }
-
-    fn retire(&mut self, pfn: Pfn) {
-        let (range, node) = (FrameRange::new(pfn, 1), self.frames.span());
-        let cell = self.model.cell(pfn.0);
-        let before = matches!(cell, Some(Cell::Retired | Cell::Hole));
-        let expected = match cell {
-            None => Err(TakeAtError::Foreign { range, node }),
-            Some(Cell::Absent) => Err(TakeAtError::Busy { range, busy: pfn }),
-            _ if before || self.model.noted.contains(&pfn.0) => Ok(Retirement::Before),
-            Some(Cell::Taken(_)) => Ok(Retirement::WhenGivenBack),
-            _ => Ok(Retirement::Done),
-        };
-        if matches!(expected, Err(_) | Ok(Retirement::Before)) {
-            assert_eq!(self.refused(|walk| walk.frames.retire(pfn)), expected);
-            return;
-        }
-        let result = self.frames.retire(pfn);
-        // It goes with what its channel is dedicated to, which may be because of a cache.
-        let zone = self.model.pageblock(pfn.0).zone.unwrap();
-        let movability = match self.frames.dedication(zone) {
-            Dedication::Unmovable => Movability::Unmovable,
-            _ => Movability::Movable,
-        };
-        self.model.dedicate(pfn.0..pfn.0 + 1, movability);
-        if result == Ok(Retirement::Done) {
-            self.model.set(pfn.0..pfn.0 + 1, Cell::Retired);
-        } else {
-            self.model.noted.insert(pfn.0);
-        }
-        if self.settled || result == Ok(Retirement::Done) {
-            assert_eq!(result, expected);
-        } else {
-            // Perhaps a core caches it.
-            assert_eq!(result, Ok(Retirement::WhenGivenBack));
-        }
     }
 
     // ---- Splitting and merging ----
@@ -358,88 +308,5 @@ impl<'f> Walk<'f> {
             self.tokens.push((first, Token::Frame(a)));
             self.tokens.push((second, Token::Frame(b)));
         }
-    }
-
-    // ---- Cores, blocks of the pool, watermarks ----
-
-    fn open(&mut self, core: u8, limit: u8) {
-        let core = u16::from(core) % (CORES + 1);
-        let result = self.frames.core_with_cache(core, limit.into());
-        match self.cores.get_mut(usize::from(core)) {
-            None => {
-                let expected = CoreError::NoSuchCore { core, cores: CORES };
-                assert_eq!(result.err(), Some(expected));
-            }
-            Some(Some(_)) => assert_eq!(result.err(), Some(CoreError::InUse { core })),
-            Some(none) => *none = Some(result.unwrap()),
-        }
-    }
-
-    fn range(&self, units: Units) -> FrameRange {
-        let FrameRange { start, frames } = self.model.span();
-        let whole = |n: u16, count: u8, unit: u64| {
-            let at = u64::from(n) % (frames / unit);
-            FrameRange::new(Pfn(start.0 + at * unit), u64::from(count) * unit)
-        };
-        match units {
-            Units::Blocks(n, count) => whole(n, count, self.model.geometry.block_frames),
-            Units::Pageblocks(n, count) => whole(n, count, PAGEBLOCK),
-            Units::Frames(place, frames) => FrameRange::new(self.pfn(place), frames.into()),
-        }
-    }
-
-    fn plug(
-        &mut self,
-        expected: Result<(), PlugError>,
-        attempt: impl FnOnce(&mut Self) -> Result<(), PlugError>,
-    ) {
-        let result = match expected {
-            Ok(()) => attempt(self),
-            Err(_) => self.refused(attempt),
-        };
-        assert_eq!(without_found(result), without_found(expected));
-    }
-
-    fn remove(&mut self, range: FrameRange) {
-        let mut result = self.frames.remove(range);
-        if result.is_err() && !self.settled {
-            self.settle();
-            result = self.frames.remove(range);
-        }
-        match self.model.removable(range) {
-            Ok(pageblocks) if result.is_ok() => self.model.remove(pageblocks),
-            Ok(_) => {
-                // What is out of service cannot be told from what will be, as long as any is.
-                assert!(self.frames.retiring() > 0, "{range} not removed: {result:?}");
-                let mut frames = range.start.0..range.start.0 + range.frames;
-                assert!(frames.any(|pfn| self.model.cell(pfn) != Some(Cell::Free)));
-            }
-            Err(expected) => {
-                let again = self.refused(|walk| walk.frames.remove(range));
-                assert_eq!(without_found(again), without_found(Err(expected)));
-                assert_eq!(result, again);
-            }
-        }
-    }
-
-    fn set_watermarks(&mut self, zone: Zone, min: u64, low: u64, high: u64) {
-        let marks = Watermarks { min, low, high };
-        if min <= low && low <= high {
-            self.frames.set_watermarks(zone, marks).unwrap();
-            self.model.marks.insert(zone, marks);
-        } else {
-            let result = self.refused(|walk| walk.frames.set_watermarks(zone, marks));
-            assert_eq!(result, Err(WatermarkError { min, low, high }));
-        }
-    }
-}
-
-/// A refusal but for what was found, where that is a matter of what cores cache.
-fn without_found(result: Result<(), PlugError>) -> Result<(), PlugError> {
-    match result {
-        Err(PlugError::State { range, at, found: "isolated and in use", expected }) => {
-            Err(PlugError::State { range, at, found: "isolated", expected })
-        }
-        other => other,
     }
 }

@@ -11,6 +11,7 @@ pub mod faulty;
 pub mod model;
 pub mod named;
 pub mod op;
+pub mod plugged;
 pub mod shape;
 pub mod walk;
 

@@ -60,6 +60,10 @@ pub struct Pageblock {
     pub isolated: bool,
     /// How many cells are free.
     pub free: u64,
+    /// How many are retired.
+    pub retired: u64,
+    /// How many are holes.
+    pub holes: u64,
 }
 
 /// The node.
@@ -94,7 +98,7 @@ pub fn may_hold(zone: Zone, movability: Movability) -> bool {
 impl Model {
     /// A node without blocks.
     pub fn new(geometry: Geometry) -> Self {
-        let none = Pageblock { zone: None, isolated: false, free: 0 };
+        let none = Pageblock { zone: None, isolated: false, free: 0, retired: 0, holes: 0 };
         Self {
             geometry,
             cells: vec![Cell::Absent; geometry.frames as usize],
@@ -135,9 +139,15 @@ impl Model {
     pub fn set(&mut self, frames: Range<u64>, to: Cell) {
         for pfn in frames {
             let index = self.index(pfn).unwrap();
-            let free = &mut self.pageblocks[index / PAGEBLOCK as usize].free;
-            *free -= u64::from(self.cells[index] == Cell::Free);
-            *free += u64::from(to == Cell::Free);
+            let pageblock = &mut self.pageblocks[index / PAGEBLOCK as usize];
+            for (cell, count) in [
+                (Cell::Free, &mut pageblock.free),
+                (Cell::Retired, &mut pageblock.retired),
+                (Cell::Hole, &mut pageblock.holes),
+            ] {
+                *count -= u64::from(self.cells[index] == cell);
+                *count += u64::from(to == cell);
+            }
             self.cells[index] = to;
         }
     }
@@ -161,16 +171,13 @@ impl Model {
 
     /// Frames of a zone that are there.
     pub fn present(&self, zone: Zone) -> u64 {
-        let pageblocks = self.pageblocks.iter().enumerate();
-        pageblocks
-            .filter(|(_, pb)| pb.zone == Some(zone))
-            .map(|(n, _)| self.frames_of(n).filter(|&f| self.cell(f) != Some(Cell::Hole)).count())
-            .sum::<usize>() as u64
+        let pageblocks = self.pageblocks.iter().filter(|pb| pb.zone == Some(zone));
+        pageblocks.map(|pb| PAGEBLOCK - pb.holes).sum()
     }
 
-    /// Frames that are such.
-    pub fn count(&self, of: impl Fn(Cell) -> bool) -> u64 {
-        self.cells.iter().filter(|&&cell| of(cell)).count() as u64
+    /// Frames out of service.
+    pub fn retired(&self) -> u64 {
+        self.pageblocks.iter().map(|pb| pb.retired).sum()
     }
 
     // ---- Dedication ----
@@ -186,7 +193,8 @@ impl Model {
 
     /// Notes that a channel is in use.
     pub fn dedicate(&mut self, frames: Range<u64>, movability: Movability) {
-        for pb in self.index(frames.start).unwrap() / 512..=self.index(frames.end - 1).unwrap() / 512 {
+        let pageblock = |pfn| self.index(pfn).unwrap() / PAGEBLOCK as usize;
+        for pb in pageblock(frames.start)..=pageblock(frames.end - 1) {
             let zone = self.pageblocks[pb].zone.unwrap();
             if matches!(zone, Zone::Exmem(_)) {
                 self.used.entry(zone).or_insert(movability == Movability::Movable);

@@ -71,11 +71,12 @@ impl Model {
             let busy = !self.is_free(at..at + frames);
             let mut parts = (at..at + frames).step_by(PAGEBLOCK as usize);
             let apart = !self.is_of_one_zone(at, frames);
-            let zone = apart || parts.any(|pfn| {
-                self.pageblock(pfn).zone.is_some_and(|zone| {
-                    !may_hold(zone, movability) || self.is_closed_to(zone, movability)
-                })
-            });
+            let zone = apart
+                || parts.any(|pfn| {
+                    self.pageblock(pfn).zone.is_some_and(|zone| {
+                        !may_hold(zone, movability) || self.is_closed_to(zone, movability)
+                    })
+                });
             if zone || busy {
                 return Named::Refused { zone, busy };
             }
@@ -88,7 +89,8 @@ impl Model {
         let end = offset.checked_add(range.frames)?;
         let whole = offset.is_multiple_of(unit) && range.frames.is_multiple_of(unit);
         let inside = range.frames > 0 && end <= self.geometry.frames;
-        (whole && inside).then(|| (offset / PAGEBLOCK) as usize..(end / PAGEBLOCK) as usize)
+        let pageblocks = (offset / PAGEBLOCK) as usize..(end / PAGEBLOCK) as usize;
+        (whole && inside).then_some(pageblocks)
     }
 
     /// The pageblocks of units of the node, each of which fulfils a condition. Otherwise the
@@ -119,11 +121,14 @@ impl Model {
         }
     }
 
-    /// Whether nothing of a pageblock is taken but what is out of service.
+    /// Whether nothing of a pageblock is taken but what is out of service. (That cannot be told
+    /// from what will be out of service, as long as any frame of the node will be.)
     fn is_vacant(&self, pb: usize) -> bool {
-        let mut frames = self.frames_of(pb);
-        self.noted.range(frames.clone()).next().is_none()
-            && frames.all(|pfn| !matches!(self.cell(pfn), Some(Cell::Taken(_) | Cell::Absent)))
+        self.frames_of(pb).all(|pfn| match self.cell(pfn).unwrap() {
+            Cell::Absent | Cell::Taken(_) => false,
+            Cell::Free | Cell::Hole => true,
+            Cell::Retired => self.noted.is_empty(),
+        })
     }
 
     pub fn add(&mut self, range: FrameRange, zone: Zone) -> Result<(), PlugError> {

@@ -67,6 +67,8 @@ pub enum Op {
     SetWatermarks { zone: Zone, min: u16, low: u16, high: u16 },
     /// A core's crossings are asked for.
     Crossing { core: u8 },
+    /// Room is reserved; others take; and some of it is acquired, the rest forfeited.
+    Reserve { request: Request, count: u8, others: u16 },
     /// All cores are drained.
     Settle,
 }
@@ -155,11 +157,9 @@ impl Op {
                 Self::GiveNumber { core: (kind >> 8) as u8, place: place(a, b), order: order(c) }
             }
             51 => Self::GiveForeign { by: by(kind >> 8) },
-            52..56 => Self::TakeAt {
-                place: place(a, b),
-                order: order(c),
-                movability: movability(c >> 6),
-            },
+            52..56 => {
+                Self::TakeAt { place: place(a, b), order: order(c), movability: movability(c >> 6) }
+            }
             56..59 => {
                 let frames = u32::from(c) >> (b >> 12);
                 let frames = if c % 8 == 0 { frames << 4 & !511 } else { frames };
@@ -187,6 +187,11 @@ impl Op {
                 high: if c % 8 == 0 { c } else { b % 2048 + (c & 255) + (c >> 8) },
             },
             92..95 => Self::Crossing { core: a as u8 },
+            95..97 => Self::Reserve {
+                request: request(a),
+                count: if b % 4 == 0 { 1 } else { (b >> 8) as u8 },
+                others: c % 1024,
+            },
             _ => Self::Settle,
         }
     }

@@ -37,7 +37,7 @@ impl Shape {
             1 => Some(op::zone(b >> 3)),
             _ => {
                 let own = b.rotate_left(3 * n) ^ c.rotate_right(5 * n);
-                (own % 8 != 0).then(|| op::zone(own >> 3))
+                (!own.is_multiple_of(8)).then(|| op::zone(own >> 3))
             }
         });
         Self::new(first, block_frames, zones.collect(), kind >> 8 & 1 != 0)
@@ -49,7 +49,7 @@ impl Shape {
             0..60 => Some(Zone::Normal),
             60..64 => None,
             64..80 => Some(Zone::Movable),
-            // The pageblocks from 512 to 1536, seen from the origin.
+            // The pageblocks from 336 to 1556, seen from the origin.
             _ if a.is_multiple_of(4) => Some(op::zone(a >> 4)),
             _ => Some(Zone::Normal),
         };
@@ -58,12 +58,7 @@ impl Shape {
     }
 
     /// A node of blocks that are in these zones.
-    pub fn new(
-        first: u64,
-        block_frames: u64,
-        zones: Vec<Option<Zone>>,
-        descriptors: bool,
-    ) -> Self {
+    pub fn new(first: u64, block_frames: u64, zones: Vec<Option<Zone>>, descriptors: bool) -> Self {
         let frames = zones.len() as u64 * block_frames;
         let geometry = Geometry { first: Pfn(first), frames, block_frames, cores: CORES };
         let layout = Layout::new(geometry).unwrap();

@@ -1,12 +1,12 @@
 //! A walk: operations applied to a node and to its model, compared after each.
 
 use memtide_frames::{
-    AtomicU64, Core, Dedication, Descriptors, FrameRange, Frame, Frames, Geometry, Movability,
+    AtomicU64, Core, Dedication, Descriptors, Frame, FrameRange, Frames, Geometry, Movability,
     Order, Pfn, Pressure, Request, Run, TakeError, Urgency, Want, Watermarks, Zone,
 };
 
 use super::{
-    model::{Cell, Model, may_land},
+    model::{Model, may_land},
     op::{By, Op, Place},
     shape::{CORES, PAGEBLOCK, Shape, memory},
 };
@@ -99,6 +99,7 @@ impl<'f> Walk<'f> {
                     self.give(by, at % self.tokens.len());
                 }
             }
+            Op::Reserve { request, count, others } => self.reserve(request, count.into(), others),
             Op::Settle => self.settle(),
             Op::Drain { core } => {
                 if let Some(core) = self.core(Some(core)) {
@@ -131,9 +132,9 @@ impl<'f> Walk<'f> {
                     let held = self.model.held[&self.tokens[at].0];
                     held.start.wrapping_add_signed(offset.into())
                 }
-                None => start.0 + (u64::from(pick) * frames >> 16),
+                None => start.0 + ((u64::from(pick) * frames) >> 16),
             },
-            Place::At(n) => start.0 + (u64::from(n) * frames >> 16),
+            Place::At(n) => start.0 + ((u64::from(n) * frames) >> 16),
             Place::Outside(n) => match n % 4 {
                 0 => start.0.wrapping_sub(1 + u64::from(n / 4)),
                 1 => start.0 + frames + u64::from(n / 4),
@@ -226,6 +227,32 @@ impl<'f> Walk<'f> {
         self.tokens.push((name, Token::Frame(frame)));
     }
 
+    /// Reserves room; what it is for comes from it, whatever others take meanwhile.
+    fn reserve(&mut self, request: Request, count: u64, others: u16) {
+        self.settle();
+        let frames = self.frames;
+        let Ok(mut room) = frames.reserve(request, count) else {
+            let found = request.order >= Order::PAGEBLOCK && count == 1;
+            assert!(!found || !self.model.could_take(&request, |_| true), "{request:?}");
+            return;
+        };
+        frames.validate();
+        let other = Request { order: Order::FRAME, ..request };
+        for _ in 0..others {
+            let Ok(frame) = frames.take(other) else { break };
+            self.took(frame, other);
+        }
+        let acquired = u64::from(others) % (count + 1);
+        for left in (count - acquired..count).rev() {
+            let frame = room.acquire().expect("it was reserved");
+            assert_eq!(room.left(), left);
+            self.took(frame, request);
+        }
+        assert!(acquired < count || room.acquire().is_none());
+        frames.validate();
+        room.forfeit();
+    }
+
     pub fn check_descriptor(&self, pfn: Pfn, movability: Movability) {
         if let Some(descriptor) = self.frames.descriptor(pfn) {
             assert_eq!(descriptor.movability, movability, "{pfn}");
@@ -251,7 +278,7 @@ impl<'f> Walk<'f> {
     fn check(&self) {
         self.frames.validate();
         let noted = self.model.noted.len() as u64;
-        let retired = self.model.count(|cell| cell == Cell::Retired);
+        let retired = self.model.retired();
         assert_eq!(self.frames.retired() + self.frames.retiring(), retired + noted);
         for zone in Zone::all() {
             let marks = self.model.marks.get(&zone).copied().unwrap_or_default();
@@ -321,9 +348,9 @@ impl<'f> Walk<'f> {
                     if self.take(None, request) {
                         self.give(None, 0);
                     }
-                    self.check();
                 }
             }
         }
+        self.check();
     }
 }

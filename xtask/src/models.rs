@@ -1,0 +1,88 @@
+//! `cargo xtask models`: the page-frame allocator under a model checker, an interpreter that knows
+//! undefined behaviour, and a fuzzer.
+//!
+//! Loom runs on any compiler. Miri and libFuzzer need the nightly one: where rustup has none, or
+//! the component or tool cannot be had, they are skipped, which says so and fails if
+//! `MEMTIDE_NO_SKIP` is set and a nightly compiler is there.
+
+use std::{env, process::Command};
+
+use crate::{
+    Options,
+    shell::{self, Failure, cargo},
+};
+
+/// How long libFuzzer makes up operations, in seconds, unless told otherwise.
+const FUZZ_S: u64 = 60;
+
+/// Runs all three.
+pub fn models(options: &Options) -> Result<(), Failure> {
+    let fuzz_s = options.number("--fuzz-seconds")?.map_or(FUZZ_S, |seconds| seconds as u64);
+    loom()?;
+    if !has_nightly() {
+        eprintln!("SKIPPED: no nightly compiler, and so neither Miri nor libFuzzer");
+        return Ok(());
+    }
+    miri()?;
+    fuzz(fuzz_s)
+}
+
+/// Every interleaving, up to so many preemptions (`LOOM_MAX_PREEMPTIONS`).
+fn loom() -> Result<(), Failure> {
+    let mut loom = cargo(&["test", "--locked", "--release", "-p", "memtide-frames", "--lib"]);
+    loom.args(["--target-dir"]).arg(shell::target().join("loom"));
+    loom.env("RUSTFLAGS", "--cfg loom");
+    shell::run(&mut loom)
+}
+
+fn miri() -> Result<(), Failure> {
+    if !succeeds(Command::new("rustup").args(["+nightly", "component", "add", "miri", "rust-src"])) {
+        return skipped("Miri cannot be installed");
+    }
+    let mut miri = nightly(&["miri", "test", "--locked", "-p", "memtide-frames", "--test", "small"]);
+    miri.arg("--target-dir").arg(shell::target().join("miri"));
+    shell::run(&mut miri)
+}
+
+fn fuzz(seconds: u64) -> Result<(), Failure> {
+    let tools = shell::target().join("tools");
+    if !shell::is_installed("cargo-fuzz") && !tools.join("bin/cargo-fuzz").is_file() {
+        let mut install = cargo(&["install", "--locked", "cargo-fuzz", "--root"]);
+        if !succeeds(install.arg(&tools)) {
+            return skipped("cargo-fuzz cannot be installed");
+        }
+    }
+    let crate_dir = shell::workspace().join("crates/frames");
+    let mut fuzz = nightly(&["fuzz", "run", "frames", "--target-dir"]);
+    fuzz.arg(shell::target().join("fuzz")).current_dir(crate_dir);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let paths = env::split_paths(&path).chain([tools.join("bin")]);
+    fuzz.env("PATH", env::join_paths(paths).unwrap_or(path));
+    fuzz.arg("--").arg(format!("-max_total_time={seconds}"));
+    shell::run(&mut fuzz)
+}
+
+/// Cargo of the nightly compiler, found by rustup whichever started this.
+fn nightly(arguments: &[&str]) -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly", "cargo"]).args(arguments).current_dir(shell::workspace());
+    command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
+    command
+}
+
+fn has_nightly() -> bool {
+    succeeds(Command::new("rustup").args(["run", "nightly", "rustc", "--version"]))
+}
+
+fn skipped(why: &str) -> Result<(), Failure> {
+    eprintln!("SKIPPED: {why}");
+    if env::var_os("MEMTIDE_NO_SKIP").is_some() {
+        return Err(Failure::wrong(format!("{why}, and nothing may be skipped")));
+    }
+    Ok(())
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    eprintln!("+ {}", shell::describe(command));
+    command.output().is_ok_and(|output| output.status.success())
+}
