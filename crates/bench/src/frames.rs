@@ -9,7 +9,7 @@
 //! * [`speed`]: bulk, repeat, rand. [`hands`]: owned frames or plain numbers, called directly or
 //!   through a table. [`node`]: a node of the benchmark's own.
 //! * [`fragmentation`]: frag. [`packing`]: what compaction would have to move.
-//! * [`scale`]: nodes up to 64 TiB. [`count`]: calls whose instructions are counted.
+//! * [`scale`]: nodes up to 64 TiB. [`mod@count`]: calls whose instructions are counted.
 //! * [`peer`]: the other program's figures. [`rows`]: tables. [`spread`], [`random`]: numbers.
 
 pub mod count;

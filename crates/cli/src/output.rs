@@ -59,6 +59,6 @@ mod tests {
         let text = table(&[row(["NAME", "SIZE"]), row(["a", "1"]), row(["longer", "100MiB"])]);
         assert_eq!(text, "NAME      SIZE\na            1\nlonger  100MiB\n");
         let text = table(&[row(["A", "B"]), row(["", "10"]), row(["5", "1"])]);
-        assert_eq!(text, "A  B\n   10\n5   1\n");
+        assert_eq!(text, "A   B\n   10\n5   1\n");
     }
 }

@@ -79,7 +79,7 @@ mod bits;
 mod blocks;
 mod claim;
 pub mod cache;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod crash;
 pub mod dedication;
 pub mod descriptor;

@@ -116,13 +116,14 @@ impl Frames<'_> {
         };
         for _ in 0..tries {
             let pb = at?;
-            if self.find_block(pb, order).is_some() && list.remove(pb) {
-                if let Some(claim) = self.own(pb) {
-                    if self.find_block(pb, order).is_some() {
-                        return Some(claim);
-                    }
-                    self.put_back(claim);
+            if self.find_block(pb, order).is_some()
+                && list.remove(pb)
+                && let Some(claim) = self.own(pb)
+            {
+                if self.find_block(pb, order).is_some() {
+                    return Some(claim);
                 }
+                self.put_back(claim);
             }
             at = match end {
                 End::Bottom => list.first_from(pb + 1),

@@ -17,7 +17,7 @@ fn cases(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(cases(600))]
+    #![proptest_config(cases(1200))]
 
     /// Of 4 to 16 pageblocks.
     #[test]
@@ -31,7 +31,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(40))]
+    #![proptest_config(cases(60))]
 
     /// Of 1300 pageblocks: blocks of up to 1 GiB.
     #[test]

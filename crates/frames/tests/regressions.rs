@@ -1,4 +1,5 @@
-//! Bugs that the random tests found, each reduced to the few calls that showed it.
+//! Bugs that the random tests found, each reduced to the few calls that showed it; and what they
+//! hardly find.
 
 use std::sync::atomic::AtomicU64;
 
@@ -157,5 +158,22 @@ fn a_hole_does_not_keep_a_block_while_another_frame_is_retiring() {
         frames.isolate(pageblock(0)).unwrap();
         frames.remove(pageblock(0)).unwrap();
         drop(held);
+    });
+}
+
+/// Of the pageblocks of a list only some are looked through before a free one is opened. When
+/// there is none, all are.
+#[test]
+fn a_block_is_found_behind_many_pageblocks_that_have_none() {
+    with_node(&[Zone::Normal; 16], |frames| {
+        let mut held = Vec::new();
+        for pb in 0..16 {
+            held.push(frames.take_at(Pfn(pb * 512), order(0), MOVABLE).unwrap());
+            if pb < 15 {
+                held.push(frames.take_at(Pfn(pb * 512 + 256), order(0), MOVABLE).unwrap());
+            }
+        }
+        let block = frames.take(Request::new(order(8), MOVABLE)).unwrap();
+        assert_eq!(block.pfn(), Pfn(15 * 512 + 256));
     });
 }

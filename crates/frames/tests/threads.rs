@@ -183,7 +183,7 @@ impl<'f> Worker<'_, 'f> {
             95 => self.core.drain(),
             96 => drop(self.core.crossing()),
             97 => self.reopen(),
-            _ => self.most = [0, 10, 100, 1000][self.dice.roll(4) as usize],
+            _ => self.most = [0, 10, 100, 1000, 10_000][self.dice.roll(5) as usize],
         }
     }
 

@@ -127,3 +127,25 @@ fn a_core_changes_hands() {
         node.is_at_rest(0);
     });
 }
+
+/// Cached, on its way out, or on its way back: in the end it is out of service.
+#[test]
+fn a_frame_is_retired_while_a_core_has_it() {
+    for at in [0, 1] {
+        check(2, move || {
+            let node = Node::new(1, 1);
+            let frames = node.frames();
+            let mut mine = frames.core(0).unwrap();
+            let first = mine.take(request(0)).unwrap();
+            assert_eq!(first.pfn(), Pfn(0));
+            let other = spawn(&node, move |frames| frames.retire(Pfn(at)).unwrap());
+            let second = mine.take(request(0)).unwrap();
+            mine.give(first).unwrap();
+            other.join().unwrap();
+            mine.give(second).unwrap();
+            drop(mine);
+            let frames = node.is_at_rest(0);
+            assert_eq!((frames.retired(), frames.retiring()), (1, 0));
+        });
+    }
+}

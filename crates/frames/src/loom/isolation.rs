@@ -137,7 +137,7 @@ fn a_frame_is_retired_while_it_is_given_back() {
             let node = Node::new(1, 0);
             let frames = node.frames();
             let a = take(&frames, order);
-            let other = spawn(&node, |frames| drop(frames.retire(Pfn(0)).unwrap()));
+            let other = spawn(&node, |frames| frames.retire(Pfn(0)).unwrap());
             a.give(&frames);
             other.join().unwrap();
             let frames = node.is_at_rest(0);
@@ -151,8 +151,8 @@ fn a_frame_is_retired_while_it_is_given_back() {
 fn two_retire_one_frame() {
     check(3, || {
         let node = Node::new(1, 0);
-        let other = spawn(&node, |frames| drop(frames.retire(Pfn(0)).unwrap()));
-        drop(node.frames().retire(Pfn(0)).unwrap());
+        let other = spawn(&node, |frames| frames.retire(Pfn(0)).unwrap());
+        node.frames().retire(Pfn(0)).unwrap();
         other.join().unwrap();
         let frames = node.is_at_rest(0);
         assert_eq!((frames.retired(), frames.retiring()), (1, 0));

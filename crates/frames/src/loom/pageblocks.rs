@@ -65,7 +65,8 @@ fn a_pageblock_is_listed_while_its_last_block_is_freed() {
 fn two_take_the_last_free_pageblock() {
     check(3, || {
         let node = Node::new(1, 0);
-        let other = spawn(&node, |frames| frames.take(request(PAGEBLOCK_ORDER)).ok().map(hand_over));
+        let other =
+            spawn(&node, |frames| frames.take(request(PAGEBLOCK_ORDER)).ok().map(hand_over));
         let frames = node.frames();
         let mine = frames.take(request(PAGEBLOCK_ORDER)).ok().map(hand_over);
         let theirs = other.join().unwrap();

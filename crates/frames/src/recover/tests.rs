@@ -30,7 +30,10 @@ fn recovers(image: &Memory, log: &world::Log, kill_recovery: bool) {
     log.check(&frames, &recovered);
     let settled = image.image();
     let again = || assert!(Frames::recover(image.words()).is_ok());
-    assert!(!killed_before(0, again), "a node that was recovered is written to by another recovery");
+    assert!(
+        !killed_before(0, again),
+        "a node that was recovered is written to by another recovery"
+    );
 
     for stores in 0.. {
         let image = Memory::of(&found);

@@ -1,7 +1,7 @@
 //! The part of the walk that names things: numbers, ranges, blocks of the pool. Much of it names
 //! them wrongly, and what is refused must leave every word of the metadata as it was.
 
-use memtide_frames::{FrameRange, Movability, Order, Request, TakeAtError};
+use memtide_frames::{FrameRange, Movability, Order, Pfn, Request, TakeAtError};
 
 use super::{
     named::Named,
@@ -20,6 +20,12 @@ impl<'f> Walk<'f> {
             Op::GiveNumber { core, place, order } => self.give_number(core, place, order),
             Op::GiveForeign { by } => self.give_foreign(by),
             Op::TakeAt { place, order, movability } => self.take_at(place, order, movability),
+            Op::Scatter { place, distance, times, movability } => {
+                let start = self.pfn(place).0;
+                let end = self.model.span().end().unwrap().0;
+                let places = (start..end).step_by(distance.into()).take(times.into());
+                places.for_each(|pfn| self.take_if_free(pfn, movability));
+            }
             Op::TakeRange { place, frames, movability } => {
                 self.take_range(FrameRange::new(self.pfn(place), frames.into()), movability);
             }
@@ -207,6 +213,13 @@ impl<'f> Walk<'f> {
             assert_eq!((frame.pfn(), frame.order()), (pfn, order));
             self.check_descriptor(pfn, movability);
             let name = self.model.take(pfn.0, order.frames(), movability);
+            self.tokens.push((name, Token::Frame(frame)));
+        }
+    }
+
+    fn take_if_free(&mut self, pfn: u64, movability: Movability) {
+        if let Ok(frame) = self.frames.take_at(Pfn(pfn), Order::FRAME, movability) {
+            let name = self.model.take(pfn, 1, movability);
             self.tokens.push((name, Token::Frame(frame)));
         }
     }

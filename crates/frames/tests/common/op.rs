@@ -35,6 +35,8 @@ pub enum Op {
     GiveForeign { by: By },
     /// Takes what is named.
     TakeAt { place: Place, order: Order, movability: Movability },
+    /// Takes single frames at equal distances, to scatter what is taken.
+    Scatter { place: Place, distance: u16, times: u16, movability: Movability },
     /// Takes a range.
     TakeRange { place: Place, frames: u32, movability: Movability },
     /// Makes blocks of a range that is held.

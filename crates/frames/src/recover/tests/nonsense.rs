@@ -1,7 +1,7 @@
 //! Metadata that nobody wrote: damaged, or made up.
 
 use super::*;
-use crate::{Dedication, FrameRange, LayoutError, Request, Want};
+use crate::{Dedication, FrameRange, LayoutError, Request, Want, Watermarks};
 
 /// Recovers whatever is in these words, twice, and uses it.
 fn copes(image: &[u64]) -> Result<(), LayoutError> {
@@ -9,7 +9,10 @@ fn copes(image: &[u64]) -> Result<(), LayoutError> {
     let (frames, _) = Frames::recover(memory.words())?;
     frames.validate();
     let again = || assert!(Frames::recover(memory.words()).is_ok());
-    assert!(!killed_before(0, again), "a node that was recovered is written to by another recovery");
+    assert!(
+        !killed_before(0, again),
+        "a node that was recovered is written to by another recovery"
+    );
     let mut core = frames.core(0).unwrap();
     for (pfn, order) in frames.held().collect::<Vec<_>>() {
         core.give_number(pfn, order).unwrap();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::{Core, FrameRange, Frame, Geometry, Layout, Request};
+use crate::{Core, Frame, FrameRange, Geometry, Layout, Request, Watermarks};
 
 pub(super) mod node {
     pub(in super::super) const BLOCK_FRAMES: u64 = 1024;
@@ -96,13 +96,25 @@ pub(super) enum Op {
 enum Doing {
     Nothing,
     /// Some block of this order, or the one that starts here, becomes held.
-    Hold { at: Option<u64>, order: u8 },
+    Hold {
+        at: Option<u64>,
+        order: u8,
+    },
     /// A block is not held any more.
-    Release { at: u64 },
-    Retire { at: u64 },
-    Exclude { range: FrameRange },
+    Release {
+        at: u64,
+    },
+    Retire {
+        at: u64,
+    },
+    Exclude {
+        range: FrameRange,
+    },
     /// A block comes or goes.
-    Plug { block: u64, zone: Zone },
+    Plug {
+        block: u64,
+        zone: Zone,
+    },
 }
 
 /// What was done, kept in ordinary memory.
@@ -296,7 +308,8 @@ impl Log {
             set.iter().filter(there).copied().collect()
         };
         let more: Vec<u64> = holes.difference(&there(&self.holes)).copied().collect();
-        let doing = |at: &u64| matches!(self.doing, Doing::Exclude { range } if range.contains(Pfn(*at)));
+        let doing =
+            |at: &u64| matches!(self.doing, Doing::Exclude { range } if range.contains(Pfn(*at)));
         assert!(there(&self.holes).is_subset(&holes), "holes were filled");
         assert!(more.iter().all(doing), "holes came into being: {more:?}");
         let should = &there(&self.retired) | &holes;
@@ -359,7 +372,9 @@ impl Log {
         let mut taken = Vec::new();
         while let Ok(frame) = core.take(request) {
             let at = frame.pfn().0;
-            let kept = held.iter().any(|&(pfn, order)| FrameRange::new(pfn, order.frames()).contains(Pfn(at)));
+            let kept = held
+                .iter()
+                .any(|&(pfn, order)| FrameRange::new(pfn, order.frames()).contains(Pfn(at)));
             assert!(!kept && !self.retired.contains(&at) && !self.holes.contains(&at), "{at}");
             taken.push(frame);
         }
