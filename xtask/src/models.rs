@@ -36,10 +36,12 @@ fn loom() -> Result<(), Failure> {
 }
 
 fn miri() -> Result<(), Failure> {
-    if !succeeds(Command::new("rustup").args(["+nightly", "component", "add", "miri", "rust-src"])) {
+    if !succeeds(Command::new("rustup").args(["+nightly", "component", "add", "miri", "rust-src"]))
+    {
         return skipped("Miri cannot be installed");
     }
-    let mut miri = nightly(&["miri", "test", "--locked", "-p", "memtide-frames", "--test", "small"]);
+    let mut miri =
+        nightly(&["miri", "test", "--locked", "-p", "memtide-frames", "--test", "small"]);
     miri.arg("--target-dir").arg(shell::target().join("miri"));
     shell::run(&mut miri)
 }

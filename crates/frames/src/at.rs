@@ -13,6 +13,7 @@ use crate::{
     layout::{FRAMES, PAGEBLOCK_ORDER},
     primitive::spin,
     request::Movability,
+    zone::Zone,
 };
 
 /// How often a pageblock that is on its way from one place to another is looked at again.
@@ -80,15 +81,12 @@ impl<'m> Frames<'m> {
         order: u8,
         movability: Movability,
     ) -> Result<(), TakeAtError> {
-        let zone = self.entry(index / FRAMES).zone();
-        if !zone.holds(movability) {
-            return Err(TakeAtError::Zone { range, zone });
-        }
-        if order < PAGEBLOCK_ORDER {
-            self.take_block_at(range, index, order, movability)?;
+        // Its zone is certain only once the pageblock is owned.
+        let zone = if order < PAGEBLOCK_ORDER {
+            self.take_block_at(range, index, order, movability)?
         } else {
-            self.take_huge_at(range, index, order, movability)?;
-        }
+            self.take_huge_at(range, index, order, movability)?
+        };
         self.account(zone.id(), -(1 << order));
         Ok(())
     }
@@ -99,7 +97,7 @@ impl<'m> Frames<'m> {
         index: u64,
         order: u8,
         movability: Movability,
-    ) -> Result<(), TakeAtError> {
+    ) -> Result<Zone, TakeAtError> {
         let busy = TakeAtError::Busy { range, busy: self.pfn(index) };
         let claim = self.seize(index / FRAMES, movability).map_err(|why| why.of(range, busy))?;
         let entry = self.entry(claim.pb);
@@ -114,7 +112,7 @@ impl<'m> Frames<'m> {
                 self.set_entry(claim.pb, entry.mixed());
             }
             self.mark_block(&claim, index, order);
-            Ok(())
+            Ok(entry.zone())
         };
         self.put_back(claim);
         result
@@ -131,9 +129,9 @@ impl<'m> Frames<'m> {
         index: u64,
         order: u8,
         movability: Movability,
-    ) -> Result<(), TakeAtError> {
+    ) -> Result<Zone, TakeAtError> {
         let first = index / FRAMES;
-        let zone = self.entry(first).zone();
+        let mut zone = None;
         for pb in first..first + pageblocks_in(order) {
             let busy = |at| TakeAtError::Busy { range, busy: self.pfn(at) };
             let refused = match self.seize(pb, movability) {
@@ -141,7 +139,9 @@ impl<'m> Frames<'m> {
                     let entry = self.entry(claim.pb);
                     let whole = self.is_whole(pb);
                     let taken = if whole { None } else { self.first_taken(pb * FRAMES, FRAMES) };
-                    if taken.is_none() && entry.zone() == zone {
+                    let suits = self.serves(entry.zone(), movability);
+                    if taken.is_none() && suits && *zone.get_or_insert(entry.zone()) == entry.zone()
+                    {
                         self.set_entry(claim.pb, entry.with_movability(movability));
                         continue;
                     }
@@ -154,7 +154,7 @@ impl<'m> Frames<'m> {
             return Err(refused);
         }
         self.make_huge(first, order);
-        Ok(())
+        Ok(self.entry(first).zone())
     }
 
     /// Owns a pageblock wherever it stands, if some of it may be free.
@@ -219,7 +219,7 @@ impl<'m> Frames<'m> {
 /// Why a pageblock could not be owned.
 pub(crate) enum Unseized {
     Busy,
-    Dedicated(crate::zone::Zone),
+    Dedicated(Zone),
 }
 
 impl Unseized {

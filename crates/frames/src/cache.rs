@@ -20,32 +20,24 @@ use memtide_units::{Order, Pfn};
 
 use crate::{
     bits::ones,
-    claim::Claim,
-    entry::State,
     error::{CoreError, FrameError, GiveError, TakeError},
     frame::Frame,
-    frames::{Frames, header},
-    huge::home_of,
+    frames::Frames,
     layout::{PAGEBLOCK_ORDER, RECORD, WORDS},
     primitive::{AtomicU64, Ordering::*},
     record::{self, Guard, slot, slot_of, slots},
-    request::{Movability, Request},
-    watermark::{Crossing, Pressure},
-    zone::Zone,
+    request::Request,
 };
 
 /// Frames that a core caches at most.
 pub const CACHE_FRAMES: u64 = 64;
 
-/// Frames that are taken ahead at once.
-const BATCH: u64 = 32;
-
 /// The right to use the cache of one core. One thread at a time has it.
 pub struct Core<'f> {
-    frames: &'f Frames<'f>,
-    record: &'f [AtomicU64; RECORD],
-    limit: u64,
-    number: u16,
+    pub(crate) frames: &'f Frames<'f>,
+    pub(crate) record: &'f [AtomicU64; RECORD],
+    pub(crate) limit: u64,
+    pub(crate) number: u16,
     /// Not to be shared between threads.
     alone: PhantomData<Cell<()>>,
 }
@@ -80,12 +72,12 @@ impl<'m> Frames<'m> {
 
 impl<'f> Core<'f> {
     #[inline(always)]
-    fn get(&self, at: usize) -> u64 {
+    pub(crate) fn get(&self, at: usize) -> u64 {
         self.record[at].load(Relaxed)
     }
 
     #[inline(always)]
-    fn set(&self, at: usize, value: u64) {
+    pub(crate) fn set(&self, at: usize, value: u64) {
         self.record[at].store(value, Relaxed);
     }
 
@@ -108,9 +100,12 @@ impl<'f> Core<'f> {
     #[inline(always)]
     pub fn take(&mut self, request: Request) -> Result<Frame<'f>, TakeError> {
         let index = match request.order.get() {
-            0 => self.take_frame(&request)?,
-            PAGEBLOCK_ORDER => self.take_pageblock(&request)?,
-            _ => self.take_other(&request)?,
+            0 => self.take_frame(&request),
+            PAGEBLOCK_ORDER => self.take_pageblock(&request),
+            _ => self.take_other(&request),
+        };
+        let Some(index) = index else {
+            return Err(self.frames.refusal(&request));
         };
         if let Some(descriptors) = self.frames.descriptors {
             descriptors.taken(index, request.movability);
@@ -130,7 +125,11 @@ impl<'f> Core<'f> {
         }
         let (index, order) = (frame.index(), frame.exponent());
         frame.forget();
-        if order == 0 { self.give_frame(index) } else { self.give_block(index, order) }
+        if order == 0 {
+            self.give_frame(index)
+        } else {
+            self.give_block(index, order)
+        }
         Ok(())
     }
 
@@ -154,17 +153,6 @@ impl<'f> Core<'f> {
         Ok(())
     }
 
-    /// A change of some zone's pressure that this core noticed, once.
-    pub fn crossing(&mut self) -> Option<Crossing> {
-        let noticed = self.get(record::CROSSING);
-        if noticed >> 8 & 1 == 0 {
-            return None;
-        }
-        self.set(record::CROSSING, noticed & !(1 << 8));
-        let zone = Zone::from_id(noticed & 15);
-        Some(Crossing { zone, pressure: self.frames.pressure(zone) })
-    }
-
     /// Gives back all that is cached, and the pageblocks it came from.
     pub fn drain(&mut self) {
         self.give_back_masks();
@@ -175,19 +163,19 @@ impl<'f> Core<'f> {
     }
 
     #[inline(always)]
-    fn take_frame(&mut self, request: &Request) -> Result<u64, TakeError> {
+    fn take_frame(&mut self, request: &Request) -> Option<u64> {
         let at = slot_of(request.movability, request.want);
         let mask = self.get(at + slot::MASK);
         let fits = request.zones().has(self.get(at + slot::ZONE));
         if mask == 0 || !fits || self.get(record::SUMMONS) != 0 {
             return self.take_frame_slow(request, at);
         }
-        Ok(self.pop(at, mask))
+        Some(self.pop(at, mask))
     }
 
     /// Hands out the lowest frame of a slot's mask, which is not empty.
     #[inline(always)]
-    fn pop(&self, at: usize, mask: u64) -> u64 {
+    pub(crate) fn pop(&self, at: usize, mask: u64) -> u64 {
         self.set(at + slot::MASK, mask & (mask - 1));
         self.set(record::CACHED, self.get(record::CACHED) - 1);
         let word = self.get(at + slot::WORD);
@@ -196,106 +184,11 @@ impl<'f> Core<'f> {
         (word - 1) * 64 + u64::from(mask.trailing_zeros())
     }
 
-    #[cold]
-    #[inline(never)]
-    fn take_frame_slow(&mut self, request: &Request, at: usize) -> Result<u64, TakeError> {
-        self.answer_summons();
-        loop {
-            let mask = self.get(at + slot::MASK);
-            if mask == 0 || !request.zones().has(self.get(at + slot::ZONE)) {
-                self.refill(request, at)?;
-                continue;
-            }
-            let index = self.pop(at, mask);
-            if self.get(record::SUMMONS) & record::CAREFUL == 0 || !self.frames.keep_back(index) {
-                return Ok(index);
-            }
-        }
-    }
-
-    /// Fills the mask of a slot, which is empty or of a zone that the request may not have.
-    fn refill(&mut self, request: &Request, at: usize) -> Result<(), TakeError> {
-        if self.get(at + slot::MASK) != 0 {
-            self.give_back_slot(at);
-        }
-        if self.limit.max(1) <= self.get(record::CACHED) {
-            self.give_back_masks();
-        }
-        let room = self.limit.max(1) - self.get(record::CACHED);
-        let guard = Guard::new(self.record);
-        let taken = self.take_ahead(request, at, room.min(BATCH));
-        drop(guard);
-        let taken = match taken {
-            Some(taken) => Some(taken),
-            None => {
-                self.drain();
-                self.frames.take_from_cores(request, 1, Some(self.record))
-            }
-        };
-        let Some((word, mask)) = taken else {
-            return Err(self.frames.refusal(request));
-        };
-        let zone = self.frames.entry(word / WORDS).zone_id();
-        let count = u64::from(mask.count_ones());
-        self.set(at + slot::MASK, mask);
-        self.set(at + slot::WORD, word + 1);
-        self.set(at + slot::ZONE, zone);
-        self.set(record::CACHED, self.get(record::CACHED) + count);
-        self.frames.account_by(self.record, zone, -(count as i64));
-        self.notice(zone);
-        Ok(())
-    }
-
-    /// Takes single frames of the slot's pageblock, or of another that is looked for. The caller
-    /// has the lock.
-    fn take_ahead(&self, request: &Request, at: usize, most: u64) -> Option<(u64, u64)> {
-        while let Some(pb) = self.get(at + slot::PAGEBLOCK).checked_sub(1) {
-            let zone = self.frames.entry(pb).zone();
-            let fits = request.zones().contains(zone) && self.frames.may_serve(zone, request);
-            if !fits {
-                self.leave_pageblock(at);
-                break;
-            }
-            if let Some(taken) = self.frames.take_some(pb, most) {
-                return Some(taken);
-            }
-            self.set(at + slot::PAGEBLOCK, 0);
-            if let Some(claim) = self.frames.mark_full(Claim { pb }) {
-                self.keep_pageblock(at, claim);
-            }
-        }
-        let found = self.frames.find(request)?;
-        let pb = found.claim.pb;
-        let taken = self.frames.take_some(pb, if found.borrowed { 1 } else { most });
-        if found.borrowed {
-            self.frames.put_back(found.claim);
-        } else {
-            self.keep_pageblock(at, found.claim);
-        }
-        assert!(taken.is_some(), "pageblock {pb} was listed but is full");
-        taken
-    }
-
-    /// Makes a pageblock the slot's. The caller has the lock.
-    fn keep_pageblock(&self, at: usize, claim: Claim) {
-        let entry = self.frames.entry(claim.pb);
-        self.frames.set_entry(claim.pb, entry.with_link(u64::from(self.number) + 1));
-        self.set(at + slot::PAGEBLOCK, claim.pb + 1);
-    }
-
-    /// Puts the slot's pageblock back. The caller has the lock.
-    fn leave_pageblock(&self, at: usize) {
-        if let Some(pb) = self.get(at + slot::PAGEBLOCK).checked_sub(1) {
-            self.set(at + slot::PAGEBLOCK, 0);
-            self.frames.put_back(Claim { pb });
-        }
-    }
-
-    fn take_pageblock(&mut self, request: &Request) -> Result<u64, TakeError> {
+    fn take_pageblock(&mut self, request: &Request) -> Option<u64> {
         if self.get(record::SUMMONS) & record::DRAIN == 0
             && let Some(index) = self.take_at_home(request)
         {
-            return Ok(index);
+            return Some(index);
         }
         self.take_other(request)
     }
@@ -310,73 +203,6 @@ impl<'f> Core<'f> {
         let pb = pb.or_else(|| self.take_at_new_home(zone, request.movability))?;
         self.frames.account_by(self.record, zone, -(1 << PAGEBLOCK_ORDER));
         Some(pb * WORDS * 64)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn take_at_new_home(&self, zone: u64, movability: Movability) -> Option<u64> {
-        let word = self.frames.lonely_word(zone, self.number)?;
-        self.set(record::HOME, home_of(zone, word));
-        self.frames.take_near(zone, word, movability)
-    }
-
-    fn own_huge(&self, pb: u64, order: u8) -> u64 {
-        self.frames.make_huge(pb, order);
-        let zone = self.frames.entry(pb).zone_id();
-        self.frames.account_by(self.record, zone, -(1 << order));
-        self.notice(zone);
-        pb * WORDS * 64
-    }
-
-    /// Takes a block of any order but 0.
-    #[cold]
-    #[inline(never)]
-    fn take_other(&mut self, request: &Request) -> Result<u64, TakeError> {
-        self.answer_summons();
-        let order = request.order.get();
-        for last in [false, true] {
-            if order >= PAGEBLOCK_ORDER {
-                if let Some(pb) = self.frames.find_huge(request) {
-                    return Ok(self.own_huge(pb, order));
-                }
-            } else if let Some((index, zone)) = self.take_block(request) {
-                self.frames.account_by(self.record, zone, -(1 << order));
-                self.notice(zone);
-                return Ok(index);
-            }
-            if !last {
-                self.drain();
-                self.frames.drain_pageblocks(Some(self.record));
-            }
-        }
-        Err(self.frames.refusal(request))
-    }
-
-    /// Takes a block smaller than a pageblock: of the slot's pageblock, or of another.
-    fn take_block(&mut self, request: &Request) -> Option<(u64, u64)> {
-        let (at, order) = (slot_of(request.movability, request.want), request.order.get());
-        let _guard = Guard::new(self.record);
-        if let Some(pb) = self.get(at + slot::PAGEBLOCK).checked_sub(1) {
-            let zone = self.frames.entry(pb).zone();
-            if request.zones().contains(zone)
-                && self.frames.may_serve(zone, request)
-                && let Some(index) = self.frames.find_block(pb, order)
-            {
-                self.frames.mark_block(&Claim { pb }, index, order);
-                return Some((index, zone.id()));
-            }
-        }
-        let found = self.frames.find(request)?;
-        let index = self.frames.find_block(found.claim.pb, order)?;
-        let zone = self.frames.entry(found.claim.pb).zone_id();
-        self.frames.mark_block(&found.claim, index, order);
-        if found.borrowed {
-            self.frames.put_back(found.claim);
-        } else {
-            self.leave_pageblock(at);
-            self.keep_pageblock(at, found.claim);
-        }
-        Some((index, zone))
     }
 
     #[inline(always)]
@@ -433,7 +259,11 @@ impl<'f> Core<'f> {
 
     #[inline]
     fn give_block(&mut self, index: u64, order: u8) {
-        if order == PAGEBLOCK_ORDER { self.give_pageblock(index) } else { self.give_other(index, order) }
+        if order == PAGEBLOCK_ORDER {
+            self.give_pageblock(index)
+        } else {
+            self.give_other(index, order)
+        }
     }
 
     #[inline(never)]
@@ -459,7 +289,7 @@ impl<'f> Core<'f> {
         }
     }
 
-    fn give_back_slot(&self, at: usize) {
+    pub(crate) fn give_back_slot(&self, at: usize) {
         let mask = self.get(at + slot::MASK);
         if mask != 0 {
             self.set(at + slot::MASK, 0);
@@ -468,38 +298,29 @@ impl<'f> Core<'f> {
         }
     }
 
-    fn give_back_masks(&self) {
+    pub(crate) fn give_back_masks(&self) {
         self.give_back_return();
         slots().for_each(|at| self.give_back_slot(at));
     }
 
     /// Does what others asked for.
-    fn answer_summons(&mut self) {
+    pub(crate) fn answer_summons(&mut self) {
         if self.get(record::SUMMONS) & record::DRAIN != 0 {
             self.record[record::SUMMONS].fetch_and(!record::DRAIN, AcqRel);
             self.give_back_masks();
         }
+        self.be_careful_no_more();
     }
 
-    /// Keeps a change of pressure for [`Core::crossing`].
-    #[inline]
-    fn notice(&self, zone: u64) {
-        let populated = self.frames.header[header::POPULATED].load(Relaxed);
-        if populated >> header::WATCHED >> zone & 1 != 0 {
-            self.notice_slow(zone);
-        }
-    }
-
-    #[cold]
-    fn notice_slow(&self, zone: u64) {
-        let pressure = self.frames.pressure(Zone::from_id(zone)) as u64;
-        let noticed = self.get(record::CROSSING);
-        // Bits 0-3 the zone, 8 whether it was not asked for yet, 16 and on two bits a zone: how
-        // it stood.
-        let at = 16 + 2 * zone;
-        if noticed >> at & 3 != pressure {
-            let rest = noticed & !(3 << at) & !0x1ff;
-            self.set(record::CROSSING, rest | pressure << at | 1 << 8 | zone);
+    /// Ends looking at each frame when there is none to retire any more. Only the core itself does:
+    /// who notes a frame counts it first and asks then, so one of the two looks last.
+    fn be_careful_no_more(&self) {
+        let careful = self.get(record::SUMMONS) & record::CAREFUL != 0;
+        if careful && self.frames.retiring() == 0 {
+            self.record[record::SUMMONS].fetch_and(!record::CAREFUL, SeqCst);
+            if self.frames.retiring() != 0 {
+                self.record[record::SUMMONS].fetch_or(record::CAREFUL, SeqCst);
+            }
         }
     }
 }
@@ -512,17 +333,7 @@ impl Drop for Core<'_> {
     }
 }
 
-const _: () = assert!(Pressure::BelowMin as u64 <= 3);
 const _: fn() = || {
     fn sent<T: Send>() {}
     sent::<Core<'_>>();
 };
-
-impl Frames<'_> {
-    /// The pageblock of a core's slot, if it is one that the core has.
-    pub(crate) fn core_of(&self, pb: u64) -> Option<u16> {
-        let entry = self.entry(pb);
-        let link = u16::try_from(entry.link()).ok()?.checked_sub(1)?;
-        (entry.state() == State::Owned && link < self.layout.geometry.cores).then_some(link)
-    }
-}

@@ -156,7 +156,7 @@ impl<'m> Frames<'m> {
     /// Sets a free pageblock aside if it is isolated.
     #[cold]
     #[inline(never)]
-    fn withdraw(&self, zone: u64, pb: u64) -> bool {
+    pub(crate) fn withdraw(&self, zone: u64, pb: u64) -> bool {
         let isolated = self.is_isolated(pb);
         if isolated && self.free(zone).remove(pb) {
             self.set_aside(Claim { pb });
@@ -171,8 +171,10 @@ impl<'m> Frames<'m> {
         let entry = self.entry(claim.pb);
         self.publish_entry(claim.pb, entry.into(State::Isolated));
         seq_cst_in_model();
-        // The isolation may have ended before the word was written.
-        if !self.is_isolated(claim.pb) {
+        // The isolation may have ended before the word was written; or its last frame was freed, and
+        // a channel is to know that.
+        let unused = entry.is_dedicated() && self.is_whole(claim.pb);
+        if unused || !self.is_isolated(claim.pb) {
             self.recirculate(claim.pb);
         }
     }
@@ -205,8 +207,7 @@ impl<'m> Frames<'m> {
     fn freed_first(&self, pb: u64) {
         seq_cst_in_model();
         let entry = self.entry(pb);
-        if entry.state() == State::Full
-            && self.exchange_entry(pb, entry, entry.into(State::Owned))
+        if entry.state() == State::Full && self.exchange_entry(pb, entry, entry.into(State::Owned))
         {
             self.put_back(Claim { pb });
         }

@@ -59,10 +59,10 @@ impl Frames<'_> {
         self.zone_word(zone, header::DEDICATION).load(Acquire) & COUNT
     }
 
-    /// Whether a zone is dedicated to the use of this movability, or to none.
+    /// Whether a zone holds this movability, and is not dedicated to the other use.
     pub(crate) fn serves(&self, zone: Zone, movability: Movability) -> bool {
         let now = self.zone_word(zone.id(), header::DEDICATION).load(Acquire);
-        now & COUNT == 0 || now & !COUNT == use_of(movability)
+        zone.holds(movability) && (now & COUNT == 0 || now & !COUNT == use_of(movability))
     }
 
     /// Counts a pageblock of a channel in for a use, unless the channel has another.

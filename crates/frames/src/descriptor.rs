@@ -15,11 +15,11 @@
 
 use core::fmt;
 
-use memtide_units::Pfn;
+use memtide_units::{FrameRange, Pfn};
 
 use crate::{
-    frames::Frames,
-    layout::Layout,
+    frames::{Bitmap, Frames},
+    layout::{FRAMES, Layout},
     primitive::{AtomicU64, Ordering::*},
     request::Movability,
 };
@@ -51,13 +51,21 @@ pub struct Descriptor {
     pub poisoned: bool,
 }
 
-/// Why a frame was not pinned or unpinned.
+/// Why nothing was noted of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum PinError {
+pub enum DescriptorError {
     /// No frame of this node.
-    #[error("{pfn}: not of this node")]
+    #[error("{pfn}: not of this node, which has {node}")]
     Foreign {
+        /// Its number.
+        pfn: Pfn,
+        /// The frames of the node.
+        node: FrameRange,
+    },
+    /// The node has no descriptors.
+    #[error("{pfn}: the node has no descriptors")]
+    NoDescriptors {
         /// Its number.
         pfn: Pfn,
     },
@@ -95,6 +103,10 @@ impl<'m> Descriptors<'m> {
         (layout.pageblocks * crate::layout::FRAMES) as usize
     }
 
+    pub(crate) const fn len(&self) -> usize {
+        self.words.len()
+    }
+
     fn word(&self, index: u64) -> &'m AtomicU64 {
         &self.words[index as usize]
     }
@@ -103,6 +115,11 @@ impl<'m> Descriptors<'m> {
     #[inline]
     pub(crate) fn taken(&self, index: u64, movability: Movability) {
         self.word(index).store((movability as u64) << MOVABILITY, Release);
+    }
+
+    /// Notes of the upper half of a block what was noted of the block.
+    pub(crate) fn copy(&self, from: u64, to: u64) {
+        self.word(to).store(self.word(from).load(Acquire), Release);
     }
 
     pub(crate) fn get(&self, index: u64) -> Descriptor {
@@ -142,57 +159,75 @@ impl Frames<'_> {
         Some(self.descriptors?.get(self.index(pfn)?))
     }
 
-    /// Notes the owner of a frame. Without descriptors nothing happens.
-    pub fn set_owner(&self, pfn: Pfn, owner: u32) {
-        if let Some((descriptors, index)) = self.descriptors.zip(self.index(pfn)) {
-            let keep = !u64::from(u32::MAX);
-            let _ = descriptors.update(index, |word| Some(word & keep | u64::from(owner)));
-        }
-    }
-
-    /// Notes how hot a frame is. Without descriptors nothing happens.
-    pub fn set_heat(&self, pfn: Pfn, heat: u8) {
-        if let Some((descriptors, index)) = self.descriptors.zip(self.index(pfn)) {
-            let keep = !(0xff << HEAT);
-            let _ = descriptors.update(index, |word| Some(word & keep | u64::from(heat) << HEAT));
-        }
-    }
-
-    /// Holds a frame in place. Returns how many do so now; 0 without descriptors.
+    /// Notes the owner of the block that a frame is of.
     ///
     /// # Errors
-    /// [`PinError`] when there is no such frame, or too many pin it.
-    pub fn pin(&self, pfn: Pfn) -> Result<u16, PinError> {
-        self.change_pins(pfn, |pins| (pins < PINS_MAX).then_some(pins + 1)).map_err(|error| {
-            error.unwrap_or(PinError::TooMany { pfn, pins: PINS_MAX as u16 })
-        })
+    /// [`DescriptorError`] when there is no such frame, or the node has no descriptors.
+    pub fn set_owner(&self, pfn: Pfn, owner: u32) -> Result<(), DescriptorError> {
+        let keep = !u64::from(u32::MAX);
+        self.describe(pfn, |word| Some(word & keep | u64::from(owner)))?;
+        Ok(())
     }
 
-    /// Ends one pin. Returns how many are left.
+    /// Notes how hot the block is that a frame is of.
     ///
     /// # Errors
-    /// [`PinError`] when there is no such frame, or nobody pins it.
-    pub fn unpin(&self, pfn: Pfn) -> Result<u16, PinError> {
-        self.change_pins(pfn, |pins| pins.checked_sub(1))
-            .map_err(|error| error.unwrap_or(PinError::NotPinned { pfn }))
+    /// As [`Frames::set_owner`].
+    pub fn set_heat(&self, pfn: Pfn, heat: u8) -> Result<(), DescriptorError> {
+        let keep = !(0xff << HEAT);
+        self.describe(pfn, |word| Some(word & keep | u64::from(heat) << HEAT))?;
+        Ok(())
+    }
+
+    /// Holds the block in place that a frame is of. Returns how many do so now.
+    ///
+    /// # Errors
+    /// As [`Frames::set_owner`]; or when too many pin it.
+    pub fn pin(&self, pfn: Pfn) -> Result<u16, DescriptorError> {
+        self.change_pins(pfn, |pins| (pins < PINS_MAX).then_some(pins + 1))?
+            .ok_or(DescriptorError::TooMany { pfn, pins: PINS_MAX as u16 })
+    }
+
+    /// Ends one pin of the block that a frame is of. Returns how many are left.
+    ///
+    /// # Errors
+    /// As [`Frames::set_owner`]; or when nobody pins it.
+    pub fn unpin(&self, pfn: Pfn) -> Result<u16, DescriptorError> {
+        self.change_pins(pfn, |pins| pins.checked_sub(1))?.ok_or(DescriptorError::NotPinned { pfn })
     }
 
     fn change_pins(
         &self,
         pfn: Pfn,
         change: impl Fn(u64) -> Option<u64>,
-    ) -> Result<u16, Option<PinError>> {
-        let index = self.index(pfn).ok_or(Some(PinError::Foreign { pfn }))?;
-        let Some(descriptors) = self.descriptors else {
-            return Ok(0);
-        };
+    ) -> Result<Option<u16>, DescriptorError> {
         let keep = !(PINS_MAX << PINS);
-        let next = |word: u64| {
-            change(word >> PINS & PINS_MAX).map(|pins| word & keep | pins << PINS)
-        };
-        let before = descriptors.update(index, next).map_err(|_| None)?;
-        let pins = change(before >> PINS & PINS_MAX).expect("it was changed");
-        Ok(pins as u16)
+        let next =
+            |word: u64| change(word >> PINS & PINS_MAX).map(|pins| word & keep | pins << PINS);
+        let before = self.describe(pfn, next)?;
+        let pins = before.and_then(|before| change(before >> PINS & PINS_MAX));
+        Ok(pins.map(|pins| pins as u16))
+    }
+
+    /// Changes the descriptor of the block that a frame is of; what is known of a block stands in
+    /// that of its first frame. Returns what it was, if it was changed.
+    fn describe(
+        &self,
+        pfn: Pfn,
+        change: impl FnMut(u64) -> Option<u64>,
+    ) -> Result<Option<u64>, DescriptorError> {
+        let index = self.index(pfn).ok_or(DescriptorError::Foreign { pfn, node: self.span() })?;
+        let descriptors = self.descriptors.ok_or(DescriptorError::NoDescriptors { pfn })?;
+        Ok(descriptors.update(self.first_of(index), change).ok())
+    }
+
+    /// The first frame of the block that a frame is of.
+    fn first_of(&self, index: u64) -> u64 {
+        if let Some(head) = self.head_of(index / FRAMES) {
+            return head * FRAMES;
+        }
+        let start = index / FRAMES * FRAMES;
+        (start..=index).rev().find(|&at| !self.bit(Bitmap::Tail, at)).unwrap_or(index)
     }
 }
 

@@ -199,7 +199,10 @@ mod tests {
         assert_eq!((entry.grade(), entry.is_mixed(), entry.is_held()), (5, true, true));
         assert_eq!((entry.order(), entry.link()), (18, u64::from(u32::MAX)));
         let full = entry.into(State::Full);
-        assert_eq!((full.state(), full.zone(), full.movability()), (State::Full, zone, Movability::Movable));
+        assert_eq!(
+            (full.state(), full.zone(), full.movability()),
+            (State::Full, zone, Movability::Movable)
+        );
         assert_eq!((full.grade(), full.is_held(), full.order(), full.link()), (0, false, 0, 0));
         assert!(full.is_mixed() && !full.unmixed().is_mixed());
     }

@@ -32,7 +32,9 @@ pub enum LayoutError {
         block_frames: u64,
     },
     /// More frames than a node may have, or numbers that do not exist.
-    #[error("a node of {frames} frames from {first}; expected 2^35 at most, and numbers of 64 bits")]
+    #[error(
+        "a node of {frames} frames from {first}; expected 2^35 at most, and numbers of 64 bits"
+    )]
     Span {
         /// The first frame.
         first: Pfn,

@@ -6,7 +6,7 @@
 use memtide_units::{FrameRange, Order, Pfn};
 
 use crate::{
-    descriptor::Descriptors,
+    descriptor::{Descriptors, DescriptorsError},
     entry::{Entry, GRADES},
     error::LayoutError,
     index::Index,
@@ -65,6 +65,9 @@ pub(crate) mod header {
 /// "memtide" and the version of the format.
 pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"memtide\x01");
 
+/// In the place of [`MAGIC`]: somebody is making a node.
+const UNDER_WAY: u64 = 1;
+
 /// The allocator of one node.
 #[derive(Clone, Copy)]
 pub struct Frames<'m> {
@@ -97,8 +100,9 @@ impl<'m> Frames<'m> {
     /// there is a node in it.
     pub fn new(geometry: Geometry, words: &'m [AtomicU64]) -> Result<Self, LayoutError> {
         let frames = Self::view(Layout::new(geometry)?, words)?;
-        let found = frames.header[header::MAGIC].load(Acquire);
-        if found != 0 {
+        let magic = &frames.header[header::MAGIC];
+        // Of two that race for one memory the second finds it taken, and writes nothing.
+        if let Err(found) = magic.compare_exchange(0, UNDER_WAY, AcqRel, Acquire) {
             return Err(LayoutError::NotZero { found });
         }
         let Geometry { first, frames: count, block_frames, cores } = geometry;
@@ -106,11 +110,9 @@ impl<'m> Frames<'m> {
         frames.header[header::FRAMES].store(count, Relaxed);
         frames.header[header::BLOCK_FRAMES].store(block_frames, Relaxed);
         frames.header[header::CORES].store(u64::from(cores), Relaxed);
-        // Last: whoever sees it sees a node. Two that race for one memory both see zero above.
-        match frames.header[header::MAGIC].compare_exchange(0, MAGIC, AcqRel, Acquire) {
-            Ok(_) => Ok(frames),
-            Err(found) => Err(LayoutError::NotZero { found }),
-        }
+        // Last: whoever sees it sees a node.
+        magic.store(MAGIC, Release);
+        Ok(frames)
     }
 
     /// The node that is in this memory already.
@@ -138,10 +140,17 @@ impl<'m> Frames<'m> {
         Self::view(Layout::new(geometry)?, words)
     }
 
-    /// The same with a descriptor for each frame, kept up to date from now on.
-    #[must_use]
-    pub fn with_descriptors(self, descriptors: Descriptors<'m>) -> Self {
-        Self { descriptors: Some(descriptors), ..self }
+    /// The same with a descriptor for each frame, kept up to date by this view. Either all views of
+    /// a node have its descriptors, or none.
+    ///
+    /// # Errors
+    /// [`DescriptorsError`] when they are those of a node of another size.
+    pub fn with_descriptors(self, descriptors: Descriptors<'m>) -> Result<Self, DescriptorsError> {
+        let (words, needed) = (descriptors.len(), Descriptors::words(&self.layout));
+        if words != needed {
+            return Err(DescriptorsError { words, needed });
+        }
+        Ok(Self { descriptors: Some(descriptors), ..self })
     }
 
     fn view(layout: Layout, words: &'m [AtomicU64]) -> Result<Self, LayoutError> {
@@ -261,7 +270,7 @@ impl<'m> Frames<'m> {
 
     /// The bit of a frame in a bitmap.
     pub(crate) fn bit(&self, bitmap: Bitmap, index: u64) -> bool {
-        self.word(bitmap, index / 64).load(Acquire) >> (index % 64) & 1 != 0
+        self.word(bitmap, index / 64).load(SeqCst) >> (index % 64) & 1 != 0
     }
 
     /// The pageblocks of a zone that are wholly free.

@@ -33,12 +33,7 @@ pub(crate) const fn home_of(zone: u64, word: u64) -> u64 {
 
 impl Frames<'_> {
     /// Takes a free pageblock of a zone for this use.
-    pub(crate) fn claim_free(
-        &self,
-        zone: u64,
-        movability: Movability,
-        end: End,
-    ) -> Option<Claim> {
+    pub(crate) fn claim_free(&self, zone: u64, movability: Movability, end: End) -> Option<Claim> {
         let exmem = zone >= 4;
         if exmem && !self.dedicate(zone, movability) {
             return None;
@@ -196,6 +191,11 @@ impl Frames<'_> {
                     free.insert_mask(word, !0);
                     // Others may have found the word empty meanwhile, and taken the note away.
                     self.runs(zone, RUN_ORDERS).insert(word);
+                    if self.is_any_isolated() {
+                        (word * 64..(word + 1) * 64).for_each(|pb| {
+                            self.withdraw(zone, pb);
+                        });
+                    }
                 }
             }
             at = all.end;

@@ -13,11 +13,7 @@
 use memtide_units::{Order, Pfn};
 
 use crate::{
-    bits::WORD_FRAMES,
-    entry::GRADES,
-    error::LayoutError,
-    index::Shape,
-    request::Movability,
+    bits::WORD_FRAMES, entry::GRADES, error::LayoutError, index::Shape, request::Movability,
     zone::Zone,
 };
 

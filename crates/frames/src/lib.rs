@@ -59,14 +59,16 @@
 //! * Coming and going: [`plug`] (add, isolate, remove), [`retire`] (poison and holes),
 //!   [`occupants`] and [`plan`] (what is in the way, and what moving it costs), [`watermark`].
 //! * Inside: `entry` (a word for each pageblock), `claim` (owning one), `blocks` (within one),
-//!   `huge` (whole ones), `index`, `bits`, `record`, `dedication`, [`layout`], [`frames`].
+//!   `huge` (whole ones), `refill` (of a core's cache), `index`, `bits`, `record`, `dedication`, [`layout`], [`frames`].
 //! * Looking: [`stats`], [`dump`], [`descriptor`], and [`Frames::validate`].
 //! * [`recover`]: metadata that outlives a crash.
 //!
 //! # Threads
-//! Everything but a [`Core`] may be used by all threads at once. Freeing never waits. A core takes
-//! its own lock when it looks for a pageblock; others take it when memory is short or a block is
-//! being emptied, and they wait for nobody while they have it.
+//! Everything but a [`Core`] may be used by all threads at once. Freeing waits for nobody, unless a
+//! frame that somebody has is to be retired. A core takes its own lock when it looks for a
+//! pageblock; others take it when memory is short, a block is being emptied, or a frame is named.
+//! The locks spin: who has one waits for nobody, but may be preempted. A core that is forgotten
+//! (`mem::forget`) keeps what it caches until the node is recovered.
 
 #![forbid(unsafe_code)]
 #![no_std]
@@ -77,8 +79,8 @@ extern crate std;
 pub mod at;
 mod bits;
 mod blocks;
-mod claim;
 pub mod cache;
+mod claim;
 #[cfg(all(test, not(loom)))]
 mod crash;
 pub mod dedication;
@@ -100,6 +102,7 @@ pub mod plug;
 mod primitive;
 mod record;
 pub mod recover;
+mod refill;
 pub mod request;
 pub mod reserve;
 pub mod retire;
@@ -115,11 +118,9 @@ pub use crate::{
     at::Run,
     cache::{CACHE_FRAMES, Core},
     dedication::Dedication,
-    descriptor::{Descriptor, Descriptors, DescriptorsError, PinError},
+    descriptor::{Descriptor, DescriptorError, Descriptors, DescriptorsError},
     dump::Dump,
-    error::{
-        CoreError, FrameError, GiveError, LayoutError, PlugError, TakeAtError, TakeError,
-    },
+    error::{CoreError, FrameError, GiveError, LayoutError, PlugError, TakeAtError, TakeError},
     frame::Frame,
     frames::Frames,
     layout::{Geometry, Layout},

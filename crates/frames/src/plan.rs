@@ -312,7 +312,8 @@ mod tests {
         let frames = Frames::new(geometry, &words).unwrap();
         let count = Descriptors::words(frames.layout());
         let room: Vec<AtomicU64> = (0..count).map(|_| AtomicU64::new(0)).collect();
-        let frames = frames.with_descriptors(Descriptors::new(frames.layout(), &room).unwrap());
+        let frames =
+            frames.with_descriptors(Descriptors::new(frames.layout(), &room).unwrap()).unwrap();
         frames.add(pageblocks(0, 4), Zone::Normal).unwrap();
         let frame = frames.take(Request::new(order(2), Movability::Movable)).unwrap();
         let plan = || frames.plan(pageblocks(0, 1)).unwrap();
@@ -339,7 +340,7 @@ mod tests {
             let room: Vec<AtomicU64> = (0..count).map(|_| AtomicU64::new(0)).collect();
             if seed % 2 == 0 {
                 let descriptors = Descriptors::new(frames.layout(), &room).unwrap();
-                frames = frames.with_descriptors(descriptors);
+                frames = frames.with_descriptors(descriptors).unwrap();
             }
             mixed_zones(&frames);
             let mut caller = Caller::new(&frames, seed);

@@ -7,9 +7,11 @@
 //!                         └────────────────────┘
 //! ```
 //!
-//! From the return of [`Frames::isolate`] on nothing is handed out of the isolated pageblocks any
-//! more, except to whoever names a frame of them. What is free in them stays where it is, what is
-//! given back stays; what cores have cached of them comes back with the core's next call.
+//! A call that begins after [`Frames::isolate`] has returned hands out nothing of the isolated
+//! pageblocks, except to whoever names a frame of them, and from reservations made before. (One
+//! that was under way may still return with a frame: what is in a block is settled once
+//! [`Frames::remove`] succeeds.) What is free in them stays where it is, what is given back stays;
+//! what cores have cached of them comes back with the core's next call.
 
 use memtide_units::FrameRange;
 
@@ -70,6 +72,12 @@ impl<'m> Frames<'m> {
             }
         }
         seq_cst_in_model();
+        // One may have been removed since it was looked at; a mark on it would outlive that.
+        if let Some(pb) = pageblocks.clone().find(|&pb| self.entry(pb).state() == State::Absent) {
+            let error = self.wrong_state(range, pb, "in the pool");
+            self.unmark(pageblocks);
+            return Err(error);
+        }
         for core in 0..self.layout.geometry.cores {
             self.take_away_pageblocks(self.record(core), |pb| pageblocks.contains(&pb));
             self.summon(core, record::DRAIN);
@@ -179,7 +187,8 @@ impl<'m> Frames<'m> {
     fn erase(&self, pb: u64) {
         let zone = self.entry(pb).zone_id();
         let count = |what: fn(u64, u64) -> u64| -> u64 {
-            let words = self.words_of(Bitmap::Taken, pb).iter().zip(self.words_of(Bitmap::Held, pb));
+            let words =
+                self.words_of(Bitmap::Taken, pb).iter().zip(self.words_of(Bitmap::Held, pb));
             let ones = words.map(|(taken, held)| what(taken.load(Acquire), held.load(Acquire)));
             ones.map(|word| u64::from(word.count_ones())).sum()
         };

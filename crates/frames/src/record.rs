@@ -58,7 +58,8 @@ pub(crate) const CAREFUL: u64 = 2;
 /// Where the slot of a kind of request starts.
 #[inline(always)]
 pub(crate) const fn slot_of(movability: Movability, want: Want) -> usize {
-    let kind = movability as usize + if matches!(want, Want::Exmem) { Movability::COUNT } else { 0 };
+    let kind =
+        movability as usize + if matches!(want, Want::Exmem) { Movability::COUNT } else { 0 };
     SLOTS + kind * slot::LENGTH
 }
 

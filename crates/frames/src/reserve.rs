@@ -7,6 +7,8 @@
 //! A reservation owns whole pageblocks, chained through their entries, so it takes no memory
 //! besides. What is free in them counts as free until it is acquired, but nobody else gets it;
 //! reserving costs no more than taking one block of each of these pageblocks would.
+//! It does not take from pageblocks of another movability, so one that is refused changes nothing.
+//!
 //! A pageblock that is isolated later still serves the reservation that had it before: the room
 //! was promised.
 
@@ -50,7 +52,7 @@ impl<'m> Frames<'m> {
         let mut last = 0;
         let mut drained = false;
         while room.left < count {
-            let Some((pb, blocks)) = self.find_room(&request) else {
+            let Some((pb, blocks)) = self.find_room(&request, room.left) else {
                 if drained {
                     return Err(self.refusal(&request));
                 }
@@ -79,17 +81,13 @@ impl<'m> Frames<'m> {
 
     /// A pageblock (or the first of several) that the caller owns now, and how many blocks as
     /// requested it has room for.
-    fn find_room(&self, request: &Request) -> Option<(u64, u64)> {
+    fn find_room(&self, request: &Request, reserved: u64) -> Option<(u64, u64)> {
+        // What is reserved counts as free until it is acquired, but not towards the watermarks.
+        let beyond = reserved.saturating_mul(request.order.frames());
         if request.order.get() >= PAGEBLOCK_ORDER {
-            return Some((self.find_huge(request)?, 1));
+            return Some((self.find_huge(request, beyond)?, 1));
         }
-        let found = self.find(request)?;
-        let pb = found.claim.pb;
-        if found.borrowed {
-            // Only blocks that are taken now are borrowed; room in it would keep others out.
-            self.put_back(found.claim);
-            return None;
-        }
+        let pb = self.find_unmixed(request, beyond)?.pb;
         Some((pb, self.blocks_free(pb, request.order.get())))
     }
 

@@ -72,7 +72,7 @@ impl<'m> Frames<'m> {
     /// Frames that will be out of service once they are given back.
     #[must_use]
     pub fn retiring(&self) -> u64 {
-        self.header[header::RETIRING].load(Acquire)
+        self.header[header::RETIRING].load(SeqCst)
     }
 
     /// Declares frames that are free to be a hole: they are not there.
@@ -112,7 +112,7 @@ impl<'m> Frames<'m> {
         // What continues a block is a hole once it is held.
         for at in (index + 1..index + frames).rev() {
             hold(at);
-            self.set_retired(at);
+            self.retire_hole(at);
         }
         // Its first is held before it is a tail, for as a tail it would belong to the block before
         // it. In between it looks held by its number, and only the note says that it is not.
@@ -123,7 +123,14 @@ impl<'m> Frames<'m> {
         hold(index);
         self.word(Bitmap::Tail, index / 64).fetch_or(1 << (index % 64), AcqRel);
         note.store(0, Release);
-        self.set_retired(index);
+        self.retire_hole(index);
+    }
+
+    /// Marks a hole. Somebody may have noted it as bad before; it is not given back any more.
+    fn retire_hole(&self, index: u64) {
+        if self.set_retired(index) {
+            self.count_noted_less(1);
+        }
     }
 
     fn set_retired(&self, index: u64) -> bool {
@@ -192,17 +199,7 @@ impl<'m> Frames<'m> {
 
     /// Counts notes that are no more, or are more than notes now.
     fn count_noted_less(&self, frames: u64) {
-        if self.header[header::RETIRING].fetch_sub(frames, SeqCst) == frames {
-            for core in 0..self.layout.geometry.cores {
-                let summons = &self.record(core)[record::SUMMONS];
-                summons.fetch_and(!record::CAREFUL, SeqCst);
-            }
-            // Somebody may have noted another frame meanwhile.
-            if self.header[header::RETIRING].load(SeqCst) != 0 {
-                let cores = 0..self.layout.geometry.cores;
-                cores.for_each(|core| self.summon(core, record::CAREFUL));
-            }
-        }
+        self.header[header::RETIRING].fetch_sub(frames, SeqCst);
     }
 
     /// Whether a frame that a core is about to hand out is to be retired. Then it is.

@@ -36,6 +36,10 @@ const FULLEST_FIRST: [u64; GRADES] = [1, 2, 3, 0, 4, 5];
 /// is opened instead.
 const TRIES: usize = 8;
 
+/// How many are looked through when there is no free pageblock: so a request that is refused costs
+/// no more in a large node than in a small one.
+const TRIES_MAX: usize = 4096;
+
 impl Frames<'_> {
     /// The zones that may serve a request, in their order.
     pub(crate) fn zones_for(&self, request: &Request) -> impl Iterator<Item = Zone> {
@@ -59,7 +63,8 @@ impl Frames<'_> {
     #[inline]
     pub(crate) fn plain_zone(&self, request: &Request) -> Option<u64> {
         let populated = self.header[header::POPULATED].load(Relaxed);
-        let ordinary = 1 << Zone::Normal.id() | 1 << Zone::Movable.id() | 1 << Zone::PreferMovable.id();
+        let ordinary =
+            1 << Zone::Normal.id() | 1 << Zone::Movable.id() | 1 << Zone::PreferMovable.id();
         let zone = match populated & ordinary & request.zones().bits() {
             // Bit 1, MOVABLE, comes first; alone, bit 0 is NORMAL.
             zones if zones & 0b010 != 0 => Zone::Movable.id(),
@@ -85,6 +90,16 @@ impl Frames<'_> {
         })
     }
 
+    /// The same without taking from pageblocks of another movability, and leaving so many frames
+    /// more in its zone.
+    pub(crate) fn find_unmixed(&self, request: &Request, beyond: u64) -> Option<Claim> {
+        let (movability, order) = (request.movability, request.order.get());
+        let frames = request.order.frames().saturating_add(beyond);
+        let leaves = |zone: &Zone| self.leaves_reserve(zone.id(), frames, request.urgency);
+        let mut zones = self.zones_for(request).filter(leaves);
+        zones.find_map(|zone| self.find_own(zone, movability, order))
+    }
+
     fn find_own(&self, zone: Zone, movability: Movability, order: u8) -> Option<Claim> {
         let (id, end) = (zone.id(), zone.end(movability));
         let listed = |tries| {
@@ -93,7 +108,7 @@ impl Frames<'_> {
         };
         listed(TRIES)
             .or_else(|| self.claim_free(id, movability, end))
-            .or_else(|| if order > 0 { listed(usize::MAX) } else { None })
+            .or_else(|| if order > 0 { listed(TRIES_MAX) } else { None })
     }
 
     /// A listed pageblock with a block of this order, among so many.
@@ -153,7 +168,7 @@ impl Frames<'_> {
         let suits = |kind: &Movability| !zone.is_exmem() || is_same_use(*kind, movability);
         let kinds = movability.fallbacks().into_iter().filter(suits);
         let mut lists = kinds.flat_map(|kind| (0..GRADES as u64).rev().map(move |g| (kind, g)));
-        lists.find_map(|(kind, grade)| self.fitting(zone.id(), kind, grade, order, usize::MAX))
+        lists.find_map(|(kind, grade)| self.fitting(zone.id(), kind, grade, order, TRIES_MAX))
     }
 
     /// In PREFER_MOVABLE what cannot move is confined to the lowest pageblocks: it takes them
@@ -163,19 +178,23 @@ impl Frames<'_> {
         let kinds = movability.fallbacks();
         let lists = || kinds.into_iter().flat_map(|k| (0..GRADES as u64).map(move |g| (k, g)));
         let mut at = 0;
-        loop {
-            let lowest = lists().filter_map(|(k, g)| self.listed(zone, k, g).first_from(at)).min()?;
+        for _ in 0..TRIES_MAX {
+            let lowest =
+                lists().filter_map(|(k, g)| self.listed(zone, k, g).first_from(at)).min()?;
             let entry = self.entry(lowest);
             if entry.state() == State::Listed && self.find_block(lowest, order).is_some() {
                 let list = self.listed(zone, entry.movability(), entry.grade());
                 let claim = if list.remove(lowest) { self.own(lowest) } else { None };
                 match claim {
-                    Some(claim) if self.find_block(claim.pb, order).is_some() => return Some(claim),
+                    Some(claim) if self.find_block(claim.pb, order).is_some() => {
+                        return Some(claim);
+                    }
                     Some(claim) => self.put_back(claim),
                     None => {}
                 }
             }
             at = lowest + 1;
         }
+        None
     }
 }

@@ -8,11 +8,14 @@ use crate::{
     frame::Frame,
     frames::{Frames, header},
     layout::{PAGEBLOCK_ORDER, RECORD},
-    primitive::{AtomicU64, Ordering::*, seq_cst_in_model},
+    primitive::{AtomicU64, Ordering::*, seq_cst_in_model, spin},
     record::{self, Guard, slot, slots},
     request::Request,
     zone::Zone,
 };
+
+/// How often a single frame is looked for before it is refused.
+const TURNS: u32 = 64;
 
 impl<'m> Frames<'m> {
     /// Takes a block without a core's cache.
@@ -23,7 +26,16 @@ impl<'m> Frames<'m> {
         let order = request.order.get();
         let index = self.take_index(&request).or_else(|| {
             self.drain_pageblocks(None);
-            self.take_index(&request)
+            // What is free may be on its way from one place to another in the hands of others.
+            let mut turns = if order == 0 { TURNS } else { 1 };
+            loop {
+                let index = self.take_index(&request);
+                turns -= 1;
+                if index.is_some() || turns == 0 {
+                    return index;
+                }
+                spin();
+            }
         });
         let index = index.ok_or_else(|| self.refusal(&request))?;
         if let Some(descriptors) = self.descriptors {
@@ -35,7 +47,7 @@ impl<'m> Frames<'m> {
     fn take_index(&self, request: &Request) -> Option<u64> {
         let order = request.order.get();
         if order >= PAGEBLOCK_ORDER {
-            let pb = self.find_huge(request)?;
+            let pb = self.find_huge(request, 0)?;
             self.make_huge(pb, order);
             self.account(self.entry(pb).zone_id(), -(1 << order));
             return Some(pb * crate::layout::FRAMES);
@@ -111,23 +123,19 @@ impl<'m> Frames<'m> {
         self.header[header::RETIRING].load(SeqCst) != 0
     }
 
-    /// A free pageblock as requested.
-    fn find_pageblock(&self, request: &Request) -> Option<u64> {
-        let movability = request.movability;
-        self.zones_for(request).find_map(|zone| {
+    /// Free pageblocks for a block of order 9 or more, leaving so many frames more in their zone.
+    pub(crate) fn find_huge(&self, request: &Request, beyond: u64) -> Option<u64> {
+        let (order, movability) = (request.order.get(), request.movability);
+        let frames = request.order.frames().saturating_add(beyond);
+        let leaves =
+            |zone: &Zone| beyond == 0 || self.leaves_reserve(zone.id(), frames, request.urgency);
+        self.zones_for(request).filter(leaves).find_map(|zone| {
+            if order > PAGEBLOCK_ORDER {
+                return self.claim_run(zone.id(), movability, order);
+            }
             let claim = self.claim_free(zone.id(), movability, zone.end(movability))?;
             Some(claim.pb)
         })
-    }
-
-    /// Free pageblocks for a block of order 9 or more.
-    pub(crate) fn find_huge(&self, request: &Request) -> Option<u64> {
-        let order = request.order.get();
-        if order == PAGEBLOCK_ORDER {
-            return self.find_pageblock(request);
-        }
-        self.zones_for(request)
-            .find_map(|zone| self.claim_run(zone.id(), request.movability, order))
     }
 
     /// Single frames of a pageblock that some core has, though it did not ask for them: all else

@@ -31,6 +31,9 @@ impl<'f> Frame<'f> {
             }
             home.word(Bitmap::Tail, half / 64).fetch_and(!(1 << (half % 64)), AcqRel);
         }
+        if let Some(descriptors) = home.descriptors {
+            descriptors.copy(index, half);
+        }
         Ok((Frame::new(home, index, order - 1), Frame::new(home, half, order - 1)))
     }
 

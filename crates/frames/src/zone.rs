@@ -136,17 +136,17 @@ const EXMEM: u16 = ((1 << Channel::COUNT) - 1) << 4;
 
 impl Zones {
     /// The zones that a request may land in.
+    #[inline(always)]
     #[must_use]
     pub const fn allowed(want: Want, movability: Movability) -> Self {
-        let ordinary = match movability {
-            Movability::Movable => 0b0111,
-            _ => 0b0101,
-        };
-        match want {
-            Want::Any => Self(ordinary | EXMEM),
-            Want::Normal => Self(ordinary),
-            Want::Exmem => Self(EXMEM),
-        }
+        const MOVABLE: u16 = 0b0111;
+        const OTHER: u16 = 0b0101;
+        const ALLOWED: [[u16; Movability::COUNT]; 3] = [
+            [OTHER | EXMEM, OTHER | EXMEM, MOVABLE | EXMEM],
+            [OTHER, OTHER, MOVABLE],
+            [EXMEM; Movability::COUNT],
+        ];
+        Self(ALLOWED[want as usize][movability as usize])
     }
 
     /// Whether a zone is one of them.
@@ -167,7 +167,7 @@ impl Zones {
 
     /// The zones in the order in which this movability tries them. Those of one group are
     /// searched without mixing movabilities, then with, before the next group is looked at.
-    pub(crate) const fn groups(movability: Movability) -> [&'static [Zone]; 2] {
+    pub(crate) const fn groups(movability: Movability) -> [&'static [Zone]; 3] {
         const fn channel(n: u8) -> Zone {
             Zone::Exmem(Channel(n))
         }
@@ -183,8 +183,11 @@ impl Zones {
         ];
         const CHANNELS: &[Zone] = EIGHT.split_at(Channel::COUNT as usize).0;
         match movability {
-            Movability::Movable => [&[Zone::Movable, Zone::PreferMovable, Zone::Normal], CHANNELS],
-            _ => [&[Zone::Normal, Zone::PreferMovable], CHANNELS],
+            Movability::Movable => {
+                [&[Zone::Movable, Zone::PreferMovable, Zone::Normal], CHANNELS, &[]]
+            }
+            // NORMAL is mixed before anything that cannot move leaks into PREFER_MOVABLE.
+            _ => [&[Zone::Normal], &[Zone::PreferMovable], CHANNELS],
         }
     }
 }
@@ -205,9 +208,7 @@ mod tests {
     #[test]
     fn a_request_lands_where_it_may() {
         let channel = Zone::Exmem(Channel(0));
-        let allowed = |want, movability| {
-            Zones::allowed(want, movability)
-        };
+        let allowed = |want, movability| Zones::allowed(want, movability);
         let any = allowed(Want::Any, Movability::Movable);
         assert!(any.contains(Zone::Normal) && any.contains(Zone::Movable));
         assert!(any.contains(channel) && !any.contains(Zone::Device));

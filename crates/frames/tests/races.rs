@@ -16,9 +16,9 @@ use memtide_frames::{
 };
 
 const PAGEBLOCK: u64 = 512;
-const ROUNDS: u64 = 40;
+const ROUNDS: u64 = 8;
 /// Long enough for two threads to run at the same time.
-const TIMES: u32 = 50_000;
+const TIMES: u32 = 400_000;
 
 fn movable(exponent: u8) -> Request {
     Request::new(Order::new(exponent).unwrap(), Movability::Movable)
@@ -62,10 +62,9 @@ fn take_and_give(frames: &Frames<'_>, request: Request, times: u32) {
 
 #[test]
 fn a_pageblock_becomes_full_while_frames_are_freed() {
-    on_nodes(1, ROUNDS, |frames, round| {
-        // One or two are left, for two that take one each.
-        let held: Vec<Frame<'_>> =
-            (round % 2..511).map(|_| frames.take(movable(0)).unwrap()).collect();
+    on_nodes(1, 2 * ROUNDS, |frames, _| {
+        // Two are left, for two that take one each.
+        let held: Vec<Frame<'_>> = (0..510).map(|_| frames.take(movable(0)).unwrap()).collect();
         let run = || take_and_give(frames, movable(0), TIMES);
         both(run, run);
         assert!(frames.take(movable(0)).is_ok());
@@ -138,10 +137,10 @@ fn pageblocks_are_isolated_while_frames_come_and_go() {
 
 #[test]
 fn frames_are_retired_while_they_come_and_go() {
-    on_nodes(1, 20 * ROUNDS, |frames, round| {
+    on_nodes(1, 100 * ROUNDS, |frames, round| {
         let request = movable([0, 2, 9][(round % 3) as usize]);
         both(
-            || take_and_give(frames, request, TIMES / 100),
+            || take_and_give(frames, request, TIMES / 800),
             || {
                 for n in 0..6 {
                     std::hint::black_box((0..100 * (round % 9)).sum::<u64>());
@@ -155,10 +154,10 @@ fn frames_are_retired_while_they_come_and_go() {
 
 #[test]
 fn a_cached_frame_is_retired() {
-    on_nodes(1, 20 * ROUNDS, |frames, round| {
+    on_nodes(1, 100 * ROUNDS, |frames, round| {
         let run = || {
             let mut core = frames.core_with_cache(0, 1 + round % 64).unwrap();
-            for _ in 0..TIMES / 200 {
+            for _ in 0..TIMES / 1600 {
                 // Refused while the other thread has the pageblock.
                 let pair = [0, 1].map(|_| core.take(movable(0)).ok());
                 pair.into_iter().flatten().for_each(|frame| core.give(frame).unwrap());

@@ -48,7 +48,7 @@ fn a_walk_through_all_of_it() {
     let frames = Frames::new(NODE, &words).unwrap();
     let descriptors = memory(Descriptors::words(frames.layout()));
     let descriptors = Descriptors::new(frames.layout(), &descriptors).unwrap();
-    let frames = frames.with_descriptors(descriptors);
+    let frames = frames.with_descriptors(descriptors).unwrap();
     assert!(matches!(frames.take(movable(0)), Err(TakeError::Exhausted { .. })));
     frames.add(FrameRange::new(Pfn(0), 2 * PAGEBLOCK), Zone::Normal).unwrap();
     frames.add(pageblock(2), Zone::Movable).unwrap();

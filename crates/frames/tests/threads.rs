@@ -113,16 +113,11 @@ impl<'f> Stage<'f> {
         let stamp = self.write(range);
         thread::yield_now();
         if in_parts {
-            run.into_frames().for_each(|frame| self.wipe_and_drop(frame, stamp));
+            run.into_frames().for_each(|frame| self.wipe(range_of(&frame), stamp));
         } else {
             self.wipe(range, stamp);
             drop(run);
         }
-    }
-
-    fn wipe_and_drop(&self, frame: Frame<'f>, stamp: u32) {
-        self.wipe(range_of(&frame), stamp);
-        drop(frame);
     }
 }
 

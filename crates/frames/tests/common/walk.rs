@@ -53,7 +53,9 @@ pub fn walk(shape: Shape, ops: impl Iterator<Item = Op>) {
     let mut frames = Frames::new(shape.geometry, &words).unwrap();
     let descriptors = memory(shape.descriptors.unwrap_or(0));
     if shape.descriptors.is_some() {
-        frames = frames.with_descriptors(Descriptors::new(frames.layout(), &descriptors).unwrap());
+        frames = frames
+            .with_descriptors(Descriptors::new(frames.layout(), &descriptors).unwrap())
+            .unwrap();
     }
     let small = Geometry { frames: PAGEBLOCK, block_frames: PAGEBLOCK, ..shape.geometry };
     let other = Shape { geometry: small, ..shape.clone() }.memory();
