@@ -27,11 +27,15 @@ pub fn models(options: &Options) -> Result<(), Failure> {
     fuzz(fuzz_s)
 }
 
-/// Every interleaving, up to so many preemptions (`LOOM_MAX_PREEMPTIONS`).
+/// Every interleaving, up to so many preemptions: three, or as `LOOM_MAX_PREEMPTIONS` says. Without
+/// a bound some models run for hours.
 fn loom() -> Result<(), Failure> {
     let mut loom = cargo(&["test", "--locked", "--release", "-p", "memtide-frames", "--lib"]);
     loom.args(["--target-dir"]).arg(shell::target().join("loom"));
     loom.env("RUSTFLAGS", "--cfg loom");
+    if env::var_os("LOOM_MAX_PREEMPTIONS").is_none() {
+        loom.env("LOOM_MAX_PREEMPTIONS", "3");
+    }
     shell::run(&mut loom)
 }
 

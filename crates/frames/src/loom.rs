@@ -8,7 +8,7 @@
 //! A request may be refused while the only pageblock that could serve it is on its way from one
 //! place to another in the hands of another thread. Models in which that can happen allow for it.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p memtide-frames --lib --release`, with
+//! `RUSTFLAGS="--cfg loom" cargo test -p memtide-frames --lib --release loom::`, with
 //! `LOOM_MAX_PREEMPTIONS` to look further.
 
 mod cores;
