@@ -48,7 +48,7 @@ impl Policy {
 /// Bytes as GiB, exact to a MiB: `771.625`.
 #[must_use]
 pub fn gib(bytes: u64) -> String {
-    let text = format!("{}.{:03}", bytes >> 30, (bytes % (1 << 30)) * 1000 >> 30);
+    let text = format!("{}.{:03}", bytes >> 30, ((bytes % (1 << 30)) * 1000) >> 30);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
