@@ -1,6 +1,7 @@
 //! The command line: one definition for parsing, help, manual pages and completions.
 
 mod frames;
+mod sim;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -11,6 +12,7 @@ use memtide_units::ByteSize;
 pub use self::frames::{
     BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
 };
+pub use self::sim::{Sim, SimRun, SimWhat};
 
 /// Run unmodified programs on near and far memory, and take capacity back while they run.
 #[derive(Debug, Parser)]
@@ -35,6 +37,7 @@ pub enum Command {
     Completions(Completions),
     Man(Man),
     Bench(Bench),
+    Sim(Sim),
 }
 
 /// Which daemon.

@@ -28,6 +28,7 @@
 //! * `moveto`: a process's memory goes to a node.
 //! * `report`: who holds what could not leave, and why.
 //! * `recovery`: an engine that takes over from an earlier one.
+//! * [`onlining`]: which zone plugged memory goes to, as Linux decides it.
 //! * `validate`: the books agree with each other.
 
 #![forbid(unsafe_code)]
@@ -46,6 +47,7 @@ mod lending;
 mod member;
 mod moves;
 mod moveto;
+pub mod onlining;
 mod outbox;
 mod pageblocks;
 mod pool;

@@ -83,7 +83,7 @@ fn a_pageblock_becomes_free_while_frames_are_taken() {
 
 #[test]
 fn runs_are_noted_while_pageblocks_come_and_go() {
-    on_nodes(64, ROUNDS / 4, |frames, round| {
+    on_nodes(64, ROUNDS, |frames, round| {
         let large = movable(10 + (round % 6) as u8);
         both(
             || take_and_give(frames, large, TIMES),
@@ -103,7 +103,7 @@ fn cores_come_and_go_while_their_pageblocks_are_taken_away() {
     on_nodes(2, ROUNDS / 2, |frames, _| {
         let run = |number| {
             move || {
-                for _ in 0..100 {
+                for _ in 0..TIMES / 200 {
                     let mut core = frames.core(number).unwrap();
                     let held: Vec<_> = (0..300).map_while(|_| core.take(movable(0)).ok()).collect();
                     held.into_iter().for_each(|frame| core.give(frame).unwrap());
@@ -120,10 +120,10 @@ fn pageblocks_are_isolated_while_frames_come_and_go() {
     on_nodes(2, ROUNDS, |frames, round| {
         let request = movable([0, 3, 9, 10][(round % 4) as usize]);
         both(
-            || take_and_give(frames, request, TIMES),
+            || take_and_give(frames, request, TIMES / 8),
             || {
                 let part = FrameRange::new(Pfn(0), PAGEBLOCK * (1 + round / 4 % 2));
-                for _ in 0..TIMES / 10 {
+                for _ in 0..TIMES / 80 {
                     frames.isolate(part).unwrap();
                     frames.unisolate(part).unwrap();
                 }
@@ -140,7 +140,7 @@ fn frames_are_retired_while_they_come_and_go() {
     on_nodes(1, 100 * ROUNDS, |frames, round| {
         let request = movable([0, 2, 9][(round % 3) as usize]);
         both(
-            || take_and_give(frames, request, TIMES / 800),
+            || take_and_give(frames, request, TIMES / 200),
             || {
                 for n in 0..6 {
                     std::hint::black_box((0..100 * (round % 9)).sum::<u64>());
@@ -157,7 +157,7 @@ fn a_cached_frame_is_retired() {
     on_nodes(1, 100 * ROUNDS, |frames, round| {
         let run = || {
             let mut core = frames.core_with_cache(0, 1 + round % 64).unwrap();
-            for _ in 0..TIMES / 1600 {
+            for _ in 0..TIMES / 400 {
                 // Refused while the other thread has the pageblock.
                 let pair = [0, 1].map(|_| core.take(movable(0)).ok());
                 pair.into_iter().flatten().for_each(|frame| core.give(frame).unwrap());
@@ -178,14 +178,14 @@ fn halves_are_merged_while_others_look_for_the_pageblock() {
     on_nodes(1, ROUNDS, |frames, _| {
         both(
             || {
-                for _ in 0..TIMES / 10 {
+                for _ in 0..TIMES / 80 {
                     let Ok(whole) = frames.take(movable(9)) else { continue };
                     let (low, high) = whole.split().unwrap();
                     drop(low.merge(high).unwrap());
                 }
             },
             || {
-                for _ in 0..TIMES / 10 {
+                for _ in 0..TIMES / 80 {
                     drop(frames.take_at(Pfn(3), Order::FRAME, Movability::Movable));
                     frames.isolate(frames.span()).unwrap();
                     drop(frames.take(movable(0)));

@@ -11,6 +11,7 @@ mod man;
 mod move_memory;
 mod run;
 mod serve;
+mod sim;
 mod status;
 
 use std::process::ExitCode;
@@ -30,5 +31,6 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Completions(options) => completions::completions(&options),
         Command::Man(options) => man::man(&options),
         Command::Bench(options) => bench::bench(options.what),
+        Command::Sim(options) => sim::sim(&options.what),
     }
 }
