@@ -1,12 +1,7 @@
 //! Asking the daemon, with a progress bar for what takes longer than a moment.
 
-use std::{
-    io::IsTerminal,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use memtide_client::{Answer, paths, request};
 use memtide_proto::{
     ControlRequest,
@@ -14,10 +9,7 @@ use memtide_proto::{
 };
 use memtide_units::ByteSize;
 
-use crate::failure::Failure;
-
-/// What takes longer shows its progress.
-const MOMENT: Duration = Duration::from_secs(1);
+use crate::{failure::Failure, progress::Progress};
 
 /// The daemon's socket, as named or found.
 pub fn socket(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
@@ -40,8 +32,8 @@ pub fn add(socket: &Path, bytes: ByteSize, to: String) -> Result<ByteSize, Failu
 
 /// A give-back or a move.
 pub fn report(socket: &Path, wish: ControlRequest, verb: &'static str) -> Result<Report, Failure> {
-    let mut progress = Progress::new(verb);
-    let answer = request(socket, wish, &mut |done, of| progress.show(done, of));
+    let mut progress = Progress::of_bytes(verb);
+    let answer = request(socket, wish, &mut |done, of| progress.show(done.0, of.0));
     progress.end();
     match answer? {
         Answer::Report(report) => Ok(report),
@@ -51,42 +43,4 @@ pub fn report(socket: &Path, wish: ControlRequest, verb: &'static str) -> Result
 
 fn unexpected(answer: &Answer) -> Failure {
     Failure::failed(format_args!("the daemon answered something else: {answer:?}"))
-}
-
-/// A bar on a terminal; nothing elsewhere.
-struct Progress {
-    verb: &'static str,
-    start: Instant,
-    bar: Option<ProgressBar>,
-}
-
-impl Progress {
-    fn new(verb: &'static str) -> Self {
-        Self { verb, start: Instant::now(), bar: None }
-    }
-
-    fn show(&mut self, done: ByteSize, of: ByteSize) {
-        if self.bar.is_none() {
-            if self.start.elapsed() < MOMENT || !std::io::stderr().is_terminal() {
-                return;
-            }
-            let bar = ProgressBar::with_draw_target(Some(of.0), ProgressDrawTarget::stderr());
-            let template = "{msg} [{bar:40}] {bytes} of {total_bytes}, {elapsed}";
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style.progress_chars("=> "));
-            }
-            bar.set_message(self.verb);
-            self.bar = Some(bar);
-        }
-        if let Some(bar) = &self.bar {
-            bar.set_length(of.0);
-            bar.set_position(done.0);
-        }
-    }
-
-    fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
 }

@@ -12,6 +12,7 @@ mod failure;
 mod library;
 mod output;
 mod pool;
+mod progress;
 
 use std::process::ExitCode;
 

@@ -3,6 +3,9 @@
 //! A frame that is free is retired at once. One that somebody has is noted, and does not come back
 //! into circulation when it is given back: as long as there are such frames, every release and
 //! every frame that a core hands out of its cache is looked at.
+//!
+//! A frame out of service counts as in use for the channel of extended memory that it is of: that
+//! keeps its use until the block is removed.
 
 use memtide_units::{FrameRange, Order, Pfn};
 

@@ -41,8 +41,7 @@ impl<'f> Frame<'f> {
     ///
     /// # Errors
     /// Both, when they are not the halves of one block of order 18 or less of the same node, or
-    /// part of that block is retired, or they would fill a pageblock that still serves a
-    /// reservation.
+    /// they would make a pageblock part of which is retired, or which still serves a reservation.
     pub fn merge(self, other: Frame<'f>) -> Result<Frame<'f>, (Frame<'f>, Frame<'f>)> {
         let (home, order) = (self.home(), self.exponent());
         let (low, high) = if self.index() < other.index() {

@@ -65,11 +65,17 @@ const fn permille(part: u64, whole: u64) -> u64 {
 ///
 /// # Errors
 /// [`SimError`], of which a scenario that was read gives none.
-pub fn run(what: &ComesBack, seed: u64) -> Result<Vec<ComesBackRow>, SimError> {
+pub fn run(
+    what: &ComesBack,
+    seed: u64,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Vec<ComesBackRow>, SimError> {
+    let total = what.policies.len() * what.unmovable_percent.len() * what.granularities.len();
     let mut rows = Vec::new();
     for &policy in &what.policies {
         for &unmovable_percent in &what.unmovable_percent {
             for granularity in &what.granularities {
+                progress(rows.len() as u64, total as u64);
                 let world = World::new(what)?;
                 let frames = world.plug(policy)?;
                 let seen = world::run(&frames, &what.workload, unmovable_percent, seed)?;

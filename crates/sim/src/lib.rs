@@ -52,15 +52,22 @@ pub enum SimError {
     Plot(String),
 }
 
-/// Runs a scenario. The seed is the scenario's own unless another is given.
+/// Runs a scenario. The seed is the scenario's own unless another is given. `progress` hears how
+/// many steps are done, of how many.
 ///
 /// # Errors
 /// [`SimError`]; a scenario that was read does not give one.
-pub fn run(scenario: &Scenario, seed: Option<u64>) -> Result<Outcome, SimError> {
+pub fn run(
+    scenario: &Scenario,
+    seed: Option<u64>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Outcome, SimError> {
     let seed = seed.unwrap_or(scenario.seed);
     let results = match &scenario.what {
         scenario::What::Onlining(what) => Results::Onlining(onlining::run(what)?),
-        scenario::What::ComesBack(what) => Results::ComesBack(comes_back::run(what, seed)?),
+        scenario::What::ComesBack(what) => {
+            Results::ComesBack(comes_back::run(what, seed, progress)?)
+        }
     };
     let Scenario { title, claim, .. } = scenario;
     Ok(Outcome { title: title.clone(), claim: claim.clone(), seed, results })

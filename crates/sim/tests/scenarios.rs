@@ -13,7 +13,7 @@ fn small() -> String {
 }
 
 fn outcome(text: &str, seed: Option<u64>) -> Outcome {
-    run(&Scenario::read(text).unwrap(), seed).unwrap()
+    run(&Scenario::read(text).unwrap(), seed, &mut |_, _| {}).unwrap()
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::{
     arguments::{SimRun, SimWhat},
     failure::Failure,
     output,
+    progress::Progress,
 };
 
 /// Bytes of a scenario file at most.
@@ -21,7 +22,11 @@ pub fn sim(what: &SimWhat) -> Result<ExitCode, Failure> {
 
 fn run(options: &SimRun) -> Result<ExitCode, Failure> {
     let scenario = read(&options.file)?;
-    let outcome = memtide_sim::run(&scenario, options.seed).map_err(Failure::failed)?;
+    let mut progress = Progress::of_steps("simulating");
+    let outcome =
+        memtide_sim::run(&scenario, options.seed, &mut |done, of| progress.show(done, of));
+    progress.end();
+    let outcome = outcome.map_err(Failure::failed)?;
     if let Some(directory) = &options.report {
         report(&outcome, directory)?;
     }
