@@ -9,6 +9,8 @@
 //!  Isolated ◄──────── Head (+ Tails) ◄───────── Owned ─────────► Listed
 //! ```
 //!
+//! *Reserved* is owned too, by a reservation, and is put back or becomes *Head* like *Owned*.
+//!
 //! A pageblock that is *Free* or *Listed* stands in an [`crate::index::Index`], and whoever takes
 //! it out of there owns it: only the owner of a pageblock changes its entry. *Full*, *Isolated*
 //! and *Head* pageblocks stand in no index; an exchange of the whole word decides who owns them

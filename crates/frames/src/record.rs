@@ -11,8 +11,10 @@
 //! | `CACHED` | frames in the masks |
 //! | `RETURN` | a word of frames that were given back, and which of them |
 //! | `HOME` | the word of the index of free pageblocks where the last was found |
+//! | `ACTIVE`, `ACTIVE_WORD` | the mask that a frame was last taken of, and its word |
 //! | `SLOTS` | one for each kind of request: frames taken ahead, and the pageblock they are of |
 //! | `FREED` | frames released less frames taken, by zone, not yet folded |
+//! | `CROSSING` | how each zone stood, and which change was not asked for yet |
 
 use crate::{
     layout::RECORD,
@@ -76,8 +78,7 @@ pub(crate) const fn movability_of(slot: usize) -> Movability {
 
 /// A core's pageblocks, held for as long as this lives.
 ///
-/// Nobody waits for another lock while it has one, except for a core that has its own and *tries*
-/// another's; so nobody waits in a circle.
+/// Nobody waits for another lock while it has one, so nobody waits in a circle.
 pub(crate) struct Guard<'f>(&'f AtomicU64);
 
 impl<'f> Guard<'f> {
