@@ -10,7 +10,7 @@
 //!   through a table. [`node`]: a node of the benchmark's own.
 //! * [`fragmentation`]: frag. [`packing`]: what compaction would have to move.
 //! * [`scale`]: nodes up to 64 TiB. [`mod@count`]: calls whose instructions are counted.
-//! * [`peer`]: the other program's figures. [`rows`]: tables. [`spread`], [`random`]: numbers.
+//! * [`peer`]: the other program's figures. [`rows`]: tables. [`spread`]: numbers.
 
 pub mod count;
 pub mod fragmentation;
@@ -18,7 +18,6 @@ pub mod hands;
 pub mod node;
 pub mod packing;
 pub mod peer;
-pub mod random;
 pub mod rows;
 pub mod scale;
 pub mod speed;

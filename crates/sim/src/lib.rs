@@ -8,7 +8,7 @@
 //! * [`onlining`]: plug memory into a machine unit by unit, and see which zone it goes to.
 //! * [`comes_back`]: how much of plugged memory can leave again. `world`: the allocator and what
 //!   is put into it; `give_back`: emptying it.
-//! * [`random`]: the one source of chance. Time is a number of steps.
+//! * The one source of chance is [`memtide_units::Random`]. Time is a number of steps.
 //! * [`outcome`]: results as rows, text and JSON. [`plot`]: as SVG. [`page`]: as one HTML page.
 //!
 //! One seed, scenario and version give one outcome, byte for byte. Nothing here reads a clock, a
@@ -22,7 +22,6 @@ pub mod onlining;
 pub mod outcome;
 pub mod page;
 pub mod plot;
-pub mod random;
 pub mod scenario;
 mod world;
 

@@ -6,11 +6,10 @@ use memtide_frames::{
     AtomicU64, Channel, Descriptors, FrameRange, Frames, Geometry, Layout, Movability, Order, Pfn,
     Request, Zone,
 };
-use memtide_units::{ByteSize, PAGE_BYTES};
+use memtide_units::{ByteSize, PAGE_BYTES, Random};
 
 use crate::{
     SimError,
-    random::Random,
     scenario::{ComesBack, Policy, Workload},
 };
 

@@ -9,6 +9,7 @@
 //! * [`frame`]: [`Pfn`] (4 KiB), [`Order`] and [`FrameRange`].
 //! * [`id`]: names of nodes, tenants, members, tokens, moves and requests.
 //! * [`hold`]: why memory cannot leave ([`HoldReason`]).
+//! * [`random`]: [`Random`], numbers that are the same in every run of a seed.
 //! * [`time`]: [`Instant`], a point of time that somebody else measured.
 
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod block;
 pub mod frame;
 pub mod hold;
 pub mod id;
+pub mod random;
 pub mod size;
 pub mod time;
 
@@ -27,5 +29,6 @@ pub use block::{Extent, PAGE_BYTES, PAGEBLOCK_BYTES, PAGES_PER_PAGEBLOCK, Pagebl
 pub use frame::{FrameRange, Order, OrderError, Pfn};
 pub use hold::HoldReason;
 pub use id::{MemberId, MoveId, NodeId, NodeKind, RequestId, TenantId, TokenId};
+pub use random::Random;
 pub use size::{ByteSize, ParseSizeError};
 pub use time::Instant;

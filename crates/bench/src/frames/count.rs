@@ -6,12 +6,12 @@
 use std::hint::black_box;
 
 use memtide_frames::Order;
+use memtide_units::Random;
 
 use super::{
     FramesError,
     hands::{By, Caches, Hands, Numbering, Owning},
     node::Node,
-    random::Random,
 };
 
 /// What is counted.

@@ -17,7 +17,7 @@ use std::{
 };
 
 use memtide_frames::{Frame, FrameRange, Frames, Movability, Order, Pfn, Request};
-use memtide_units::PAGES_PER_PAGEBLOCK;
+use memtide_units::{PAGES_PER_PAGEBLOCK, Random};
 use serde::Serialize;
 
 use super::{
@@ -25,7 +25,6 @@ use super::{
     hands::{Caches, core},
     node::Node,
     packing::{Packing, taken_of},
-    random::Random,
     threads::{AbortOnPanic, Shared, pin},
 };
 
@@ -182,7 +181,7 @@ impl<'f> Thread<'_, 'f> {
 
         for _ in 1..self.options.steps {
             for _ in 0..self.free / 10 {
-                let at = random.below(held.len());
+                let at = random.below(held.len() as u64) as usize;
                 if let Err(error) = core.give(held.swap_remove(at)) {
                     outcome = Err(error.into());
                 }

@@ -97,9 +97,9 @@ mod tests {
     /// Against all choices of pageblocks.
     #[test]
     fn no_choice_moves_less() {
-        let mut random = super::super::random::Random::new(7);
+        let mut random = memtide_units::Random::new(7);
         for _ in 0..200 {
-            let taken: Vec<u64> = (0..8).map(|_| random.below(513) as u64).collect();
+            let taken: Vec<u64> = (0..8).map(|_| random.below(513)).collect();
             let packing = Packing::of(&taken);
             let choices =
                 (0_u32..1 << 8).filter(|set| u64::from(set.count_ones()) == packing.possible);

@@ -8,14 +8,13 @@
 use std::{fs, hint::black_box, mem, time::Instant};
 
 use memtide_frames::{Core, Frame, FrameRange, Frames, Movability, Order, Pfn, Request, Zone};
-use memtide_units::PAGE_BYTES;
+use memtide_units::{PAGE_BYTES, Random};
 use serde::Serialize;
 
 use super::{
     FramesError,
     hands::{Caches, core},
     node::{BLOCK_FRAMES, Node},
-    random::Random,
     threads::pin,
 };
 
@@ -217,7 +216,7 @@ fn bulk<'f>(core: &mut Core<'f>) -> Result<(f64, f64), FramesError> {
 
 fn named<'f>(frames: &'f Frames<'f>, start: u64, end: u64) -> Result<f64, FramesError> {
     let mut random = Random::new(3);
-    let mut place = || Pfn(start + random.below((end - start) as usize) as u64);
+    let mut place = || Pfn(start + random.below(end - start));
     let places: Vec<Pfn> = (0..PLACES).map(|_| place()).collect();
     best(PLACES, || {
         for &pfn in &places {

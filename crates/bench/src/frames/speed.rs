@@ -12,13 +12,13 @@ use std::{
 };
 
 use memtide_frames::Order;
+use memtide_units::Random;
 use serde::Serialize;
 
 use super::{
     FramesError,
     hands::{By, Caches, Calls, Hands, Numbering, Owning},
     node::Node,
-    random::Random,
     spread::Spread,
     threads::{AbortOnPanic, Shared, pin},
 };

@@ -7,8 +7,9 @@ use std::{
 };
 
 use memtide_sys::processor::{pin_to, processors};
+use memtide_units::Random;
 
-use super::{FramesError, random::Random};
+use super::FramesError;
 
 /// Keeps the thread of this number on a processor of its own, if there are as many.
 pub(super) fn pin(number: u16) -> Result<(), FramesError> {

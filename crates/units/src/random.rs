@@ -38,6 +38,14 @@ impl Random {
         }
         unreachable!("a number below the sum of the weights lies in one of them")
     }
+
+    /// Puts things into a random order (Fisher and Yates).
+    pub fn shuffle<T>(&mut self, things: &mut [T]) {
+        for last in (1..things.len()).rev() {
+            let with = self.below(last as u64 + 1);
+            things.swap(last, with as usize);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -64,5 +72,23 @@ mod tests {
         }
         assert_eq!(seen[1], 0);
         assert!(seen[0].abs_diff(6000) < 300, "{seen:?}");
+    }
+
+    #[test]
+    fn a_shuffle_keeps_all_and_moves_most() {
+        let mut things: alloc::vec::Vec<usize> = (0..1000).collect();
+        Random::new(42).shuffle(&mut things);
+        let same = things.iter().enumerate().filter(|&(at, &thing)| at == thing).count();
+        assert!(same < 20, "{same}");
+        things.sort_unstable();
+        assert!(things.iter().enumerate().all(|(at, &thing)| at == thing));
+    }
+
+    #[test]
+    fn numbers_stay_below_and_reach_all() {
+        let mut random = Random::new(1);
+        let mut seen = [0; 7];
+        (0..7000).for_each(|_| seen[random.below(7) as usize] += 1);
+        assert!(seen.iter().all(|&count| count > 800), "{seen:?}");
     }
 }
