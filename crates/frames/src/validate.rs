@@ -24,6 +24,7 @@
 
 use crate::{
     bits::run_starts,
+    cache::CACHE_FRAMES,
     entry::{Entry, GRADES, State},
     frames::{Frames, header, pageblocks_in},
     index::Index,
@@ -148,6 +149,7 @@ impl Frames<'_> {
         assert_eq!(get(record::LOCK), 0, "core {core}: locked, though nobody is in a call");
         let cached = self.masks(core).map(|(_, mask)| u64::from(mask.count_ones())).sum::<u64>();
         assert_eq!(get(record::CACHED), cached, "core {core}: frames that it counts as cached");
+        assert!(cached <= CACHE_FRAMES, "core {core}: {cached} frames cached");
         if get(record::IN_USE) == 0 {
             assert_eq!(cached, 0, "core {core}: frames cached by a core that nobody has");
         }

@@ -1,8 +1,8 @@
 //! Promises of single calls that a walk at random seldom puts to the test.
 
 use memtide_frames::{
-    AtomicU64, DescriptorError, Descriptors, FrameRange, Frames, Geometry, Layout, LayoutError,
-    Movability, Order, Pfn, Request, TakeError, Watermarks, Zone,
+    AtomicU64, CACHE_FRAMES, DescriptorError, Descriptors, FrameRange, Frames, Geometry, Layout,
+    LayoutError, Movability, Order, Pfn, Request, TakeError, Watermarks, Zone,
 };
 
 const PAGEBLOCK: u64 = 512;
@@ -124,4 +124,30 @@ fn what_cannot_move_mixes_in_normal_before_it_leaks() {
     // Only then, and from the bottom.
     assert_eq!(frames.take(unmovable).unwrap().pfn(), Pfn(4 * PAGEBLOCK));
     assert_eq!(frames.take(SINGLE).unwrap().pfn().pageblock().0, 7);
+}
+
+#[test]
+fn a_core_caches_no_more_than_it_may() {
+    let words = words();
+    let frames = Frames::new(NODE, &words).unwrap();
+    frames.add(frames.span(), Zone::Normal).unwrap();
+    for limit in [0, 1, 7, 63, 64, 1000] {
+        let mut core = frames.core_with_cache(0, limit).unwrap();
+        let mut held = Vec::new();
+        let mut most = 0;
+        // Words far apart and words in turn, of each kind, taken and given back in runs.
+        for step in 0..4000_usize {
+            if step % 90 < 45 {
+                let movability = Movability::ALL[step / 7 % 3];
+                held.push(core.take(Request::new(Order::FRAME, movability)).unwrap());
+            } else if !held.is_empty() {
+                let at = if step % 180 < 90 { held.len() - 1 } else { step * 31 % held.len() };
+                core.give(held.swap_remove(at)).unwrap();
+            }
+            let cached = frames.counts().cached;
+            assert!(cached <= limit.min(CACHE_FRAMES), "{cached} cached, {limit} allowed");
+            most = most.max(cached);
+        }
+        assert!(limit < 2 || most > limit.min(CACHE_FRAMES) / 4, "{most} of {limit}");
+    }
 }
