@@ -181,7 +181,7 @@ impl Daemon {
         ProgramStatus {
             pid: member.pid,
             name: member.name,
-            tenant: member.tenant,
+            image: member.image,
             connected: member.connected,
             nodes: member
                 .leased
@@ -213,7 +213,7 @@ fn check_bytes(bytes: ByteSize) -> Result<(), Refused> {
 /// The engine's report, as it goes out.
 pub(crate) fn report(report: memtide_engine::Report) -> Report {
     let holders = report.holders.into_iter().map(|holder| Holder {
-        tenant: holder.tenant,
+        image: holder.image,
         pid: holder.pid,
         name: holder.name,
         bytes: holder.bytes,

@@ -20,7 +20,7 @@ use memtide_engine::{self as engine, Engine};
 use memtide_proto::{MAX_PACKET_BYTES, program::Counters};
 use memtide_store::{Store, kernel::Kernel};
 use memtide_sys::{process, socket};
-use memtide_units::{MemberId, NodeId, Pageblock, RequestId, TenantId, TokenId};
+use memtide_units::{ImageId, MemberId, NodeId, Pageblock, RequestId, TokenId};
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     io::Errno,
@@ -29,12 +29,12 @@ use rustix::{
 use crate::{
     config::Config,
     connection::{Connection, Incoming},
+    images::Images,
     join::Claiming,
     notice::Notice,
     start::{self, BindError},
     state::{self, State, StateError},
     summary::{NodeSummary, Summary},
-    tenants::Tenants,
     tokens::Tokens,
     waiting::Waiting,
     zeroing::Zeroing,
@@ -124,7 +124,7 @@ pub(crate) struct Guest {
 pub(crate) struct Member {
     pub(crate) connection: Option<ConnectionId>,
     pub(crate) token: TokenId,
-    pub(crate) tenant: TenantId,
+    pub(crate) image: ImageId,
     pub(crate) pid: u32,
     pub(crate) started: u64,
     pub(crate) counters: Counters,
@@ -136,7 +136,7 @@ pub struct Daemon {
     pub(crate) engine: Engine,
     pub(crate) stores: Vec<Store>,
     pub(crate) firsts: Vec<Pageblock>,
-    pub(crate) tenants: Tenants,
+    pub(crate) images: Images,
     pub(crate) tokens: Tokens,
     pub(crate) zeroing: Zeroing,
     pub(crate) members: BTreeMap<MemberId, Member>,
@@ -182,7 +182,7 @@ impl Daemon {
         let left = left.unwrap_or_else(|| State {
             nodes: start::fresh_nodes(&config),
             next_member: 1,
-            next_tenant: 1,
+            next_image: 1,
             ..State::default()
         });
         if left.members.is_empty() {
@@ -198,9 +198,9 @@ impl Daemon {
         .map_err(system("make an event"))?;
         let device = config.grant_userfaultfd.then(start::open_device).flatten().map(Arc::new);
         let listener = start::listen(&config.socket, config.mode)?;
-        let mut tenants = Tenants::default();
+        let mut images = Images::default();
         for member in &left.members {
-            tenants.await_member(member.tenant, member.member);
+            images.await_member(member.image, member.member);
         }
         let start = Instant::now();
         let summary = Summary {
@@ -220,7 +220,7 @@ impl Daemon {
             engine,
             stores,
             firsts,
-            tenants,
+            images,
             tokens: Tokens::default(),
             zeroing: Zeroing::default(),
             members: BTreeMap::new(),
@@ -448,7 +448,7 @@ impl Daemon {
         self.awaited = alive;
         for gone in gone {
             self.tell_engine(engine::Input::AwaitedGone { member: gone.member });
-            self.settle(gone.tenant, gone.member, Vec::new());
+            self.settle(gone.image, gone.member, Vec::new());
             self.state_changed = true;
         }
     }
@@ -502,7 +502,7 @@ impl Daemon {
         }
         let present = self.members.iter().map(|(id, member)| state::MemberState {
             member: *id,
-            tenant: member.tenant,
+            image: member.image,
             pid: member.pid,
             started: member.started,
         });
@@ -511,7 +511,7 @@ impl Daemon {
             boot: process::boot_id().unwrap_or_default(),
             nodes,
             next_member: self.next_member,
-            next_tenant: self.engine.next_tenant().0,
+            next_image: self.engine.next_image().0,
             members: present.chain(self.awaited.iter().copied()).collect(),
         };
         Ok(state::save(path, &state)?)

@@ -2,7 +2,7 @@
 
 use memtide_engine::{Effect, Input, Refusal};
 use memtide_proto::{ControlReply, ToProgram, codec::MAX_LIST, control::Report};
-use memtide_units::{ByteSize, Extent, MemberId, RequestId, TenantId, TokenId};
+use memtide_units::{ByteSize, Extent, ImageId, MemberId, RequestId, TokenId};
 
 use crate::{
     control,
@@ -51,8 +51,8 @@ impl Daemon {
                     self.send_to_member(member, &ToProgram::Thaw { extents: part.to_vec() });
                 }
             }
-            Effect::Zero { tenant, extents } => self.zeroing.push(tenant, extents),
-            Effect::TenantGone { tenant } => self.tenants.remove(tenant),
+            Effect::Zero { image, extents } => self.zeroing.push(image, extents),
+            Effect::ImageGone { image } => self.images.remove(image),
             Effect::ForgetToken { token } => self.forget_token(token),
             Effect::Offlined { extents, .. } => {
                 self.summary.returned.0 += extents.iter().map(|run| run.bytes()).sum::<u64>();
@@ -116,7 +116,7 @@ impl Daemon {
     fn forget_members(&mut self) {
         let before = self.members.len();
         let engine = &self.engine;
-        self.members.retain(|member, _| engine.tenant_of(*member).is_some());
+        self.members.retain(|member, _| engine.image_of(*member).is_some());
         self.state_changed |= self.members.len() != before;
     }
 
@@ -125,27 +125,27 @@ impl Daemon {
         if self.zeroing.is_empty() {
             return;
         }
-        let (tenants, firsts) = (&self.tenants, &self.firsts);
-        let turn = self.zeroing.turn(|tenant, extent| {
+        let (images, firsts) = (&self.images, &self.firsts);
+        let turn = self.zeroing.turn(|image, extent| {
             let node = firsts.partition_point(|first| *first <= extent.start) - 1;
-            tenants.zero(tenant, node, extent)
+            images.zero(image, node, extent)
         });
-        for (tenant, extents) in by_tenant(turn.done) {
-            self.tell_engine(Input::Zeroed { tenant, extents });
+        for (image, extents) in by_image(turn.done) {
+            self.tell_engine(Input::Zeroed { image, extents });
         }
-        for (tenant, extent, error) in turn.failed {
-            self.notice(Notice::NotZeroed { tenant, extent, error });
+        for (image, extent, error) in turn.failed {
+            self.notice(Notice::NotZeroed { image, extent, error });
         }
     }
 }
 
-/// Runs of pageblocks of one tenant after the other.
-fn by_tenant(done: Vec<(TenantId, Extent)>) -> Vec<(TenantId, Vec<Extent>)> {
-    let mut all: Vec<(TenantId, Vec<Extent>)> = Vec::new();
-    for (tenant, extent) in done {
+/// Runs of pageblocks of one image after the other.
+fn by_image(done: Vec<(ImageId, Extent)>) -> Vec<(ImageId, Vec<Extent>)> {
+    let mut all: Vec<(ImageId, Vec<Extent>)> = Vec::new();
+    for (image, extent) in done {
         match all.last_mut() {
-            Some((last, extents)) if *last == tenant => extents.push(extent),
-            _ => all.push((tenant, vec![extent])),
+            Some((last, extents)) if *last == image => extents.push(extent),
+            _ => all.push((image, vec![extent])),
         }
     }
     all

@@ -12,13 +12,13 @@ use memtide_proto::{
     program::Counters,
 };
 use memtide_sys::process;
-use memtide_units::{Extent, MemberId, TenantId, TokenId};
+use memtide_units::{Extent, ImageId, MemberId, TokenId};
 
 use crate::{
     daemon::{ConnectionId, Daemon, Member, Role},
+    images::Files,
     notice::Notice,
     program::{CHILDREN_MAX, exactly_one, is_gone, refusal, refused, wrong_version},
-    tenants::Files,
 };
 
 /// Longest name of a program that is kept.
@@ -72,10 +72,10 @@ impl Daemon {
         match hello.lineage {
             Lineage::Fresh { token } => self.join_fresh(id, applicant, token, fds),
             Lineage::Child { token } => self.join_child(id, applicant, token, &fds, now),
-            Lineage::Returning { token, member, tenant, committed } => {
+            Lineage::Returning { token, member, image, committed } => {
                 let claims = Claims {
                     member,
-                    tenant,
+                    image,
                     leased: Vec::new(),
                     shared: Vec::new(),
                     children: Vec::new(),
@@ -108,11 +108,11 @@ impl Daemon {
         let effects = self
             .decide(Input::Join { member, pid, name, token, lineage })
             .map_err(|error| refusal("token", error))?;
-        let tenant = self.engine.tenant_of(member).expect("it has just joined");
-        self.tenants.insert(tenant, files);
+        let image = self.engine.image_of(member).expect("it has just joined");
+        self.images.insert(image, files);
         self.tokens.add_connected(token, file, pid, started);
-        self.enter(id, member, Member::new(id, token, tenant, pid, started));
-        self.welcome(id, member, tenant, true);
+        self.enter(id, member, Member::new(id, token, image, pid, started));
+        self.welcome(id, member, image, true);
         self.carry_out_all(effects);
         Ok(())
     }
@@ -134,10 +134,10 @@ impl Daemon {
         let effects = self
             .decide(Input::Join { member, pid, name, token, lineage })
             .map_err(|error| refusal("token", error))?;
-        let tenant = self.engine.tenant_of(member).expect("it has just joined");
+        let image = self.engine.image_of(member).expect("it has just joined");
         self.tokens.set_connected(token, true, now);
-        self.enter(id, member, Member::new(id, token, tenant, pid, started));
-        self.welcome(id, member, tenant, true);
+        self.enter(id, member, Member::new(id, token, image, pid, started));
+        self.welcome(id, member, image, true);
         self.carry_out_all(effects);
         Ok(())
     }
@@ -163,7 +163,7 @@ impl Daemon {
             is_gone(file)?;
         }
         let files = Files::adopt(&self.stores, fds)
-            .and_then(|files| self.tenants.check(claims.tenant, &files).map(|()| files))
+            .and_then(|files| self.images.check(claims.image, &files).map(|()| files))
             .map_err(|error| refused("files", error, "the files that this process was given"))?;
         let Applicant { name, pid, started } = applicant;
         let claiming = Claiming {
@@ -187,11 +187,11 @@ impl Daemon {
         let known = self
             .members
             .get(&claims.member)
-            .map(|member| (member.pid, member.started, member.tenant));
+            .map(|member| (member.pid, member.started, member.image));
         let awaited = self.awaited.iter().find(|awaited| awaited.member == claims.member);
-        let owner = known.or(awaited.map(|member| (member.pid, member.started, member.tenant)));
+        let owner = known.or(awaited.map(|member| (member.pid, member.started, member.image)));
         match owner {
-            Some(owner) if owner != (applicant.pid, applicant.started, claims.tenant) => {
+            Some(owner) if owner != (applicant.pid, applicant.started, claims.image) => {
                 Err(refused("member", claims.member, "the name that this process was given"))
             }
             _ => Ok(()),
@@ -275,20 +275,20 @@ impl Daemon {
     ) -> Result<(), Refused> {
         let Claiming { name, pid, started, token, token_file, child_files, files, claims, .. } =
             claiming;
-        let (member, tenant) = (claims.member, claims.tenant);
+        let (member, image) = (claims.member, claims.image);
         // Others may have come since it said hello.
-        self.tenants
-            .check(tenant, &files)
+        self.images
+            .check(image, &files)
             .map_err(|error| refused("files", error, "the files that this process was given"))?;
         let children = claims.children.clone();
         let held: Vec<Extent> = claims.leased.iter().chain(&claims.shared).copied().collect();
         let lineage = EngineLineage::Returning(claims);
-        self.tenants.keep(tenant, files);
+        self.images.keep(image, files);
         let effects = match self.decide(Input::Join { member, pid, name, token, lineage }) {
             Ok(effects) => effects,
             Err(error) => {
-                if self.members.values().all(|member| member.tenant != tenant) {
-                    self.tenants.forget_files(tenant);
+                if self.members.values().all(|member| member.image != image) {
+                    self.images.forget_files(image);
                 }
                 return Err(refusal("claims", error));
             }
@@ -304,18 +304,18 @@ impl Daemon {
             }
         }
         self.awaited.retain(|awaited| awaited.member != member);
-        self.settle(tenant, member, held);
-        self.enter(id, member, Member::new(id, token, tenant, pid, started));
-        self.welcome(id, member, tenant, false);
+        self.settle(image, member, held);
+        self.enter(id, member, Member::new(id, token, image, pid, started));
+        self.welcome(id, member, image, false);
         self.carry_out_all(effects);
         Ok(())
     }
 
     /// A process of an earlier daemon has come back with these, or is gone.
-    pub(crate) fn settle(&mut self, tenant: TenantId, member: MemberId, held: Vec<Extent>) {
-        if let Err(error) = self.tenants.settle(tenant, member, held) {
+    pub(crate) fn settle(&mut self, image: ImageId, member: MemberId, held: Vec<Extent>) {
+        if let Err(error) = self.images.settle(image, member, held) {
             let extent = Extent::new(memtide_units::Pageblock(0), 0);
-            self.notice(Notice::NotZeroed { tenant, extent, error });
+            self.notice(Notice::NotZeroed { image, extent, error });
         }
     }
 
@@ -338,7 +338,7 @@ impl Daemon {
         self.state_changed = true;
     }
 
-    fn welcome(&mut self, id: ConnectionId, member: MemberId, tenant: TenantId, files: bool) {
+    fn welcome(&mut self, id: ConnectionId, member: MemberId, image: ImageId, files: bool) {
         let nodes = self.config.nodes.iter().zip(&self.firsts);
         let nodes = nodes
             .map(|(node, first)| NodeInfo {
@@ -351,21 +351,21 @@ impl Daemon {
             .collect();
         let mut fds = Vec::new();
         if files {
-            fds = self.tenants.handles(tenant);
+            fds = self.images.handles(image);
             fds.extend(self.device.clone());
         }
         let userfaultfd = files && self.device.is_some();
         let on_full = self.config.on_full;
-        let message = ToProgram::Welcome { member, tenant, nodes, on_full, userfaultfd };
+        let message = ToProgram::Welcome { member, image, nodes, on_full, userfaultfd };
         let guest = self.guests.get_mut(&id).expect("it has just spoken");
         guest.connection.send(&message, fds);
     }
 }
 
 impl Member {
-    fn new(id: ConnectionId, token: TokenId, tenant: TenantId, pid: u32, started: u64) -> Self {
+    fn new(id: ConnectionId, token: TokenId, image: ImageId, pid: u32, started: u64) -> Self {
         let counters = Counters::default();
-        Self { connection: Some(id), token, tenant, pid, started, counters }
+        Self { connection: Some(id), token, image, pid, started, counters }
     }
 }
 

@@ -7,7 +7,7 @@
 //! * [`daemon`]: the loop and its end; [`start`]: what it needs before it can begin.
 //! * `join`, `program`, `control`: how programs join, what they say, what operators ask.
 //! * `effects`: what the engine decides, carried out.
-//! * [`connection`], [`tenants`], [`tokens`], [`zeroing`]: packets, files, who is still there,
+//! * [`connection`], [`images`], [`tokens`], [`zeroing`]: packets, files, who is still there,
 //!   memory on its way back.
 //! * [`state`]: what a daemon leaves for the next one.
 //! * [`notice`], [`summary`]: what it says while it runs, and when it is over.
@@ -20,13 +20,13 @@ mod control;
 pub mod daemon;
 pub mod duration;
 mod effects;
+pub mod images;
 mod join;
 pub mod notice;
 mod program;
 pub mod start;
 pub mod state;
 pub mod summary;
-pub mod tenants;
 pub mod tokens;
 mod waiting;
 pub mod zeroing;

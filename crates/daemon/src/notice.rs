@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use memtide_units::{Extent, TenantId};
+use memtide_units::{Extent, ImageId};
 
 /// Something that a daemon says besides its answers.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub enum Notice {
     /// Memory could not be zeroed; it is not used again.
     NotZeroed {
         /// Whose it was.
-        tenant: TenantId,
+        image: ImageId,
         /// Which.
         extent: Extent,
         /// Why.
@@ -35,8 +35,8 @@ impl fmt::Display for Notice {
             Self::Garbage { pid, what } => {
                 write!(f, "closed a connection of pid {pid}: {what}")
             }
-            Self::NotZeroed { tenant, extent, error } => {
-                write!(f, "cannot zero {extent} of {tenant}, which stays unused: {error}")
+            Self::NotZeroed { image, extent, error } => {
+                write!(f, "cannot zero {extent} of {image}, which stays unused: {error}")
             }
         }
     }

@@ -10,7 +10,7 @@ use std::{
 use memtide_engine as engine;
 use memtide_store::{Backing, StoreError};
 use memtide_sys::socket;
-use memtide_units::{Pageblock, TenantId};
+use memtide_units::{ImageId, Pageblock};
 use rustix::{
     fs::{FlockOperation, Mode, OFlags},
     io::Errno,
@@ -121,10 +121,10 @@ pub(crate) fn engine_config(config: &Config, firsts: &[Pageblock], left: &State)
         memtide_proto::program::OnFull::Fail => engine::OnFull::Fail,
         memtide_proto::program::OnFull::Fallback => engine::OnFull::Fallback,
     };
-    made.next_tenant = TenantId(left.next_tenant);
-    let tenants: std::collections::BTreeSet<_> = left.members.iter().map(|m| m.tenant).collect();
+    made.next_image = ImageId(left.next_image);
+    let images: std::collections::BTreeSet<_> = left.members.iter().map(|m| m.image).collect();
     // Giving up on one of several that share memory could hand out what is still his.
-    let shared = tenants.len() < left.members.len();
+    let shared = images.len() < left.members.len();
     made.awaited = engine::Awaited {
         members: left.members.iter().map(|member| member.member).collect(),
         until: memtide_units::Instant(if shared { RECOVERY_SHARED } else { RECOVERY }),

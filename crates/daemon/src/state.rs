@@ -12,7 +12,7 @@ use std::{
 };
 
 use memtide_sys::process;
-use memtide_units::{Extent, MemberId, TenantId};
+use memtide_units::{Extent, ImageId, MemberId};
 use serde::{Deserialize, Serialize};
 
 /// The whole of it.
@@ -27,8 +27,8 @@ pub struct State {
     pub nodes: Vec<NodeState>,
     /// The first member name that was never used.
     pub next_member: u64,
-    /// The first tenant name that was never used.
-    pub next_tenant: u64,
+    /// The first image name that was never used.
+    pub next_image: u64,
     /// The processes.
     pub members: Vec<MemberState>,
 }
@@ -55,7 +55,7 @@ pub struct MemberState {
     /// Its name.
     pub member: MemberId,
     /// Whose it is.
-    pub tenant: TenantId,
+    pub image: ImageId,
     /// Its number.
     pub pid: u32,
     /// When it started: tells it from a later one of the same number.
@@ -182,7 +182,7 @@ mod tests {
     fn this_process() -> MemberState {
         let pid = std::process::id();
         let started = process::start_time(pid).unwrap();
-        MemberState { member: MemberId(1), tenant: TenantId(1), pid, started }
+        MemberState { member: MemberId(1), image: ImageId(1), pid, started }
     }
 
     fn some_state() -> State {
@@ -193,7 +193,7 @@ mod tests {
             boot: process::boot_id().unwrap(),
             nodes: vec![node("near"), far],
             next_member: 3,
-            next_tenant: 2,
+            next_image: 2,
             members: vec![this_process()],
         }
     }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtide_units::{Extent, TenantId};
+use memtide_units::{Extent, ImageId};
 
 /// Pageblocks punched out between two looks at the clock.
 const SLICE: u32 = 4;
@@ -18,22 +18,22 @@ const TURN: Duration = Duration::from_millis(2);
 /// What waits, in order.
 #[derive(Debug, Default)]
 pub struct Zeroing {
-    waiting: VecDeque<(TenantId, Extent)>,
+    waiting: VecDeque<(ImageId, Extent)>,
 }
 
 /// What a turn has done.
 #[derive(Debug)]
 pub struct Turn {
     /// Zero now.
-    pub done: Vec<(TenantId, Extent)>,
+    pub done: Vec<(ImageId, Extent)>,
     /// Not zero, and not to be used again.
-    pub failed: Vec<(TenantId, Extent, io::Error)>,
+    pub failed: Vec<(ImageId, Extent, io::Error)>,
 }
 
 impl Zeroing {
     /// These, too.
-    pub fn push(&mut self, tenant: TenantId, extents: impl IntoIterator<Item = Extent>) {
-        self.waiting.extend(extents.into_iter().map(|extent| (tenant, extent)));
+    pub fn push(&mut self, image: ImageId, extents: impl IntoIterator<Item = Extent>) {
+        self.waiting.extend(extents.into_iter().map(|extent| (image, extent)));
     }
 
     /// Whether nothing waits.
@@ -43,17 +43,17 @@ impl Zeroing {
     }
 
     /// Goes on for a moment.
-    pub fn turn(&mut self, mut zero: impl FnMut(TenantId, Extent) -> io::Result<()>) -> Turn {
+    pub fn turn(&mut self, mut zero: impl FnMut(ImageId, Extent) -> io::Result<()>) -> Turn {
         let start = Instant::now();
         let mut turn = Turn { done: Vec::new(), failed: Vec::new() };
-        while let Some((tenant, extent)) = self.waiting.pop_front() {
+        while let Some((image, extent)) = self.waiting.pop_front() {
             let slice = Extent::new(extent.start, extent.count.min(SLICE));
             if let (Some(rest), true) = (slice.end(), extent.count > SLICE) {
-                self.waiting.push_front((tenant, Extent::new(rest, extent.count - SLICE)));
+                self.waiting.push_front((image, Extent::new(rest, extent.count - SLICE)));
             }
-            match zero(tenant, slice) {
-                Ok(()) => turn.done.push((tenant, slice)),
-                Err(error) => turn.failed.push((tenant, slice, error)),
+            match zero(image, slice) {
+                Ok(()) => turn.done.push((image, slice)),
+                Err(error) => turn.failed.push((image, slice, error)),
             }
             if start.elapsed() >= TURN {
                 break;
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_long_run_is_done_in_slices_and_in_order() {
         let mut zeroing = Zeroing::default();
-        zeroing.push(TenantId(1), [Extent::new(Pageblock(3), 9), Extent::new(Pageblock(20), 1)]);
+        zeroing.push(ImageId(1), [Extent::new(Pageblock(3), 9), Extent::new(Pageblock(20), 1)]);
         let mut slices = Vec::new();
         let turn = zeroing.turn(|_, extent| {
             slices.push(extent);

@@ -136,7 +136,7 @@ fn nobody_returns_as_somebody_else() {
     // With files of his own.
     let mut liar = Program::join(pool.socket());
     liar.member = victim.member;
-    liar.tenant = victim.tenant;
+    liar.image = victim.image;
     let Some(ToProgram::Refused(why)) = liar.come_back(pool.socket(), &leased) else { panic!() };
     assert_eq!(why.field, "files");
     // Under a new name, claiming what another has.

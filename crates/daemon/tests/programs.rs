@@ -131,10 +131,10 @@ fn the_memory_of_the_dead_returns_but_not_before_they_are_dead() {
 }
 
 #[test]
-fn two_tenants_never_share_a_file() {
+fn two_images_never_share_a_file() {
     let pool = Pool::start(4, 4);
     let (one, two) = (Program::join(pool.socket()), Program::join(pool.socket()));
-    assert_ne!(one.tenant, two.tenant);
+    assert_ne!(one.image, two.image);
     let block = blocks(&one.lease(1))[0];
     one.write(block, 9);
     assert_eq!(two.read(block), 0);
@@ -164,7 +164,7 @@ fn a_child_that_outlives_its_parent_takes_the_memory_over() {
     parent.write(leased[0], 5);
     let life = parent.fork();
     let child = Program::join_as_child(pool.socket(), life);
-    assert_eq!(child.tenant, parent.tenant);
+    assert_eq!(child.image, parent.image);
     parent.life.end();
     drop(parent);
     pool.wait_until("one program", |status| status.programs.len() == 1);
@@ -263,7 +263,7 @@ fn a_new_daemon_gives_out_nothing_before_the_old_programs_have_spoken() {
     pool.start_daemon();
     assert_eq!(pool.status().awaited, 1);
     let other = Program::join(pool.socket());
-    assert_ne!((other.member, other.tenant), (program.member, program.tenant));
+    assert_ne!((other.member, other.image), (program.member, program.image));
     other.ask_for(4);
     std::thread::sleep(std::time::Duration::from_millis(100));
     assert_eq!(pool.leased(), 0);
@@ -309,7 +309,7 @@ fn a_parent_of_more_children_than_fit_beside_a_packet_comes_back() {
     let last = children.pop().unwrap();
     drop(children);
     let last = Program::join_as_child(pool.socket(), last);
-    assert_eq!(last.tenant, parent.tenant);
+    assert_eq!(last.image, parent.image);
     drop(last);
     let Some(ToProgram::Thaw { extents }) = parent.hear() else { panic!("no thaw") };
     assert_eq!(blocks(&extents), blocks(&leased));
@@ -319,14 +319,14 @@ fn a_parent_of_more_children_than_fit_beside_a_packet_comes_back() {
 fn names_are_not_used_again() {
     let mut pool = Pool::start(2, 2);
     let first = Program::join(pool.socket());
-    let (member, tenant) = (first.member, first.tenant);
+    let (member, image) = (first.member, first.image);
     pool.give_back(1, "far");
     drop(first);
     pool.wait_until("nobody", |status| status.programs.is_empty());
     pool.stop_daemon();
     pool.start_daemon();
     let second = Program::join(pool.socket());
-    assert!(second.member > member && second.tenant > tenant);
+    assert!(second.member > member && second.image > image);
 }
 
 #[test]

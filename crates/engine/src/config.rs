@@ -4,7 +4,7 @@
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
-use memtide_units::{ByteSize, Extent, Instant, MemberId, NodeId, NodeKind, Pageblock, TenantId};
+use memtide_units::{ByteSize, Extent, ImageId, Instant, MemberId, NodeId, NodeKind, Pageblock};
 
 /// Everything that an engine is told once.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,8 +19,8 @@ pub struct Config {
     pub on_full: OnFull,
     /// How much of anything.
     pub limits: Limits,
-    /// The first tenant name to give to a fresh program; an earlier engine used those below.
-    pub next_tenant: TenantId,
+    /// The first image name to give to a fresh program; an earlier engine used those below.
+    pub next_image: ImageId,
     /// Processes of an earlier engine.
     pub awaited: Awaited,
 }
@@ -34,7 +34,7 @@ impl Config {
             placement: Vec::new(),
             on_full: OnFull::Fail,
             limits: Limits::default(),
-            next_tenant: TenantId(1),
+            next_image: ImageId(1),
             awaited: Awaited::default(),
         }
     }
@@ -103,7 +103,7 @@ pub struct Awaited {
     /// Who.
     pub members: Vec<MemberId>,
     /// Until when. Whoever has not returned then loses what it holds: it must be known to be gone,
-    /// for a process of the same tenant may be given the same pageblocks of the same file. A
+    /// for a process of the same image may be given the same pageblocks of the same file. A
     /// caller that finds out about deaths ([`crate::Input::AwaitedGone`]) does best to say
     /// `Instant(Duration::MAX)`.
     pub until: Instant,

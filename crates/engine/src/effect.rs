@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 
 use memtide_units::{
-    ByteSize, Extent, HoldReason, MemberId, MoveId, NodeId, Pageblock, RequestId, TenantId, TokenId,
+    ByteSize, Extent, HoldReason, ImageId, MemberId, MoveId, NodeId, Pageblock, RequestId, TokenId,
 };
 
 /// One thing for the world to do.
@@ -39,14 +39,14 @@ pub enum Effect {
     /// possibly in parts.
     Zero {
         /// Whose they were.
-        tenant: TenantId,
+        image: ImageId,
         /// Which.
         extents: Vec<Extent>,
     },
-    /// The tenant is gone: no process of it is left and all its memory has been given back.
-    TenantGone {
+    /// The image is gone: no process of it is left and all its memory has been given back.
+    ImageGone {
         /// Which.
-        tenant: TenantId,
+        image: ImageId,
     },
     /// Watch no more for this token: its process disconnected and holds nothing.
     ForgetToken {
@@ -88,8 +88,8 @@ pub enum Effect {
 /// Who keeps memory from leaving.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Holder {
-    /// The tenant.
-    pub tenant: TenantId,
+    /// The image.
+    pub image: ImageId,
     /// Its process.
     pub pid: u32,
     /// The program's name.
@@ -145,8 +145,8 @@ pub struct NodeStatus {
 pub struct MemberStatus {
     /// Its name in the engine.
     pub member: MemberId,
-    /// Its tenant.
-    pub tenant: TenantId,
+    /// Its image.
+    pub image: ImageId,
     /// Its process number.
     pub pid: u32,
     /// Its program's name.

@@ -10,7 +10,7 @@ use alloc::{
     vec::Vec,
 };
 
-use memtide_units::{Instant, MemberId, MoveId, Pageblock, RequestId, TenantId, TokenId};
+use memtide_units::{ImageId, Instant, MemberId, MoveId, Pageblock, RequestId, TokenId};
 
 use crate::{
     config::{Config, ConfigError, Limits, OnFull},
@@ -20,7 +20,7 @@ use crate::{
     moves::Order,
     outbox::Outbox,
     pool::{BlockId, Pool},
-    process::{Link, Process, Tenant, Waiting},
+    process::{Image, Link, Process, Waiting},
     recovery::Recovery,
     refusal::Refusal,
     request::{Request, Work, WorkId},
@@ -33,10 +33,10 @@ pub struct Engine {
     pub(crate) on_full: OnFull,
     pub(crate) limits: Limits,
     pub(crate) now: Instant,
-    pub(crate) next_tenant: u64,
+    pub(crate) next_image: u64,
     pub(crate) next_order: u64,
     pub(crate) next_work: u64,
-    pub(crate) tenants: BTreeMap<TenantId, Tenant>,
+    pub(crate) images: BTreeMap<ImageId, Image>,
     pub(crate) processes: BTreeMap<TokenId, Process>,
     pub(crate) members: BTreeMap<MemberId, TokenId>,
     pub(crate) leases: BTreeMap<Pageblock, Lease>,
@@ -70,10 +70,10 @@ impl Engine {
             on_full: config.on_full,
             limits: config.limits,
             now: Instant::default(),
-            next_tenant: config.next_tenant.0,
+            next_image: config.next_image.0,
             next_order: 1,
             next_work: 1,
-            tenants: BTreeMap::new(),
+            images: BTreeMap::new(),
             processes: BTreeMap::new(),
             members: BTreeMap::new(),
             leases: BTreeMap::new(),
@@ -125,7 +125,7 @@ impl Engine {
             Input::ForkBegin { member, token } => self.fork_begin(member, token),
             Input::Moved { member, id, outcomes } => self.moved(member, id, &outcomes),
             Input::Thawed { member, extents } => self.thawed(member, &extents),
-            Input::Zeroed { tenant, extents } => self.zeroed(tenant, &extents),
+            Input::Zeroed { image, extents } => self.zeroed(image, &extents),
             Input::GiveBack { request, bytes, from, deadline } => {
                 self.give_back(request, bytes, from, deadline)
             }
@@ -189,8 +189,8 @@ impl Engine {
         self.processes.get_mut(&token).expect("tokens in the books have a process")
     }
 
-    pub(crate) fn tenant_mut(&mut self, tenant: TenantId) -> &mut Tenant {
-        self.tenants.get_mut(&tenant).expect("whoever holds something has a tenant")
+    pub(crate) fn image_mut(&mut self, image: ImageId) -> &mut Image {
+        self.images.get_mut(&image).expect("whoever holds something has an image")
     }
 
     /// Notes that something about a pageblock changed that matters to who empties its block.

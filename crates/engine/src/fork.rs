@@ -29,9 +29,9 @@ impl Engine {
             return Err(Refusal::TokenTaken { token: child });
         }
         let process = self.process(parent);
-        let (tenant, pid, name) = (process.tenant, process.pid, process.name.clone());
+        let (image, pid, name) = (process.image, process.pid, process.name.clone());
         let held: Vec<_> = process.held.iter().copied().collect();
-        self.add_process(child, Process::new(tenant, Link::Unborn, pid, name));
+        self.add_process(child, Process::new(image, Link::Unborn, pid, name));
         for pageblock in held {
             self.add_stake(pageblock, child);
         }
@@ -69,13 +69,13 @@ impl Engine {
             had.thawing -= 1;
         }
         if lease.others.is_empty() {
-            let (tenant, share, flight) = (lease.tenant, lease.share, lease.flight);
+            let (image, share, flight) = (lease.image, lease.share, lease.flight);
             self.leases.remove(&pageblock);
             match &mut self.recovery {
                 Some(recovery) if share == Share::Shared => {
-                    recovery.orphans.insert(pageblock, tenant);
+                    recovery.orphans.insert(pageblock, image);
                 }
-                _ => self.zero(pageblock, tenant, flight.map(|flight| flight.order)),
+                _ => self.zero(pageblock, image, flight.map(|flight| flight.order)),
             }
         } else {
             lease.owner = lease.others.remove(0);

@@ -7,13 +7,13 @@ use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
 use memtide_units::{
-    ByteSize, Extent, HoldReason, MemberId, MoveId, NodeId, Pageblock, RequestId, TenantId, TokenId,
+    ByteSize, Extent, HoldReason, ImageId, MemberId, MoveId, NodeId, Pageblock, RequestId, TokenId,
 };
 
 /// How a process came to be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Lineage {
-    /// A fresh program image: a tenant of its own.
+    /// A fresh program image: an image of its own.
     Fresh,
     /// A forked child, known by the token its parent announced with [`Input::ForkBegin`].
     Child(TokenId),
@@ -27,8 +27,8 @@ pub enum Lineage {
 pub struct Claims {
     /// The member it was.
     pub member: MemberId,
-    /// The tenant it belonged to.
-    pub tenant: TenantId,
+    /// The image it belonged to.
+    pub image: ImageId,
     /// Pageblocks it leases.
     pub leased: Vec<Extent>,
     /// Pageblocks it shares copy-on-write (its own that a child shares, or its parent's).
@@ -156,7 +156,7 @@ pub enum Input {
     /// The store has zeroed and released what backs these pageblocks.
     Zeroed {
         /// Whose they were.
-        tenant: TenantId,
+        image: ImageId,
         /// Which.
         extents: Vec<Extent>,
     },

@@ -17,12 +17,12 @@
 
 use alloc::vec::Vec;
 
-use memtide_units::{HoldReason, MoveId, TenantId, TokenId};
+use memtide_units::{HoldReason, ImageId, MoveId, TokenId};
 
 /// One leased pageblock.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Lease {
-    pub(crate) tenant: TenantId,
+    pub(crate) image: ImageId,
     pub(crate) share: Share,
     pub(crate) flight: Option<Flight>,
     pub(crate) owner: Stake,
@@ -65,7 +65,7 @@ pub(crate) enum End {
 /// A pageblock that nobody holds any more, before it is free.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Residue {
-    pub(crate) tenant: TenantId,
+    pub(crate) image: ImageId,
     /// Whether the store has zeroed it.
     pub(crate) zeroed: bool,
     /// The order that was to move it away, while that is not answered: if it were leased to the
@@ -87,9 +87,9 @@ pub(crate) enum Standing {
 }
 
 impl Lease {
-    pub(crate) const fn new(tenant: TenantId, token: TokenId, share: Share) -> Self {
+    pub(crate) const fn new(image: ImageId, token: TokenId, share: Share) -> Self {
         let owner = Stake { token, pins: Pins::NONE };
-        Self { tenant, share, flight: None, owner, others: Vec::new() }
+        Self { image, share, flight: None, owner, others: Vec::new() }
     }
 
     pub(crate) fn stakes(&self) -> impl Iterator<Item = &Stake> {

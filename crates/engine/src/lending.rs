@@ -1,12 +1,12 @@
 //! Leases: out of the pool, back into it, and what keeps them in place.
 //!
 //! What a process releases, or leaves behind, is not free at once: the store zeroes it first
-//! ([`crate::Effect::Zero`]), so that nothing of one tenant is ever seen by another. If it was
+//! ([`crate::Effect::Zero`]), so that nothing of one image is ever seen by another. If it was
 //! ordered to move, the order is answered first, too.
 
 use alloc::{collections::BTreeSet, vec::Vec};
 
-use memtide_units::{Extent, HoldReason, MemberId, MoveId, Pageblock, TenantId, TokenId};
+use memtide_units::{Extent, HoldReason, ImageId, MemberId, MoveId, Pageblock, TokenId};
 
 use crate::{
     engine::Engine,
@@ -60,11 +60,11 @@ impl Engine {
     /// Enters a lease of a pageblock that has been taken from the pool.
     pub(crate) fn add_lease(&mut self, pageblock: Pageblock, token: TokenId, share: Share) {
         let process = self.process_mut(token);
-        let tenant = process.tenant;
+        let image = process.image;
         process.held.insert(pageblock);
         process.owned += 1;
-        self.tenant_mut(tenant).pageblocks += 1;
-        let before = self.leases.insert(pageblock, Lease::new(tenant, token, share));
+        self.image_mut(image).pageblocks += 1;
+        let before = self.leases.insert(pageblock, Lease::new(image, token, share));
         assert!(before.is_none(), "{pageblock} has two owners");
         self.touch(pageblock);
     }
@@ -85,19 +85,19 @@ impl Engine {
     }
 
     /// Has a pageblock zeroed that nobody holds any more.
-    pub(crate) fn zero(&mut self, pageblock: Pageblock, tenant: TenantId, order: Option<MoveId>) {
-        self.zeroing.insert(pageblock, Residue { tenant, zeroed: false, order });
-        self.out.zero.entry(tenant).or_default().push(pageblock);
+    pub(crate) fn zero(&mut self, pageblock: Pageblock, image: ImageId, order: Option<MoveId>) {
+        self.zeroing.insert(pageblock, Residue { image, zeroed: false, order });
+        self.out.zero.entry(image).or_default().push(pageblock);
     }
 
-    pub(crate) fn zeroed(&mut self, tenant: TenantId, extents: &[Extent]) -> Result<(), Refusal> {
+    pub(crate) fn zeroed(&mut self, image: ImageId, extents: &[Extent]) -> Result<(), Refusal> {
         let pageblocks = self.pool.check(extents, &mut BTreeSet::new())?;
         let other = |pageblock: &&Pageblock| {
             let residue = self.zeroing.get(pageblock);
-            residue.is_none_or(|residue| residue.tenant != tenant || residue.zeroed)
+            residue.is_none_or(|residue| residue.image != image || residue.zeroed)
         };
         if let Some(&pageblock) = pageblocks.iter().find(other) {
-            return Err(Refusal::NotZeroing { tenant, pageblock });
+            return Err(Refusal::NotZeroing { image, pageblock });
         }
         for pageblock in pageblocks {
             self.change_residue(pageblock, |residue| residue.zeroed = true);
@@ -109,12 +109,12 @@ impl Engine {
     pub(crate) fn change_residue(&mut self, pageblock: Pageblock, by: impl Fn(&mut Residue)) {
         let residue = self.zeroing.get_mut(&pageblock).expect("the caller found it");
         by(residue);
-        let Residue { tenant, zeroed: true, order: None } = *residue else { return };
+        let Residue { image, zeroed: true, order: None } = *residue else { return };
         self.zeroing.remove(&pageblock);
         self.pool.put(pageblock);
         self.touch(pageblock);
-        self.tenant_mut(tenant).pageblocks -= 1;
-        self.end_tenant_if_empty(tenant);
+        self.image_mut(image).pageblocks -= 1;
+        self.end_image_if_empty(image);
     }
 
     pub(crate) fn pin(

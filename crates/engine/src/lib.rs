@@ -15,7 +15,7 @@
 //! * `pool`: the nodes together.
 //! * `pageblocks`: the pageblocks of one node, held in its page-frame allocator.
 //! * `words`: the memory of that allocator's metadata.
-//! * `process`: processes, tenants.
+//! * `process`: processes, images.
 //! * `lease`: one leased pageblock, and its life cycle.
 //! * `request`: requests that take time, and their works.
 //!

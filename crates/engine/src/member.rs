@@ -1,6 +1,6 @@
 //! Processes come and go.
 //!
-//! A process joins as a tenant of its own, as a forked child that its parent announced, or as
+//! A process joins as an image of its own, as a forked child that its parent announced, or as
 //! one that was there before (see [`crate::recovery`]). Its connection may go before it does: it
 //! may have closed it, or its pager may have died; its memory stays until its token is gone, for
 //! only that proves that nothing maps the memory any more. A process that disconnected and holds
@@ -9,14 +9,14 @@
 
 use alloc::string::String;
 
-use memtide_units::{MemberId, TenantId, TokenId};
+use memtide_units::{ImageId, MemberId, TokenId};
 
 use crate::{
     config::OnFull,
     engine::Engine,
     input::Lineage,
     lease::Share,
-    process::{Link, Process, Tenant, Waiting},
+    process::{Image, Link, Process, Waiting},
     refusal::Refusal,
 };
 
@@ -57,13 +57,13 @@ impl Engine {
         if self.processes.contains_key(&token) {
             return Err(Refusal::TokenTaken { token });
         }
-        while self.tenants.contains_key(&TenantId(self.next_tenant)) {
-            self.next_tenant = self.next_tenant.wrapping_add(1);
+        while self.images.contains_key(&ImageId(self.next_image)) {
+            self.next_image = self.next_image.wrapping_add(1);
         }
-        let tenant = TenantId(self.next_tenant);
-        self.next_tenant = self.next_tenant.wrapping_add(1);
+        let image = ImageId(self.next_image);
+        self.next_image = self.next_image.wrapping_add(1);
         let link = Link::Connected(member);
-        self.add_process(token, Process::new(tenant, link, pid, name));
+        self.add_process(token, Process::new(image, link, pid, name));
         Ok(())
     }
 
@@ -96,15 +96,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Enters a process, and its tenant if that is new.
+    /// Enters a process, and its image if that is new.
     pub(crate) fn add_process(&mut self, token: TokenId, process: Process) {
-        let tenant = self.tenants.entry(process.tenant).or_insert_with(|| Tenant {
+        let image = self.images.entry(process.image).or_insert_with(|| Image {
             processes: 0,
             pageblocks: 0,
             pid: process.pid,
             name: process.name.clone(),
         });
-        tenant.processes += 1;
+        image.processes += 1;
         if let Some(member) = process.member() {
             self.members.insert(member, token);
         }
@@ -164,15 +164,15 @@ impl Engine {
         if let Some(member) = process.member() {
             self.members.remove(&member);
         }
-        self.tenant_mut(process.tenant).processes -= 1;
-        self.end_tenant_if_empty(process.tenant);
+        self.image_mut(process.image).processes -= 1;
+        self.end_image_if_empty(process.image);
     }
 
-    pub(crate) fn end_tenant_if_empty(&mut self, tenant: TenantId) {
-        let record = &self.tenants[&tenant];
+    pub(crate) fn end_image_if_empty(&mut self, image: ImageId) {
+        let record = &self.images[&image];
         if record.processes == 0 && record.pageblocks == 0 {
-            self.tenants.remove(&tenant);
-            self.out.tenants_gone.push(tenant);
+            self.images.remove(&image);
+            self.out.images_gone.push(image);
         }
     }
 

@@ -6,7 +6,7 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use memtide_units::{ByteSize, Extent, MemberId, Pageblock, RequestId, TenantId, TokenId};
+use memtide_units::{ByteSize, Extent, ImageId, MemberId, Pageblock, RequestId, TokenId};
 
 use crate::{
     effect::{Effect, Report},
@@ -20,11 +20,11 @@ pub(crate) struct Outbox {
     pub(crate) thaw: BTreeMap<MemberId, Vec<Pageblock>>,
     /// [`Effect::Move`], in the order of their names.
     pub(crate) moves: Vec<Effect>,
-    pub(crate) zero: BTreeMap<TenantId, Vec<Pageblock>>,
+    pub(crate) zero: BTreeMap<ImageId, Vec<Pageblock>>,
     pub(crate) offlined: BTreeMap<usize, Vec<Pageblock>>,
     pub(crate) onlined: BTreeMap<usize, Vec<Pageblock>>,
     pub(crate) forgotten: Vec<TokenId>,
-    pub(crate) tenants_gone: Vec<TenantId>,
+    pub(crate) images_gone: Vec<ImageId>,
     pub(crate) progress: Vec<(RequestId, ByteSize, ByteSize)>,
     pub(crate) answers: Vec<(RequestId, Report)>,
 }
@@ -37,7 +37,7 @@ impl Outbox {
         let thaw = |(member, all)| Effect::Thaw { member, extents: pool.extents(all) };
         effects.extend(self.thaw.into_iter().map(thaw));
         effects.extend(self.moves);
-        let zero = |(tenant, all)| Effect::Zero { tenant, extents: pool.extents(all) };
+        let zero = |(image, all)| Effect::Zero { image, extents: pool.extents(all) };
         effects.extend(self.zero.into_iter().map(zero));
         let id = |node: usize| pool.nodes()[node].id;
         let offlined =
@@ -46,7 +46,7 @@ impl Outbox {
         let onlined = |(node, all)| Effect::Onlined { node: id(node), extents: pool.extents(all) };
         effects.extend(self.onlined.into_iter().map(onlined));
         effects.extend(self.forgotten.into_iter().map(|token| Effect::ForgetToken { token }));
-        effects.extend(self.tenants_gone.into_iter().map(|tenant| Effect::TenantGone { tenant }));
+        effects.extend(self.images_gone.into_iter().map(|image| Effect::ImageGone { image }));
         let progress = |(request, done, of)| Effect::Progress { request, done, of };
         effects.extend(self.progress.into_iter().map(progress));
         let answer = |(request, report)| Effect::Answer { request, report };

@@ -1,16 +1,16 @@
-//! Processes and tenants.
+//! Processes and images.
 //!
 //! A process is named by its life token: also a forked child that has not joined has one. One
 //! that joined has a member name too.
 
 use alloc::{collections::BTreeSet, string::String};
 
-use memtide_units::{Instant, MemberId, Pageblock, TenantId};
+use memtide_units::{ImageId, Instant, MemberId, Pageblock};
 
 /// One process, alive or not known to be dead.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Process {
-    pub(crate) tenant: TenantId,
+    pub(crate) image: ImageId,
     pub(crate) link: Link,
     pub(crate) pid: u32,
     pub(crate) name: String,
@@ -50,9 +50,9 @@ pub(crate) enum Waiting {
 }
 
 impl Process {
-    pub(crate) const fn new(tenant: TenantId, link: Link, pid: u32, name: String) -> Self {
+    pub(crate) const fn new(image: ImageId, link: Link, pid: u32, name: String) -> Self {
         Self {
-            tenant,
+            image,
             link,
             pid,
             name,
@@ -84,9 +84,9 @@ impl Process {
     }
 }
 
-/// One tenant.
+/// One image.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Tenant {
+pub(crate) struct Image {
     /// Its processes, unborn ones included.
     pub(crate) processes: u64,
     /// Pageblocks that are leased to them, or not yet zeroed after them.

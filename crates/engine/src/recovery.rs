@@ -6,7 +6,7 @@
 //! queue, requests wait, and nothing is thawed, for whoever shares a pageblock may not have
 //! returned yet.
 //!
-//! What a returning process claims is checked against what others have claimed: within a tenant
+//! What a returning process claims is checked against what others have claimed: within an image
 //! two processes may share a pageblock if both say so; everything else is a conflict, and the
 //! process is refused. For a child it names that has not returned itself an unborn one is entered
 //! that shares all it shares; when that child returns, it says what it really shares.
@@ -16,7 +16,7 @@
 //!
 //! A process whose connection was lost may return to the same engine. What it holds is then what
 //! it claims: a grant that it never got, or a release that never came through, is made up for.
-//! That a process belongs to the tenant it names is for the caller to check.
+//! That a process belongs to the image it names is for the caller to check.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -24,7 +24,7 @@ use alloc::{
     vec::Vec,
 };
 
-use memtide_units::{Instant, MemberId, Pageblock, TenantId, TokenId};
+use memtide_units::{ImageId, Instant, MemberId, Pageblock, TokenId};
 
 use crate::{
     config::Awaited,
@@ -43,7 +43,7 @@ pub(crate) struct Recovery {
     pub(crate) until: Instant,
     pub(crate) queued: VecDeque<Wish>,
     /// Shared pageblocks that nobody who returned holds any more.
-    pub(crate) orphans: BTreeMap<Pageblock, TenantId>,
+    pub(crate) orphans: BTreeMap<Pageblock, ImageId>,
 }
 
 /// A lease that waits.
@@ -87,8 +87,8 @@ impl Engine {
         for pageblock in self.leases.keys().copied().collect::<Vec<_>>() {
             self.settle(pageblock);
         }
-        for (pageblock, tenant) in recovery.orphans {
-            self.zero(pageblock, tenant, None);
+        for (pageblock, image) in recovery.orphans {
+            self.zero(pageblock, image, None);
         }
         for Wish { member, count, after } in recovery.queued {
             let token = self.members[&member];
@@ -133,7 +133,7 @@ impl Engine {
             if !self.processes.contains_key(&child) {
                 let parent = self.process(token);
                 let (pid, name) = (parent.pid, parent.name.clone());
-                let unborn = Process::new(claims.tenant, Link::Unborn, pid, name);
+                let unborn = Process::new(claims.image, Link::Unborn, pid, name);
                 self.add_process(child, unborn);
                 for &pageblock in &shared {
                     self.add_stake(pageblock, child);
@@ -146,7 +146,7 @@ impl Engine {
     }
 
     fn check_identity(&self, claims: &Claims, token: TokenId) -> Result<(), Refusal> {
-        let Claims { member, tenant, .. } = *claims;
+        let Claims { member, image, .. } = *claims;
         if let Some(&known) = self.members.get(&member) {
             if matches!(self.process(known).link, Link::Connected(_)) {
                 return Err(Refusal::MemberTaken { member });
@@ -160,8 +160,8 @@ impl Engine {
             return Err(Refusal::TokenTaken { token });
         }
         match self.processes.get(&token) {
-            Some(process) if process.tenant != tenant => {
-                Err(Refusal::TenantMismatch { tenant, expected: process.tenant })
+            Some(process) if process.image != image => {
+                Err(Refusal::ImageMismatch { image, expected: process.image })
             }
             _ => Ok(()),
         }
@@ -174,31 +174,31 @@ impl Engine {
         token: TokenId,
         share: Share,
     ) -> Result<(), Refusal> {
-        let conflict = |by| Refusal::ClaimConflict { pageblock, tenant: claims.tenant, by };
+        let conflict = |by| Refusal::ClaimConflict { pageblock, image: claims.image, by };
         if self.pool.state(pageblock) == Some(PageblockState::Offline) {
             return Err(Refusal::ClaimOffline { pageblock });
         }
         if let Some(residue) = self.zeroing.get(&pageblock) {
-            return Err(conflict(residue.tenant));
+            return Err(conflict(residue.image));
         }
         if let Some(&by) = self.recovery.as_ref().and_then(|r| r.orphans.get(&pageblock)) {
-            let shared = by == claims.tenant && share == Share::Shared;
+            let shared = by == claims.image && share == Share::Shared;
             return if shared { Ok(()) } else { Err(conflict(by)) };
         }
         let Some(lease) = self.leases.get(&pageblock) else { return Ok(()) };
         let alone = lease.others.is_empty() && lease.owner.token == token;
         let both_share = share == Share::Shared && lease.share == Share::Shared;
-        if lease.tenant == claims.tenant && (alone || both_share) {
+        if lease.image == claims.image && (alone || both_share) {
             return Ok(());
         }
-        Err(conflict(lease.tenant))
+        Err(conflict(lease.image))
     }
 
     fn check_children(&self, claims: &Claims, token: TokenId) -> Result<(), Refusal> {
         let mut seen = BTreeSet::from([token]);
         for &child in &claims.children {
             let other = self.processes.get(&child);
-            if !seen.insert(child) || other.is_some_and(|p| p.tenant != claims.tenant) {
+            if !seen.insert(child) || other.is_some_and(|p| p.image != claims.image) {
                 return Err(Refusal::TokenTaken { token: child });
             }
         }
@@ -215,7 +215,7 @@ impl Engine {
             process.name = name;
             self.members.insert(claims.member, token);
         } else {
-            self.add_process(token, Process::new(claims.tenant, link, pid, name));
+            self.add_process(token, Process::new(claims.image, link, pid, name));
         }
         self.process_mut(token).committed = claims.committed;
         if let Some(recovery) = &mut self.recovery {
@@ -229,7 +229,7 @@ impl Engine {
             let orphans = self.recovery.as_mut().map(|recovery| &mut recovery.orphans);
             match orphans.and_then(|orphans| orphans.remove(&pageblock)) {
                 // It is counted anew with the lease.
-                Some(tenant) => self.tenant_mut(tenant).pageblocks -= 1,
+                Some(image) => self.image_mut(image).pageblocks -= 1,
                 None => self.pool.claim(pageblock),
             }
             self.add_lease(pageblock, token, share);

@@ -1,8 +1,6 @@
 //! Why an input is refused. A refused input changed nothing.
 
-use memtide_units::{
-    HoldReason, MemberId, MoveId, NodeId, Pageblock, RequestId, TenantId, TokenId,
-};
+use memtide_units::{HoldReason, ImageId, MemberId, MoveId, NodeId, Pageblock, RequestId, TokenId};
 
 /// Why an input is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -52,13 +50,13 @@ pub enum Refusal {
         /// What it should be.
         expected: TokenId,
     },
-    /// A member comes back under another tenant than it had.
-    #[error("the tenant is {tenant}; expected {expected}")]
-    TenantMismatch {
+    /// A member comes back under another image than it had.
+    #[error("the image is {image}; expected {expected}")]
+    ImageMismatch {
         /// What came.
-        tenant: TenantId,
+        image: ImageId,
         /// What it should be.
-        expected: TenantId,
+        expected: ImageId,
     },
     /// No node has this pageblock.
     #[error("no node has {pageblock}")]
@@ -79,14 +77,14 @@ pub enum Refusal {
         pageblock: Pageblock,
     },
     /// A returning process claims what somebody else has.
-    #[error("{pageblock} is claimed by a process of {tenant} but is in use by {by}")]
+    #[error("{pageblock} is claimed by a process of {image} but is in use by {by}")]
     ClaimConflict {
         /// Which.
         pageblock: Pageblock,
-        /// The tenant of who claims it.
-        tenant: TenantId,
-        /// The tenant that has it.
-        by: TenantId,
+        /// The image of who claims it.
+        image: ImageId,
+        /// The image that has it.
+        by: ImageId,
     },
     /// The member does not hold this pageblock.
     #[error("{member} does not hold {pageblock}")]
@@ -154,11 +152,11 @@ pub enum Refusal {
         /// Pairs not answered yet.
         left: u64,
     },
-    /// The pageblock is not one of the tenant's that is being zeroed.
-    #[error("{pageblock} is not being zeroed for {tenant}")]
+    /// The pageblock is not one of the image's that is being zeroed.
+    #[error("{pageblock} is not being zeroed for {image}")]
     NotZeroing {
         /// Whose.
-        tenant: TenantId,
+        image: ImageId,
         /// Which.
         pageblock: Pageblock,
     },

@@ -7,7 +7,7 @@
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
-use memtide_units::{ByteSize, HoldReason, RequestId, TenantId, TokenId};
+use memtide_units::{ByteSize, HoldReason, ImageId, RequestId, TokenId};
 
 use crate::{
     effect::{Holder, Report},
@@ -19,19 +19,19 @@ use crate::{
 
 /// Pageblocks by who holds them and why.
 #[derive(Default)]
-struct Charges(BTreeMap<(TenantId, u32, HoldReason), (String, u64)>);
+struct Charges(BTreeMap<(ImageId, u32, HoldReason), (String, u64)>);
 
 impl Charges {
-    fn add(&mut self, tenant: TenantId, pid: u32, name: &str, reason: HoldReason) {
-        let entry = self.0.entry((tenant, pid, reason)).or_insert_with(|| (String::from(name), 0));
+    fn add(&mut self, image: ImageId, pid: u32, name: &str, reason: HoldReason) {
+        let entry = self.0.entry((image, pid, reason)).or_insert_with(|| (String::from(name), 0));
         entry.1 += 1;
     }
 
-    /// Largest first; equal ones by tenant, process and reason.
+    /// Largest first; equal ones by image, process and reason.
     fn into_holders(self) -> Vec<Holder> {
-        let holder = |((tenant, pid, reason), (name, count))| {
+        let holder = |((image, pid, reason), (name, count))| {
             let bytes = ByteSize::from_pageblocks(count);
-            Holder { tenant, pid, name, bytes, reason }
+            Holder { image, pid, name, bytes, reason }
         };
         let mut holders: Vec<_> = self.0.into_iter().map(holder).collect();
         holders.sort_by_key(|holder| core::cmp::Reverse(holder.bytes));
@@ -96,8 +96,8 @@ impl Engine {
             self.charge(token, reason, charges);
         }
         for (_, residue) in self.zeroing.range(self.pool.span(block)) {
-            let record = &self.tenants[&residue.tenant];
-            charges.add(residue.tenant, record.pid, &record.name, HoldReason::Moving);
+            let record = &self.images[&residue.image];
+            charges.add(residue.image, record.pid, &record.name, HoldReason::Moving);
         }
         if ours || !stays {
             let reason = self.reason_of_movable(ours);
@@ -132,6 +132,6 @@ impl Engine {
 
     fn charge(&self, token: TokenId, reason: HoldReason, charges: &mut Charges) {
         let process = self.process(token);
-        charges.add(process.tenant, process.pid, &process.name, reason);
+        charges.add(process.image, process.pid, &process.name, reason);
     }
 }

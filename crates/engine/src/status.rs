@@ -2,7 +2,7 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use memtide_units::{ByteSize, Extent, HoldReason, MemberId, NodeId, Pageblock, TenantId, TokenId};
+use memtide_units::{ByteSize, Extent, HoldReason, ImageId, MemberId, NodeId, Pageblock, TokenId};
 
 use crate::{
     effect::{MemberStatus, NodeStatus},
@@ -54,7 +54,7 @@ impl Engine {
             let node = |(node, count): (usize, u64)| (self.pool.nodes()[node].id, bytes(count));
             MemberStatus {
                 member,
-                tenant: process.tenant,
+                image: process.image,
                 pid: process.pid,
                 name: process.name.clone(),
                 connected: matches!(process.link, Link::Connected(_)),
@@ -66,10 +66,10 @@ impl Engine {
         self.members.iter().map(status).collect()
     }
 
-    /// The tenant of a member that joined.
+    /// The image of a member that joined.
     #[must_use]
-    pub fn tenant_of(&self, member: MemberId) -> Option<TenantId> {
-        Some(self.process(*self.members.get(&member)?).tenant)
+    pub fn image_of(&self, member: MemberId) -> Option<ImageId> {
+        Some(self.process(*self.members.get(&member)?).image)
     }
 
     /// The member that a token belongs to, if its process joined.
@@ -85,22 +85,22 @@ impl Engine {
         self.processes.contains_key(&token)
     }
 
-    /// The name that the next fresh tenant gets: what to put into
-    /// [`crate::Config::next_tenant`] of an engine that takes over.
+    /// The name that the next fresh image gets: what to put into
+    /// [`crate::Config::next_image`] of an engine that takes over.
     #[must_use]
-    pub const fn next_tenant(&self) -> TenantId {
-        TenantId(self.next_tenant)
+    pub const fn next_image(&self) -> ImageId {
+        ImageId(self.next_image)
     }
 
-    /// What a tenant has of a node: leased to its processes, or not yet zeroed after them. What a
-    /// tenant's file holds beside this, after a recovery, is of no use to anybody.
+    /// What an image has of a node: leased to its processes, or not yet zeroed after them. What a
+    /// image's file holds beside this, after a recovery, is of no use to anybody.
     #[must_use]
-    pub fn held_by(&self, tenant: TenantId, node: NodeId) -> Vec<Extent> {
+    pub fn held_by(&self, image: ImageId, node: NodeId) -> Vec<Extent> {
         let Some(node) = self.pool.index_of(node) else { return Vec::new() };
-        let leased = self.leases.iter().filter(|(_, lease)| lease.tenant == tenant);
+        let leased = self.leases.iter().filter(|(_, lease)| lease.image == image);
         let orphans = self.recovery.iter().flat_map(|recovery| &recovery.orphans);
-        let zeroing = self.zeroing.iter().map(|(p, residue)| (p, &residue.tenant));
-        let waiting = zeroing.chain(orphans).filter(|&(_, &of)| of == tenant);
+        let zeroing = self.zeroing.iter().map(|(p, residue)| (p, &residue.image));
+        let waiting = zeroing.chain(orphans).filter(|&(_, &of)| of == image);
         let all = leased.map(|(&p, _)| p).chain(waiting.map(|(&p, _)| p));
         self.pool.extents(all.filter(|&pageblock| self.pool.node_of(pageblock) == Some(node)))
     }

@@ -6,7 +6,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use memtide_units::{TenantId, TokenId};
+use memtide_units::{ImageId, TokenId};
 
 use crate::{
     engine::Engine,
@@ -34,16 +34,16 @@ impl Engine {
     fn validate_pageblocks(&self) {
         let used: u64 = self.pool.nodes().iter().map(|node| node.frames.counts().used).sum();
         let orphans = self.recovery.as_ref().map(|recovery| &recovery.orphans);
-        let zeroing = self.zeroing.iter().map(|(pageblock, residue)| (pageblock, &residue.tenant));
+        let zeroing = self.zeroing.iter().map(|(pageblock, residue)| (pageblock, &residue.image));
         let waiting = zeroing.chain(orphans.into_iter().flatten());
         assert_eq!(used, (self.leases.len() + waiting.clone().count()) as u64);
-        let mut per_tenant: BTreeMap<TenantId, u64> = BTreeMap::new();
+        let mut per_image: BTreeMap<ImageId, u64> = BTreeMap::new();
         for (&pageblock, lease) in &self.leases {
             assert_eq!(self.pool.state(pageblock), Some(PageblockState::Used));
-            *per_tenant.entry(lease.tenant).or_default() += 1;
+            *per_image.entry(lease.image).or_default() += 1;
             for stake in lease.stakes() {
                 let process = self.process(stake.token);
-                assert_eq!(process.tenant, lease.tenant, "{pageblock} has holders of two tenants");
+                assert_eq!(process.image, lease.image, "{pageblock} has holders of two images");
                 assert!(process.held.contains(&pageblock));
             }
             assert!(lease.share == Share::Shared || lease.others.is_empty());
@@ -66,10 +66,10 @@ impl Engine {
                 assert_eq!(in_pair(flight.end), 1, "{pageblock} is not in {}", flight.order);
             }
         }
-        for (&pageblock, &tenant) in waiting {
+        for (&pageblock, &image) in waiting {
             assert!(!self.leases.contains_key(&pageblock));
             assert_eq!(self.pool.state(pageblock), Some(PageblockState::Used));
-            *per_tenant.entry(tenant).or_default() += 1;
+            *per_image.entry(image).or_default() += 1;
         }
         for (pageblock, residue) in &self.zeroing {
             assert!(!residue.zeroed || residue.order.is_some(), "{pageblock} should be free");
@@ -77,19 +77,19 @@ impl Engine {
                 assert!(self.orders[&order].open().iter().any(|pair| pair.from == *pageblock));
             }
         }
-        for (tenant, record) in &self.tenants {
-            assert_eq!(per_tenant.remove(tenant).unwrap_or(0), record.pageblocks);
-            assert!(record.pageblocks + record.processes > 0, "{tenant} is gone");
+        for (image, record) in &self.images {
+            assert_eq!(per_image.remove(image).unwrap_or(0), record.pageblocks);
+            assert!(record.pageblocks + record.processes > 0, "{image} is gone");
         }
-        assert!(per_tenant.is_empty());
+        assert!(per_image.is_empty());
     }
 
     fn validate_processes(&self) {
-        let mut per_tenant: BTreeMap<TenantId, u64> = BTreeMap::new();
+        let mut per_image: BTreeMap<ImageId, u64> = BTreeMap::new();
         let mut members = 0;
         let mut waiting = 0;
         for (&token, process) in &self.processes {
-            *per_tenant.entry(process.tenant).or_default() += 1;
+            *per_image.entry(process.image).or_default() += 1;
             let held = process.held.iter().map(|pageblock| &self.leases[pageblock]);
             let mut owned = 0;
             let mut thawing = 0;
@@ -115,10 +115,10 @@ impl Engine {
         }
         assert_eq!(members, self.members.len());
         assert_eq!(waiting, self.waiting.len());
-        for (tenant, record) in &self.tenants {
-            assert_eq!(per_tenant.remove(tenant).unwrap_or(0), record.processes);
+        for (image, record) in &self.images {
+            assert_eq!(per_image.remove(image).unwrap_or(0), record.processes);
         }
-        assert!(per_tenant.is_empty());
+        assert!(per_image.is_empty());
     }
 
     fn validate_orders(&self) {

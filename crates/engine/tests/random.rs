@@ -78,7 +78,7 @@ fn everything_happens_in_a_random_world() {
         "Move",
         "Thaw",
         "Zero",
-        "TenantGone",
+        "ImageGone",
         "ForgetToken",
         "Offlined",
         "Onlined",

@@ -156,7 +156,7 @@ impl Pager {
             return Err(JoinError::Unexpected);
         }
         self.identity.member = welcome.member;
-        self.identity.tenant = welcome.tenant;
+        self.identity.image = welcome.image;
         self.memory.set_strict(welcome.on_full == OnFull::Fail);
         self.link = Some(link);
         Ok(())

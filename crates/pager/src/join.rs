@@ -9,7 +9,7 @@ use memtide_proto::{
     Hello, HelloProgram, Lineage, Refused, ToProgram, VERSION,
     program::{NodeInfo, OnFull},
 };
-use memtide_units::{MemberId, TenantId, TokenId};
+use memtide_units::{ImageId, MemberId, TokenId};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::Timespec,
@@ -31,7 +31,7 @@ pub struct Welcome {
     /// Who we are.
     pub member: MemberId,
     /// Whose.
-    pub tenant: TenantId,
+    pub image: ImageId,
     /// The nodes.
     pub nodes: Vec<NodeInfo>,
     /// What to do when the pool is full.
@@ -88,7 +88,7 @@ pub fn returning(identity: &Identity, committed: u64) -> Hello {
     hello(Lineage::Returning {
         token: identity.token,
         member: identity.member,
-        tenant: identity.tenant,
+        image: identity.image,
         committed,
     })
 }
@@ -114,9 +114,9 @@ pub fn welcome(link: &mut Link, wait: Duration) -> Result<Welcome, JoinError> {
         }
     };
     match message {
-        ToProgram::Welcome { member, tenant, nodes, on_full, userfaultfd } => {
+        ToProgram::Welcome { member, image, nodes, on_full, userfaultfd } => {
             let userfaultfd = if userfaultfd { files.pop() } else { None };
-            Ok(Welcome { member, tenant, nodes, on_full, files, userfaultfd })
+            Ok(Welcome { member, image, nodes, on_full, files, userfaultfd })
         }
         ToProgram::Refused(refused) => Err(JoinError::Refused(refused)),
         _ => Err(JoinError::Unexpected),

@@ -20,7 +20,7 @@ use memtide_proto::program::Counters;
 use memtide_sys::{
     AddrRange, Arena, Descriptors, Fault, PageState, Pagemap, ProcessMemory, Tasks, Uffd,
 };
-use memtide_units::{MemberId, PAGE_BYTES, Pageblock, TenantId, TokenId};
+use memtide_units::{ImageId, MemberId, PAGE_BYTES, Pageblock, TokenId};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::Timespec,
@@ -59,8 +59,8 @@ pub struct Child {
 pub struct Identity {
     /// Its member name.
     pub member: MemberId,
-    /// Its tenant's.
-    pub tenant: TenantId,
+    /// Its image's.
+    pub image: ImageId,
     /// Its life token's name.
     pub token: TokenId,
     /// Its life token; a forked child does not have the file, its parent gave it to the daemon.

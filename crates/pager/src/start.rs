@@ -255,7 +255,7 @@ fn build(
     token: memtide_units::TokenId,
     inject: Injector,
 ) -> Result<Pager, StartError> {
-    let Welcome { member, tenant, nodes, on_full, files, .. } = welcome;
+    let Welcome { member, image, nodes, on_full, files, .. } = welcome;
     let nodes = Nodes::new(nodes, files).ok_or(StartError::Files)?;
     memory.set_strict(on_full == OnFull::Fail);
     memory.set_socket(&socket);
@@ -265,7 +265,7 @@ fn build(
     Ok(Pager {
         memory,
         socket,
-        identity: Identity { member, tenant, token, token_file },
+        identity: Identity { member, image, token, token_file },
         link: Some(link),
         reconnect_at: now,
         disconnected_since: None,

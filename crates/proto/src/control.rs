@@ -4,7 +4,7 @@
 //! and exactly one other reply. Closing the connection withdraws interest, not the request.
 //! The types here serialize to JSON as `--json` prints them.
 
-use memtide_units::{ByteSize, HoldReason, NodeKind, TenantId};
+use memtide_units::{ByteSize, HoldReason, ImageId, NodeKind};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -132,8 +132,8 @@ pub struct ProgramStatus {
     pub pid: u32,
     /// Its name.
     pub name: String,
-    /// Its tenant.
-    pub tenant: TenantId,
+    /// Its image.
+    pub image: ImageId,
     /// Whether it is connected to the daemon.
     pub connected: bool,
     /// Bytes leased, by node.
@@ -183,7 +183,7 @@ pub struct Report {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Holder {
     /// Whose.
-    pub tenant: TenantId,
+    pub image: ImageId,
     /// Which process.
     pub pid: u32,
     /// Its name.

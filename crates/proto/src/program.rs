@@ -1,13 +1,13 @@
 //! What a program's pager and the daemon say to each other.
 //!
 //! A program connects, says [`Hello::Program`], and gets [`ToProgram::Welcome`] with one file
-//! descriptor per node, in the order of `nodes`: sparse files, private to the tenant, in which
+//! descriptor per node, in the order of `nodes`: sparse files, private to the image, in which
 //! pageblock `p` of a node whose first pageblock is `first` lies at byte `(p − first) × 2 MiB`.
 //! From then on both sides speak when they like. Requests of one connection are answered in
 //! order. Before it says that there is no memory, the daemon waits up to a second for what programs
 //! that have ended leave behind.
 
-use memtide_units::{Extent, HoldReason, MemberId, MoveId, NodeKind, Pageblock, TenantId, TokenId};
+use memtide_units::{Extent, HoldReason, ImageId, MemberId, MoveId, NodeKind, Pageblock, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::{ControlRequest, Refused};
@@ -69,7 +69,7 @@ pub enum Lineage {
         /// Who it was.
         member: MemberId,
         /// Whose it was.
-        tenant: TenantId,
+        image: ImageId,
         /// Pageblocks it promised itself.
         committed: u64,
     },
@@ -219,7 +219,7 @@ pub enum ToProgram {
         /// Who it is now.
         member: MemberId,
         /// Whose it is.
-        tenant: TenantId,
+        image: ImageId,
         /// The nodes, in the order of the files.
         nodes: Vec<NodeInfo>,
         /// What to do when the pool is full.

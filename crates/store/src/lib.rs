@@ -1,8 +1,8 @@
 //! The memory behind a node.
 //!
-//! A node's memory is a sparse file per tenant, as large as the node, in which a pageblock always
-//! lies at the same place ([`NodeFile`]). The engine sees to it that no two tenants use the same
-//! pageblock; the kernel sees to it that no tenant sees another's file. Giving a pageblock back is
+//! A node's memory is a sparse file per image, as large as the node, in which a pageblock always
+//! lies at the same place ([`NodeFile`]). The engine sees to it that no two images use the same
+//! pageblock; the kernel sees to it that no image sees another's file. Giving a pageblock back is
 //! punching a hole: the memory is the machine's again, and reads as zero in the next hands.
 //!
 //! * [`store`]: a node's [`Store`], its files, and what can be wrong with them.

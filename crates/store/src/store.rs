@@ -91,7 +91,7 @@ pub struct Store {
 
 impl Store {
     /// The store of the node `name`, of `pageblocks` pageblocks from `first` on. It costs nothing
-    /// until a tenant uses it.
+    /// until an image uses it.
     #[must_use]
     pub fn new(name: &str, backing: Backing, first: Pageblock, pageblocks: u64) -> Self {
         Self { name: name.to_owned(), backing, first, pageblocks }
@@ -142,7 +142,7 @@ impl Store {
         extent.start >= self.first && extent.end().is_some_and(|end| Some(end) <= last)
     }
 
-    /// A fresh file for one tenant.
+    /// A fresh file for one image.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -173,7 +173,7 @@ impl Store {
     }
 }
 
-/// A tenant's file on one node.
+/// An image's file on one node.
 #[derive(Debug)]
 pub struct NodeFile {
     fd: OwnedFd,

@@ -1,4 +1,4 @@
-//! Sparse memory files: the memory behind a (tenant, node).
+//! Sparse memory files: the memory behind a (image, node).
 //!
 //! A file made here can neither shrink nor grow nor be sealed further. The last matters: whoever
 //! holds it could otherwise seal it against writing, and its owner could no longer empty it.

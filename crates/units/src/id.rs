@@ -29,11 +29,11 @@ id!(
     NodeId(u16), "node"
 );
 id!(
-    /// A tenant: who is charged. One per program image; forked children belong to it.
-    TenantId(u64), "tenant"
+    /// An image: who is charged. One per program image; forked children belong to it.
+    ImageId(u64), "image"
 );
 id!(
-    /// A member: one process of a tenant.
+    /// A member: one process of an image.
     MemberId(u64), "member"
 );
 id!(

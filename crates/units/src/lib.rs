@@ -7,7 +7,7 @@
 //! * [`size`]: [`ByteSize`], its text form (`256M`, `4GiB`) and its errors.
 //! * [`block`]: [`Pageblock`] (2 MiB) and [`Extent`], a run of them.
 //! * [`frame`]: [`Pfn`] (4 KiB), [`Order`] and [`FrameRange`].
-//! * [`id`]: names of nodes, tenants, members, tokens, moves and requests.
+//! * [`id`]: names of nodes, images, members, tokens, moves and requests.
 //! * [`hold`]: why memory cannot leave ([`HoldReason`]).
 //! * [`random`]: [`Random`], numbers that are the same in every run of a seed.
 //! * [`time`]: [`Instant`], a point of time that somebody else measured.
@@ -28,7 +28,7 @@ pub mod time;
 pub use block::{Extent, PAGE_BYTES, PAGEBLOCK_BYTES, PAGES_PER_PAGEBLOCK, Pageblock};
 pub use frame::{FrameRange, Order, OrderError, Pfn};
 pub use hold::HoldReason;
-pub use id::{MemberId, MoveId, NodeId, NodeKind, RequestId, TenantId, TokenId};
+pub use id::{ImageId, MemberId, MoveId, NodeId, NodeKind, RequestId, TokenId};
 pub use random::Random;
 pub use size::{ByteSize, ParseSizeError};
 pub use time::Instant;

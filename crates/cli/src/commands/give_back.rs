@@ -66,7 +66,7 @@ fn sentences(report: &Report, verb: &str) -> String {
 #[cfg(test)]
 mod tests {
     use memtide_proto::control::Holder;
-    use memtide_units::{ByteSize, HoldReason, TenantId};
+    use memtide_units::{ByteSize, HoldReason, ImageId};
 
     use super::*;
 
@@ -76,7 +76,7 @@ mod tests {
             returned: ByteSize(97 << 30),
             remaining: ByteSize(3 << 30),
             holders: vec![Holder {
-                tenant: TenantId(4),
+                image: ImageId(4),
                 pid: 12,
                 name: "redis-server".to_owned(),
                 bytes: ByteSize(3 << 30),
@@ -102,7 +102,7 @@ mod tests {
             serde_json::to_string(&report()).unwrap(),
             r#"{"requested":107374182400,"returned":104152956928,"remaining":3221225472,"#
                 .to_owned()
-                + r#""holders":[{"tenant":4,"pid":12,"name":"redis-server","bytes":3221225472,"#
+                + r#""holders":[{"image":4,"pid":12,"name":"redis-server","bytes":3221225472,"#
                 + r#""reason":"memory-lock"}],"ask_again":false}"#
         );
     }

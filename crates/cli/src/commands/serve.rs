@@ -63,7 +63,7 @@ fn announce(config: &Config) {
     eprintln!("memtide: serving {} at {}", nodes.join(", "), config.socket.display());
 }
 
-/// Every tenant takes a descriptor per node, every program and child a few more.
+/// Every image takes a descriptor per node, every program and child a few more.
 fn raise_descriptor_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     // Without it, fewer programs fit; that is said when it happens.

@@ -25,7 +25,7 @@ use memtide_sys::{
     token::{self, TokenMap},
 };
 use memtide_units::{
-    ByteSize, Extent, MemberId, NodeKind, PAGEBLOCK_BYTES, Pageblock, TenantId, TokenId,
+    ByteSize, Extent, ImageId, MemberId, NodeKind, PAGEBLOCK_BYTES, Pageblock, TokenId,
 };
 
 /// Longer than anything here may take.
@@ -186,7 +186,7 @@ impl Drop for Life {
 pub struct Program {
     pub connection: Connection,
     pub member: MemberId,
-    pub tenant: TenantId,
+    pub image: ImageId,
     pub nodes: Vec<NodeInfo>,
     pub files: Vec<OwnedFd>,
     pub life: Life,
@@ -216,14 +216,14 @@ impl Program {
     fn welcomed(connection: Connection, life: Life) -> Self {
         let (packet, mut files) = next_packet(&connection).expect("a welcome");
         let message = decode(&packet).unwrap();
-        let ToProgram::Welcome { member, tenant, nodes, userfaultfd, .. } = message else {
+        let ToProgram::Welcome { member, image, nodes, userfaultfd, .. } = message else {
             panic!("{message:?}")
         };
         if userfaultfd {
             files.pop();
         }
         assert_eq!(files.len(), nodes.len());
-        Self { connection, member, tenant, nodes, files, life }
+        Self { connection, member, image, nodes, files, life }
     }
 
     /// Goes back to a (new) daemon, claiming this.
@@ -258,7 +258,7 @@ impl Program {
         let packet = hello(Lineage::Returning {
             token: self.life.id,
             member: self.member,
-            tenant: self.tenant,
+            image: self.image,
             committed: 0,
         });
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.life.file.as_fd()];

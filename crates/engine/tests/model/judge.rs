@@ -80,18 +80,17 @@ impl World {
                     assert!(!self.processes.iter().any(|p| alone(&p)), "{pageblock} is not alone");
                 }
             }
-            Effect::Zero { tenant, extents } => {
+            Effect::Zero { image, extents } => {
                 for pageblock in extents.iter().flat_map(|extent| extent.iter()) {
                     self.check_unmapped(pageblock);
-                    self.zeroing.push_back((tenant, pageblock));
+                    self.zeroing.push_back((image, pageblock));
                 }
             }
-            Effect::TenantGone { tenant } => {
-                assert!(self.tenants.remove(&tenant), "{tenant} goes twice");
-                let of_it = |process: &Process| {
-                    process.tenant == tenant && self.engine.knows(process.token)
-                };
-                assert!(!self.processes.iter().any(of_it), "{tenant} has processes");
+            Effect::ImageGone { image } => {
+                assert!(self.images.remove(&image), "{image} goes twice");
+                let of_it =
+                    |process: &Process| process.image == image && self.engine.knows(process.token);
+                assert!(!self.processes.iter().any(of_it), "{image} has processes");
             }
             Effect::ForgetToken { token } => {
                 let process = self.processes.iter_mut().find(|p| p.token == token).unwrap();
@@ -164,7 +163,7 @@ impl World {
         }
         assert_eq!(self.engine.awaiting(), 0);
         assert!(self.engine.member_status().is_empty());
-        assert!(self.tenants.is_empty(), "{:?} are left", self.tenants);
+        assert!(self.images.is_empty(), "{:?} are left", self.images);
         for node in self.engine.node_status() {
             assert_eq!((node.leased, node.isolated), (ByteSize(0), ByteSize(0)));
         }

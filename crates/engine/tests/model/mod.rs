@@ -30,8 +30,8 @@ use memtide_engine::{
     Refusal, Report,
 };
 use memtide_units::{
-    ByteSize, Extent, HoldReason, Instant, MemberId, MoveId, NodeId, NodeKind, PAGEBLOCK_BYTES,
-    Pageblock, RequestId, TenantId, TokenId,
+    ByteSize, Extent, HoldReason, ImageId, Instant, MemberId, MoveId, NodeId, NodeKind,
+    PAGEBLOCK_BYTES, Pageblock, RequestId, TokenId,
 };
 
 /// One thing to do. Numbers choose among what there is, modulo how many there are.
@@ -75,7 +75,7 @@ enum Link {
 #[derive(Clone, Debug)]
 struct Process {
     token: TokenId,
-    tenant: TenantId,
+    image: ImageId,
     link: Link,
     mapped: BTreeMap<Pageblock, Mapping>,
     orders: VecDeque<(MoveId, VecDeque<(Pageblock, Pageblock)>)>,
@@ -93,8 +93,8 @@ pub struct World {
     pub engine: Engine,
     now: Instant,
     processes: Vec<Process>,
-    zeroing: VecDeque<(TenantId, Pageblock)>,
-    tenants: BTreeSet<TenantId>,
+    zeroing: VecDeque<(ImageId, Pageblock)>,
+    images: BTreeSet<ImageId>,
     open: BTreeSet<RequestId>,
     /// The answers so far.
     pub reports: Vec<Report>,
@@ -153,7 +153,7 @@ impl World {
             now: Instant::default(),
             processes: Vec::new(),
             zeroing: VecDeque::new(),
-            tenants: BTreeSet::new(),
+            images: BTreeSet::new(),
             open: BTreeSet::new(),
             reports: Vec::new(),
             marks: BTreeMap::new(),
@@ -219,9 +219,9 @@ impl World {
             Op::Thaw { process, count } => self.thaw(process, count)?,
             Op::Zero { count } => {
                 for _ in 0..=count % 16 {
-                    let (tenant, pageblock) = self.zeroing.pop_front()?;
+                    let (image, pageblock) = self.zeroing.pop_front()?;
                     let extents = vec![Extent::new(pageblock, 1)];
-                    self.must(Input::Zeroed { tenant, extents });
+                    self.must(Input::Zeroed { image, extents });
                 }
             }
             Op::GiveBack { megabytes, from, deadline_ms } => {
@@ -244,7 +244,7 @@ impl World {
                 else {
                     unreachable!()
                 };
-                self.engine.tenant_of(member)?;
+                self.engine.image_of(member)?;
                 let request = RequestId(self.fresh());
                 let bytes = ByteSize(u64::from(megabytes % 100) << 20);
                 let bytes = (bytes.0 > 0).then_some(bytes);

@@ -19,7 +19,7 @@ impl World {
 fn nonsense(kind: u8, a: u8, b: u8, extents: &[(u16, u8)]) -> Input {
     let member = MemberId(u64::from(a % 24));
     let token = TokenId(u64::from(b % 24));
-    let tenant = TenantId(u64::from(b % 6));
+    let image = ImageId(u64::from(b % 6));
     let extent = |&(start, count): &(u16, u8)| {
         let start = if start > 1100 { u64::MAX - u64::from(start) } else { u64::from(start) };
         Extent::new(Pageblock(start), u32::from(count) * if count > 200 { 1 << 24 } else { 1 })
@@ -44,7 +44,7 @@ fn nonsense(kind: u8, a: u8, b: u8, extents: &[(u16, u8)]) -> Input {
             Input::Moved { member, id: MoveId(b.into()), outcomes }
         }
         10 => Input::Thawed { member, extents },
-        11 => Input::Zeroed { tenant, extents },
+        11 => Input::Zeroed { image, extents },
         12 => Input::GiveBack { request, bytes, from: Some(NodeId(u16::from(a % 9))), deadline },
         13 => Input::GiveBack { request, bytes, from: None, deadline },
         14 => Input::Add { bytes, to: NodeId(u16::from(a % 9)) },
@@ -54,7 +54,7 @@ fn nonsense(kind: u8, a: u8, b: u8, extents: &[(u16, u8)]) -> Input {
             let half = extents.len() / 2;
             let claims = Claims {
                 member,
-                tenant,
+                image,
                 leased: extents[..half].to_vec(),
                 shared: extents[half..].to_vec(),
                 children: vec![TokenId(u64::from(a)), TokenId(u64::from(b))],

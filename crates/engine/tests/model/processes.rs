@@ -10,21 +10,21 @@ impl World {
         let (member, token) = (MemberId(self.fresh()), TokenId(self.fresh()));
         let name = format!("p{}", member.0);
         self.must(Input::Join { member, pid: 7, name, token, lineage: Lineage::Fresh });
-        let tenant = self.engine.tenant_of(member).unwrap();
-        assert!(self.tenants.insert(tenant), "{tenant} is given out twice");
-        self.push(token, tenant, Link::Connected(member), BTreeMap::new());
+        let image = self.engine.image_of(member).unwrap();
+        assert!(self.images.insert(image), "{image} is given out twice");
+        self.push(token, image, Link::Connected(member), BTreeMap::new());
     }
 
     pub(super) fn push(
         &mut self,
         token: TokenId,
-        tenant: TenantId,
+        image: ImageId,
         link: Link,
         mapped: BTreeMap<Pageblock, Mapping>,
     ) {
         self.processes.push(Process {
             token,
-            tenant,
+            image,
             link,
             mapped,
             orders: VecDeque::new(),
@@ -78,14 +78,14 @@ impl World {
         };
         let claims = Claims {
             member,
-            tenant: process.tenant,
+            image: process.image,
             leased: of(Mapping::Shared),
             shared: of(Mapping::Frozen),
             children: process.children.clone(),
             committed: process.committed,
         };
-        let (token, tenant) = (process.token, process.tenant);
-        self.tenants.insert(tenant);
+        let (token, image) = (process.token, process.image);
+        self.images.insert(image);
         let lineage = Lineage::Returning(claims);
         self.must(Input::Join { member, pid: 7, name: String::from("back"), token, lineage });
         Some(())
@@ -155,8 +155,8 @@ impl World {
         }
         parent.thaws.clear();
         parent.children.push(token);
-        let (tenant, mapped) = (parent.tenant, parent.mapped.clone());
-        self.push(token, tenant, Link::Unborn, mapped);
+        let (image, mapped) = (parent.image, parent.mapped.clone());
+        self.push(token, image, Link::Unborn, mapped);
         self.must(Input::ForkBegin { member, token });
         Some(())
     }
@@ -229,7 +229,7 @@ impl World {
         for node in &mut config.nodes {
             node.offline = self.engine.offline(node.node);
         }
-        config.next_tenant = self.engine.next_tenant();
+        config.next_image = self.engine.next_image();
         self.zeroing.clear();
         self.open.clear();
         let parents = self.processes.clone();
@@ -259,7 +259,7 @@ impl World {
             process.children.retain(|child| alive.contains(child));
         }
         config.awaited.until = self.now.after(Duration::from_secs(3600));
-        self.tenants.clear();
+        self.images.clear();
         self.engine = Engine::new(config).unwrap();
         self.engine.validate();
     }

@@ -87,8 +87,8 @@ impl Bench {
         self.engine.validate();
         for effect in effects.clone() {
             match effect {
-                Effect::Zero { tenant, extents } => {
-                    self.zero.push(Input::Zeroed { tenant, extents });
+                Effect::Zero { image, extents } => {
+                    self.zero.push(Input::Zeroed { image, extents });
                 }
                 Effect::Move { member, id, pairs } => self.orders.push((member, id, pairs)),
                 Effect::Thaw { member, extents } => {

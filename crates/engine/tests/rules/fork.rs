@@ -51,8 +51,8 @@ fn a_child_that_joined_inherits_from_a_parent_that_dies() {
     bench.lease(parent, 4);
     let child = bench.fork(parent);
     bench.say(bench.joining(child, Lineage::Child(child.token)));
-    let tenant = bench.engine.tenant_of(child.member);
-    assert_eq!(tenant, bench.engine.tenant_of(parent.member));
+    let image = bench.engine.image_of(child.member);
+    assert_eq!(image, bench.engine.image_of(parent.member));
     let effects = bench.say(Input::TokenGone { token: parent.token });
     assert_eq!(effects, [thaw(child, run(0, 4))]);
     let status = bench.engine.member_status();
@@ -116,8 +116,8 @@ fn a_fork_in_the_middle_of_a_move_shares_both_ends_until_the_answer() {
             MoveOutcome::Moved => (16, 0),
             _ => (0, 16),
         };
-        let tenant = bench.engine.tenant_of(parent.member).unwrap();
-        assert!(effects.contains(&Effect::Zero { tenant, extents: run(freed, 1) }));
+        let image = bench.engine.image_of(parent.member).unwrap();
+        assert!(effects.contains(&Effect::Zero { image, extents: run(freed, 1) }));
         bench.quiet();
         let effects = bench.say(Input::TokenGone { token: child.token });
         let [Effect::Thaw { extents, .. }] = &effects[..] else { panic!("{effects:?}") };

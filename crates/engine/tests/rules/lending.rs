@@ -43,15 +43,15 @@ fn what_is_released_is_free_only_when_zeroed() {
     let mut bench = Bench::new();
     let program = bench.join();
     bench.lease(program, 4);
-    let tenant = bench.engine.tenant_of(program.member).unwrap();
+    let image = bench.engine.image_of(program.member).unwrap();
     let effects = bench.release(program, run(1, 2));
-    assert_eq!(effects, [Effect::Zero { tenant, extents: run(1, 2) }]);
+    assert_eq!(effects, [Effect::Zero { image, extents: run(1, 2) }]);
     assert_eq!(bench.counts(NEAR), (12, 4, 0, 0));
-    bench.say(Input::Zeroed { tenant, extents: run(1, 1) });
+    bench.say(Input::Zeroed { image, extents: run(1, 1) });
     assert_eq!(bench.counts(NEAR), (13, 3, 0, 0));
     let pageblock = Pageblock(1);
-    let twice = Input::Zeroed { tenant, extents: run(1, 1) };
-    assert_eq!(bench.refused(twice), Refusal::NotZeroing { tenant, pageblock });
+    let twice = Input::Zeroed { image, extents: run(1, 1) };
+    assert_eq!(bench.refused(twice), Refusal::NotZeroing { image, pageblock });
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn promises_beyond_the_pool_are_refused_or_not() {
 fn memory_outlives_the_connection_but_not_the_token() {
     let mut bench = Bench::new();
     let program = bench.join();
-    let tenant = bench.engine.tenant_of(program.member).unwrap();
+    let image = bench.engine.image_of(program.member).unwrap();
     bench.lease(program, 4);
     assert_eq!(bench.say(Input::Left { member: program.member }), []);
     assert_eq!(bench.counts(NEAR), (12, 4, 0, 0));
@@ -116,9 +116,9 @@ fn memory_outlives_the_connection_but_not_the_token() {
     let lease = Input::Lease { member, count: 1, after: None };
     assert_eq!(bench.refused(lease), Refusal::NotConnected { member });
     let effects = bench.say(Input::TokenGone { token: program.token });
-    assert_eq!(effects, [Effect::Zero { tenant, extents: run(0, 4) }]);
+    assert_eq!(effects, [Effect::Zero { image, extents: run(0, 4) }]);
     let effects = bench.quiet();
-    assert_eq!(effects, [Effect::TenantGone { tenant }]);
+    assert_eq!(effects, [Effect::ImageGone { image }]);
     assert_eq!(bench.counts(NEAR), (16, 0, 0, 0));
     assert_eq!(bench.counts(FAR), (32, 0, 0, 0));
 }
@@ -139,8 +139,8 @@ fn a_token_that_is_gone_means_death_even_while_connected() {
 fn who_leaves_with_nothing_is_forgotten() {
     let mut bench = Bench::new();
     let program = bench.join();
-    let tenant = bench.engine.tenant_of(program.member).unwrap();
+    let image = bench.engine.image_of(program.member).unwrap();
     let effects = bench.say(Input::Left { member: program.member });
     let token = program.token;
-    assert_eq!(effects, [Effect::ForgetToken { token }, Effect::TenantGone { tenant }]);
+    assert_eq!(effects, [Effect::ForgetToken { token }, Effect::ImageGone { image }]);
 }

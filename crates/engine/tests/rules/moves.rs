@@ -78,8 +78,8 @@ fn a_released_source_is_not_free_before_its_order_is_answered() {
     }
     assert_eq!(bench.lease(program, 16)[0], run(1, 15)[0]);
     let effects = bench.answer(MoveOutcome::Gone);
-    let tenant = bench.engine.tenant_of(program.member).unwrap();
-    assert!(effects.contains(&Effect::Zero { tenant, extents: run(16, 1) }));
+    let image = bench.engine.image_of(program.member).unwrap();
+    assert!(effects.contains(&Effect::Zero { image, extents: run(16, 1) }));
     assert_eq!(bench.counts(NEAR), (1, 15, 0, 0));
 }
 
@@ -97,7 +97,7 @@ fn who_leaves_keeps_both_ends_and_says_which_it_has_when_it_returns() {
     // It had moved the first, not the second.
     let claims = memtide_engine::Claims {
         member: program.member,
-        tenant: bench.engine.tenant_of(program.member).unwrap(),
+        image: bench.engine.image_of(program.member).unwrap(),
         leased: [run(1, 1), run(16, 1)].concat(),
         shared: Vec::new(),
         children: Vec::new(),

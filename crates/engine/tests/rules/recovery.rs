@@ -3,27 +3,27 @@
 use memtide_engine::{
     Awaited, Claims, Config, ConfigError, Effect, Engine, Input, Lineage, Refusal,
 };
-use memtide_units::{Extent, Instant, MemberId, Pageblock, TenantId, TokenId};
+use memtide_units::{Extent, ImageId, Instant, MemberId, Pageblock, TokenId};
 use std::time::Duration;
 
 use crate::bench::{Bench, FAR, NEAR, Program, config, run, size};
 
 const PARENT: Program = Program { member: MemberId(1), token: TokenId(11) };
 const CHILD: Program = Program { member: MemberId(2), token: TokenId(12) };
-const TENANT: TenantId = TenantId(5);
+const TENANT: ImageId = ImageId(5);
 
 fn awaiting(members: &[MemberId]) -> Config {
     let mut config = config();
     let until = Instant(Duration::from_secs(30));
     config.awaited = Awaited { members: members.to_vec(), until };
-    config.next_tenant = TenantId(6);
+    config.next_image = ImageId(6);
     config
 }
 
 fn claims(program: Program, leased: Vec<Extent>, shared: Vec<Extent>) -> Lineage {
     let member = program.member;
     let children = Vec::new();
-    Lineage::Returning(Claims { member, tenant: TENANT, leased, shared, children, committed: 3 })
+    Lineage::Returning(Claims { member, image: TENANT, leased, shared, children, committed: 3 })
 }
 
 #[test]
@@ -35,8 +35,8 @@ fn leases_wait_until_all_have_returned() {
     let effects = bench.say(bench.joining(PARENT, claims(PARENT, run(0, 3), Vec::new())));
     assert_eq!(effects, [Effect::Grant { member: new.member, extents: run(3, 2) }]);
     assert_eq!(bench.engine.awaiting(), 0);
-    assert_eq!(bench.engine.tenant_of(new.member), Some(TenantId(6)));
-    assert_eq!(bench.engine.tenant_of(PARENT.member), Some(TENANT));
+    assert_eq!(bench.engine.image_of(new.member), Some(ImageId(6)));
+    assert_eq!(bench.engine.image_of(PARENT.member), Some(TENANT));
     assert_eq!(bench.engine.held_by(TENANT, NEAR), run(0, 3));
     let status = bench.engine.member_status();
     assert_eq!(status[0].committed, size(3));
@@ -68,7 +68,7 @@ fn parent_and_child_return_in_either_order() {
         let mut bench = Bench::with(awaiting(&[PARENT.member, CHILD.member]));
         let parent = Lineage::Returning(Claims {
             member: PARENT.member,
-            tenant: TENANT,
+            image: TENANT,
             leased: run(8, 1),
             shared: run(0, 4),
             children: vec![CHILD.token],
@@ -96,10 +96,10 @@ fn what_a_sibling_may_share_is_not_zeroed_before_it_has_returned() {
     let mut bench = Bench::with(awaiting(&[PARENT.member, CHILD.member]));
     bench.say(bench.joining(PARENT, claims(PARENT, run(8, 1), run(0, 4))));
     let effects = bench.say(Input::TokenGone { token: PARENT.token });
-    assert_eq!(effects, [Effect::Zero { tenant: TENANT, extents: run(8, 1) }]);
+    assert_eq!(effects, [Effect::Zero { image: TENANT, extents: run(8, 1) }]);
     let effects = bench.say(bench.joining(CHILD, claims(CHILD, Vec::new(), run(0, 2))));
     let thaw = Effect::Thaw { member: CHILD.member, extents: run(0, 2) };
-    assert_eq!(effects, [thaw, Effect::Zero { tenant: TENANT, extents: run(2, 2) }]);
+    assert_eq!(effects, [thaw, Effect::Zero { image: TENANT, extents: run(2, 2) }]);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn claims_that_contradict_others_are_refused() {
         bench.refused(join)
     };
     let conflict =
-        |n| Refusal::ClaimConflict { pageblock: Pageblock(n), tenant: TENANT, by: TENANT };
+        |n| Refusal::ClaimConflict { pageblock: Pageblock(n), image: TENANT, by: TENANT };
     assert_eq!(refused(run(3, 1), vec![]), conflict(3));
     assert_eq!(refused(vec![], run(3, 1)), conflict(3));
     assert_eq!(refused(run(7, 1), vec![]), conflict(7));

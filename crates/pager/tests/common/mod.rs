@@ -27,7 +27,7 @@ use memtide_sys::{
     memfd::{self, Pages},
     socket,
 };
-use memtide_units::{Extent, MemberId, MoveId, NodeKind, Pageblock, TenantId};
+use memtide_units::{Extent, ImageId, MemberId, MoveId, NodeKind, Pageblock};
 
 const PER_NODE: u64 = 256;
 
@@ -102,7 +102,7 @@ impl Daemon {
                     let (infos, files) = nodes(backing);
                     let welcome = ToProgram::Welcome {
                         member: MemberId(1),
-                        tenant: TenantId(1),
+                        image: ImageId(1),
                         nodes: infos,
                         on_full: OnFull::Fallback,
                         userfaultfd: false,

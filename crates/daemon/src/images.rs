@@ -1,7 +1,7 @@
-//! The files of the tenants.
+//! The files of the images.
 //!
-//! After a restart, a tenant's files come back with its processes, and may still hold what an
-//! earlier daemon had no time to zero. When the last process that is awaited of a tenant has come
+//! After a restart, an image's files come back with its processes, and may still hold what an
+//! earlier daemon had no time to zero. When the last process that is awaited of an image has come
 //! back or is gone, all that none of them claims is zeroed, before anything of it is leased anew.
 
 use std::{
@@ -12,9 +12,9 @@ use std::{
 };
 
 use memtide_store::{NodeFile, Store, StoreError};
-use memtide_units::{Extent, MemberId, TenantId};
+use memtide_units::{Extent, ImageId, MemberId};
 
-/// One tenant's files, one per node in node order.
+/// One image's files, one per node in node order.
 #[derive(Debug)]
 pub struct Files {
     files: Vec<NodeFile>,
@@ -37,9 +37,9 @@ pub enum AdoptError {
     /// One of them is none of ours.
     #[error(transparent)]
     Foreign(#[from] StoreError),
-    /// Another process of the tenant has other files.
-    #[error("the files are not those of the tenant")]
-    NotTheTenants,
+    /// Another process of the image has other files.
+    #[error("the files are not those of the image")]
+    NotTheImages,
 }
 
 impl Files {
@@ -80,7 +80,7 @@ impl Files {
     }
 }
 
-/// What an earlier daemon's tenant is still to say.
+/// What an earlier daemon's image is still to say.
 #[derive(Debug, Default)]
 struct Unsettled {
     awaited: BTreeSet<MemberId>,
@@ -89,84 +89,84 @@ struct Unsettled {
 
 /// All of them.
 #[derive(Debug, Default)]
-pub struct Tenants {
-    files: BTreeMap<TenantId, Files>,
-    unsettled: BTreeMap<TenantId, Unsettled>,
+pub struct Images {
+    files: BTreeMap<ImageId, Files>,
+    unsettled: BTreeMap<ImageId, Unsettled>,
 }
 
-impl Tenants {
+impl Images {
     /// This process will come back.
-    pub fn await_member(&mut self, tenant: TenantId, member: MemberId) {
-        self.unsettled.entry(tenant).or_default().awaited.insert(member);
+    pub fn await_member(&mut self, image: ImageId, member: MemberId) {
+        self.unsettled.entry(image).or_default().awaited.insert(member);
     }
 
-    /// These are the tenant's files from now on.
-    pub fn insert(&mut self, tenant: TenantId, files: Files) {
-        self.files.insert(tenant, files);
+    /// These are the image's files from now on.
+    pub fn insert(&mut self, image: ImageId, files: Files) {
+        self.files.insert(image, files);
     }
 
     /// The files of a returning process: known, or new with it.
     ///
     /// # Errors
-    /// [`AdoptError::NotTheTenants`].
-    pub fn check(&self, tenant: TenantId, files: &Files) -> Result<(), AdoptError> {
-        match self.files.get(&tenant) {
-            Some(known) if !known.is_same(files) => Err(AdoptError::NotTheTenants),
+    /// [`AdoptError::NotTheImages`].
+    pub fn check(&self, image: ImageId, files: &Files) -> Result<(), AdoptError> {
+        match self.files.get(&image) {
+            Some(known) if !known.is_same(files) => Err(AdoptError::NotTheImages),
             _ => Ok(()),
         }
     }
 
     /// Keeps a returning process's files, unless they are known.
-    pub fn keep(&mut self, tenant: TenantId, files: Files) {
-        self.files.entry(tenant).or_insert(files);
+    pub fn keep(&mut self, image: ImageId, files: Files) {
+        self.files.entry(image).or_insert(files);
     }
 
-    /// Drops the files of a tenant none of whose processes could join.
-    pub fn forget_files(&mut self, tenant: TenantId) {
-        self.files.remove(&tenant);
+    /// Drops the files of an image none of whose processes could join.
+    pub fn forget_files(&mut self, image: ImageId) {
+        self.files.remove(&image);
     }
 
     /// The files as they go out beside a packet.
     #[must_use]
-    pub fn handles(&self, tenant: TenantId) -> Vec<Arc<OwnedFd>> {
-        self.files.get(&tenant).map(|files| files.handles.clone()).unwrap_or_default()
+    pub fn handles(&self, image: ImageId) -> Vec<Arc<OwnedFd>> {
+        self.files.get(&image).map(|files| files.handles.clone()).unwrap_or_default()
     }
 
-    /// The tenant is gone; the kernel takes what is left in its files.
-    pub fn remove(&mut self, tenant: TenantId) {
-        self.files.remove(&tenant);
-        self.unsettled.remove(&tenant);
+    /// The image is gone; the kernel takes what is left in its files.
+    pub fn remove(&mut self, image: ImageId) {
+        self.files.remove(&image);
+        self.unsettled.remove(&image);
     }
 
     /// Zeroes pageblocks of the node at this position.
     ///
     /// # Errors
     /// Those of fallocate(2).
-    pub fn zero(&self, tenant: TenantId, node: usize, extent: Extent) -> io::Result<()> {
+    pub fn zero(&self, image: ImageId, node: usize, extent: Extent) -> io::Result<()> {
         // Without files there is nothing to zero: the process that brought them never came back.
-        self.files.get(&tenant).map_or(Ok(()), |files| files.files[node].zero(extent))
+        self.files.get(&image).map_or(Ok(()), |files| files.files[node].zero(extent))
     }
 
     /// A process has come back and claims these, or (none) is gone. Zeroes what nobody claims if
-    /// it was the tenant's last.
+    /// it was the image's last.
     ///
     /// # Errors
     /// Those of fallocate(2).
     pub fn settle(
         &mut self,
-        tenant: TenantId,
+        image: ImageId,
         member: MemberId,
         claimed: impl IntoIterator<Item = Extent>,
     ) -> io::Result<()> {
-        let Some(unsettled) = self.unsettled.get_mut(&tenant) else { return Ok(()) };
+        let Some(unsettled) = self.unsettled.get_mut(&image) else { return Ok(()) };
         unsettled.claimed.extend(claimed);
         unsettled.awaited.remove(&member);
         if !unsettled.awaited.is_empty() {
             return Ok(());
         }
-        let unsettled = self.unsettled.remove(&tenant).expect("it was there");
+        let unsettled = self.unsettled.remove(&image).expect("it was there");
         let kept = Extent::from_blocks(unsettled.claimed.iter().copied().flat_map(Extent::iter));
-        match self.files.get(&tenant) {
+        match self.files.get(&image) {
             Some(files) => files.files.iter().try_for_each(|file| file.zero_all_but(&kept)),
             None => Ok(()),
         }
@@ -193,15 +193,15 @@ mod tests {
     }
 
     #[test]
-    fn a_returning_process_must_bring_the_files_of_its_tenant() {
-        let mut tenants = Tenants::default();
+    fn a_returning_process_must_bring_the_files_of_its_image() {
+        let mut images = Images::default();
         let files = Files::create(&stores()).unwrap();
         let again = Files::adopt(&stores(), fds(&files)).unwrap();
         let other = Files::create(&stores()).unwrap();
-        tenants.insert(TenantId(1), files);
-        tenants.check(TenantId(1), &again).unwrap();
-        assert!(tenants.check(TenantId(1), &other).is_err());
-        tenants.check(TenantId(2), &other).unwrap();
+        images.insert(ImageId(1), files);
+        images.check(ImageId(1), &again).unwrap();
+        assert!(images.check(ImageId(1), &other).is_err());
+        images.check(ImageId(2), &other).unwrap();
         let mut few = fds(&other);
         few.pop();
         assert!(matches!(Files::adopt(&stores(), few), Err(AdoptError::Count { .. })));
@@ -209,21 +209,21 @@ mod tests {
 
     #[test]
     fn what_nobody_claims_is_zeroed_when_the_last_has_spoken() {
-        let mut tenants = Tenants::default();
-        let (tenant, one, two) = (TenantId(1), MemberId(1), MemberId(2));
-        tenants.await_member(tenant, one);
-        tenants.await_member(tenant, two);
+        let mut images = Images::default();
+        let (image, one, two) = (ImageId(1), MemberId(1), MemberId(2));
+        images.await_member(image, one);
+        images.await_member(image, two);
         let files = Files::create(&stores()).unwrap();
         for block in 0..4 {
             pwrite(&files.files[1], b"x", block << 21).unwrap();
         }
-        tenants.keep(tenant, files);
-        let used = |tenants: &Tenants| tenants.files[&tenant].files[1].allocated().unwrap().0;
-        tenants.settle(tenant, one, [Extent::new(Pageblock(4), 1)]).unwrap();
-        assert_eq!(used(&tenants), 4 * 4096);
-        tenants.settle(tenant, two, [Extent::new(Pageblock(7), 1)]).unwrap();
-        assert_eq!(used(&tenants), 2 * 4096);
-        tenants.settle(tenant, two, []).unwrap();
-        assert_eq!(used(&tenants), 2 * 4096, "only once");
+        images.keep(image, files);
+        let used = |images: &Images| images.files[&image].files[1].allocated().unwrap().0;
+        images.settle(image, one, [Extent::new(Pageblock(4), 1)]).unwrap();
+        assert_eq!(used(&images), 4 * 4096);
+        images.settle(image, two, [Extent::new(Pageblock(7), 1)]).unwrap();
+        assert_eq!(used(&images), 2 * 4096);
+        images.settle(image, two, []).unwrap();
+        assert_eq!(used(&images), 2 * 4096, "only once");
     }
 }
