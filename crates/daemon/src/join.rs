@@ -106,7 +106,14 @@ impl Daemon {
         let Applicant { name, pid, started } = applicant;
         let lineage = EngineLineage::Fresh;
         let effects = self
-            .decide(Input::Join { member, pid, name, token, lineage })
+            .decide(Input::Join {
+                member,
+                pid,
+                name,
+                token,
+                lineage,
+                who: memtide_engine::tenant::Credentials::default(),
+            })
             .map_err(|error| refusal("token", error))?;
         let image = self.engine.image_of(member).expect("it has just joined");
         self.images.insert(image, files);
@@ -132,7 +139,14 @@ impl Daemon {
         let Applicant { name, pid, started } = applicant;
         let lineage = EngineLineage::Child(token);
         let effects = self
-            .decide(Input::Join { member, pid, name, token, lineage })
+            .decide(Input::Join {
+                member,
+                pid,
+                name,
+                token,
+                lineage,
+                who: memtide_engine::tenant::Credentials::default(),
+            })
             .map_err(|error| refusal("token", error))?;
         let image = self.engine.image_of(member).expect("it has just joined");
         self.tokens.set_connected(token, true, now);
@@ -284,7 +298,14 @@ impl Daemon {
         let held: Vec<Extent> = claims.leased.iter().chain(&claims.shared).copied().collect();
         let lineage = EngineLineage::Returning(claims);
         self.images.keep(image, files);
-        let effects = match self.decide(Input::Join { member, pid, name, token, lineage }) {
+        let effects = match self.decide(Input::Join {
+            member,
+            pid,
+            name,
+            token,
+            lineage,
+            who: memtide_engine::tenant::Credentials::default(),
+        }) {
             Ok(effects) => effects,
             Err(error) => {
                 if self.members.values().all(|member| member.image != image) {

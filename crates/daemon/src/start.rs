@@ -109,6 +109,8 @@ pub(crate) fn engine_config(config: &Config, firsts: &[Pageblock], left: &State)
             node: node_id(index),
             name: node.name.clone(),
             kind: node.kind,
+            class: engine::nodes::NodeClass::Public,
+            performance: engine::Performance::default(),
             first: *first,
             pageblocks: node.size.pageblocks_ceil(),
             block_pageblocks,

@@ -156,14 +156,15 @@ impl Daemon {
                 Err(error) => return Err(error),
             },
             Wish::Lease(count, after) => {
-                let mut effects = match self.decide(Input::Lease { member, count, after }) {
-                    Ok(effects) => effects,
-                    Err(Refusal::TooManyLeases { .. }) => {
-                        self.send(id, &ToProgram::Grant { extents: Vec::new() });
-                        return Ok(true);
-                    }
-                    Err(error) => return Err(error),
-                };
+                let mut effects =
+                    match self.decide(Input::Lease { member, count, after, policy: None }) {
+                        Ok(effects) => effects,
+                        Err(Refusal::TooManyLeases { .. }) => {
+                            self.send(id, &ToProgram::Grant { extents: Vec::new() });
+                            return Ok(true);
+                        }
+                        Err(error) => return Err(error),
+                    };
                 let before = effects.len();
                 effects.retain(|effect| !is_empty_grant(effect, member));
                 let granted = effects.len() == before;

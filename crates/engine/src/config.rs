@@ -4,6 +4,7 @@
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
+use crate::{mempolicy::Weighting, nodes::NodeClass, tenant::TenantConfig};
 use memtide_units::{ByteSize, Extent, ImageId, Instant, MemberId, NodeId, NodeKind, Pageblock};
 
 /// Everything that an engine is told once.
@@ -15,6 +16,15 @@ pub struct Config {
     /// not named is not used for either, except when a [`crate::Input::MoveTo`] names it. Empty:
     /// the near nodes, then the far ones, each in the order of `nodes`.
     pub placement: Vec<NodeId>,
+    /// Distances between nodes, as ACPI's SLIT has them. Empty: a node's own is 10, and the
+    /// further down `placement` a node is, the further away it is from all others.
+    pub distances: Vec<(NodeId, NodeId, u8)>,
+    /// The weights of the weighted interleave: by bandwidth, or as in `weights`.
+    pub weighting: Weighting,
+    /// Weights of nodes by hand, 1 to 255.
+    pub weights: Vec<(NodeId, u8)>,
+    /// Who may have what. Of several that fit a program, the first counts.
+    pub tenants: Vec<TenantConfig>,
     /// What a promise means.
     pub on_full: OnFull,
     /// How much of anything.
@@ -32,6 +42,10 @@ impl Config {
         Self {
             nodes,
             placement: Vec::new(),
+            distances: Vec::new(),
+            weighting: Weighting::Automatic,
+            weights: Vec::new(),
+            tenants: alloc::vec![TenantConfig::everybody("everybody")],
             on_full: OnFull::Fail,
             limits: Limits::default(),
             next_image: ImageId(1),
@@ -47,8 +61,12 @@ pub struct NodeConfig {
     pub node: NodeId,
     /// Its name for people.
     pub name: String,
-    /// Near or far.
+    /// Near, far, or of a device: what quotas are about.
     pub kind: NodeKind,
+    /// Who reaches it.
+    pub class: NodeClass,
+    /// How fast it is.
+    pub performance: Performance,
     /// Its first pageblock; the spans of two nodes must not overlap, but may touch.
     pub first: Pageblock,
     /// Its pageblocks: a whole number of blocks.
@@ -57,6 +75,43 @@ pub struct NodeConfig {
     pub block_pageblocks: u64,
     /// Whole blocks that are offline from the start.
     pub offline: Vec<Extent>,
+}
+
+impl NodeConfig {
+    /// A public node of blocks of one pageblock, all online, nothing known of its speed.
+    #[must_use]
+    pub fn new(
+        node: NodeId,
+        name: &str,
+        kind: NodeKind,
+        first: Pageblock,
+        pageblocks: u64,
+    ) -> Self {
+        Self {
+            node,
+            name: String::from(name),
+            kind,
+            class: NodeClass::Public,
+            performance: Performance::default(),
+            first,
+            pageblocks,
+            block_pageblocks: 1,
+            offline: Vec::new(),
+        }
+    }
+}
+
+/// How fast a node is, as the processors near it see it (HMAT, CDAT). 0: not known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Performance {
+    /// Nanoseconds to read.
+    pub read_latency_ns: u32,
+    /// Nanoseconds to write.
+    pub write_latency_ns: u32,
+    /// MiB a second, reading.
+    pub read_bandwidth_mib: u32,
+    /// MiB a second, writing.
+    pub write_bandwidth_mib: u32,
 }
 
 /// What happens to a promise that the pool cannot keep.
@@ -80,8 +135,14 @@ pub struct Limits {
     pub stall_after: Duration,
     /// Most give-backs and moves at once.
     pub requests_max: u32,
-    /// Most leases that wait for the end of recovery.
+    /// Most leases and promises that wait.
     pub leases_queued_max: u32,
+    /// How long a request waits for memory that is on its way back, whatever its tenant says.
+    pub patience: Duration,
+    /// Memory that nobody accessed for so long is idle.
+    pub idle_after: Duration,
+    /// Memory that was moved for the sake of balance stays where it is for so long.
+    pub settle_for: Duration,
 }
 
 impl Default for Limits {
@@ -92,6 +153,9 @@ impl Default for Limits {
             stall_after: Duration::from_secs(5),
             requests_max: 64,
             leases_queued_max: 4096,
+            patience: Duration::from_secs(1),
+            idle_after: Duration::from_secs(10),
+            settle_for: Duration::from_secs(10),
         }
     }
 }

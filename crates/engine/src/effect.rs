@@ -17,6 +17,41 @@ pub enum Effect {
         /// Which, in the order they should be used.
         extents: Vec<Extent>,
     },
+    /// Tell the process whether it is promised what it asked for: the answer to
+    /// [`crate::Input::Commit`] of more than 0.
+    Promise {
+        /// Who.
+        member: MemberId,
+        /// Whether it is.
+        granted: bool,
+    },
+    /// The process has lost these pageblocks and what was in them, to a memory error: it no longer
+    /// leases them.
+    Poisoned {
+        /// Who.
+        member: MemberId,
+        /// Which.
+        extents: Vec<Extent>,
+    },
+    /// The process has lost these pageblocks and what was in them, with the device that they were
+    /// on: it no longer leases them.
+    Lost {
+        /// Who.
+        member: MemberId,
+        /// Which.
+        extents: Vec<Extent>,
+    },
+    /// Have the driver of a device save the device's state, before its memory is evacuated; answer
+    /// with [`crate::Input::DeviceSaved`].
+    SaveDevice {
+        /// The device's node.
+        node: NodeId,
+    },
+    /// Have the driver restore it; answer with [`crate::Input::DeviceRestored`].
+    RestoreDevice {
+        /// The device's node.
+        node: NodeId,
+    },
     /// Order the process to move pageblocks; it answers with [`crate::Input::Moved`].
     Move {
         /// Who.

@@ -111,14 +111,31 @@ impl Engine {
 
     fn apply(&mut self, input: Input) -> Result<(), Refusal> {
         match input {
-            Input::Join { member, pid, name, token, lineage } => {
-                self.join(member, pid, name, token, lineage)
+            Input::Join { member, pid, name, token, lineage, who } => {
+                self.join(member, pid, name, token, lineage, who)
             }
             Input::AwaitedGone { member } => self.awaited_gone(member),
             Input::Left { member } => self.left(member),
             Input::TokenGone { token } => self.token_gone(token),
             Input::Commit { member, by } => self.commit(member, by),
-            Input::Lease { member, count, after } => self.lease(member, count, after),
+            Input::Lease { member, count, after, policy } => {
+                self.lease(member, count, after, policy)
+            }
+            Input::SetPolicy { member, policy } => self.set_policy(member, policy),
+            Input::Mbind { request, member, extents, policy, deadline } => {
+                self.mbind(request, member, &extents, policy, deadline)
+            }
+            Input::Accessed { accessor, extents } => self.accessed(accessor, &extents),
+            Input::Poison { pageblock } => self.poison(pageblock),
+            Input::Lost { extents } => self.lost(&extents),
+            Input::LinkChanged { node, performance } => self.link_changed(node, performance),
+            Input::Online { extents } => self.online_extents(&extents),
+            Input::GiveBackExtents { request, extents, deadline } => {
+                self.give_back_extents(request, &extents, deadline)
+            }
+            Input::Evacuate { request, node, deadline } => self.evacuate(request, node, deadline),
+            Input::DeviceSaved { node } => self.device_saved(node),
+            Input::DeviceRestored { node } => self.device_restored(node),
             Input::Release { member, extents } => self.release(member, &extents),
             Input::Pin { member, extents, reason } => self.pin(member, &extents, reason),
             Input::Unpin { member, extents, reason } => self.unpin(member, &extents, reason),

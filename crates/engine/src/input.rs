@@ -6,8 +6,10 @@
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
+use crate::{config::Performance, mempolicy::MemPolicy, tenant::Credentials};
 use memtide_units::{
-    ByteSize, Extent, HoldReason, ImageId, MemberId, MoveId, NodeId, Pageblock, RequestId, TokenId,
+    AccessorId, ByteSize, Extent, HoldReason, ImageId, MemberId, MoveId, NodeId, Pageblock,
+    RequestId, TokenId,
 };
 
 /// How a process came to be.
@@ -67,6 +69,8 @@ pub enum Input {
         token: TokenId,
         /// Where it came from.
         lineage: Lineage,
+        /// Who it is: decides which tenant it belongs to.
+        who: Credentials,
     },
     /// A process of an earlier engine ([`crate::config::Awaited`]) will not come back.
     AwaitedGone {
@@ -99,6 +103,91 @@ pub enum Input {
         count: u32,
         /// A pageblock that one of the new ones should follow, if it is free.
         after: Option<Pageblock>,
+        /// Where they are to lie; as the process's policy says, when absent.
+        policy: Option<MemPolicy>,
+    },
+    /// What the process leases from now on goes where this says; where its tenant's policy says,
+    /// when absent (set_mempolicy(2)).
+    SetPolicy {
+        /// Who.
+        member: MemberId,
+        /// How.
+        policy: Option<MemPolicy>,
+    },
+    /// Pageblocks that the process has already are to lie where this says (mbind(2) with
+    /// `MPOL_MF_MOVE`): what lies elsewhere and can move is moved.
+    Mbind {
+        /// The name of the request.
+        request: RequestId,
+        /// Who.
+        member: MemberId,
+        /// Which.
+        extents: Vec<Extent>,
+        /// How.
+        policy: MemPolicy,
+        /// How long to go on trying.
+        deadline: Duration,
+    },
+    /// Pageblocks were accessed so often since the last time that this was said.
+    Accessed {
+        /// By whom.
+        accessor: AccessorId,
+        /// Which, and how often each of them.
+        extents: Vec<(Extent, u32)>,
+    },
+    /// A pageblock has a memory error that cannot be corrected: what is in it is lost, and it is
+    /// never used again.
+    Poison {
+        /// Which.
+        pageblock: Pageblock,
+    },
+    /// Whole blocks are gone without a word: a link was lost, a device removed by surprise, an
+    /// extent taken back by force. Leases in them end.
+    Lost {
+        /// Which; whole blocks.
+        extents: Vec<Extent>,
+    },
+    /// A node became faster or slower (a link was renegotiated).
+    LinkChanged {
+        /// Which.
+        node: NodeId,
+        /// How fast it is now.
+        performance: Performance,
+    },
+    /// Whole blocks come into the pool.
+    Online {
+        /// Which; whole blocks that are offline.
+        extents: Vec<Extent>,
+    },
+    /// An operator, or a device, wants these very blocks back.
+    GiveBackExtents {
+        /// The name of the request.
+        request: RequestId,
+        /// Which; whole blocks of one node that are online.
+        extents: Vec<Extent>,
+        /// How long to go on trying.
+        deadline: Duration,
+    },
+    /// All of a node is to be emptied. Nothing is placed there until memory is put back, not even
+    /// in an emergency. The device's driver is asked to save its state first.
+    Evacuate {
+        /// The name of the request.
+        request: RequestId,
+        /// Which.
+        node: NodeId,
+        /// How long to go on trying.
+        deadline: Duration,
+    },
+    /// The driver of a device has saved the device's state: the answer to
+    /// [`crate::Effect::SaveDevice`].
+    DeviceSaved {
+        /// The device's node.
+        node: NodeId,
+    },
+    /// The driver of a device has restored it: the answer to [`crate::Effect::RestoreDevice`].
+    DeviceRestored {
+        /// The device's node.
+        node: NodeId,
     },
     /// The process gives pageblocks back; nothing of it maps them any more. One that it shares
     /// with others stays theirs. The destination of an order cannot be released before the order

@@ -11,6 +11,7 @@ use memtide_units::{Extent, HoldReason, ImageId, MemberId, MoveId, Pageblock, To
 use crate::{
     engine::Engine,
     lease::{End, Lease, Pins, Residue, Share},
+    mempolicy::MemPolicy,
     recovery::Wish,
     refusal::Refusal,
 };
@@ -21,7 +22,9 @@ impl Engine {
         member: MemberId,
         count: u32,
         after: Option<Pageblock>,
+        policy: Option<MemPolicy>,
     ) -> Result<(), Refusal> {
+        let _ = policy;
         let token = self.connected(member)?;
         if count == 0 {
             return Err(Refusal::NoPageblocks);

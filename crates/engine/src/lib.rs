@@ -37,19 +37,31 @@
 extern crate alloc;
 
 pub mod config;
+pub mod decision;
+pub mod dynamic_capacity;
 pub mod effect;
 pub mod engine;
+mod evacuate;
 mod fork;
 mod giveback;
+mod heat;
 pub mod input;
 mod lease;
 mod lending;
+mod link;
+mod lost;
+mod mbind;
 mod member;
+pub mod mempolicy;
 mod moves;
 mod moveto;
+pub mod nodes;
+mod online;
 pub mod onlining;
 mod outbox;
 mod pageblocks;
+mod place;
+mod poison;
 mod pool;
 mod process;
 mod recovery;
@@ -57,11 +69,18 @@ pub mod refusal;
 mod report;
 mod request;
 mod status;
+pub mod tenant;
+pub mod tiering;
+pub mod tiers;
 mod validate;
 mod words;
 
-pub use config::{Awaited, Config, ConfigError, LayoutError, Limits, NodeConfig, OnFull};
+pub use config::{
+    Awaited, Config, ConfigError, LayoutError, Limits, NodeConfig, OnFull, Performance,
+};
+pub use decision::{Decision, Rule};
 pub use effect::{Effect, Holder, MemberStatus, NodeStatus, Report};
 pub use engine::Engine;
 pub use input::{Claims, Input, Lineage, MoveOutcome};
 pub use refusal::Refusal;
+pub use tenant::TenantConfig;

@@ -18,6 +18,7 @@ use crate::{
     lease::Share,
     process::{Image, Link, Process, Waiting},
     refusal::Refusal,
+    tenant::Credentials,
 };
 
 impl Engine {
@@ -28,7 +29,9 @@ impl Engine {
         name: String,
         token: TokenId,
         lineage: Lineage,
+        who: Credentials,
     ) -> Result<(), Refusal> {
+        let _ = who;
         match lineage {
             Lineage::Fresh => self.join_fresh(member, pid, name, token),
             Lineage::Child(announced) => {

@@ -1,6 +1,10 @@
 //! Why an input is refused. A refused input changed nothing.
 
-use memtide_units::{HoldReason, ImageId, MemberId, MoveId, NodeId, Pageblock, RequestId, TokenId};
+use crate::mempolicy::PolicyError;
+use memtide_units::{
+    Extent, HoldReason, ImageId, MemberId, MoveId, NodeId, NodeKind, Pageblock, RequestId,
+    TenantId, TokenId,
+};
 
 /// Why an input is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -187,6 +191,47 @@ pub enum Refusal {
     TooManyRequests {
         /// How many there are: the limit.
         requests: u32,
+    },
+    /// No tenant's description fits the program.
+    #[error("no tenant is for user {uid}, group {gid}; expected one whose description fits")]
+    NoTenant {
+        /// Its user.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
+    /// A policy makes no sense.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// More would be pinned than the tenant may.
+    #[error("{by} pageblocks more would make {pinned} pinned on {kind} nodes; {tenant} may {max}")]
+    PinLimit {
+        /// Whose limit.
+        tenant: TenantId,
+        /// Of which kind.
+        kind: NodeKind,
+        /// Pageblocks more.
+        by: u64,
+        /// Pageblocks pinned then.
+        pinned: u64,
+        /// Pageblocks that may be.
+        max: u64,
+    },
+    /// An extent that is not made of whole blocks of a node, in the state that is expected.
+    #[error("{extent} is not made of whole blocks of one node that are {expected}")]
+    NotBlocks {
+        /// Which.
+        extent: Extent,
+        /// Which state was expected.
+        expected: &'static str,
+    },
+    /// Nobody asked the driver of this node's device for that.
+    #[error("the driver of {node} was not asked to {what}")]
+    NotAsked {
+        /// Which.
+        node: NodeId,
+        /// For what.
+        what: &'static str,
     },
     /// Too many leases wait for the end of recovery.
     #[error("{leases} leases wait already; at most {leases} may")]

@@ -43,11 +43,17 @@ pub enum HoldReason {
     Moving,
     /// Its program could not move it: the system call failed.
     MoveFailed,
+    /// It was asked for that it never be moved: its program, or the configuration of its tenant.
+    NoMigration,
+    /// It was pinned for long on request.
+    LongTermPin,
+    /// The driver of its device has not saved the device's state yet.
+    DeviceState,
 }
 
 impl HoldReason {
     /// All reasons, for tables and tests.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::MemoryLock,
         Self::IoUring,
         Self::LinuxAio,
@@ -63,6 +69,9 @@ impl HoldReason {
         Self::Inherited,
         Self::Moving,
         Self::MoveFailed,
+        Self::NoMigration,
+        Self::LongTermPin,
+        Self::DeviceState,
     ];
 
     /// The stable name, as it stands in JSON.
@@ -84,6 +93,9 @@ impl HoldReason {
             Self::Inherited => "inherited",
             Self::Moving => "moving",
             Self::MoveFailed => "move-failed",
+            Self::NoMigration => "no-migration",
+            Self::LongTermPin => "long-term-pin",
+            Self::DeviceState => "device-state",
         }
     }
 
@@ -102,6 +114,8 @@ impl HoldReason {
                 | Self::SharedWithChild
                 | Self::ForeignMapping
                 | Self::Inherited
+                | Self::NoMigration
+                | Self::LongTermPin
         )
     }
 }
@@ -126,6 +140,9 @@ impl fmt::Display for HoldReason {
             Self::Inherited => "its program is gone, but a child that inherited it is not",
             Self::Moving => "being moved at this moment",
             Self::MoveFailed => "the program could not move it",
+            Self::NoMigration => "it must not be moved: so its program or its tenant asked",
+            Self::LongTermPin => "pinned for long on request",
+            Self::DeviceState => "the device's driver has not saved its state yet",
         })
     }
 }

@@ -29,7 +29,8 @@ id!(
     NodeId(u16), "node"
 );
 id!(
-    /// An image: who is charged. One per program image; forked children belong to it.
+    /// An image: a program from its execve on, with files of its own on every node; forked children
+    /// belong to it.
     ImageId(u64), "image"
 );
 id!(
@@ -48,6 +49,14 @@ id!(
     /// A request from an operator that is answered later.
     RequestId(u64), "request"
 );
+id!(
+    /// A tenant: who is charged for memory. Programs belong to one by user, group, cgroup or label.
+    TenantId(u16), "tenant"
+);
+id!(
+    /// An accessor: a processor package or a device that reads and writes memory.
+    AccessorId(u16), "accessor"
+);
 
 /// What sort of memory a node is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -58,6 +67,13 @@ pub enum NodeKind {
     Near,
     /// Memory further away: a CXL expander, another host.
     Far,
+    /// Memory of a device: an accelerator's own.
+    Device,
+}
+
+impl NodeKind {
+    /// All kinds, the nearest to a processor first.
+    pub const ALL: [Self; 3] = [Self::Near, Self::Far, Self::Device];
 }
 
 impl fmt::Display for NodeKind {
@@ -65,6 +81,7 @@ impl fmt::Display for NodeKind {
         f.write_str(match self {
             Self::Near => "near",
             Self::Far => "far",
+            Self::Device => "device",
         })
     }
 }

@@ -28,7 +28,9 @@ pub mod time;
 pub use block::{Extent, PAGE_BYTES, PAGEBLOCK_BYTES, PAGES_PER_PAGEBLOCK, Pageblock};
 pub use frame::{FrameRange, Order, OrderError, Pfn};
 pub use hold::HoldReason;
-pub use id::{ImageId, MemberId, MoveId, NodeId, NodeKind, RequestId, TokenId};
+pub use id::{
+    AccessorId, ImageId, MemberId, MoveId, NodeId, NodeKind, RequestId, TenantId, TokenId,
+};
 pub use random::Random;
 pub use size::{ByteSize, ParseSizeError};
 pub use time::Instant;

@@ -102,7 +102,12 @@ impl World {
                     self.check_unmapped(pageblock);
                 }
             }
-            Effect::Onlined { .. } => {}
+            Effect::Onlined { .. }
+            | Effect::Promise { .. }
+            | Effect::Poisoned { .. }
+            | Effect::Lost { .. }
+            | Effect::SaveDevice { .. }
+            | Effect::RestoreDevice { .. } => {}
             Effect::Progress { request, done, of } => {
                 assert!(self.open.contains(&request) && done < of);
             }

@@ -115,6 +115,8 @@ pub fn config(on_full: OnFull) -> Config {
         node,
         name: format!("{node}"),
         kind,
+        class: Default::default(),
+        performance: Default::default(),
         first: Pageblock(first),
         pageblocks,
         block_pageblocks,
@@ -133,6 +135,7 @@ pub fn config(on_full: OnFull) -> Config {
         stall_after: Duration::from_millis(300),
         requests_max: 4,
         leases_queued_max: 5,
+        ..Limits::default()
     };
     config
 }
@@ -197,7 +200,7 @@ impl World {
                 let mapped: Vec<_> = self.processes[p].mapped.keys().copied().collect();
                 let after = choose(&mapped, after).filter(|_| after % 4 != 0);
                 let count = u32::from(count % 24) + 1;
-                match self.say(Input::Lease { member, count, after }) {
+                match self.say(Input::Lease { member, count, after, policy: None }) {
                     Ok(()) | Err(Refusal::TooManyLeases { leases: 5 }) => {}
                     Err(refusal) => panic!("{refusal}"),
                 }

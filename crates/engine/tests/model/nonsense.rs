@@ -33,8 +33,18 @@ fn nonsense(kind: u8, a: u8, b: u8, extents: &[(u16, u8)]) -> Input {
         0 => Input::Left { member },
         1 => Input::TokenGone { token },
         2 => Input::Commit { member, by: [i64::MAX, i64::MIN, 1 << 40, 3][usize::from(b % 4)] },
-        3 => Input::Lease { member, count: if b < 8 { 0 } else { u32::MAX }, after: None },
-        4 => Input::Lease { member, count: 1, after: extents.first().map(|extent| extent.start) },
+        3 => Input::Lease {
+            member,
+            count: if b < 8 { 0 } else { u32::MAX },
+            after: None,
+            policy: None,
+        },
+        4 => Input::Lease {
+            member,
+            count: 1,
+            after: extents.first().map(|extent| extent.start),
+            policy: None,
+        },
         5 => Input::Release { member, extents },
         6 => Input::Pin { member, extents, reason },
         7 => Input::Unpin { member, extents, reason },
@@ -65,7 +75,14 @@ fn nonsense(kind: u8, a: u8, b: u8, extents: &[(u16, u8)]) -> Input {
                 1 => Lineage::Child(TokenId(u64::from(a % 24))),
                 _ => Lineage::Returning(claims),
             };
-            Input::Join { member, pid: 1, name: String::new(), token, lineage }
+            Input::Join {
+                member,
+                pid: 1,
+                name: String::new(),
+                token,
+                lineage,
+                who: Default::default(),
+            }
         }
     }
 }

@@ -9,7 +9,14 @@ impl World {
         }
         let (member, token) = (MemberId(self.fresh()), TokenId(self.fresh()));
         let name = format!("p{}", member.0);
-        self.must(Input::Join { member, pid: 7, name, token, lineage: Lineage::Fresh });
+        self.must(Input::Join {
+            member,
+            pid: 7,
+            name,
+            token,
+            lineage: Lineage::Fresh,
+            who: Default::default(),
+        });
         let image = self.engine.image_of(member).unwrap();
         assert!(self.images.insert(image), "{image} is given out twice");
         self.push(token, image, Link::Connected(member), BTreeMap::new());
@@ -43,7 +50,7 @@ impl World {
         self.engine.knows(token).then_some(())?;
         self.processes[p].link = Link::Connected(member);
         let (name, lineage) = (format!("c{}", member.0), Lineage::Child(token));
-        self.must(Input::Join { member, pid: 8, name, token, lineage });
+        self.must(Input::Join { member, pid: 8, name, token, lineage, who: Default::default() });
         Some(())
     }
 
@@ -87,7 +94,14 @@ impl World {
         let (token, image) = (process.token, process.image);
         self.images.insert(image);
         let lineage = Lineage::Returning(claims);
-        self.must(Input::Join { member, pid: 7, name: String::from("back"), token, lineage });
+        self.must(Input::Join {
+            member,
+            pid: 7,
+            name: String::from("back"),
+            token,
+            lineage,
+            who: Default::default(),
+        });
         Some(())
     }
 

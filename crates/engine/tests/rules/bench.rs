@@ -36,6 +36,8 @@ pub fn config() -> Config {
         node,
         name: format!("{kind}"),
         kind,
+        class: Default::default(),
+        performance: Default::default(),
         first: Pageblock(first),
         pageblocks,
         block_pageblocks: 4,
@@ -116,11 +118,19 @@ impl Bench {
     pub fn joining(&self, program: Program, lineage: Lineage) -> Input {
         let Program { member, token } = program;
         let pid = u32::try_from(member.0).unwrap();
-        Input::Join { member, pid, name: format!("p{pid}"), token, lineage }
+        Input::Join {
+            member,
+            pid,
+            name: format!("p{pid}"),
+            token,
+            lineage,
+            who: Default::default(),
+        }
     }
 
     pub fn lease(&mut self, program: Program, count: u32) -> Vec<Extent> {
-        let effects = self.say(Input::Lease { member: program.member, count, after: None });
+        let effects =
+            self.say(Input::Lease { member: program.member, count, after: None, policy: None });
         match effects.into_iter().next() {
             Some(Effect::Grant { extents, .. }) => extents,
             other => panic!("no grant but {other:?}"),

@@ -19,12 +19,12 @@ fn a_lease_follows_its_hint_on_the_node_that_is_next() {
     let mut bench = Bench::new();
     let program = bench.join();
     let after = Some(Pageblock(6));
-    let effects = bench.say(Input::Lease { member: program.member, count: 2, after });
+    let effects = bench.say(Input::Lease { member: program.member, count: 2, after, policy: None });
     let extents = run(7, 2);
     assert_eq!(effects, [Effect::Grant { member: program.member, extents }]);
     // Near has room: the hint does not draw the lease to the far node.
     let after = Some(Pageblock(20));
-    let effects = bench.say(Input::Lease { member: program.member, count: 1, after });
+    let effects = bench.say(Input::Lease { member: program.member, count: 1, after, policy: None });
     assert!(matches!(&effects[..], [Effect::Grant { extents, .. }] if extents[0].start.0 < 16));
 }
 
@@ -32,7 +32,7 @@ fn a_lease_follows_its_hint_on_the_node_that_is_next() {
 fn leases_that_make_no_sense_are_refused() {
     let mut bench = Bench::new();
     let member = bench.join().member;
-    let lease = |count, after| Input::Lease { member, count, after };
+    let lease = |count, after| Input::Lease { member, count, after, policy: None };
     assert_eq!(bench.refused(lease(0, None)), Refusal::NoPageblocks);
     let pageblock = Pageblock(48);
     assert_eq!(bench.refused(lease(1, Some(pageblock))), Refusal::NoSuchPageblock { pageblock });
@@ -113,7 +113,7 @@ fn memory_outlives_the_connection_but_not_the_token() {
     assert_eq!(bench.say(Input::Left { member: program.member }), []);
     assert_eq!(bench.counts(NEAR), (12, 4, 0, 0));
     let member = program.member;
-    let lease = Input::Lease { member, count: 1, after: None };
+    let lease = Input::Lease { member, count: 1, after: None, policy: None };
     assert_eq!(bench.refused(lease), Refusal::NotConnected { member });
     let effects = bench.say(Input::TokenGone { token: program.token });
     assert_eq!(effects, [Effect::Zero { image, extents: run(0, 4) }]);

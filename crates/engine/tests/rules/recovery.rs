@@ -30,7 +30,10 @@ fn claims(program: Program, leased: Vec<Extent>, shared: Vec<Extent>) -> Lineage
 fn leases_wait_until_all_have_returned() {
     let mut bench = Bench::with(awaiting(&[PARENT.member]));
     let new = bench.join();
-    assert_eq!(bench.say(Input::Lease { member: new.member, count: 2, after: None }), []);
+    assert_eq!(
+        bench.say(Input::Lease { member: new.member, count: 2, after: None, policy: None }),
+        []
+    );
     assert_eq!(bench.engine.awaiting(), 1);
     let effects = bench.say(bench.joining(PARENT, claims(PARENT, run(0, 3), Vec::new())));
     assert_eq!(effects, [Effect::Grant { member: new.member, extents: run(3, 2) }]);
@@ -46,7 +49,7 @@ fn leases_wait_until_all_have_returned() {
 fn who_is_gone_or_late_is_not_waited_for() {
     let mut bench = Bench::with(awaiting(&[PARENT.member, CHILD.member]));
     let new = bench.join();
-    bench.say(Input::Lease { member: new.member, count: 1, after: None });
+    bench.say(Input::Lease { member: new.member, count: 1, after: None, policy: None });
     assert_eq!(bench.say(Input::AwaitedGone { member: PARENT.member }), []);
     let member = PARENT.member;
     assert_eq!(bench.refused(Input::AwaitedGone { member }), Refusal::NotAwaited { member });

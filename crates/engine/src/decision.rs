@@ -1,0 +1,127 @@
+//! Why something was placed where it is, or refused: which rule, which numbers.
+//!
+//! The engine keeps the last [`DECISIONS_MAX`] decisions of every tenant. Equal ones in a row are
+//! kept once, with how often.
+
+use alloc::vec::Vec;
+
+use memtide_units::{Instant, MemberId, NodeId, NodeKind};
+
+/// Decisions kept of one tenant.
+pub const DECISIONS_MAX: usize = 64;
+
+/// One decision.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// When it was last taken.
+    pub at: Instant,
+    /// How often in a row.
+    pub times: u64,
+    /// For whom.
+    pub member: MemberId,
+    /// What was asked for.
+    pub asked: Asked,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What stood in the way, in the order in which nodes were tried.
+    pub rules: Vec<Rule>,
+}
+
+/// What was asked for. Amounts are pageblocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Asked {
+    /// To have so many now.
+    Lease(u64),
+    /// To be promised so many more.
+    Promise(u64),
+}
+
+/// What came of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Placed: how many pageblocks on which node.
+    Placed(Vec<(NodeId, u64)>),
+    /// Placed, but in part elsewhere than the policy says.
+    FellBack(Vec<(NodeId, u64)>),
+    /// Placed, in part on special memory, because all else was exhausted.
+    Emergency(Vec<(NodeId, u64)>),
+    /// Promised.
+    Promised,
+    /// It waits, until then at most.
+    Waits(Instant),
+    /// Refused.
+    Refused,
+    /// Refused after it had waited.
+    TimedOut,
+}
+
+/// What stood in the way. Amounts are pageblocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Rule {
+    /// The tenant may not use this kind.
+    NoAccess {
+        /// Which.
+        node: NodeId,
+        /// Its kind.
+        kind: NodeKind,
+    },
+    /// The tenant has its maximum of this kind.
+    Maximum {
+        /// Which.
+        node: NodeId,
+        /// Its kind.
+        kind: NodeKind,
+        /// What it has.
+        used: u64,
+        /// What it may have.
+        max: u64,
+    },
+    /// What is free is guaranteed to others.
+    Guaranteed {
+        /// Which.
+        node: NodeId,
+        /// What is free on nodes of this kind.
+        free: u64,
+        /// What of it others are sure to get.
+        reserved: u64,
+    },
+    /// Others wait for what is free.
+    Queue {
+        /// Which.
+        node: NodeId,
+        /// What is free there.
+        free: u64,
+        /// What those before it wait for.
+        before: u64,
+    },
+    /// Nothing is free.
+    Full {
+        /// Which.
+        node: NodeId,
+    },
+    /// The node's memory has not arrived yet, or has left.
+    NoCapacity {
+        /// Which.
+        node: NodeId,
+    },
+    /// Special memory is used in an emergency only, and this tenant may not even then.
+    NoEmergency {
+        /// Which.
+        node: NodeId,
+    },
+    /// The node is being evacuated.
+    Evacuating {
+        /// Which.
+        node: NodeId,
+    },
+    /// All that may be promised to this tenant is promised.
+    Promises {
+        /// What would be promised then.
+        promised: u64,
+        /// What may be.
+        most: u64,
+    },
+}

@@ -1,0 +1,1 @@
+//! Dynamic capacity: extents that a device offers and asks back.

@@ -1,0 +1,22 @@
+//! Memory policies: which nodes a request may be placed on, and in which order.
+//!
+//! As Linux's set_mempolicy(2) and mbind(2) have them, and two that Linux does not: EXMEM (only
+//! extended memory, else fail) and its opposite. What is an error there is an error here, with
+//! the same number and words beside it.
+//!
+//! * [`policy`]: the policies, and why one is refused.
+//! * [`candidates`]: where a request may go, best first.
+//! * [`interleave`]: how many pageblocks go to which node in turn.
+//! * [`weights`]: weights by hand, or by bandwidth.
+
+pub mod candidates;
+pub mod interleave;
+pub mod policy;
+pub mod weights;
+
+pub use self::{
+    candidates::{Candidates, candidates},
+    interleave::Turn,
+    policy::{Errno, Extended, MemPolicy, Mode, PolicyError},
+    weights::{Weighting, Weights},
+};

@@ -1,0 +1,1 @@
+//! Memory tiers by abstract distance, and what each accessor has to each node.
