@@ -30,13 +30,13 @@ pub enum ParseMaskError {
         length: usize,
     },
     /// A part of it is neither a number nor a range, or there is nothing.
-    #[error("`{part}` is not a node or a range; expected a list such as 0-3,8, or all, or !2")]
+    #[error("{part:?} is not a node or a range; expected a list such as 0-3,8, or all, or !2")]
     Part {
         /// Which part.
         part: String,
     },
     /// A range ends before it starts.
-    #[error("the range `{part}` ends before it starts; expected the lower node first")]
+    #[error("the range {part:?} ends before it starts; expected the lower node first")]
     Backwards {
         /// Which part.
         part: String,
@@ -242,6 +242,12 @@ mod tests {
         assert_eq!(parse("3-1"), Err(ParseMaskError::Backwards { part: "3-1".into() }));
         let long = "0,".repeat(3000);
         assert_eq!(parse(&long), Err(ParseMaskError::TooLong { length: 6000 }));
+        let error = parse("0,\u{1b}[2J").unwrap_err();
+        let printed = error.to_string();
+        assert!(
+            printed.starts_with(r#""\u{1b}[2J" is not a node or a range; expected"#),
+            "{printed}"
+        );
         let error = parse("!7").unwrap_err();
         assert_eq!(error.to_string(), "node 7 is not there; expected some of 0-3,8");
         let error = parse("0-99999999999").unwrap_err();

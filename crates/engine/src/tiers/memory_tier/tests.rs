@@ -66,6 +66,33 @@ fn example_3_faster_memory_is_above_the_processors_own() {
 }
 
 #[test]
+fn the_lowest_tier_with_processors_is_the_last_of_the_top() {
+    let adistances = [HBM, ADISTANCE_DRAM, ADISTANCE_DRAM + 128, ADISTANCE_KMEM];
+    let tops = |processors: &[u16]| -> Vec<bool> {
+        let tiers = establish(&public(&adistances), processors, &FOUR);
+        (0..4).map(|node| tiers.is_top(NodeId(node))).collect()
+    };
+    assert_eq!(tops(&[0, 2]), [true, true, true, false]);
+    assert_eq!(tops(&[0]), [true, false, false, false]);
+    assert_eq!(tops(&[]), [false; 4]);
+}
+
+#[test]
+fn nothing_goes_where_it_cannot_be_reached() {
+    let (near, far) = (ADISTANCE_DRAM, ADISTANCE_KMEM);
+    let nodes = public(&[near, far, far]);
+    let distance = |a: NodeId, b: NodeId| match (a.0, b.0) {
+        (0, 1) => Some(255),
+        (1, 2) | (2, 1) => None,
+        _ => Some(20),
+    };
+    let tiers = MemoryTiers::establish(&nodes, &mask(&[0]), distance);
+    assert_eq!((tiers.preferred(NodeId(0)), tiers.allowed(NodeId(0))), (mask(&[2]), mask(&[2])));
+    let none = MemoryTiers::establish(&nodes, &mask(&[0]), |_, _| None);
+    assert!(none.preferred(NodeId(0)).is_empty() && none.allowed(NodeId(0)).is_empty());
+}
+
+#[test]
 fn equally_near_nodes_share_what_comes_down() {
     let table: [&[u8]; 4] =
         [&[10, 30, 30, 40], &[30, 10, 20, 20], &[30, 20, 10, 20], &[40, 20, 20, 10]];
