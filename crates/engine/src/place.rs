@@ -141,12 +141,12 @@ impl Engine {
             Mode::Interleave(_) | Mode::WeightedInterleave(_) => {
                 self.spread_over(&mut draft, route);
             }
-            _ => self.fill(&mut draft, &route.nodes),
+            _ => self.take_along(&mut draft, &route.nodes),
         }
-        self.fill(&mut draft, self.beyond(tenant, route));
+        self.take_along(&mut draft, self.beyond(tenant, route));
         let inside = draft.placed.count;
         let special = self.emergency(tenant, route);
-        self.fill(&mut draft, special);
+        self.take_along(&mut draft, special);
         if draft.left > 0 && special.is_empty() {
             let nodes = route.emergency.iter().map(|&node| self.pool.nodes()[node].id);
             draft.placed.rules.extend(nodes.map(|node| Rule::NoEmergency { node }));
@@ -189,12 +189,12 @@ impl Engine {
     }
 
     /// Takes from one node after the other.
-    fn fill(&mut self, draft: &mut Draft, nodes: &[usize]) {
+    fn take_along(&mut self, draft: &mut Draft, nodes: &[usize]) {
         for &node in nodes {
             if draft.left == 0 {
                 return;
             }
-            self.fill_one(draft, node, draft.left);
+            self.take_from(draft, node, draft.left);
             self.note_shortage(draft, node);
         }
     }
@@ -204,8 +204,7 @@ impl Engine {
     fn spread_over(&mut self, draft: &mut Draft, route: &Route) {
         let nodes: Vec<_> = route.nodes.iter().map(|&node| self.pool.nodes()[node].id).collect();
         let weights = self.weights.clone();
-        let weights =
-            matches!(route.policy.mode, Mode::WeightedInterleave(_)).then_some(&weights);
+        let weights = matches!(route.policy.mode, Mode::WeightedInterleave(_)).then_some(&weights);
         loop {
             let mut turn = self.process(draft.token).turn;
             let room = |id: NodeId| {
@@ -217,7 +216,7 @@ impl Engine {
             let before = draft.left;
             for (id, count) in runs {
                 let node = self.pool.index_of(id).expect("a node of the route");
-                self.fill_one(draft, node, count);
+                self.take_from(draft, node, count);
             }
             if draft.left == 0 || draft.left == before {
                 break;
@@ -246,7 +245,7 @@ impl Engine {
     }
 
     /// Leases what there is on a node, `most` at most.
-    fn fill_one(&mut self, draft: &mut Draft, node: usize, most: u64) {
+    fn take_from(&mut self, draft: &mut Draft, node: usize, most: u64) {
         let (room, _) = self.room_in(draft, node);
         let taken = self.pool.take_on(node, most.min(room), draft.after);
         let count: u64 = taken.iter().map(|extent| u64::from(extent.count)).sum();

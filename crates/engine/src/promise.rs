@@ -57,12 +57,7 @@ impl Engine {
     }
 
     /// Whether a process can be promised so much more now; the rule that forbids it otherwise.
-    pub(crate) fn can_promise(
-        &self,
-        token: TokenId,
-        by: u64,
-        ahead: &Ahead,
-    ) -> Result<(), Rule> {
+    pub(crate) fn can_promise(&self, token: TokenId, by: u64, ahead: &Ahead) -> Result<(), Rule> {
         let tenant = self.tenant_of(token);
         let process = self.process(token);
         let most = self.reachable(token);
@@ -73,7 +68,8 @@ impl Engine {
         }
         fits(Scope::Process, after, most)?;
 
-        let of_tenant = self.processes.iter().filter(|&(&other, _)| self.tenant_of(other) == tenant);
+        let of_tenant =
+            self.processes.iter().filter(|&(&other, _)| self.tenant_of(other) == tenant);
         let before: u64 = of_tenant.fold(0, |sum, (_, p)| sum.saturating_add(p.promised()));
         let promised = (before - process.promised()).saturating_add(after);
         fits(Scope::Tenant, promised, self.allowed(tenant))?;
@@ -176,9 +172,8 @@ impl Engine {
         if !self.falls_back(tenant) {
             return u64::MAX;
         }
-        let open = self.processes.iter().filter(|&(&token, _)| {
-            !self.falls_back(self.tenant_of(token))
-        });
+        let open =
+            self.processes.iter().filter(|&(&token, _)| !self.falls_back(self.tenant_of(token)));
         let promised: u64 = open.map(|(_, p)| p.promised() - p.owned).fold(0, u64::saturating_add);
         let guaranteed = NodeKind::ALL.map(|kind| self.tenant(tenant).unused_guarantee(kind));
         self.pool.available().saturating_sub(promised).max(guaranteed.iter().sum())

@@ -51,6 +51,9 @@ use crate::{
 /// Who disconnected longer ago than this is not about to end.
 pub(crate) const ENDING: Duration = Duration::from_secs(5);
 
+/// No time: until recovery is over.
+const FOREVER: Instant = Instant(Duration::MAX);
+
 /// What a process asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Wish {
@@ -89,6 +92,10 @@ enum Tried {
 }
 
 impl Wish {
+    const fn is_lease(&self) -> bool {
+        matches!(self, Self::Lease(..))
+    }
+
     pub(crate) const fn asked(&self) -> Asked {
         match *self {
             Self::Lease(count, ..) => Asked::Lease(count as u64),
@@ -100,8 +107,7 @@ impl Wish {
 impl Queue {
     /// The first wish of every process that waits.
     pub(crate) fn heads(&self) -> impl Iterator<Item = (TokenId, &Waiting)> {
-        let head = |(&token, all): (_, &'_ VecDeque<Waiting>)| Some((token, all.front()?));
-        self.of.iter().filter_map(|(token, all)| head((token, all)))
+        self.of.iter().map(|(&token, all)| (token, &all[0]))
     }
 
     fn push(&mut self, token: TokenId, wish: Wish, until: Instant, patient_until: Instant) {
@@ -130,10 +136,9 @@ impl Queue {
 impl Engine {
     /// A process that is connected wants something: it gets it now, or waits for its answer.
     pub(crate) fn ask(&mut self, token: TokenId, wish: Wish) {
-        let kept = self.recovery.is_some() && matches!(wish, Wish::Lease(..));
+        let kept = self.recovery.is_some() && wish.is_lease();
         if kept || self.queue.of.contains_key(&token) {
-            let forever = Instant(Duration::MAX);
-            let until = if self.recovery.is_some() { forever } else { self.until(token, &wish) };
+            let until = if self.recovery.is_some() { FOREVER } else { self.until(token, &wish) };
             self.wait(token, wish, until, Vec::new());
             return;
         }
@@ -166,8 +171,8 @@ impl Engine {
     fn answer_head(&mut self, token: TokenId) {
         let Waiting { wish, .. } = self.queue.pop(token);
         let tried = match self.recovery {
-            Some(_) => Tried::Nothing(Vec::new()),
-            None => self.try_wish(token, &wish, &self.ahead()),
+            Some(_) if wish.is_lease() => Tried::Nothing(Vec::new()),
+            _ => self.try_wish(token, &wish, &self.ahead()),
         };
         self.answer(token, wish.asked(), tried, Outcome::TimedOut);
     }
@@ -258,9 +263,8 @@ impl Engine {
 
     /// When the first wish that waits is to be answered whatever happens.
     pub(crate) fn queue_deadline(&self) -> Option<Instant> {
-        let forever = Instant(Duration::MAX);
         let heads = self.queue.heads().map(|(_, head)| self.deadline(head));
-        heads.filter(|&at| at < forever).min()
+        heads.filter(|&at| at < FOREVER).min()
     }
 
     fn deadline(&self, head: &Waiting) -> Instant {
@@ -272,7 +276,7 @@ impl Engine {
         let all: Vec<_> = self.queue.of.keys().copied().collect();
         for token in all {
             let mut waiting = self.queue.of.remove(&token).expect("just seen");
-            for one in &mut waiting {
+            for one in waiting.iter_mut().filter(|one| one.until == FOREVER) {
                 one.until = self.until(token, &one.wish);
                 one.patient_until = self.patient_until();
             }
@@ -282,9 +286,6 @@ impl Engine {
 
     /// Gives those who wait what there is, and answers those who have waited long enough.
     pub(crate) fn serve_queue(&mut self) {
-        if self.recovery.is_some() {
-            return;
-        }
         loop {
             self.serve_heads();
             let due = self.queue.heads().filter(|(_, head)| self.deadline(head) <= self.now);
@@ -300,7 +301,8 @@ impl Engine {
     /// a head that got nothing needs no second try.
     fn serve_heads(&mut self) {
         let mut ready: BTreeMap<TenantId, BTreeSet<(u64, TokenId)>> = BTreeMap::new();
-        for (token, head) in self.queue.heads() {
+        let kept = |head: &Waiting| self.recovery.is_some() && head.wish.is_lease();
+        for (token, head) in self.queue.heads().filter(|(_, head)| !kept(head)) {
             ready.entry(self.tenant_of(token)).or_default().insert((head.number, token));
         }
         let mut ahead = Ahead::default();
@@ -319,7 +321,9 @@ impl Engine {
             }
             self.queue.pop(token);
             self.answer(token, wish.asked(), tried, Outcome::Refused);
-            if let Some(next) = self.queue.of.get(&token) {
+            if let Some(next) = self.queue.of.get(&token)
+                && !(self.recovery.is_some() && next[0].wish.is_lease())
+            {
                 all.insert((next[0].number, token));
             }
         }
@@ -367,9 +371,8 @@ impl Engine {
         for ((tenant, kind), count) in lacking {
             let tenant = self.tenant(tenant);
             let quota = tenant.config.quota(kind);
-            let left = quota.max.map_or(u64::MAX, |max| {
-                max.saturating_sub(tenant.used[kind as usize])
-            });
+            let left =
+                quota.max.map_or(u64::MAX, |max| max.saturating_sub(tenant.used[kind as usize]));
             if left > 0 && quota.access == crate::tenant::Access::Allowed {
                 *shortage.entry(kind).or_default() += count.min(left);
             }

@@ -91,7 +91,7 @@ impl Engine {
     }
 
     /// An image has one pageblock more: its tenant is charged.
-    pub(crate) fn charge(&mut self, image: ImageId, pageblock: Pageblock) {
+    pub(crate) fn charge_to(&mut self, image: ImageId, pageblock: Pageblock) {
         let kind = self.kind_of(pageblock) as usize;
         let record = self.image_mut(image);
         record.pageblocks += 1;
@@ -116,9 +116,8 @@ impl Engine {
     /// What is free on nodes of a kind and may be handed out.
     fn free_of(&self, kind: NodeKind) -> u64 {
         let nodes = self.pool.nodes().iter().enumerate();
-        let open = nodes.filter(|(node, record)| {
-            record.kind == kind && !self.evacuating.contains(node)
-        });
+        let open =
+            nodes.filter(|(node, record)| record.kind == kind && !self.evacuating.contains(node));
         open.map(|(_, record)| record.frames.counts().free).sum()
     }
 
