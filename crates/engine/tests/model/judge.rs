@@ -60,11 +60,13 @@ impl World {
                 self.check_unmapped_and_zero(&all);
                 let open = |at: &Engine| self.isolated_among(&all, at).is_none();
                 assert!(open(before) || open(&self.engine), "granted out of an isolated block");
-                let memtide_engine::Asked::Lease(asked) = self.answered(member) else {
+                let question = self.answered(member);
+                let memtide_engine::Asked::Lease(asked) = question.what else {
                     panic!("a grant where a promise was asked for");
                 };
                 assert!(all.len() as u64 <= asked);
-                self.check_guarantee(member, asked - all.len() as u64);
+                self.mark_decision(member);
+                self.check_guarantee(member, question, asked - all.len() as u64);
                 let process = self.by_member(member);
                 process.mapped.extend(all.into_iter().map(|p| (p, Mapping::Shared)));
             }
@@ -116,7 +118,7 @@ impl World {
                 }
             }
             Effect::Promise { member, granted } => {
-                let memtide_engine::Asked::Promise(by) = self.answered(member) else {
+                let memtide_engine::Asked::Promise(by) = self.answered(member).what else {
                     panic!("a promise where a lease was asked for");
                 };
                 self.mark(if granted { "promised" } else { "not promised" });
@@ -150,6 +152,15 @@ impl World {
                 self.reports.push(report);
             }
         }
+    }
+
+    /// Marks what was decided for a process.
+    fn mark_decision(&mut self, member: MemberId) {
+        let tenant = self.engine.tenant_of_member(member).expect("told to who joined");
+        let mut of_it = self.engine.decisions(tenant).filter(|decision| decision.member == member);
+        let outcome = of_it.next_back().map(|decision| format!("{:?}", decision.outcome));
+        let outcome = outcome.expect("every answer is decided");
+        self.mark(outcome.split('(').next().expect("the first part"));
     }
 
     /// Pageblocks that somebody gets: nobody has them, and nobody empties their block.
