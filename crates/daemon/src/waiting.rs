@@ -159,7 +159,7 @@ impl Daemon {
                 if by <= 0 {
                     self.send(id, &ToProgram::Commit { granted: true });
                 }
-                return Ok(granted);
+                Ok(granted)
             }
             Wish::Lease(count, after) => {
                 let mut effects =
@@ -168,7 +168,7 @@ impl Daemon {
                 effects.retain(|effect| !is_empty_grant(effect, member));
                 let granted = effects.len() == before;
                 self.carry_out_all(effects);
-                return Ok(granted);
+                Ok(granted)
             }
         }
     }
