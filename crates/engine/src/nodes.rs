@@ -21,5 +21,5 @@ pub use self::{
     class::{Capabilities, Capability, CapabilityError, NodeClass},
     node_states::{NodeStateError, NodeStates},
     nodemask::{NodeMask, ParseMaskError},
-    zonelist::{ZonelistError, Zonelists},
+    zonelist::{LOCAL_DISTANCE, ZonelistError, Zonelists},
 };
