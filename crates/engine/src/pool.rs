@@ -147,13 +147,13 @@ impl Pool {
         if !self.placement.contains(&id.node) || !self.is_open(id) {
             return 0;
         }
-        self.block_pageblocks(id) - self.block_used(id)
+        self.frames(id.node).block_free(id.block)
     }
 
-    /// Pageblocks that are online.
+    /// Pageblocks that are online and good.
     pub(crate) fn online(&self) -> u64 {
         let counts = self.nodes.iter().map(|node| node.frames.counts());
-        counts.map(|counts| counts.present() - counts.offline).sum()
+        counts.map(|counts| counts.present() - counts.offline - counts.retired).sum()
     }
 
     /// The blocks of these nodes that are in the pool.
@@ -199,6 +199,17 @@ impl Pool {
     pub(crate) fn put(&mut self, pageblock: Pageblock) {
         let id = self.block_of(pageblock);
         self.frames_mut(id.node).put(pageblock);
+    }
+
+    /// Takes a pageblock out of service for good.
+    pub(crate) fn retire(&mut self, pageblock: Pageblock) {
+        let id = self.block_of(pageblock);
+        self.frames_mut(id.node).retire(pageblock);
+    }
+
+    /// Whether a pageblock that some node has is retired.
+    pub(crate) fn is_retired(&self, pageblock: Pageblock) -> bool {
+        self.frames(self.block_of(pageblock).node).is_retired(pageblock)
     }
 
     pub(crate) fn isolate(&mut self, id: BlockId) {
