@@ -56,6 +56,8 @@ pub struct Engine {
     pub(crate) moved: u64,
     /// Empty between inputs.
     pub(crate) out: Outbox,
+    /// What the store is zeroing in vain, for it was lost since; whose it was.
+    pub(crate) void_zeros: BTreeMap<Pageblock, ImageId>,
 }
 
 impl Engine {
@@ -88,6 +90,7 @@ impl Engine {
             touched: BTreeSet::new(),
             moved: 0,
             out: Outbox::default(),
+            void_zeros: BTreeMap::new(),
         })
     }
 
@@ -128,6 +131,7 @@ impl Engine {
             Input::Accessed { accessor, extents } => self.accessed(accessor, &extents),
             Input::Poison { pageblock } => self.poison(pageblock),
             Input::Lost { extents } => self.lost(&extents),
+            Input::LetGo { member, extents } => self.let_go(member, &extents),
             Input::LinkChanged { node, performance } => self.link_changed(node, performance),
             Input::Online { extents } => self.online_extents(&extents),
             Input::GiveBackExtents { request, extents, deadline } => {

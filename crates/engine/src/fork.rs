@@ -31,7 +31,9 @@ impl Engine {
         let process = self.process(parent);
         let (image, pid, name) = (process.image, process.pid, process.name.clone());
         let held: Vec<_> = process.held.iter().copied().collect();
+        let lost = process.lost.clone();
         self.add_process(child, Process::new(image, Link::Unborn, pid, name));
+        self.process_mut(child).lost = lost;
         for pageblock in held {
             self.add_stake(pageblock, child);
         }
@@ -142,15 +144,17 @@ impl Engine {
         Ok(())
     }
 
-    /// The pageblocks of a message that are the member's to speak of.
+    /// The pageblocks of a message that are the member's to speak of, less those that it lost and
+    /// may not know of.
     pub(crate) fn check_held(
         &self,
         member: MemberId,
         token: TokenId,
         extents: &[Extent],
     ) -> Result<Vec<Pageblock>, Refusal> {
-        let pageblocks = self.pool.check(extents, &mut BTreeSet::new())?;
-        let held = &self.process(token).held;
+        let mut pageblocks = self.pool.check(extents, &mut BTreeSet::new())?;
+        let Process { held, lost, .. } = self.process(token);
+        pageblocks.retain(|pageblock| !lost.contains_key(pageblock));
         match pageblocks.iter().find(|pageblock| !held.contains(pageblock)) {
             Some(&pageblock) => Err(Refusal::NotHeld { member, pageblock }),
             None => Ok(pageblocks),

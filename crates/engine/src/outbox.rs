@@ -10,6 +10,7 @@ use memtide_units::{ByteSize, Extent, ImageId, MemberId, Pageblock, RequestId, T
 
 use crate::{
     effect::{Effect, Report},
+    loss::Loss,
     pool::Pool,
 };
 
@@ -17,6 +18,8 @@ use crate::{
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Outbox {
     pub(crate) grants: Vec<(MemberId, Vec<Extent>)>,
+    /// [`Effect::Poisoned`] and [`Effect::Lost`].
+    pub(crate) losses: BTreeMap<(Loss, MemberId), Vec<Pageblock>>,
     pub(crate) thaw: BTreeMap<MemberId, Vec<Pageblock>>,
     /// [`Effect::Move`], in the order of their names.
     pub(crate) moves: Vec<Effect>,
@@ -34,6 +37,14 @@ impl Outbox {
         let mut effects = Vec::new();
         let grant = |(member, extents)| Effect::Grant { member, extents };
         effects.extend(self.grants.into_iter().map(grant));
+        let loss = |((loss, member), all)| {
+            let extents = pool.extents(all);
+            match loss {
+                Loss::Poisoned => Effect::Poisoned { member, extents },
+                Loss::Gone => Effect::Lost { member, extents },
+            }
+        };
+        effects.extend(self.losses.into_iter().map(loss));
         let thaw = |(member, all)| Effect::Thaw { member, extents: pool.extents(all) };
         effects.extend(self.thaw.into_iter().map(thaw));
         effects.extend(self.moves);

@@ -127,6 +127,11 @@ impl Pool {
         self.frames(id.node).block_pageblocks()
     }
 
+    /// The state of a block.
+    pub(crate) fn block_state(&self, id: BlockId) -> BlockState {
+        self.frames(id.node).block_state(id.block)
+    }
+
     /// Pageblocks in use in a block.
     pub(crate) fn block_used(&self, id: BlockId) -> u64 {
         self.frames(id.node).block_used(id.block)

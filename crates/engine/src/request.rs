@@ -268,10 +268,7 @@ impl Engine {
         request.emptying -= self.pool.block_pageblocks(block);
         if empty {
             request.done += self.pool.block_pageblocks(block);
-            self.pool.offline(block);
-            let span = self.pool.span(block);
-            let offlined = self.out.offlined.entry(block.node).or_default();
-            offlined.extend((span.start.0..span.end.0).map(Pageblock));
+            self.take_offline(block);
         } else {
             if let Aim::GiveBack { tried, .. } = &mut request.aim {
                 tried.insert(block);
