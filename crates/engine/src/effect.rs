@@ -126,11 +126,11 @@ pub enum Effect {
 /// Who keeps memory from leaving.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Holder {
-    /// The image.
+    /// The image. 0 for the driver of a device ([`HoldReason::DeviceState`]).
     pub image: ImageId,
-    /// Its process.
+    /// Its process. 0 for a driver.
     pub pid: u32,
-    /// The program's name.
+    /// The program's name. For a driver, the device's node's.
     pub name: String,
     /// How much it holds for this reason.
     pub bytes: ByteSize,

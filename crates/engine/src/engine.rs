@@ -14,6 +14,7 @@ use memtide_units::{ImageId, Instant, MemberId, MoveId, Pageblock, RequestId, To
 
 use crate::{
     config::{Config, ConfigError, Limits, OnFull},
+    device::Device,
     effect::Effect,
     input::Input,
     lease::{Lease, Residue, Share, Standing},
@@ -58,6 +59,10 @@ pub struct Engine {
     pub(crate) out: Outbox,
     /// What the store is zeroing in vain, for it was lost since; whose it was.
     pub(crate) void_zeros: BTreeMap<Pageblock, ImageId>,
+    /// The nodes on which nothing is placed until memory is put back.
+    pub(crate) evacuating: BTreeSet<usize>,
+    /// The devices that are not in use, by node.
+    pub(crate) devices: BTreeMap<usize, Device>,
 }
 
 impl Engine {
@@ -91,6 +96,8 @@ impl Engine {
             moved: 0,
             out: Outbox::default(),
             void_zeros: BTreeMap::new(),
+            evacuating: BTreeSet::new(),
+            devices: BTreeMap::new(),
         })
     }
 

@@ -93,6 +93,10 @@ impl Engine {
     pub(crate) fn drop_lease(&mut self, pageblock: Pageblock) {
         let lease = self.leases.get_mut(&pageblock).expect("the caller found it leased");
         lease.flight = None;
+        if lease.share == Share::Thawing {
+            let owner = self.processes.get_mut(&lease.owner.token);
+            owner.expect("owners have a process").thawing -= 1;
+        }
         // So that nobody is told to thaw what goes away the next moment.
         lease.share = Share::Own;
         let holders: Vec<_> = lease.stakes().map(|stake| stake.token).collect();

@@ -53,7 +53,7 @@ impl Engine {
         count: u32,
         after: Option<Pageblock>,
     ) {
-        let extents = self.pool.take(u64::from(count), after);
+        let extents = self.take_anywhere(u64::from(count), after);
         for pageblock in extents.iter().flat_map(|extent| extent.iter()) {
             self.add_lease(pageblock, token, Share::Own);
         }

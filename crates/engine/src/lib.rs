@@ -39,6 +39,7 @@ extern crate alloc;
 
 pub mod config;
 pub mod decision;
+mod device;
 pub mod dynamic_capacity;
 pub mod effect;
 pub mod engine;

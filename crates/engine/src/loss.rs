@@ -25,11 +25,7 @@ use alloc::{collections::BTreeSet, vec::Vec};
 use memtide_units::{Extent, MemberId, Pageblock, TokenId};
 
 use crate::{
-    engine::Engine,
-    pageblocks::PageblockState,
-    pool::BlockId,
-    process::Link,
-    refusal::Refusal,
+    engine::Engine, pageblocks::PageblockState, pool::BlockId, process::Link, refusal::Refusal,
     request::WorkId,
 };
 
@@ -125,17 +121,19 @@ impl Engine {
         Ok(())
     }
 
-    /// A pageblock of a block that somebody may still speak of as of what it was before it was
-    /// lost, if there is one.
+    /// A pageblock of a block that is offline that somebody may still speak of as of what it was
+    /// before it was lost, if there is one. Who is awaited may speak of any.
     pub(crate) fn still_spoken_of(&self, block: BlockId) -> Option<Pageblock> {
         let span = self.pool.span(block);
+        if self.recovery.is_some() {
+            return Some(span.start);
+        }
         let lost = self.processes.values();
         let lost = lost.flat_map(|process| process.lost.range(span.clone()).map(|(&at, _)| at));
         let zeros = self.void_zeros.range(span.clone()).map(|(&at, _)| at);
-        let claims = self.recovery.iter().map(|_| span.start);
         let pairs = self.orders.values().flat_map(|order| order.open());
         let ends = pairs.flat_map(|pair| [pair.from, pair.to]).filter(|at| span.contains(at));
-        let mut all = lost.chain(zeros).chain(claims).chain(ends);
+        let mut all = lost.chain(zeros).chain(ends);
         all.find(|&pageblock| !self.pool.is_retired(pageblock))
     }
 

@@ -12,11 +12,12 @@
 //! [`crate::Input::Online`]) once all who lost something in them have let go of it
 //! ([`crate::loss`]).
 
-use alloc::collections::BTreeSet;
+use alloc::{collections::BTreeSet, vec::Vec};
 
 use memtide_units::{Extent, Pageblock};
 
 use crate::{
+    device::DeviceEvent,
     engine::Engine,
     loss::Loss,
     pageblocks::{BlockState, PageblockState},
@@ -27,9 +28,16 @@ use crate::{
 impl Engine {
     /// Blocks that are gone already may be named again.
     pub(crate) fn lost(&mut self, extents: &[Extent]) -> Result<(), Refusal> {
-        for block in self.blocks_of(extents, "there", |_| true)? {
-            if self.pool.block_state(block) != BlockState::Offline {
-                self.lose_block(block);
+        let all = self.blocks_of(extents, "there", |_| true)?;
+        let there = all.into_iter();
+        let there = there.filter(|&block| self.pool.block_state(block) != BlockState::Offline);
+        let there: Vec<_> = there.collect();
+        for &block in &there {
+            self.lose_block(block);
+        }
+        for node in there.iter().map(|block| block.node).collect::<BTreeSet<_>>() {
+            if self.pool.online_blocks(&[node]).is_empty() {
+                self.tell_device(node, DeviceEvent::Gone);
             }
         }
         Ok(())
@@ -67,7 +75,7 @@ impl Engine {
         &self,
         extents: &[Extent],
         expected: &'static str,
-        fits: impl Fn(BlockState) -> bool,
+        fits: impl Fn(BlockId) -> bool,
     ) -> Result<BTreeSet<BlockId>, Refusal> {
         let mut all = BTreeSet::new();
         for &extent in extents {
@@ -75,7 +83,7 @@ impl Engine {
             let node = self.pool.node_of(extent.start).ok_or(refusal)?;
             let blocks = self.pool.frames(node).blocks_of(extent).ok_or(refusal)?;
             for block in blocks.map(|block| BlockId { node, block }) {
-                if !fits(self.pool.block_state(block)) {
+                if !fits(block) {
                     return Err(refusal);
                 }
                 all.insert(block);

@@ -28,13 +28,14 @@
 use alloc::vec::Vec;
 use core::ops::Bound;
 
-use memtide_units::{HoldReason, MemberId, MoveId, Pageblock, TokenId};
+use memtide_units::{Extent, HoldReason, MemberId, MoveId, Pageblock, TokenId};
 
 use crate::{
     effect::Effect,
     engine::Engine,
     input::MoveOutcome,
     lease::{End, Flight, Pins, Share, Standing},
+    pool::BlockId,
     process::{Link, Waiting},
     refusal::Refusal,
     request::{Goal, WorkId},
@@ -237,7 +238,8 @@ impl Engine {
             let picked = self.pick(id, token, draft.slots);
             let count = picked.len() as u64;
             let places = match self.works[&id].goal {
-                Goal::Empty(_) => self.pool.take(count, draft.last),
+                Goal::Empty(_) => self.take_anywhere(count, draft.last),
+                Goal::Fill(node) if self.is_closed(node) => Vec::new(),
                 Goal::Fill(node) => self.pool.take_on(node, count, draft.last),
             };
             let places: Vec<_> = places.iter().flat_map(|extent| extent.iter()).collect();
@@ -249,6 +251,27 @@ impl Engine {
             }
         }
         self.send(token, draft.order);
+    }
+
+    /// Takes places on nodes that serve, in the order of placement. What follows `after` is
+    /// preferred on its node, but no node is preferred for it.
+    pub(crate) fn take_anywhere(&mut self, count: u64, after: Option<Pageblock>) -> Vec<Extent> {
+        let (mut left, mut taken) = (count, Vec::new());
+        for node in self.pool.placement().to_vec() {
+            if !self.is_closed(node) {
+                let some = self.pool.take_on(node, left, after);
+                left -= some.iter().map(|extent| u64::from(extent.count)).sum::<u64>();
+                taken.extend(some);
+            }
+        }
+        taken
+    }
+
+    /// Places for what leaves a block.
+    pub(crate) fn room_outside(&self, block: BlockId) -> u64 {
+        let open = self.pool.placement().iter().filter(|&&node| !self.is_closed(node));
+        let all: u64 = open.map(|&node| self.pool.frames(node).counts().free).sum();
+        all - if self.is_closed(block.node) { 0 } else { self.pool.available_in(block) }
     }
 
     /// Puts a pair into the order being written for a process, and sends the order when full.

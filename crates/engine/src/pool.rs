@@ -27,6 +27,7 @@ pub(crate) struct Pool {
 pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) name: String,
+    pub(crate) kind: NodeKind,
     pub(crate) frames: Pageblocks,
 }
 
@@ -75,7 +76,7 @@ impl Pool {
             frames.online(block);
         }
         self.by_first.insert(config.first, self.nodes.len());
-        self.nodes.push(Node { id: node, name: config.name.clone(), frames });
+        self.nodes.push(Node { id: node, name: config.name.clone(), kind: config.kind, frames });
         Ok(())
     }
 
@@ -142,12 +143,7 @@ impl Pool {
         self.frames(id.node).block_state(id.block) == BlockState::Online
     }
 
-    /// Pageblocks that can be taken by [`Pool::take`].
-    pub(crate) fn available(&self) -> u64 {
-        self.placement.iter().map(|&node| self.frames(node).counts().free).sum()
-    }
-
-    /// Of those, how many lie in this block.
+    /// Pageblocks of a block that can be taken.
     pub(crate) fn available_in(&self, id: BlockId) -> u64 {
         if !self.placement.contains(&id.node) || !self.is_open(id) {
             return 0;
@@ -171,19 +167,6 @@ impl Pool {
             all.extend(online.map(|block| BlockId { node, block }));
         }
         all
-    }
-
-    /// Takes up to `count`, node by node in the order of placement. What follows `after` is
-    /// preferred on its node, but no node is preferred for it.
-    pub(crate) fn take(&mut self, count: u64, after: Option<Pageblock>) -> Vec<Extent> {
-        let mut left = count;
-        let mut taken = Vec::new();
-        for n in 0..self.placement.len() {
-            let some = self.take_on(self.placement[n], left, after);
-            left -= some.iter().map(|extent| u64::from(extent.count)).sum::<u64>();
-            taken.extend(some);
-        }
-        taken
     }
 
     /// Takes up to `count` on one node.
@@ -231,6 +214,11 @@ impl Pool {
 
     pub(crate) fn online_block(&mut self, id: BlockId) {
         self.frames_mut(id.node).online(id.block);
+    }
+
+    /// The nodes that serve, in the order in which they do.
+    pub(crate) fn placement(&self) -> &[usize] {
+        &self.placement
     }
 
     /// The nodes in the order in which they are emptied: those that serve nobody, then the
