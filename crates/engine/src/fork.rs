@@ -30,9 +30,11 @@ impl Engine {
         }
         let process = self.process(parent);
         let (image, pid, name) = (process.image, process.pid, process.name.clone());
+        let route = process.route.clone();
         let held: Vec<_> = process.held.iter().copied().collect();
         let lost = process.lost.clone();
-        self.add_process(child, Process::new(image, Link::Unborn, pid, name));
+        let unborn = Process::new(image, Link::Unborn, pid, name, route);
+        self.add_process(child, unborn, self.tenant_of(parent));
         self.process_mut(child).lost = lost;
         for pageblock in held {
             self.add_stake(pageblock, child);

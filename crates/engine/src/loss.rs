@@ -59,7 +59,7 @@ impl Engine {
         let orphans = self.recovery.as_mut().map(|recovery| &mut recovery.orphans);
         let image = residue.or_else(|| orphans?.remove(&pageblock));
         let image = image.expect("what is in use is leased, or waits to be zeroed");
-        self.image_mut(image).pageblocks -= 1;
+        self.uncharge(image, pageblock);
         self.end_image_if_empty(image);
         self.touch(pageblock);
     }

@@ -28,7 +28,7 @@
 use alloc::vec::Vec;
 use core::ops::Bound;
 
-use memtide_units::{Extent, HoldReason, MemberId, MoveId, Pageblock, TokenId};
+use memtide_units::{HoldReason, MemberId, MoveId, Pageblock, TokenId};
 
 use crate::{
     effect::Effect,
@@ -238,9 +238,11 @@ impl Engine {
             let picked = self.pick(id, token, draft.slots);
             let count = picked.len() as u64;
             let places = match self.works[&id].goal {
-                Goal::Empty(_) => self.take_anywhere(count, draft.last),
-                Goal::Fill(node) if self.is_closed(node) => Vec::new(),
-                Goal::Fill(node) => self.pool.take_on(node, count, draft.last),
+                Goal::Empty(block) => self.destinations(token, count, draft.last, block.node),
+                Goal::Fill(node) => {
+                    let (room, _) = self.room(self.tenant_of(token), node);
+                    self.pool.take_on(node, count.min(room), draft.last)
+                }
             };
             let places: Vec<_> = places.iter().flat_map(|extent| extent.iter()).collect();
             if places.len() < picked.len() {
@@ -251,20 +253,6 @@ impl Engine {
             }
         }
         self.send(token, draft.order);
-    }
-
-    /// Takes places on nodes that serve, in the order of placement. What follows `after` is
-    /// preferred on its node, but no node is preferred for it.
-    pub(crate) fn take_anywhere(&mut self, count: u64, after: Option<Pageblock>) -> Vec<Extent> {
-        let (mut left, mut taken) = (count, Vec::new());
-        for node in self.pool.placement().to_vec() {
-            if !self.is_closed(node) {
-                let some = self.pool.take_on(node, left, after);
-                left -= some.iter().map(|extent| u64::from(extent.count)).sum::<u64>();
-                taken.extend(some);
-            }
-        }
-        taken
     }
 
     /// Places for what leaves a block.

@@ -6,7 +6,7 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use memtide_units::{ByteSize, Extent, ImageId, MemberId, Pageblock, RequestId, TokenId};
+use memtide_units::{ByteSize, ImageId, MemberId, Pageblock, RequestId, TokenId};
 
 use crate::{
     device::Ask,
@@ -18,7 +18,8 @@ use crate::{
 /// Effects of one input.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Outbox {
-    pub(crate) grants: Vec<(MemberId, Vec<Extent>)>,
+    /// [`Effect::Grant`] and [`Effect::Promise`], in the order of the answers.
+    pub(crate) replies: Vec<Effect>,
     /// [`Effect::Poisoned`] and [`Effect::Lost`].
     pub(crate) losses: BTreeMap<(Loss, MemberId), Vec<Pageblock>>,
     pub(crate) thaw: BTreeMap<MemberId, Vec<Pageblock>>,
@@ -42,8 +43,7 @@ impl Outbox {
         // What came may be handed out, or leave again, at once.
         let onlined = |(node, all)| Effect::Onlined { node: id(node), extents: pool.extents(all) };
         effects.extend(self.onlined.into_iter().map(onlined));
-        let grant = |(member, extents)| Effect::Grant { member, extents };
-        effects.extend(self.grants.into_iter().map(grant));
+        effects.extend(self.replies);
         let loss = |((loss, member), all)| {
             let extents = pool.extents(all);
             match loss {

@@ -6,7 +6,7 @@ impl World {
     /// An extent of whole blocks of some node.
     fn blocks(&self, node: u8, block: u8, count: u8) -> Option<(NodeId, Extent)> {
         let node = choose(&NODES, node)?;
-        let config = config(self.on_full);
+        let config = config(self.setup);
         let config = config.nodes.iter().find(|config| config.node == node).unwrap();
         let blocks = config.pageblocks / config.block_pageblocks;
         let first = u64::from(block) % blocks;
@@ -16,10 +16,12 @@ impl World {
     }
 
     pub(super) fn poison(&mut self, which: u16) {
+        self.intact = false;
         // Some of it only: a node that is all bad tests nothing.
         let pageblock = Pageblock(match which % 16 {
             0..6 => u64::from(which / 16) % 32,
-            6..15 => 32 + u64::from(which / 16) % 64,
+            6..13 => 32 + u64::from(which / 16) % 64,
+            13..15 => 200 + u64::from(which / 16) % 16,
             _ => 1000 + u64::from(which / 16) % 16,
         });
         if self.poisoned.len() < 20 || self.poisoned.contains(&pageblock) {
@@ -29,12 +31,13 @@ impl World {
     }
 
     pub(super) fn lose(&mut self, node: u8, block: u8, count: u8) -> Option<()> {
+        self.intact = false;
         let (node, extent) = self.blocks(node, block, count)?;
         self.away.extend(extent.iter());
         self.must(Input::Lost { extents: vec![extent] });
         let offline: u64 =
             self.engine.offline(node).iter().map(|extent| u64::from(extent.count)).sum();
-        if node == SPARE && offline == 16 {
+        if node == DEVICE && offline == 16 {
             // Its driver is gone with it.
             self.asked = None;
         }
@@ -59,17 +62,21 @@ impl World {
     }
 
     pub(super) fn online(&mut self, node: u8, block: u8, count: u8) -> Option<()> {
+        self.intact = false;
         let (node, extent) = self.blocks(node, block, count)?;
         let offline = extent.iter().all(|pageblock| self.away.contains(&pageblock));
-        let ends = self.evacuating.contains(&node);
+        let ends = self.evacuating.remove(&node);
         match self.say(Input::Online { extents: vec![extent] }) {
             Ok(()) => {
                 assert!(offline || ends);
-                self.evacuating.remove(&node);
+                return Some(());
             }
             Err(Refusal::NotLetGo { pageblock }) => self.check_spoken_of(pageblock),
             Err(Refusal::NotBlocks { expected: "offline", .. }) => assert!(!offline && !ends),
             Err(refusal) => panic!("{refusal}"),
+        }
+        if ends {
+            self.evacuating.insert(node);
         }
         Some(())
     }
@@ -84,6 +91,7 @@ impl World {
         let (_, extent) = self.blocks(node, block, count)?;
         let online = extent.iter().all(|pageblock| !self.away.contains(&pageblock));
         online.then_some(())?;
+        self.intact = false;
         let request = RequestId(self.fresh());
         let deadline = Duration::from_millis(deadline_ms.into());
         let extents = vec![extent];
@@ -92,6 +100,7 @@ impl World {
     }
 
     pub(super) fn evacuate(&mut self, node: u8, deadline_ms: u16) -> Option<()> {
+        self.intact = false;
         let node = choose(&NODES, node)?;
         let request = RequestId(self.fresh());
         let deadline = Duration::from_millis(deadline_ms.into());
@@ -150,10 +159,11 @@ impl World {
         let node = match pageblock.0 {
             0..32 => NEAR,
             32..96 => FAR,
+            200..216 => DEVICE,
             _ => SPARE,
         };
         assert!(!self.evacuating.contains(&node), "{pageblock} is handed out of {node}");
-        let driver = node == SPARE && self.asked.is_some();
+        let driver = node == DEVICE && self.asked.is_some();
         assert!(!driver, "{pageblock} is handed out while its device is {:?}", self.asked);
     }
 }
