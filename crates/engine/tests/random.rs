@@ -59,6 +59,13 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (n(), 0..2000u16)
             .prop_map(|(node, deadline_ms)| Op::Evacuate { node, deadline_ms }),
         2 => Just(Op::Driver),
+        6 => (n(), n(), n())
+            .prop_map(|(process, which, count)| Op::Accessed { process, which, count }),
+        2 => (n(), n(), n(), n(), 0..2000u16).prop_map(
+            |(process, which, count, to, deadline_ms)| {
+                Op::Mbind { process, which, count, to, deadline_ms }
+            }
+        ),
         8 => (n(), n(), n(), vec((0..1200u16, n()), 0..6))
             .prop_map(|(kind, a, b, extents)| Op::Nonsense { kind, a, b, extents }),
     ]

@@ -147,7 +147,8 @@ impl World {
             }
             Effect::Lost { member, extents } => {
                 let lost: Vec<_> = extents.iter().flat_map(|extent| extent.iter()).collect();
-                assert!(lost.iter().all(|pageblock| self.away.contains(pageblock)));
+                let known = |at: &Pageblock| self.away.contains(at) || self.poisoned.contains(at);
+                assert!(lost.iter().all(known));
                 self.by_member(member).losses.push_back(lost);
             }
             Effect::SaveDevice { node } | Effect::RestoreDevice { node } => {

@@ -69,6 +69,8 @@ pub enum Op {
     GiveBackExtents { node: u8, block: u8, count: u8, deadline_ms: u16 },
     Evacuate { node: u8, deadline_ms: u16 },
     Driver,
+    Accessed { process: u8, which: u8, count: u8 },
+    Mbind { process: u8, which: u8, count: u8, to: u8, deadline_ms: u16 },
     Nonsense { kind: u8, a: u8, b: u8, extents: Vec<(u16, u8)> },
 }
 
@@ -174,6 +176,8 @@ pub fn config(setup: Setup) -> Config {
         requests_max: 4,
         leases_queued_max: 5,
         patience: PATIENCE,
+        idle_after: Duration::from_millis(150),
+        settle_for: Duration::from_millis(200),
         ..Limits::default()
     };
     config
@@ -342,6 +346,10 @@ impl World {
             }
             Op::Evacuate { node, deadline_ms } => self.evacuate(node, deadline_ms)?,
             Op::Driver => self.driver()?,
+            Op::Accessed { process, which, count } => self.access(process, which, count)?,
+            Op::Mbind { process, which, count, to, deadline_ms } => {
+                self.mbind(process, which, count, to, deadline_ms)?
+            }
             Op::Nonsense { kind, a, b, ref extents } => self.nonsense(kind, a, b, extents),
         }
         Some(())

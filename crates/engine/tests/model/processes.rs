@@ -128,6 +128,10 @@ impl World {
                     || !process.children.contains(&other.token)
                     || self.engine.knows(other.token)
             });
+            // The store discards what nobody who returned has.
+            let mapped = |at: &Pageblock| self.processes.iter().any(|p| p.mapped.contains_key(at));
+            let zeroing = |at: &Pageblock| self.zeroing.iter().any(|(_, other)| other == at);
+            self.dirty.retain(|at, _| mapped(at) || zeroing(at));
             self.must(Input::AwaitedGone { member });
         }
         // After a restart the engine knows of nobody before somebody says so.
