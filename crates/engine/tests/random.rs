@@ -144,6 +144,11 @@ fn everything_happens_in_a_random_world() {
         "pin-limit",
         "promised",
         "not promised",
+        "Placed",
+        "FellBack",
+        "Emergency",
+        "Refused",
+        "TimedOut",
     ];
     for what in happens {
         assert!(marks.get(what).is_some_and(|&count| count > 0), "{what}: {:?}", marks.get(what));

@@ -100,6 +100,8 @@ struct Process {
     committed: u64,
     /// What it asked for and was not answered yet, the oldest first.
     asked: VecDeque<tenants::Asked>,
+    /// Whether it has had a policy of its own.
+    guided: bool,
     /// The engine forgot it: it held nothing when it left.
     forgotten: bool,
     /// It has not returned to the engine that took over.
@@ -263,6 +265,7 @@ impl World {
             Op::SetPolicy { process, policy } => {
                 let (_, member) = self.connected(process)?;
                 let policy = Self::policy(policy);
+                self.by_member(member).guided = true;
                 match self.say(Input::SetPolicy { member, policy }) {
                     Ok(()) | Err(Refusal::Policy(_)) => {}
                     Err(refusal) => panic!("{refusal}"),

@@ -40,6 +40,7 @@ impl World {
             children: Vec::new(),
             committed: 0,
             asked: VecDeque::new(),
+            guided: false,
             forgotten: false,
             awaited: false,
             losses: VecDeque::new(),
@@ -185,7 +186,9 @@ impl World {
         parent.thaws.clear();
         parent.children.push(token);
         let (image, mapped) = (parent.image, parent.mapped.clone());
+        let guided = parent.guided;
         self.push(token, image, Link::Unborn, mapped);
+        self.processes.last_mut().expect("just pushed").guided = guided;
         self.must(Input::ForkBegin { member, token });
         Some(())
     }
