@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use memtide_engine::{Config, Effect, Input, Limits, TenantConfig, tenant::OnDepletion};
+use memtide_engine::{
+    Config, Effect, Input, Limits, Performance, TenantConfig, tenant::OnDepletion, tiers::Access,
+};
 use memtide_units::{AccessorId, Extent, NodeKind, Pageblock, Random};
 
 use crate::{
@@ -124,6 +126,42 @@ fn who_waits_gets_what_is_idle() {
     });
     assert!(granted.is_some_and(|granted| granted > 0), "{effects:?}");
     assert!(!has(&bench, idle, FAR).is_empty());
+}
+
+/// A buffer that a processor fills and a device works on follows its use.
+#[test]
+fn what_several_access_goes_where_it_is_best_for_all_of_them() {
+    let (processor, device) = (AccessorId(0), AccessorId(1));
+    let access = |accessor, node, ns| Access {
+        accessor,
+        node,
+        performance: Performance { read_latency_ns: ns, ..Performance::default() },
+    };
+    let mut config = two(0);
+    config.accessors = vec![
+        access(processor, NEAR, 100),
+        access(processor, FAR, 300),
+        access(device, NEAR, 500),
+        access(device, FAR, 100),
+    ];
+    let mut bench = Bench::with(config);
+    let program = bench.join_as(1);
+    bench.lease(program, 1);
+    let pageblock = Pageblock(0);
+    assert_eq!(bench.engine.best_node_for(pageblock), None);
+    let mut say = |accessor, times, at: u64| {
+        let extents = vec![(run(at, 1)[0], times)];
+        bench.say(Input::Accessed { accessor, extents });
+        bench.pass(2);
+        bench.quiet();
+        bench.engine.best_node_for(Pageblock(at))
+    };
+    assert_eq!(say(processor, 10, 0), Some(NEAR));
+    assert_eq!(say(device, 1, 0), Some(NEAR));
+    // 10 * 100 + 11 * 500 where it is, 10 * 300 + 11 * 100 there.
+    assert_eq!(say(device, 10, 0), None, "it has moved");
+    assert_eq!(say(device, 1, 16), Some(FAR));
+    assert_eq!(has(&bench, program, FAR), run(16, 1));
 }
 
 /// Whatever is accessed when: an order for balance comes at most once in the time to settle for
