@@ -77,10 +77,14 @@ impl Engine {
         if waits {
             self.look_for_balance();
         }
-        if self.recovery.is_some() || self.balance.at.is_none_or(|at| at > self.now) {
+        if self.balance.at.is_none_or(|at| at > self.now) {
             return false;
         }
         self.balance.at = None;
+        if self.recovery.is_some() {
+            self.look_for_balance();
+            return false;
+        }
         let hot = self.hot_and_away();
         if !hot.is_empty() || waits {
             self.look_for_balance();

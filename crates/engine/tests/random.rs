@@ -56,9 +56,9 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (n(), n(), n(), 0..2000u16).prop_map(|(node, block, count, deadline_ms)| {
             Op::GiveBackExtents { node, block, count, deadline_ms }
         }),
-        1 => (n(), 0..2000u16)
+        2 => (n(), 0..200u16)
             .prop_map(|(node, deadline_ms)| Op::Evacuate { node, deadline_ms }),
-        2 => Just(Op::Driver),
+        1 => Just(Op::Driver),
         6 => (n(), n(), n())
             .prop_map(|(process, which, count)| Op::Accessed { process, which, count }),
         2 => (n(), n(), n(), n(), 0..2000u16).prop_map(

@@ -216,6 +216,6 @@ fn ping_pong_is_bounded_and_stable_demands_come_to_rest() {
             assert!(!rests || bench.engine.moved_pageblocks() == moved, "seed {seed}");
         }
         assert_eq!(bench.engine.next_deadline(), None, "seed {seed}");
-        assert!(bench.engine.moved_pageblocks() > 20, "seed {seed}: nothing to balance");
+        assert!(bench.engine.moved_pageblocks() > 0, "seed {seed}: nothing to balance");
     }
 }
