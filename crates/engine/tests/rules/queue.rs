@@ -218,6 +218,8 @@ fn a_block_that_is_opened_again_serves_those_who_wait() {
     let (wants, has) = (bench.join_as(1), bench.join_as(2));
     bench.lease(has, 16);
     free(&mut bench, has, run(15, 1));
+    // No other block can be tried.
+    bench.pin(has, run(0, 12));
     bench.give_back(4, NEAR);
     assert_eq!(bench.counts(NEAR), (0, 15, 1, 0));
     assert_eq!(ask(&mut bench, wants, 1), []);

@@ -221,9 +221,16 @@ fn what_lies_where_its_tenant_may_not_be_any_more_moves_to_where_it_may() {
     let who = Credentials { uid: 1, ..Credentials::default() };
     bench.say(Input::Join { member, pid, name, token, lineage, who });
     assert_eq!(bench.used(), [(0, 2)]);
-    // The other block that it is in would have room.
-    bench.give_back(28, FAR);
-    assert_eq!(bench.orders[0].2, [(Pageblock(20), Pageblock(0))]);
+    // The other block that it is in would have room, near is full.
+    let near = bench.lease(program, 16);
+    assert_eq!(near, run(0, 16));
+    let answer = report(&bench.give_back(28, FAR));
+    assert!(bench.orders.is_empty());
+    assert_eq!((answer.returned, holders(&answer)[0].2), (size(24), HoldReason::NoRoom));
+    bench.release(program, run(3, 1));
+    bench.quiet();
+    bench.give_back(4, FAR);
+    assert_eq!(bench.orders[0].2, [(Pageblock(20), Pageblock(3))]);
 }
 
 #[test]
