@@ -208,7 +208,7 @@ fn capacity_that_comes_serves_those_who_wait() {
     assert_eq!(ask(&mut bench, wants, 2), []);
     let bytes = memtide_units::ByteSize(1);
     let effects = bench.say(Input::Add { bytes, to: NEAR });
-    assert!(matches!(&effects[..], [Effect::Grant { extents, .. }, Effect::Onlined { .. }]
+    assert!(matches!(&effects[..], [Effect::Onlined { .. }, Effect::Grant { extents, .. }]
         if extents[0].start == Pageblock(12)));
 }
 
