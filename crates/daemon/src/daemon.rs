@@ -29,6 +29,7 @@ use rustix::{
 use crate::{
     config::Config,
     connection::{Connection, Incoming},
+    explain::Past,
     images::Images,
     join::Claiming,
     notice::Notice,
@@ -36,7 +37,6 @@ use crate::{
     state::{self, State, StateError},
     summary::{NodeSummary, Summary},
     tokens::Tokens,
-    waiting::Waiting,
     zeroing::Zeroing,
 };
 
@@ -116,7 +116,6 @@ pub(crate) enum Role {
 pub(crate) struct Guest {
     pub(crate) connection: Connection,
     pub(crate) role: Role,
-    pub(crate) waiting: Waiting,
 }
 
 /// A process, as far as the engine does not know it.
@@ -126,6 +125,7 @@ pub(crate) struct Member {
     pub(crate) token: TokenId,
     pub(crate) image: ImageId,
     pub(crate) pid: u32,
+    pub(crate) name: String,
     pub(crate) started: u64,
     pub(crate) counters: Counters,
 }
@@ -140,6 +140,10 @@ pub struct Daemon {
     pub(crate) tokens: Tokens,
     pub(crate) zeroing: Zeroing,
     pub(crate) members: BTreeMap<MemberId, Member>,
+    /// Processes that have ended, and of which decisions are still known.
+    pub(crate) past: BTreeMap<MemberId, Past>,
+    /// The names of the tenants, in the order in which the engine numbers them.
+    pub(crate) tenant_names: Vec<String>,
     pub(crate) guests: BTreeMap<ConnectionId, Guest>,
     pub(crate) requests: BTreeMap<RequestId, ConnectionId>,
     pub(crate) awaited: Vec<state::MemberState>,
@@ -224,6 +228,8 @@ impl Daemon {
             tokens: Tokens::default(),
             zeroing: Zeroing::default(),
             members: BTreeMap::new(),
+            past: BTreeMap::new(),
+            tenant_names: config.tenants().into_iter().map(|tenant| tenant.name).collect(),
             guests: BTreeMap::new(),
             requests: BTreeMap::new(),
             look_at_awaited: (!left.members.is_empty()).then_some(start),
@@ -292,7 +298,6 @@ impl Daemon {
             }
             self.pass_time(now);
             self.zero_some();
-            self.serve_waiting(now);
             self.take_figures();
             self.keep_state()?;
             self.flush_all(now);
@@ -363,7 +368,7 @@ impl Daemon {
             Role::Greeting { until } => Some(until),
             _ => None,
         });
-        [engine, self.tokens.due(), self.look_at_awaited, self.accept_after, self.waiting_until()]
+        [engine, self.tokens.due(), self.look_at_awaited, self.accept_after]
             .into_iter()
             .flatten()
             .chain(greeting)
@@ -378,7 +383,7 @@ impl Daemon {
                     let Ok(peer) = socket::peer(fd.as_fd()) else { continue };
                     let connection = Connection::new(fd, peer);
                     let role = Role::Greeting { until: now + GREETING };
-                    let guest = Guest { connection, role, waiting: Waiting::default() };
+                    let guest = Guest { connection, role };
                     self.guests.insert(self.next_connection, guest);
                     self.next_connection += 1;
                 }

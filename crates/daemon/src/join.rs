@@ -6,16 +6,21 @@
 
 use std::{os::fd::OwnedFd, time::Instant};
 
-use memtide_engine::{Claims, Input, Lineage as EngineLineage};
+use memtide_engine::{
+    Claims, Effect, Input, Limits, Lineage as EngineLineage, Refusal,
+    tenant::{Credentials, OnDepletion},
+};
 use memtide_proto::{
     FromProgram, HelloProgram, Lineage, NodeInfo, Refused, ToProgram, VERSION, decode,
-    program::Counters,
+    program::{Counters, OnFull},
 };
 use memtide_sys::process;
 use memtide_units::{Extent, ImageId, MemberId, TokenId};
 
 use crate::{
+    credentials,
     daemon::{ConnectionId, Daemon, Member, Role},
+    explain,
     images::Files,
     notice::Notice,
     program::{CHILDREN_MAX, exactly_one, is_gone, refusal, refused, wrong_version},
@@ -30,6 +35,7 @@ pub(crate) struct Claiming {
     name: String,
     pid: u32,
     started: u64,
+    who: Credentials,
     token: TokenId,
     token_file: Option<OwnedFd>,
     child_files: Vec<OwnedFd>,
@@ -51,6 +57,7 @@ struct Applicant {
     name: String,
     pid: u32,
     started: u64,
+    who: Credentials,
 }
 
 impl Daemon {
@@ -64,11 +71,13 @@ impl Daemon {
         if hello.version != VERSION {
             return Err(wrong_version(hello.version));
         }
-        let pid = self.guests[&id].connection.peer().pid;
+        let peer = self.guests[&id].connection.peer();
+        let pid = peer.pid;
         let started = process::start_time(pid).map_err(|_| {
             refused("process", pid, "one that the daemon can see (a shared PID namespace)")
         })?;
-        let applicant = Applicant { name: cut(hello.name), pid, started };
+        let who = credentials::of(peer, hello.label)?;
+        let applicant = Applicant { name: cut(hello.name), pid, started, who };
         match hello.lineage {
             Lineage::Fresh { token } => self.join_fresh(id, applicant, token, fds),
             Lineage::Child { token } => self.join_child(id, applicant, token, &fds, now),
@@ -103,22 +112,12 @@ impl Daemon {
         let files = Files::create(&self.stores)
             .map_err(|error| refused("pool", error, "memory files for this program"))?;
         let member = self.new_member_name();
-        let Applicant { name, pid, started } = applicant;
-        let lineage = EngineLineage::Fresh;
-        let effects = self
-            .decide(Input::Join {
-                member,
-                pid,
-                name,
-                token,
-                lineage,
-                who: memtide_engine::tenant::Credentials::default(),
-            })
-            .map_err(|error| refusal("token", error))?;
+        let (pid, started, name) = (applicant.pid, applicant.started, applicant.name.clone());
+        let effects = self.join_engine(member, applicant, token, EngineLineage::Fresh)?;
         let image = self.engine.image_of(member).expect("it has just joined");
         self.images.insert(image, files);
         self.tokens.add_connected(token, file, pid, started);
-        self.enter(id, member, Member::new(id, token, image, pid, started));
+        self.enter(id, member, Member::new(id, token, image, (pid, name, started)));
         self.welcome(id, member, image, true);
         self.carry_out_all(effects);
         Ok(())
@@ -136,24 +135,31 @@ impl Daemon {
             return Err(refused("descriptors", fds.len(), "none beside a child's hello"));
         }
         let member = self.new_member_name();
-        let Applicant { name, pid, started } = applicant;
-        let lineage = EngineLineage::Child(token);
-        let effects = self
-            .decide(Input::Join {
-                member,
-                pid,
-                name,
-                token,
-                lineage,
-                who: memtide_engine::tenant::Credentials::default(),
-            })
-            .map_err(|error| refusal("token", error))?;
+        let (pid, started, name) = (applicant.pid, applicant.started, applicant.name.clone());
+        let effects = self.join_engine(member, applicant, token, EngineLineage::Child(token))?;
         let image = self.engine.image_of(member).expect("it has just joined");
         self.tokens.set_connected(token, true, now);
-        self.enter(id, member, Member::new(id, token, image, pid, started));
+        self.enter(id, member, Member::new(id, token, image, (pid, name, started)));
         self.welcome(id, member, image, true);
         self.carry_out_all(effects);
         Ok(())
+    }
+
+    /// Tells the engine; what it makes of it is to be carried out after the welcome.
+    fn join_engine(
+        &mut self,
+        member: MemberId,
+        applicant: Applicant,
+        token: TokenId,
+        lineage: EngineLineage,
+    ) -> Result<Vec<Effect>, Refused> {
+        let Applicant { name, pid, who, .. } = applicant;
+        let field = if matches!(lineage, EngineLineage::Returning(_)) { "claims" } else { "token" };
+        let input = Input::Join { member, pid, name, token, lineage, who: who.clone() };
+        self.decide(input).map_err(|error| match error {
+            Refusal::NoTenant { .. } => credentials::no_tenant(&who),
+            error => refusal(field, error),
+        })
     }
 
     fn begin_claims(
@@ -179,11 +185,12 @@ impl Daemon {
         let files = Files::adopt(&self.stores, fds)
             .and_then(|files| self.images.check(claims.image, &files).map(|()| files))
             .map_err(|error| refused("files", error, "the files that this process was given"))?;
-        let Applicant { name, pid, started } = applicant;
+        let Applicant { name, pid, started, who } = applicant;
         let claiming = Claiming {
             name,
             pid,
             started,
+            who,
             token,
             token_file,
             child_files: Vec::new(),
@@ -287,8 +294,18 @@ impl Daemon {
         claiming: Claiming,
         now: Instant,
     ) -> Result<(), Refused> {
-        let Claiming { name, pid, started, token, token_file, child_files, files, claims, .. } =
-            claiming;
+        let Claiming {
+            name,
+            pid,
+            started,
+            who,
+            token,
+            token_file,
+            child_files,
+            files,
+            claims,
+            ..
+        } = claiming;
         let (member, image) = (claims.member, claims.image);
         // Others may have come since it said hello.
         self.images
@@ -298,22 +315,12 @@ impl Daemon {
         let held: Vec<Extent> = claims.leased.iter().chain(&claims.shared).copied().collect();
         let lineage = EngineLineage::Returning(claims);
         self.images.keep(image, files);
-        let effects = match self.decide(Input::Join {
-            member,
-            pid,
-            name,
-            token,
-            lineage,
-            who: memtide_engine::tenant::Credentials::default(),
-        }) {
-            Ok(effects) => effects,
-            Err(error) => {
-                if self.members.values().all(|member| member.image != image) {
-                    self.images.forget_files(image);
-                }
-                return Err(refusal("claims", error));
+        let applicant = Applicant { name: name.clone(), pid, started, who };
+        let effects = self.join_engine(member, applicant, token, lineage).inspect_err(|_| {
+            if self.members.values().all(|member| member.image != image) {
+                self.images.forget_files(image);
             }
-        };
+        })?;
         match token_file {
             Some(file) => self.tokens.add_connected(token, file, pid, started),
             None => self.tokens.add_without_file(token, pid, started),
@@ -326,7 +333,7 @@ impl Daemon {
         }
         self.awaited.retain(|awaited| awaited.member != member);
         self.settle(image, member, held);
-        self.enter(id, member, Member::new(id, token, image, pid, started));
+        self.enter(id, member, Member::new(id, token, image, (pid, name, started)));
         self.welcome(id, member, image, false);
         self.carry_out_all(effects);
         Ok(())
@@ -359,6 +366,18 @@ impl Daemon {
         self.state_changed = true;
     }
 
+    /// What a program does when its tenant has no room, and how long its requests may take.
+    fn when_full(&self, member: MemberId) -> (OnFull, u64) {
+        let what = self.engine.on_depletion_of(member).expect("it has just joined");
+        let on_full = match what {
+            OnDepletion::FallBack => OnFull::Fallback,
+            OnDepletion::Fail | OnDepletion::Wait(_) | OnDepletion::Reclaim(_) => OnFull::Fail,
+        };
+        let patience = Limits::default().patience.as_millis();
+        let patience = u64::try_from(patience).unwrap_or(u64::MAX);
+        (on_full, explain::on_depletion(what).1.max(patience))
+    }
+
     fn welcome(&mut self, id: ConnectionId, member: MemberId, image: ImageId, files: bool) {
         let nodes = self.config.nodes.iter().zip(&self.firsts);
         let nodes = nodes
@@ -376,17 +395,22 @@ impl Daemon {
             fds.extend(self.device.clone());
         }
         let userfaultfd = files && self.device.is_some();
-        let on_full = self.config.on_full;
-        let message = ToProgram::Welcome { member, image, nodes, on_full, userfaultfd };
+        let (on_full, wait_ms) = self.when_full(member);
+        let message = ToProgram::Welcome { member, image, nodes, on_full, wait_ms, userfaultfd };
         let guest = self.guests.get_mut(&id).expect("it has just spoken");
         guest.connection.send(&message, fds);
     }
 }
 
 impl Member {
-    fn new(id: ConnectionId, token: TokenId, image: ImageId, pid: u32, started: u64) -> Self {
+    fn new(
+        id: ConnectionId,
+        token: TokenId,
+        image: ImageId,
+        (pid, name, started): (u32, String, u64),
+    ) -> Self {
         let counters = Counters::default();
-        Self { connection: Some(id), token, image, pid, started, counters }
+        Self { connection: Some(id), token, image, pid, name, started, counters }
     }
 }
 

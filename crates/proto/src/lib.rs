@@ -18,7 +18,7 @@ pub mod label;
 pub mod program;
 
 pub use codec::{CodecError, MAX_PACKET_BYTES, decode, encode};
-pub use control::{ControlReply, ControlRequest};
+pub use control::{ControlReply, ControlRequest, Whom};
 pub use program::{FromProgram, Hello, HelloProgram, Lineage, NodeInfo, ToProgram};
 
 use serde::{Deserialize, Serialize};
