@@ -7,7 +7,7 @@ use memtide_proto::{
     ControlReply, ControlRequest, Refused,
     control::{Holder, NodeBytes, NodeStatus, PinnedBytes, ProgramStatus, Report, Status},
 };
-use memtide_units::{ByteSize, MemberId, NodeId, RequestId, TenantId};
+use memtide_units::{ByteSize, ImageId, MemberId, NodeId, RequestId};
 use serde::Serialize;
 
 use crate::{
@@ -186,7 +186,7 @@ impl Daemon {
         ProgramStatus {
             pid: member.pid,
             name: member.name,
-            tenant: self.tenant_of(member.member),
+            tenant: self.tenant_of_image(member.image),
             image: member.image,
             connected: member.connected,
             nodes: member
@@ -217,12 +217,9 @@ fn check_bytes(bytes: ByteSize) -> Result<(), Refused> {
 }
 
 /// The engine's report, as it goes out, with tenants called as `name` says.
-pub(crate) fn report(
-    report: memtide_engine::Report,
-    name: impl Fn(TenantId) -> String,
-) -> Report {
+pub(crate) fn report(report: memtide_engine::Report, name: impl Fn(ImageId) -> String) -> Report {
     let holders = report.holders.into_iter().map(|holder| Holder {
-        tenant: name(holder.tenant),
+        tenant: name(holder.image),
         image: holder.image,
         pid: holder.pid,
         name: holder.name,

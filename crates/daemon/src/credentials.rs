@@ -61,6 +61,9 @@ mod tests {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         assert!(who.cgroup.is_empty() || own.contains(&format!("0::{}", who.cgroup)));
         let error = of(peer, "a b".to_owned()).unwrap_err();
-        assert!(error.to_string().contains("MEMTIDE_LABEL is \"a b\"; expected 1 to 64"), "{error}");
+        assert!(
+            error.to_string().contains("MEMTIDE_LABEL is \"a b\"; expected 1 to 64"),
+            "{error}"
+        );
     }
 }

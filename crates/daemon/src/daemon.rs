@@ -20,7 +20,7 @@ use memtide_engine::{self as engine, Engine};
 use memtide_proto::{MAX_PACKET_BYTES, program::Counters};
 use memtide_store::{Store, kernel::Kernel};
 use memtide_sys::{process, socket};
-use memtide_units::{ImageId, MemberId, NodeId, Pageblock, RequestId, TokenId};
+use memtide_units::{ImageId, MemberId, NodeId, Pageblock, RequestId, TenantId, TokenId};
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     io::Errno,
@@ -142,6 +142,8 @@ pub struct Daemon {
     pub(crate) members: BTreeMap<MemberId, Member>,
     /// Processes that have ended, and of which decisions are still known.
     pub(crate) past: BTreeMap<MemberId, Past>,
+    /// The tenants of the images.
+    pub(crate) tenants: BTreeMap<ImageId, TenantId>,
     /// The names of the tenants, in the order in which the engine numbers them.
     pub(crate) tenant_names: Vec<String>,
     pub(crate) guests: BTreeMap<ConnectionId, Guest>,
@@ -229,6 +231,7 @@ impl Daemon {
             zeroing: Zeroing::default(),
             members: BTreeMap::new(),
             past: BTreeMap::new(),
+            tenants: BTreeMap::new(),
             tenant_names: config.tenants().into_iter().map(|tenant| tenant.name).collect(),
             guests: BTreeMap::new(),
             requests: BTreeMap::new(),

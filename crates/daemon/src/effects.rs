@@ -55,7 +55,10 @@ impl Daemon {
                 }
             }
             Effect::Zero { image, extents } => self.zeroing.push(image, extents),
-            Effect::ImageGone { image } => self.images.remove(image),
+            Effect::ImageGone { image } => {
+                self.images.remove(image);
+                self.tenants.remove(&image);
+            }
             Effect::ForgetToken { token } => self.forget_token(token),
             Effect::Offlined { extents, .. } => {
                 self.summary.returned.0 += extents.iter().map(|run| run.bytes()).sum::<u64>();
@@ -96,7 +99,7 @@ impl Daemon {
 
     fn answer(&mut self, request: RequestId, report: memtide_engine::Report) {
         let Some(asker) = self.requests.remove(&request) else { return };
-        let report = control::report(report, |tenant| self.tenant_name(tenant));
+        let report = control::report(report, |image| self.tenant_of_image(image));
         let parts = control::chunks(&report.holders);
         let last = parts.len() - 1;
         for (index, holders) in parts.into_iter().enumerate() {

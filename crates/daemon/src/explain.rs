@@ -15,7 +15,7 @@ use memtide_proto::{
     ControlReply, Refused, Whom,
     control::{self, NodeBytes, Reason},
 };
-use memtide_units::{ByteSize, Instant, MemberId, NodeId, TenantId};
+use memtide_units::{ByteSize, ImageId, Instant, MemberId, NodeId, TenantId};
 
 use crate::{
     config::policy_words,
@@ -41,11 +41,7 @@ impl Daemon {
         self.close(id);
     }
 
-    pub(crate) fn send_decisions(
-        &mut self,
-        id: ConnectionId,
-        whom: &Whom,
-    ) -> Result<(), Refused> {
+    pub(crate) fn send_decisions(&mut self, id: ConnectionId, whom: &Whom) -> Result<(), Refused> {
         let parts = chunks(&self.decisions(whom)?);
         let last = parts.len() - 1;
         for (index, decisions) in parts.into_iter().enumerate() {
@@ -70,10 +66,7 @@ impl Daemon {
                 processes: status.processes,
                 kinds: status.kinds.into_iter().map(kind).collect(),
                 promised: status.promised,
-                waiting: control::Waiting {
-                    requests: status.waiting,
-                    bytes: status.waiting_for,
-                },
+                waiting: control::Waiting { requests: status.waiting, bytes: status.waiting_for },
                 fell_back: status.fell_back,
             }
         })
@@ -100,9 +93,9 @@ impl Daemon {
         self.tenant_names.get(usize::from(tenant.0)).cloned().unwrap_or_default()
     }
 
-    /// The name of the tenant of a member, as far as it is known.
-    pub(crate) fn tenant_of(&self, member: MemberId) -> String {
-        self.engine.tenant_of_member(member).map(|id| self.tenant_name(id)).unwrap_or_default()
+    /// The name of the tenant of an image.
+    pub(crate) fn tenant_of_image(&self, image: ImageId) -> String {
+        self.tenants.get(&image).map(|id| self.tenant_name(*id)).unwrap_or_default()
     }
 
     fn decisions(&self, whom: &Whom) -> Result<Vec<control::Decision>, Refused> {
@@ -201,9 +194,8 @@ impl Daemon {
 
     fn reason(&self, rule: &Rule) -> Reason {
         let (name, node, amounts) = parts(rule);
-        let amount = |(name, count): (&str, u64)| {
-            (name.to_owned(), ByteSize::from_pageblocks(count))
-        };
+        let amount =
+            |(name, count): (&str, u64)| (name.to_owned(), ByteSize::from_pageblocks(count));
         Reason {
             rule: name.to_owned(),
             node: node.map(|node| self.node_name(node)),

@@ -295,16 +295,7 @@ impl Daemon {
         now: Instant,
     ) -> Result<(), Refused> {
         let Claiming {
-            name,
-            pid,
-            started,
-            who,
-            token,
-            token_file,
-            child_files,
-            files,
-            claims,
-            ..
+            name, pid, started, who, token, token_file, child_files, files, claims, ..
         } = claiming;
         let (member, image) = (claims.member, claims.image);
         // Others may have come since it said hello.
@@ -361,6 +352,8 @@ impl Daemon {
     fn enter(&mut self, id: ConnectionId, name: MemberId, member: Member) {
         let guest = self.guests.get_mut(&id).expect("it has just spoken");
         guest.role = Role::Program(name);
+        let tenant = self.engine.tenant_of_member(name).expect("it has just joined");
+        self.tenants.insert(member.image, tenant);
         self.members.insert(name, member);
         self.summary.joined += 1;
         self.state_changed = true;

@@ -45,10 +45,6 @@ impl Config {
             made.weights = weights.iter().map(|(node, weight)| (node_id(*node), *weight)).collect();
         }
         made.tenants = self.tenants().iter().map(|tenant| self.tenant_rules(tenant)).collect();
-        made.on_full = match self.on_full {
-            OnFull::Fail => engine::OnFull::Fail,
-            OnFull::Fallback => engine::OnFull::Fallback,
-        };
         made
     }
 
