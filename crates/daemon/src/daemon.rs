@@ -296,6 +296,11 @@ impl Daemon {
             if ready.accept {
                 self.accept(now);
             }
+            // Who has gone is heard first: what others ask for may be what it leaves.
+            for id in ready.gone {
+                self.serve(id, &mut buffer, now);
+            }
+            self.end_over(now);
             for id in ready.guests {
                 self.serve(id, &mut buffer, now);
             }
@@ -352,11 +357,16 @@ impl Daemon {
             Err(errno) => return Err(RunError::Poll(errno.into())),
         }
         let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
-        let guests = self.guests.keys().zip(&fds[2..]);
+        let ready = self.guests.keys().zip(&fds[2..]).filter(|(_, fd)| is_ready(fd));
+        let (gone, guests): (Vec<_>, Vec<_>) =
+            ready.partition(|(_, fd)| fd.revents().contains(PollFlags::HUP));
+        let names =
+            |guests: Vec<(&ConnectionId, _)>| guests.into_iter().map(|(id, _)| *id).collect();
         Ok(Ready {
             stop: is_ready(&fds[0]),
             accept: is_ready(&fds[1]),
-            guests: guests.filter(|(_, fd)| is_ready(fd)).map(|(id, _)| *id).collect(),
+            gone: names(gone),
+            guests: names(guests),
         })
     }
 
@@ -466,20 +476,21 @@ impl Daemon {
             for guest in self.guests.values_mut() {
                 guest.connection.flush();
             }
-            let over: Vec<_> = self
-                .guests
-                .iter()
-                .filter(|(_, guest)| guest.connection.is_over())
-                .map(|(id, _)| *id)
-                .collect();
-            if over.is_empty() {
+            // An end may bring about packets for others.
+            if !self.end_over(now) {
                 return;
             }
-            // An end may bring about packets for others.
-            for id in over {
-                self.end(id, now);
-            }
         }
+    }
+
+    /// Ends what is over; whether anything was.
+    fn end_over(&mut self, now: Instant) -> bool {
+        let over = self.guests.iter().filter(|(_, guest)| guest.connection.is_over());
+        let over: Vec<_> = over.map(|(id, _)| *id).collect();
+        for id in &over {
+            self.end(*id, now);
+        }
+        !over.is_empty()
     }
 
     fn end(&mut self, id: ConnectionId, now: Instant) {
@@ -552,6 +563,8 @@ impl Drop for Daemon {
 struct Ready {
     stop: bool,
     accept: bool,
+    /// Connections that the other end has closed; something may be left to be read.
+    gone: Vec<ConnectionId>,
     guests: Vec<ConnectionId>,
 }
 

@@ -111,6 +111,7 @@ impl Daemon {
             FromProgram::Claim { .. } => {
                 Err(refused("message", "a claim", "claims only from a returning process"))
             }
+            FromProgram::Commit { by: 0 } => Err(refused("commit", 0, "more or fewer pageblocks")),
             FromProgram::Commit { by } => self
                 .ask_engine(Input::Commit { member, by })
                 .map_err(|error| refusal("commit", error)),

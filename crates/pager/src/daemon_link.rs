@@ -101,6 +101,9 @@ impl Pager {
 
     /// A promise of blocks; see [`crate::memory::Memory::commit`].
     pub(crate) fn promise(&mut self, by: i64, reply: Option<Reply>) {
+        if by == 0 {
+            return;
+        }
         self.committed = self.committed.saturating_add_signed(by);
         let told = self.tell(&FromProgram::Commit { by });
         if by < 0 {

@@ -136,7 +136,7 @@ pub enum FromProgram {
     /// It promises itself `by` pageblocks more; answered by [`ToProgram::Commit`]. A negative
     /// number is not answered.
     Commit {
-        /// Pageblocks more or fewer.
+        /// Pageblocks more or fewer; not 0.
         by: i64,
     },
     /// It wants pageblocks; answered by [`ToProgram::Grant`].
