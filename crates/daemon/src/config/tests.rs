@@ -425,3 +425,17 @@ fn garbage_is_refused_without_a_panic() {
         let _ = parse(&String::from_utf8_lossy(&bytes));
     }
 }
+
+/// The example that is installed, as it is and with all that is commented out in it.
+#[test]
+fn the_packaged_example_is_good() {
+    let text = include_str!("../../../../packaging/memtide.toml");
+    assert_eq!(parse(text).unwrap().tenants, []);
+    let (plain, tenants) = text.split_once("#\n# [[tenant]]").expect("commented tenants");
+    let tenants = tenants.replace("\n# ", "\n").replace("\n#\n", "\n");
+    // A user that not every machine has.
+    let tenants = tenants.replace("\"postgres\"", "\"root\"");
+    let whole = parse(&format!("{plain}\n[[tenant]]{tenants}")).unwrap();
+    let names: Vec<_> = whole.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
+    assert_eq!(names, ["db", "batch", "everybody-else"]);
+}
