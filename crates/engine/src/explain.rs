@@ -42,7 +42,7 @@ impl Engine {
 
     /// What was decided lately for a tenant, the oldest first. Nothing when there is no such
     /// tenant.
-    pub fn decisions(&self, tenant: TenantId) -> impl Iterator<Item = &Decision> {
+    pub fn decisions(&self, tenant: TenantId) -> impl DoubleEndedIterator<Item = &Decision> {
         let tenant = self.tenants.get(usize::from(tenant.0));
         tenant.into_iter().flat_map(|tenant| &tenant.decisions)
     }
