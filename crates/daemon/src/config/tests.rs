@@ -262,6 +262,18 @@ fn every_mistake_of_a_tenant_is_named_with_its_line_and_what_was_expected() {
             56,
             "weights \"cxl\" is no node; expected one of near, far, gpu",
         ),
+        (
+            "\"user-numa\", \"fallback\"",
+            "\"fallback\"",
+            48,
+            "policy of tenant batch \"bind gpu\" fails: the policy binds to node2, whose owner does",
+        ),
+        (
+            "policy = \"bind\"",
+            "policy = \"preferred\"",
+            48,
+            "policy of tenant batch \"preferred gpu\" fails: the policy names node2, which is private",
+        ),
         ("weight = 3", "wieght = 3", 37, "unknown field `wieght`"),
     ] {
         assert!(text.contains(from), "{from}");
