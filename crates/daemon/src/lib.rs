@@ -5,7 +5,8 @@
 //!
 //! * [`config`]: `memtide.toml`, checked.
 //! * [`daemon`]: the loop and its end; [`start`]: what it needs before it can begin.
-//! * `join`, `program`: how programs join, what they say. `credentials`: who they are.
+//! * `join`, `returning`, `program`: how programs join and come back, what they say.
+//!   `credentials`: who they are.
 //! * `control`, `explain`: what operators ask.
 //! * `effects`: what the engine decides, carried out.
 //! * [`connection`], [`images`], [`tokens`], [`zeroing`]: packets, files, who is still there,
@@ -27,6 +28,7 @@ pub mod images;
 mod join;
 pub mod notice;
 mod program;
+mod returning;
 pub mod start;
 pub mod state;
 pub mod summary;
