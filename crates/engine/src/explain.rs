@@ -12,6 +12,7 @@ use memtide_units::{ByteSize, NodeId, TenantId, TokenId};
 use crate::{
     decision::{Asked, DECISIONS_MAX, Decision, Outcome, Rule, Scope},
     engine::Engine,
+    queue::FOREVER,
 };
 
 impl Engine {
@@ -81,6 +82,7 @@ impl Outcome {
             Self::FellBack(all) => format!("fell back to {}", shares(all, name)),
             Self::Emergency(all) => format!("in an emergency placed {}", shares(all, name)),
             Self::Promised => String::from("promised"),
+            Self::Waits(FOREVER) => String::from("waits for programs to return"),
             Self::Waits(until) => format!("waits until {:?} at most", until.0),
             Self::Refused => String::from("refused"),
             Self::TimedOut => String::from("refused after it had waited"),

@@ -207,14 +207,14 @@ impl Engine {
     /// be more than can be had: what is missing then is planned anew.
     fn spread_over(&mut self, draft: &mut Draft, route: &Route) {
         let nodes: Vec<_> = route.nodes.iter().map(|&node| self.pool.nodes()[node].id).collect();
-        let weights = self.weights.clone();
-        let weights = matches!(route.policy.mode, Mode::WeightedInterleave(_)).then_some(&weights);
+        let is_weighted = matches!(route.policy.mode, Mode::WeightedInterleave(_));
         loop {
             let mut turn = self.process(draft.token).turn;
             let room = |id: NodeId| {
                 let node = self.pool.index_of(id).expect("a node of the route");
                 self.room_in(draft, node).0
             };
+            let weights = is_weighted.then_some(&self.weights);
             let runs = turn.spread(&nodes, weights, draft.left, room);
             self.process_mut(draft.token).turn = turn;
             let before = draft.left;

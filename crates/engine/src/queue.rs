@@ -51,8 +51,8 @@ use crate::{
 /// Who disconnected longer ago than this is not about to end.
 pub(crate) const ENDING: Duration = Duration::from_secs(5);
 
-/// No time: until recovery is over.
-const FOREVER: Instant = Instant(Duration::MAX);
+/// Until recovery is over.
+pub(crate) const FOREVER: Instant = Instant(Duration::MAX);
 
 /// What a process asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -351,9 +351,11 @@ impl Engine {
         ahead
     }
 
-    /// What those lack who wait with [`OnDepletion::Reclaim`], by the kind of node where their
-    /// routes begin, as far as their tenants may have it.
-    pub(crate) fn shortage(&self) -> BTreeMap<NodeKind, u64> {
+    /// Pageblocks that those lack who wait with [`OnDepletion::Reclaim`], by the kind of node where
+    /// their policies begin, as far as their tenants may have it: what idle memory is moved away
+    /// for.
+    #[must_use]
+    pub fn shortage(&self) -> BTreeMap<NodeKind, u64> {
         let mut lacking: BTreeMap<(TenantId, NodeKind), u64> = BTreeMap::new();
         for (token, head) in self.queue.heads() {
             let tenant = self.tenant_of(token);

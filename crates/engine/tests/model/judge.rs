@@ -157,9 +157,9 @@ impl World {
     /// Marks what was decided for a process.
     fn mark_decision(&mut self, member: MemberId) {
         let tenant = self.engine.tenant_of_member(member).expect("told to who joined");
-        let mut of_it = self.engine.decisions(tenant).filter(|decision| decision.member == member);
-        let outcome = of_it.next_back().map(|decision| format!("{:?}", decision.outcome));
-        let outcome = outcome.expect("every answer is decided");
+        let decisions = self.engine.decisions(tenant);
+        let last = decisions.rev().find(|decision| decision.member == member);
+        let outcome = format!("{:?}", last.expect("every answer is decided").outcome);
         self.mark(outcome.split('(').next().expect("the first part"));
     }
 

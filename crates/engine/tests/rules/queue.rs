@@ -228,6 +228,28 @@ fn a_full_queue_answers_as_things_are_and_in_order() {
 }
 
 #[test]
+fn what_those_lack_who_reclaim_is_known() {
+    let reclaims = TenantConfig {
+        on_depletion: OnDepletion::Reclaim(Duration::from_secs(9)),
+        policy: bind(&[NEAR]),
+        ..tenant("reclaims", 2, &[(NodeKind::Near, quota(0, Some(5)))])
+    };
+    let mut bench = Bench::with(impatient(vec![waits("w", 1, 100), reclaims]));
+    let (has, wants, other) = (bench.join_as(1), bench.join_as(2), bench.join_as(2));
+    bench.lease(wants, 1);
+    bench.lease(has, 15);
+    ask(&mut bench, has, 1);
+    assert!(bench.engine.shortage().is_empty());
+    ask(&mut bench, wants, 3);
+    assert_eq!(bench.engine.shortage(), [(NodeKind::Near, 3)].into());
+    // No more than its tenant may have.
+    ask(&mut bench, other, 3);
+    assert_eq!(bench.engine.shortage(), [(NodeKind::Near, 4)].into());
+    bench.pass(9);
+    assert!(bench.engine.shortage().is_empty());
+}
+
+#[test]
 fn who_leaves_waits_for_nothing() {
     let mut bench = Bench::with(impatient(vec![waits("w", 1, 100)]));
     let (has, wants) = (bench.join_as(1), bench.join_as(1));
