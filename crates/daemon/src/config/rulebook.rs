@@ -3,6 +3,8 @@
 //! A maximum is rounded down to whole pageblocks and a minimum up, so that neither promises more
 //! than the file says.
 
+use std::time::Duration;
+
 use memtide_engine as engine;
 use memtide_engine::{mempolicy::Weighting, tenant::OnDepletion};
 use memtide_proto::program::OnFull;
@@ -44,6 +46,8 @@ impl Config {
             made.weighting = Weighting::Manual;
             made.weights = weights.iter().map(|(node, weight)| (node_id(*node), *weight)).collect();
         }
+        // Nobody tells this engine of accesses: what it does not hear of is not idle.
+        made.limits.idle_after = Duration::MAX;
         made.tenants = self.tenants().iter().map(|tenant| self.tenant_rules(tenant)).collect();
         made
     }
