@@ -75,7 +75,7 @@ fn says(kind: &KindStatus) -> bool {
 
 fn kind_row(tenant: &TenantStatus, kind: &KindStatus) -> Vec<String> {
     let limit = |limit: Option<ByteSize>| match (kind.allowed, limit) {
-        (false, _) => "0".to_owned(),
+        (false, _) => "denied".to_owned(),
         (true, None) => "-".to_owned(),
         (true, Some(limit)) => limit.to_string(),
     };
@@ -139,12 +139,12 @@ mod tests {
     fn tenants_are_told_in_two_tables() {
         let text = text(&[tenant("web")]);
         let wanted = "\
-TENANT  FOR               POLICY    WEIGHT  WHEN FULL  PROCESSES  PROMISED  WAITING     FELL BACK
-web     uid 0, label web  bind far       2  waits 2m           3      8MiB  1 for 4MiB          0
+TENANT  FOR               POLICY    WEIGHT  WHEN FULL  PROCESSES  PROMISED     WAITING  FELL BACK
+web     uid 0, label web  bind far       2  waits 2m           3      8MiB  1 for 4MiB         0B
 
 TENANT  KIND  USED  GUARANTEED  AT MOST  PINNED  PINNED AT MOST
-web     near  2MiB           0  -             0  -
-web     far      0           0  64MiB         0  -
+web     near  2MiB          0B  -            0B  -
+web     far     0B          0B  64MiB        0B  -
 ";
         assert_eq!(text, wanted, "{text}");
     }
