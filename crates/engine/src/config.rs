@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use crate::{
     mempolicy::{WeightError, Weighting},
-    nodes::{NodeClass, ZonelistError},
+    nodes::{CapabilityError, NodeClass, ZonelistError},
     tenant::{TenantConfig, TenantError},
 };
 use memtide_units::{ByteSize, Extent, ImageId, Instant, MemberId, NodeId, NodeKind, Pageblock};
@@ -268,6 +268,14 @@ pub enum ConfigError {
     /// A weight of a node makes no sense.
     #[error(transparent)]
     Weight(#[from] WeightError),
+    /// What the owner of a private node permits does not fit together.
+    #[error("{node}: {source}")]
+    Capability {
+        /// Which node.
+        node: NodeId,
+        /// What.
+        source: CapabilityError,
+    },
     /// Distances or weights of a node that is not there.
     #[error("{field} names {node}, which is not there")]
     NoSuchNode {

@@ -116,6 +116,12 @@ impl Rule {
             ),
             Self::Queue { before: 0 } => String::from("its tenant waits for a promise already"),
             Self::Queue { before } => format!("others wait for promises of {}", size(before)),
+            Self::Earlier { wishes } => {
+                format!("the program waits for {wishes} things that it asked for before")
+            }
+            Self::Recovery { awaited } => {
+                format!("{awaited} programs have not said yet what they hold")
+            }
             Self::Full { node } => format!("{}: nothing is free", name(node)),
             Self::NoCapacity { node } => format!("{}: all of it is offline", name(node)),
             Self::NoEmergency { node } => {

@@ -57,6 +57,9 @@ impl Pool {
         if self.index_of(node).is_some() {
             return Err(ConfigError::NodeTwice { node });
         }
+        if let NodeClass::Private(permitted) = config.class {
+            permitted.check().map_err(|source| ConfigError::Capability { node, source })?;
+        }
         let mut frames = Pageblocks::new(config.first, config.pageblocks, config.block_pageblocks)
             .map_err(|source| ConfigError::Layout { node, source })?;
         let last = Pageblock(config.first.0 + (config.pageblocks - 1));

@@ -136,11 +136,17 @@ impl Queue {
 impl Engine {
     /// A process that is connected wants something: it gets it now, or waits for its answer.
     pub(crate) fn ask(&mut self, token: TokenId, wish: Wish) {
-        let kept = self.recovery.is_some() && wish.is_lease();
-        if kept || self.queue.of.contains_key(&token) {
-            let until = if self.recovery.is_some() { FOREVER } else { self.until(token, &wish) };
-            self.wait(token, wish, until, Vec::new());
-            return;
+        let earlier = self.queue.of.get(&token).map(|all| all.len() as u64);
+        let awaited = self.awaiting() as u64;
+        match (&self.recovery, earlier) {
+            (Some(_), _) if wish.is_lease() || earlier.is_some() => {
+                return self.wait(token, wish, FOREVER, alloc::vec![Rule::Recovery { awaited }]);
+            }
+            (None, Some(wishes)) => {
+                let until = self.until(token, &wish);
+                return self.wait(token, wish, until, alloc::vec![Rule::Earlier { wishes }]);
+            }
+            _ => {}
         }
         let rules = match self.try_wish(token, &wish, &self.ahead()) {
             Tried::Nothing(rules) => rules,

@@ -167,6 +167,16 @@ fn a_policy_on_a_node_without_memory_takes_effect_when_memory_comes() {
 }
 
 #[test]
+fn a_node_whose_owner_permits_what_does_not_fit_together_is_refused() {
+    let mut config = with_device(|_| ());
+    config.nodes[3].class = NodeClass::Private(Capabilities::NONE.with(Capability::Demotion));
+    let refused = memtide_engine::Engine::new(config).unwrap_err();
+    let (capability, needs) = (Capability::Demotion, Capability::Reclaim);
+    let source = memtide_engine::nodes::CapabilityError { capability, needs };
+    assert_eq!(refused, memtide_engine::ConfigError::Capability { node: PRIVATE, source });
+}
+
+#[test]
 fn policies_that_make_no_sense_are_refused() {
     let mut bench = Bench::with(with_device(|_| ()));
     let member = bench.join().member;

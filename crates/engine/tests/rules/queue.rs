@@ -213,6 +213,22 @@ fn capacity_that_comes_serves_those_who_wait() {
 }
 
 #[test]
+fn a_block_that_is_opened_again_serves_those_who_wait() {
+    let mut bench = Bench::with(impatient(vec![waits("w", 1, 100), tenant("has", 2, &[])]));
+    let (wants, has) = (bench.join_as(1), bench.join_as(2));
+    bench.lease(has, 16);
+    free(&mut bench, has, run(15, 1));
+    // No other block can be tried.
+    bench.pin(has, run(0, 12));
+    bench.give_back(4, NEAR);
+    assert_eq!(bench.counts(NEAR), (0, 15, 1, 0));
+    assert_eq!(ask(&mut bench, wants, 1), []);
+    let direct_read = memtide_units::HoldReason::DirectRead;
+    let effects = bench.answer(memtide_engine::MoveOutcome::Held(direct_read));
+    assert_eq!(members(&grants(&effects)), [(wants.member.0, 1)]);
+}
+
+#[test]
 fn a_full_queue_answers_as_things_are_and_in_order() {
     let mut config = impatient(vec![waits("w", 1, 100)]);
     config.limits.leases_queued_max = 2;
