@@ -7,6 +7,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use memtide_proto::label;
 use memtide_units::ByteSize;
 
 pub use self::frames::{
@@ -29,6 +30,8 @@ pub enum Command {
     Run(Run),
     Serve(Serve),
     Status(Status),
+    Tenants(Tenants),
+    Explain(Explain),
     GiveBack(GiveBack),
     Add(Add),
     Move(Move),
@@ -74,6 +77,10 @@ pub struct Run {
     /// The pool to join; with --near or --far, where to listen
     #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
     pub socket: Option<PathBuf>,
+    /// What the program is started as, for tenants of the joined pool that are for a label
+    /// [default: $MEMTIDE_LABEL]
+    #[arg(long, value_name = "NAME", value_parser = label, conflicts_with_all = ["near", "far"])]
+    pub label: Option<String>,
     /// Say on standard error what happened, once the program has ended
     #[arg(long)]
     pub report: bool,
@@ -121,6 +128,39 @@ pub struct Status {
     #[command(flatten)]
     pub socket: Socket,
     /// Print JSON; sizes are bytes
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Say who may have how much, has how much, and waits
+///
+/// A tenant is whom memory is charged to: programs of a user, a group, a control group or a label,
+/// as memtide.toml says. GUARANTEED is sure to be had; AT MOST is the limit. FELL BACK is what its
+/// programs had to have elsewhere than where its policy says.
+#[derive(Debug, Args)]
+pub struct Tenants {
+    #[command(flatten)]
+    pub socket: Socket,
+    /// Print JSON; sizes are bytes
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Say why programs got what they got: the last decisions, with their rules and numbers
+///
+/// The last 64 decisions of each tenant are kept, also of programs that have ended; the same one
+/// several times in a row is kept once.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Of this process [default: of all]
+    #[arg(value_name = "PID", conflicts_with = "tenant")]
+    pub pid: Option<u32>,
+    /// Of the programs of this tenant
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    #[command(flatten)]
+    pub socket: Socket,
+    /// Print JSON; sizes are bytes, times milliseconds
     #[arg(long)]
     pub json: bool,
 }
@@ -237,6 +277,15 @@ pub enum OnFullKind {
     Fail,
     /// The program goes on with ordinary memory
     Fallback,
+}
+
+/// A label.
+fn label(text: &str) -> Result<String, String> {
+    if label::is_label(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("expected {}", label::EXPECTED))
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use memtide_client::{Answer, paths, request};
 use memtide_proto::{
-    ControlRequest,
-    control::{Report, Status},
+    ControlRequest, Whom,
+    control::{Decision, Report, Status, TenantStatus},
 };
 use memtide_units::ByteSize;
 
@@ -19,6 +19,20 @@ pub fn socket(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
 pub fn status(socket: &Path) -> Result<Status, Failure> {
     match request(socket, ControlRequest::Status, &mut |_, _| ())? {
         Answer::Status(status) => Ok(status),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub fn tenants(socket: &Path) -> Result<Vec<TenantStatus>, Failure> {
+    match request(socket, ControlRequest::Tenants, &mut |_, _| ())? {
+        Answer::Tenants(tenants) => Ok(tenants),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub fn explain(socket: &Path, whom: Whom) -> Result<Vec<Decision>, Failure> {
+    match request(socket, ControlRequest::Explain { whom }, &mut |_, _| ())? {
+        Answer::Decisions(decisions) => Ok(decisions),
         other => Err(unexpected(&other)),
     }
 }

@@ -43,7 +43,7 @@ impl Wish {
             Some(StoreKind::Hugetlb) => Backing::Hugetlb,
         };
         let node = |name: &str, kind, size: Option<ByteSize>| {
-            size.map(|size| NodeConfig { name: name.to_owned(), kind, size: up(size), backing })
+            size.map(|size| NodeConfig::new(name, kind, up(size), backing))
         };
         let nodes = [node("near", NodeKind::Near, near), node("far", NodeKind::Far, far)];
         let mut config = Config::new(socket, nodes.into_iter().flatten().collect())?;

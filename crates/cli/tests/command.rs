@@ -541,3 +541,89 @@ fn nonsense_about_frames_is_refused() {
         assert!(err(&output).contains(said), "{arguments:?}: {}", err(&output));
     }
 }
+
+const TENANTS: &str = r#"
+[[node]]
+name = "near"
+kind = "near"
+size = "64M"
+
+[[tenant]]
+name = "db"
+uid = [4000000000]
+near = { min = "8M", max = "32M", pinned_max = "2M" }
+weight = 4
+on_depletion = "wait"
+wait = "2m"
+
+[[tenant]]
+name = "rest"
+near = { max = "16M" }
+policy = "bind"
+nodes = "near"
+"#;
+
+#[test]
+fn tenants_are_told_and_explained() {
+    let directory = Directory::new();
+    let file = directory.path("memtide.toml");
+    fs::write(&file, TENANTS).unwrap();
+    let file = file.to_str().unwrap();
+    let good = directory.output(&["check", file]);
+    assert!(out(&good).contains("good: near 64MiB at") && out(&good).contains("for db, rest"));
+    let _served = directory.serve(&["--config", file]);
+
+    let told = json(&directory.output(&["tenants", "--json"]));
+    assert_eq!(told[0]["name"], "db");
+    assert_eq!(told[0]["who"][0], "uid 4000000000");
+    assert_eq!(
+        (told[0]["on_depletion"].as_str(), told[0]["wait_ms"].as_u64()),
+        (Some("wait"), Some(120_000))
+    );
+    let near = &told[0]["kinds"][0];
+    assert_eq!((near["kind"].as_str(), near["used"].as_u64()), (Some("near"), Some(0)));
+    assert_eq!((near["min"].as_u64(), near["max"].as_u64()), (Some(8 * MIB), Some(32 * MIB)));
+    assert_eq!(near["pinned_max"].as_u64(), Some(2 * MIB));
+    assert!(told[1]["kinds"][1]["max"].is_null());
+    let text = out(&directory.output(&["tenants"]));
+    assert!(text.contains("waits 2m") && text.contains("bind near"), "{text}");
+
+    let nothing = directory.output(&["explain"]);
+    assert_eq!((code(&nothing), &*out(&nothing)), (0, "nothing has been decided yet\n"));
+    assert_eq!(out(&directory.output(&["explain", "--tenant", "db", "--json"])), "[]\n");
+    for (arguments, expected) in [
+        (&["explain", "--tenant", "cache"][..], "one of the tenants db, rest"),
+        (&["explain", "1"], "a program of this pool, or one that ended lately"),
+        (&["explain", "1", "--tenant", "db"], "cannot be used with"),
+    ] {
+        let refused = directory.output(arguments);
+        assert_eq!(code(&refused), 2, "{refused:?}");
+        assert!(err(&refused).contains(expected), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_label_needs_a_pool_to_join_and_looks_like_one() {
+    let directory = Directory::new();
+    for (arguments, expected) in [
+        (&["run", "--label", "a b", "--", "true"][..], "1 to 64 letters, digits, dots, - and _"),
+        (&["run", "--label", "web", "--", "true"], "a pool that the program joins"),
+        (&["run", "--label", "web", "--near", "64M", "--", "true"], "cannot be used with"),
+    ] {
+        let refused = directory.output(arguments);
+        assert_eq!(code(&refused), 2, "{refused:?}");
+        assert!(err(&refused).contains(expected), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_label_reaches_the_program() {
+    let directory = Directory::new();
+    let _served = directory.serve(&["--near", "64M"]);
+    let print = ["--", "sh", "-c", "echo $MEMTIDE_LABEL"];
+    let told = directory.output(&[&["run", "--label", "web"][..], &print].concat());
+    // Without userfaultfd nothing runs; that is said elsewhere.
+    if code(&told) == 0 {
+        assert_eq!(out(&told), "web\n");
+    }
+}

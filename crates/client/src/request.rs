@@ -9,7 +9,7 @@ use std::{
 
 use memtide_proto::{
     CodecError, ControlReply, ControlRequest, Hello, MAX_PACKET_BYTES, Refused, VERSION,
-    control::{Report, Status},
+    control::{Decision, Report, Status, TenantStatus},
     decode, encode,
 };
 use memtide_sys::socket::{self, ReceiveError};
@@ -25,6 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub enum Answer {
     /// To [`ControlRequest::Status`].
     Status(Status),
+    /// To [`ControlRequest::Tenants`].
+    Tenants(Vec<TenantStatus>),
+    /// To [`ControlRequest::Explain`].
+    Decisions(Vec<Decision>),
     /// To a give-back or a move.
     Report(Report),
     /// To [`ControlRequest::Add`] and [`ControlRequest::Shutdown`].
@@ -163,6 +167,8 @@ pub fn request(
             ControlReply::Refused(why) => return Err(ClientError::Refused(why)),
             ControlReply::Done { bytes } => (Answer::Done(bytes), false),
             ControlReply::Status { status, more } => (Answer::Status(status), more),
+            ControlReply::Tenants { tenants, more } => (Answer::Tenants(tenants), more),
+            ControlReply::Decisions { decisions, more } => (Answer::Decisions(decisions), more),
             ControlReply::Report { report, more } => (Answer::Report(report), more),
         };
         let whole = match answer.take() {
@@ -182,6 +188,14 @@ fn join(before: Answer, part: Answer) -> Answer {
         (Answer::Status(mut all), Answer::Status(part)) => {
             all.programs.extend(part.programs);
             Answer::Status(all)
+        }
+        (Answer::Tenants(mut all), Answer::Tenants(part)) => {
+            all.extend(part);
+            Answer::Tenants(all)
+        }
+        (Answer::Decisions(mut all), Answer::Decisions(part)) => {
+            all.extend(part);
+            Answer::Decisions(all)
         }
         (Answer::Report(mut all), Answer::Report(part)) => {
             all.holders.extend(part.holders);

@@ -1,4 +1,4 @@
-//! `memtide.toml`: what a pool is made of.
+//! `memtide.toml`: what a pool is made of, and who may have how much of it.
 //!
 //! ```toml
 //! socket = "/run/memtide/memtide.sock"
@@ -14,29 +14,54 @@
 //! kind = "far"
 //! size = "16G"
 //! store = "memfd"             # or "memfd-thp", "hugetlb"
+//!
+//! [[tenant]]
+//! name = "batch"
+//! uid = ["backup", 1007]
+//! near = { access = "denied" }
+//! far = { max = "8G" }
+//! on_depletion = "wait"
+//! wait = "2m"
 //! ```
 //!
 //! A text becomes a [`Config`] only when all of it makes sense; an error names the line, the
 //! field, its value and what was expected.
+//!
+//! * `raw`: the keys of the file, nothing judged yet.
+//! * `nodes`, `tenants`, `policy`, `who`: what one table says, checked.
+//! * `write`: a file that says the same. `rulebook`: what the engine is told of it.
+
+mod nodes;
+mod policy;
+mod raw;
+mod rulebook;
+mod tenants;
+#[cfg(test)]
+mod tests;
+mod who;
+mod write;
 
 use std::{
-    collections::BTreeSet,
     fmt, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use memtide_proto::program::{Backing, OnFull};
-use memtide_units::{ByteSize, NodeKind, PAGEBLOCK_BYTES};
-use serde::Deserialize;
+use memtide_proto::program::OnFull;
+use memtide_units::{ByteSize, PAGEBLOCK_BYTES};
 use toml::Spanned;
 
 use crate::duration;
+use raw::{Located, RawConfig, Text, word, wrong};
+
+pub use nodes::{NodeConfig, Weights};
+pub use policy::words as policy_words;
+pub use tenants::{MAX_TENANTS, Quota, TenantConfig};
 
 /// Most nodes in a pool.
 pub const MAX_NODES: usize = 16;
-/// Longest name of a node, in bytes.
-pub const MAX_NODE_NAME: usize = 32;
+/// Longest name of a node or a tenant, in bytes.
+pub const MAX_NAME: usize = 32;
 /// Largest pool.
 pub const MAX_POOL: ByteSize = ByteSize(64 << 40);
 
@@ -49,7 +74,7 @@ pub struct Config {
     pub mode: u32,
     /// Where the daemon keeps what a later one must know; nothing is kept when absent.
     pub state: Option<PathBuf>,
-    /// What programs do when the pool is full.
+    /// What programs do when the pool is full, where their tenant does not say.
     pub on_full: OnFull,
     /// The unit in which capacity leaves and comes.
     pub block: ByteSize,
@@ -61,19 +86,10 @@ pub struct Config {
     pub nodes: Vec<NodeConfig>,
     /// The order in which nodes are filled, as indices into `nodes`. Empty: near before far.
     pub placement: Vec<usize>,
-}
-
-/// One node.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NodeConfig {
-    /// Its name.
-    pub name: String,
-    /// Near or far.
-    pub kind: NodeKind,
-    /// How large; a whole number of blocks.
-    pub size: ByteSize,
-    /// What it is made of.
-    pub backing: Backing,
+    /// Who sets the weights of the weighted interleave.
+    pub weights: Weights,
+    /// Who may have what, the first that fits a program first. Empty: everybody, everything.
+    pub tenants: Vec<TenantConfig>,
 }
 
 /// What is wrong with a configuration.
@@ -124,45 +140,6 @@ pub enum ConfigError {
     Value(Problem),
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawConfig {
-    socket: Option<Spanned<PathBuf>>,
-    mode: Option<Spanned<i64>>,
-    state: Option<Spanned<PathBuf>>,
-    on_full: Option<Spanned<String>>,
-    block: Option<Spanned<String>>,
-    deadline: Option<Spanned<String>>,
-    grant_userfaultfd: Option<bool>,
-    placement: Option<RawPlacement>,
-    #[serde(default, alias = "nodes")]
-    node: Vec<Spanned<RawNode>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPlacement {
-    order: Vec<Spanned<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawNode {
-    name: Spanned<String>,
-    kind: Spanned<String>,
-    size: Spanned<String>,
-    store: Option<Spanned<String>>,
-}
-
-/// A problem and where it is.
-type Located = (usize, Problem);
-
-fn wrong<T>(at: &Spanned<T>, field: &str, value: &str, problem: impl Into<String>) -> Located {
-    let problem =
-        Problem { field: field.to_owned(), value: value.to_owned(), problem: problem.into() };
-    (at.span().start, problem)
-}
-
 impl Config {
     /// A pool of these nodes at this socket; all else as usual.
     ///
@@ -179,6 +156,8 @@ impl Config {
             grant_userfaultfd: true,
             nodes,
             placement: Vec::new(),
+            weights: Weights::Automatic,
+            tenants: Vec::new(),
         };
         config.check().map_err(ConfigError::Value)?;
         Ok(config)
@@ -204,9 +183,8 @@ impl Config {
             let offset = error.span().map_or(0, |span| span.start);
             (offset, Problem { field: String::new(), value: String::new(), problem })
         })?;
-        let block = parse_block(raw.block.as_ref())?;
-        let nodes = parse_nodes(&raw.node, block)?;
-        let placement = parse_placement(raw.placement.as_ref(), &nodes)?;
+        let block = nodes::block(raw.block.as_ref())?;
+        let nodes = nodes::nodes(&raw.node, block)?;
         let socket = match &raw.socket {
             Some(path) => absolute(path, "socket")?,
             None => socket.to_owned(),
@@ -215,16 +193,19 @@ impl Config {
             Some(path) => absolute(path, "state")?,
             None => state_beside(&socket),
         };
+        let on_full = [("fail", OnFull::Fail), ("fallback", OnFull::Fallback)];
         let config = Self {
             socket,
             mode: parse_mode(raw.mode.as_ref())?,
             state: Some(state),
-            on_full: parse_on_full(raw.on_full.as_ref())?,
+            on_full: word(raw.on_full.as_ref(), "on_full", OnFull::Fail, &on_full)?,
             block,
             deadline: parse_deadline(raw.deadline.as_ref())?,
             grant_userfaultfd: raw.grant_userfaultfd.unwrap_or(true),
+            placement: nodes::placement(raw.placement.as_ref(), &nodes)?,
+            weights: nodes::weights(raw.weights.as_ref(), &nodes)?,
+            tenants: tenants::tenants(&raw.tenant, &nodes)?,
             nodes,
-            placement,
         };
         config.check().map_err(|problem| (0, problem))?;
         Ok(config)
@@ -254,44 +235,6 @@ impl Config {
             return problem("size", format!("{total} bytes"), text);
         }
         Ok(())
-    }
-
-    /// The text of a file that says the same.
-    #[must_use]
-    pub fn to_toml(&self) -> String {
-        let on_full = match self.on_full {
-            OnFull::Fail => "fail",
-            OnFull::Fallback => "fallback",
-        };
-        let mut text = format!(
-            "socket = {:?}\nmode = {:#o}\non_full = {on_full:?}\nblock = \"{}\"\n\
-             deadline = \"{}ms\"\ngrant_userfaultfd = {}\n",
-            self.socket,
-            self.mode,
-            self.block.0,
-            self.deadline.as_millis(),
-            self.grant_userfaultfd
-        );
-        if let Some(state) = &self.state {
-            text += &format!("state = {state:?}\n");
-        }
-        if !self.placement.is_empty() {
-            let order: Vec<&str> =
-                self.placement.iter().map(|index| self.nodes[*index].name.as_str()).collect();
-            text += &format!("\n[placement]\norder = {order:?}\n");
-        }
-        for node in &self.nodes {
-            let store = match node.backing {
-                Backing::Memfd => "memfd",
-                Backing::MemfdThp => "memfd-thp",
-                Backing::Hugetlb => "hugetlb",
-            };
-            text += &format!(
-                "\n[[node]]\nname = {:?}\nkind = \"{}\"\nsize = \"{}\"\nstore = {store:?}\n",
-                node.name, node.kind, node.size.0
-            );
-        }
-        text
     }
 
     /// The position of a node of this name.
@@ -324,7 +267,7 @@ fn check_size(size: ByteSize, block: ByteSize) -> Result<(), String> {
     Ok(())
 }
 
-fn parse_mode(mode: Option<&Spanned<i64>>) -> Result<u32, Located> {
+fn parse_mode(mode: Option<&raw::Number>) -> Result<u32, Located> {
     let Some(mode) = mode else { return Ok(0o600) };
     u32::try_from(*mode.get_ref()).ok().filter(|bits| *bits <= 0o777).ok_or_else(|| {
         let text = "is no permission; expected an octal number such as 0o600 or 0o660";
@@ -332,199 +275,10 @@ fn parse_mode(mode: Option<&Spanned<i64>>) -> Result<u32, Located> {
     })
 }
 
-fn parse_on_full(value: Option<&Spanned<String>>) -> Result<OnFull, Located> {
-    match value.map(|value| (value, value.get_ref().as_str())) {
-        None | Some((_, "fail")) => Ok(OnFull::Fail),
-        Some((_, "fallback")) => Ok(OnFull::Fallback),
-        Some((at, other)) => {
-            Err(wrong(at, "on_full", other, "is unknown; expected \"fail\" or \"fallback\""))
-        }
-    }
-}
-
-fn parse_deadline(value: Option<&Spanned<String>>) -> Result<Duration, Located> {
+fn parse_deadline(value: Option<&Text>) -> Result<Duration, Located> {
     match value {
         None => Ok(Duration::from_secs(30)),
         Some(at) => duration::parse(at.get_ref())
             .map_err(|problem| wrong(at, "deadline", at.get_ref(), problem)),
-    }
-}
-
-fn parse_size(at: &Spanned<String>, field: &str) -> Result<ByteSize, Located> {
-    at.get_ref().parse::<ByteSize>().map_err(|e| wrong(at, field, at.get_ref(), e.to_string()))
-}
-
-fn parse_block(value: Option<&Spanned<String>>) -> Result<ByteSize, Located> {
-    let Some(at) = value else { return Ok(ByteSize(PAGEBLOCK_BYTES)) };
-    let size = parse_size(at, "block")?;
-    if size.0 < PAGEBLOCK_BYTES || !size.0.is_power_of_two() {
-        let text = "is not a block; expected 2M or 2M times a power of two";
-        return Err(wrong(at, "block", at.get_ref(), text));
-    }
-    Ok(size)
-}
-
-fn parse_nodes(raw: &[Spanned<RawNode>], block: ByteSize) -> Result<Vec<NodeConfig>, Located> {
-    let mut names = BTreeSet::new();
-    raw.iter().map(|node| parse_node(node.get_ref(), block, &mut names)).collect()
-}
-
-fn parse_node(
-    raw: &RawNode,
-    block: ByteSize,
-    names: &mut BTreeSet<String>,
-) -> Result<NodeConfig, Located> {
-    let name = raw.name.get_ref();
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if name.is_empty() || name.len() > MAX_NODE_NAME || !name.chars().all(plain) {
-        let text = format!("is no name; expected 1 to {MAX_NODE_NAME} letters, digits, - and _");
-        return Err(wrong(&raw.name, "node name", name, text));
-    }
-    if !names.insert(name.clone()) {
-        return Err(wrong(&raw.name, "node name", name, "is there twice; expected unique names"));
-    }
-    let field = |field: &str| format!("{field} of node {name}");
-    let kind = match raw.kind.get_ref().as_str() {
-        "near" => NodeKind::Near,
-        "far" => NodeKind::Far,
-        other => {
-            let text = "is unknown; expected \"near\" or \"far\"";
-            return Err(wrong(&raw.kind, &field("kind"), other, text));
-        }
-    };
-    let size = parse_size(&raw.size, &field("size"))?;
-    check_size(size, block)
-        .map_err(|text| wrong(&raw.size, &field("size"), raw.size.get_ref(), text))?;
-    let backing = match &raw.store {
-        None => Backing::Memfd,
-        Some(at) => parse_backing(at.get_ref())
-            .map_err(|text| wrong(at, &field("store"), at.get_ref(), text))?,
-    };
-    Ok(NodeConfig { name: name.clone(), kind, size, backing })
-}
-
-/// What a store is called.
-///
-/// # Errors
-/// What was expected instead.
-pub fn parse_backing(text: &str) -> Result<Backing, String> {
-    match text {
-        "memfd" => Ok(Backing::Memfd),
-        "memfd-thp" => Ok(Backing::MemfdThp),
-        "hugetlb" => Ok(Backing::Hugetlb),
-        _ => Err("is unknown; expected memfd, memfd-thp or hugetlb".to_owned()),
-    }
-}
-
-fn parse_placement(
-    raw: Option<&RawPlacement>,
-    nodes: &[NodeConfig],
-) -> Result<Vec<usize>, Located> {
-    let mut order = Vec::new();
-    for at in raw.iter().flat_map(|placement| &placement.order) {
-        let name = at.get_ref();
-        let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
-        match nodes.iter().position(|node| node.name == *name) {
-            Some(index) if !order.contains(&index) => order.push(index),
-            Some(_) => {
-                let text = "is there twice; expected each node once";
-                return Err(wrong(at, "placement.order", name, text));
-            }
-            None => {
-                let text = format!("is no node; expected one of {}", names.join(", "));
-                return Err(wrong(at, "placement.order", name, text));
-            }
-        }
-    }
-    Ok(order)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = r#"
-socket = "/run/x/y.sock"
-on_full = "fallback"
-block = "4M"
-mode = 0o660
-deadline = "5s"
-
-[placement]
-order = ["far", "near"]
-
-[[node]]
-name = "near"
-kind = "near"
-size = "4G"
-
-[[node]]
-name = "far"
-kind = "far"
-size = "8gib"
-store = "hugetlb"
-"#;
-
-    fn parse(text: &str) -> Result<Config, (usize, String)> {
-        Config::parse(text, Path::new("/default.sock")).map_err(|(offset, problem)| {
-            (text[..offset].matches('\n').count() + 1, problem.to_string())
-        })
-    }
-
-    #[test]
-    fn a_whole_file_is_read() {
-        let config = parse(GOOD).unwrap();
-        assert_eq!(config.socket, Path::new("/run/x/y.sock"));
-        assert_eq!(config.state.as_deref(), Some(Path::new("/run/x/y.sock.state")));
-        assert_eq!(config.mode, 0o660);
-        assert_eq!(config.on_full, OnFull::Fallback);
-        assert_eq!(config.block, ByteSize(4 << 20));
-        assert_eq!(config.deadline, Duration::from_secs(5));
-        assert_eq!(config.placement, [1, 0]);
-        assert_eq!(config.nodes[1].size, ByteSize(8 << 30));
-        assert_eq!(config.nodes[1].backing, Backing::Hugetlb);
-        assert!(config.grant_userfaultfd);
-    }
-
-    #[test]
-    fn every_mistake_is_named_with_its_line_and_what_was_expected() {
-        let replace = |from: &str, to: &str| parse(&GOOD.replace(from, to)).unwrap_err();
-        for (from, to, line, text) in [
-            ("\"4G\"", "\"4Q\"", 14, "size of node near \"4Q\" has an unknown unit; expected"),
-            ("\"4G\"", "\"3M\"", 14, "size of node near \"3M\" is not a whole number of blocks"),
-            ("\"4G\"", "\"0\"", 14, "expected a multiple of 4MiB"),
-            ("\"4G\"", "4", 14, "invalid type: integer `4`, expected a string"),
-            ("kind = \"near\"", "kind = \"nah\"", 13, "expected \"near\" or \"far\""),
-            ("name = \"far\"", "name = \"near\"", 17, "node name \"near\" is there twice"),
-            ("name = \"far\"", "name = \"f r\"", 17, "node name \"f r\" is no name"),
-            ("\"hugetlb\"", "\"disk\"", 20, "expected memfd, memfd-thp or hugetlb"),
-            ("\"fallback\"", "\"panic\"", 3, "on_full \"panic\" is unknown"),
-            ("\"4M\"", "\"3M\"", 4, "block \"3M\" is not a block"),
-            ("0o660", "0o6660", 5, "mode \"3504\" is no permission"),
-            ("\"5s\"", "\"5 weeks\"", 6, "deadline \"5 weeks\" has an unknown unit"),
-            ("\"/run", "\"run", 2, "socket \"run/x/y.sock\" is not absolute"),
-            ("[\"far\"", "[\"fat\"", 9, "\"fat\" is no node; expected one of near, far"),
-            ("[\"far\"", "[\"near\"", 9, "\"near\" is there twice"),
-            ("block", "blok", 4, "unknown field `blok`"),
-            ("kind", "kin", 13, "unknown field `kin`"),
-        ] {
-            let (at, message) = replace(from, to);
-            assert!(message.contains(text), "{to}: {message}");
-            assert_eq!(at, line, "{to}: {message}");
-        }
-    }
-
-    #[test]
-    fn what_is_written_reads_the_same() {
-        let config = parse(GOOD).unwrap();
-        assert_eq!(parse(&config.to_toml()).unwrap(), config);
-    }
-
-    #[test]
-    fn a_pool_has_nodes_and_a_limit() {
-        let (_, message) = parse("").unwrap_err();
-        assert!(message.contains("expected 1 to 16 [[node]] tables"), "{message}");
-        let (_, message) = parse(&GOOD.replace("\"4G\"", "\"1P\"")).unwrap_err();
-        assert!(message.contains("at most 64TiB"), "{message}");
     }
 }

@@ -7,20 +7,17 @@ use memtide_proto::{
     ControlReply, ControlRequest, Refused,
     control::{Holder, NodeBytes, NodeStatus, PinnedBytes, ProgramStatus, Report, Status},
 };
-use memtide_units::{ByteSize, MemberId, NodeId, RequestId};
+use memtide_units::{ByteSize, ImageId, MemberId, NodeId, RequestId};
 use serde::Serialize;
 
 use crate::{
     daemon::{ConnectionId, Daemon, node_id},
     duration,
+    program::refused,
 };
 
 /// Bytes of a list that one packet carries, well below what fits.
 const PART_BYTES: usize = 24 << 10;
-
-fn refused(field: &str, value: impl ToString, expected: impl ToString) -> Refused {
-    Refused { field: field.to_owned(), value: value.to_string(), expected: expected.to_string() }
-}
 
 impl Daemon {
     pub(crate) fn control(&mut self, id: ConnectionId, request: ControlRequest) {
@@ -34,7 +31,11 @@ impl Daemon {
         id: ConnectionId,
         request: ControlRequest,
     ) -> Result<(), Refused> {
-        if !matches!(request, ControlRequest::Status) {
+        let looks = matches!(
+            request,
+            ControlRequest::Status | ControlRequest::Tenants | ControlRequest::Explain { .. }
+        );
+        if !looks {
             self.check_operator(id)?;
         }
         match request {
@@ -42,6 +43,11 @@ impl Daemon {
                 self.send_status(id);
                 Ok(())
             }
+            ControlRequest::Tenants => {
+                self.send_tenants(id);
+                Ok(())
+            }
+            ControlRequest::Explain { whom } => self.send_decisions(id, &whom),
             ControlRequest::GiveBack { bytes, from, deadline_ms } => {
                 let from = from.as_deref().map(|name| self.node("from", name)).transpose()?;
                 check_bytes(bytes)?;
@@ -177,16 +183,16 @@ impl Daemon {
     }
 
     fn program(&self, member: memtide_engine::MemberStatus) -> ProgramStatus {
-        let name_of = |node: NodeId| self.config.nodes[usize::from(node.0)].name.clone();
         ProgramStatus {
             pid: member.pid,
             name: member.name,
+            tenant: self.tenant_of_image(member.image),
             image: member.image,
             connected: member.connected,
             nodes: member
                 .leased
                 .into_iter()
-                .map(|(node, bytes)| NodeBytes { node: name_of(node), bytes })
+                .map(|(node, bytes)| NodeBytes { node: self.node_name(node), bytes })
                 .collect(),
             pinned: member
                 .pinned
@@ -210,9 +216,10 @@ fn check_bytes(bytes: ByteSize) -> Result<(), Refused> {
     Ok(())
 }
 
-/// The engine's report, as it goes out.
-pub(crate) fn report(report: memtide_engine::Report) -> Report {
+/// The engine's report, as it goes out, with tenants called as `name` says.
+pub(crate) fn report(report: memtide_engine::Report, name: impl Fn(ImageId) -> String) -> Report {
     let holders = report.holders.into_iter().map(|holder| Holder {
+        tenant: name(holder.image),
         image: holder.image,
         pid: holder.pid,
         name: holder.name,

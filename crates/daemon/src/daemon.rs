@@ -20,7 +20,7 @@ use memtide_engine::{self as engine, Engine};
 use memtide_proto::{MAX_PACKET_BYTES, program::Counters};
 use memtide_store::{Store, kernel::Kernel};
 use memtide_sys::{process, socket};
-use memtide_units::{ImageId, MemberId, NodeId, Pageblock, RequestId, TokenId};
+use memtide_units::{ImageId, MemberId, NodeId, Pageblock, RequestId, TenantId, TokenId};
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     io::Errno,
@@ -29,14 +29,14 @@ use rustix::{
 use crate::{
     config::Config,
     connection::{Connection, Incoming},
+    explain::Past,
     images::Images,
-    join::Claiming,
     notice::Notice,
+    returning::Claiming,
     start::{self, BindError},
     state::{self, State, StateError},
     summary::{NodeSummary, Summary},
     tokens::Tokens,
-    waiting::Waiting,
     zeroing::Zeroing,
 };
 
@@ -116,7 +116,6 @@ pub(crate) enum Role {
 pub(crate) struct Guest {
     pub(crate) connection: Connection,
     pub(crate) role: Role,
-    pub(crate) waiting: Waiting,
 }
 
 /// A process, as far as the engine does not know it.
@@ -126,6 +125,7 @@ pub(crate) struct Member {
     pub(crate) token: TokenId,
     pub(crate) image: ImageId,
     pub(crate) pid: u32,
+    pub(crate) name: String,
     pub(crate) started: u64,
     pub(crate) counters: Counters,
 }
@@ -140,6 +140,12 @@ pub struct Daemon {
     pub(crate) tokens: Tokens,
     pub(crate) zeroing: Zeroing,
     pub(crate) members: BTreeMap<MemberId, Member>,
+    /// Processes that have ended, and of which decisions are still known.
+    pub(crate) past: BTreeMap<MemberId, Past>,
+    /// The tenants of the images.
+    pub(crate) tenants: BTreeMap<ImageId, TenantId>,
+    /// The names of the tenants, in the order in which the engine numbers them.
+    pub(crate) tenant_names: Vec<String>,
     pub(crate) guests: BTreeMap<ConnectionId, Guest>,
     pub(crate) requests: BTreeMap<RequestId, ConnectionId>,
     pub(crate) awaited: Vec<state::MemberState>,
@@ -224,6 +230,9 @@ impl Daemon {
             tokens: Tokens::default(),
             zeroing: Zeroing::default(),
             members: BTreeMap::new(),
+            past: BTreeMap::new(),
+            tenants: BTreeMap::new(),
+            tenant_names: config.tenants().into_iter().map(|tenant| tenant.name).collect(),
             guests: BTreeMap::new(),
             requests: BTreeMap::new(),
             look_at_awaited: (!left.members.is_empty()).then_some(start),
@@ -287,12 +296,16 @@ impl Daemon {
             if ready.accept {
                 self.accept(now);
             }
+            // Who has gone is heard first: what others ask for may be what it leaves.
+            for id in ready.gone {
+                self.serve(id, &mut buffer, now);
+            }
+            self.end_over(now);
             for id in ready.guests {
                 self.serve(id, &mut buffer, now);
             }
             self.pass_time(now);
             self.zero_some();
-            self.serve_waiting(now);
             self.take_figures();
             self.keep_state()?;
             self.flush_all(now);
@@ -344,11 +357,16 @@ impl Daemon {
             Err(errno) => return Err(RunError::Poll(errno.into())),
         }
         let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
-        let guests = self.guests.keys().zip(&fds[2..]);
+        let ready = self.guests.keys().zip(&fds[2..]).filter(|(_, fd)| is_ready(fd));
+        let (gone, guests): (Vec<_>, Vec<_>) =
+            ready.partition(|(_, fd)| fd.revents().contains(PollFlags::HUP));
+        let names =
+            |guests: Vec<(&ConnectionId, _)>| guests.into_iter().map(|(id, _)| *id).collect();
         Ok(Ready {
             stop: is_ready(&fds[0]),
             accept: is_ready(&fds[1]),
-            guests: guests.filter(|(_, fd)| is_ready(fd)).map(|(id, _)| *id).collect(),
+            gone: names(gone),
+            guests: names(guests),
         })
     }
 
@@ -363,7 +381,7 @@ impl Daemon {
             Role::Greeting { until } => Some(until),
             _ => None,
         });
-        [engine, self.tokens.due(), self.look_at_awaited, self.accept_after, self.waiting_until()]
+        [engine, self.tokens.due(), self.look_at_awaited, self.accept_after]
             .into_iter()
             .flatten()
             .chain(greeting)
@@ -378,7 +396,7 @@ impl Daemon {
                     let Ok(peer) = socket::peer(fd.as_fd()) else { continue };
                     let connection = Connection::new(fd, peer);
                     let role = Role::Greeting { until: now + GREETING };
-                    let guest = Guest { connection, role, waiting: Waiting::default() };
+                    let guest = Guest { connection, role };
                     self.guests.insert(self.next_connection, guest);
                     self.next_connection += 1;
                 }
@@ -458,20 +476,21 @@ impl Daemon {
             for guest in self.guests.values_mut() {
                 guest.connection.flush();
             }
-            let over: Vec<_> = self
-                .guests
-                .iter()
-                .filter(|(_, guest)| guest.connection.is_over())
-                .map(|(id, _)| *id)
-                .collect();
-            if over.is_empty() {
+            // An end may bring about packets for others.
+            if !self.end_over(now) {
                 return;
             }
-            // An end may bring about packets for others.
-            for id in over {
-                self.end(id, now);
-            }
         }
+    }
+
+    /// Ends what is over; whether anything was.
+    fn end_over(&mut self, now: Instant) -> bool {
+        let over = self.guests.iter().filter(|(_, guest)| guest.connection.is_over());
+        let over: Vec<_> = over.map(|(id, _)| *id).collect();
+        for id in &over {
+            self.end(*id, now);
+        }
+        !over.is_empty()
     }
 
     fn end(&mut self, id: ConnectionId, now: Instant) {
@@ -544,6 +563,8 @@ impl Drop for Daemon {
 struct Ready {
     stop: bool,
     accept: bool,
+    /// Connections that the other end has closed; something may be left to be read.
+    gone: Vec<ConnectionId>,
     guests: Vec<ConnectionId>,
 }
 

@@ -1,12 +1,15 @@
 //! What the engine decides, carried out.
 
+use std::collections::BTreeMap;
+
 use memtide_engine::{Effect, Input, Refusal};
 use memtide_proto::{ControlReply, ToProgram, codec::MAX_LIST, control::Report};
 use memtide_units::{ByteSize, Extent, ImageId, MemberId, RequestId, TokenId};
 
 use crate::{
     control,
-    daemon::{ConnectionId, Daemon},
+    daemon::{ConnectionId, Daemon, Member},
+    explain::Past,
     notice::Notice,
 };
 
@@ -52,7 +55,10 @@ impl Daemon {
                 }
             }
             Effect::Zero { image, extents } => self.zeroing.push(image, extents),
-            Effect::ImageGone { image } => self.images.remove(image),
+            Effect::ImageGone { image } => {
+                self.images.remove(image);
+                self.tenants.remove(&image);
+            }
             Effect::ForgetToken { token } => self.forget_token(token),
             Effect::Offlined { extents, .. } => {
                 self.summary.returned.0 += extents.iter().map(|run| run.bytes()).sum::<u64>();
@@ -64,11 +70,12 @@ impl Daemon {
             Effect::Promise { member, granted } => {
                 self.send_to_member(member, &ToProgram::Commit { granted });
             }
-            // Nobody tells the engine of errors or devices yet.
             Effect::Poisoned { .. }
             | Effect::Lost { .. }
             | Effect::SaveDevice { .. }
-            | Effect::RestoreDevice { .. } => {}
+            | Effect::RestoreDevice { .. } => {
+                unreachable!("the engine is told of no errors, losses and evacuations here")
+            }
         }
     }
 
@@ -92,7 +99,7 @@ impl Daemon {
 
     fn answer(&mut self, request: RequestId, report: memtide_engine::Report) {
         let Some(asker) = self.requests.remove(&request) else { return };
-        let report = control::report(report);
+        let report = control::report(report, |image| self.tenant_of_image(image));
         let parts = control::chunks(&report.holders);
         let last = parts.len() - 1;
         for (index, holders) in parts.into_iter().enumerate() {
@@ -122,10 +129,13 @@ impl Daemon {
 
     /// Drops what is known of processes that the engine has dropped.
     fn forget_members(&mut self) {
-        let before = self.members.len();
         let engine = &self.engine;
-        self.members.retain(|member, _| engine.image_of(*member).is_some());
-        self.state_changed |= self.members.len() != before;
+        let is_gone = |member: &MemberId, _: &mut Member| engine.image_of(*member).is_none();
+        let gone = self.members.extract_if(.., is_gone);
+        let past = |(id, member): (_, Member)| (id, Past { pid: member.pid, name: member.name });
+        let gone: BTreeMap<MemberId, Past> = gone.map(past).collect();
+        self.state_changed |= !gone.is_empty();
+        self.remember(gone);
     }
 
     /// Frees some of what waits to be freed.

@@ -1,4 +1,4 @@
-//! Programs join: fresh, as a forked child, or back from an earlier daemon.
+//! Programs join: fresh, as a forked child, or as those that come back ([`crate::returning`]).
 //!
 //! What can fail is done before the engine hears of it; what the engine refuses leaves nothing
 //! behind. What the engine makes of it is carried out last: some of it is for the very process
@@ -6,51 +6,34 @@
 
 use std::{os::fd::OwnedFd, time::Instant};
 
-use memtide_engine::{Claims, Input, Lineage as EngineLineage};
+use memtide_engine::{
+    Claims, Effect, Input, Limits, Lineage as EngineLineage, Refusal,
+    tenant::{Credentials, OnDepletion},
+};
 use memtide_proto::{
-    FromProgram, HelloProgram, Lineage, NodeInfo, Refused, ToProgram, VERSION, decode,
-    program::Counters,
+    HelloProgram, Lineage, NodeInfo, Refused, ToProgram, VERSION,
+    program::{Counters, OnFull},
 };
 use memtide_sys::process;
-use memtide_units::{Extent, ImageId, MemberId, TokenId};
+use memtide_units::{ImageId, MemberId, TokenId};
 
 use crate::{
+    credentials,
     daemon::{ConnectionId, Daemon, Member, Role},
+    explain,
     images::Files,
-    notice::Notice,
-    program::{CHILDREN_MAX, exactly_one, is_gone, refusal, refused, wrong_version},
+    program::{exactly_one, is_gone, refusal, refused, wrong_version},
 };
 
 /// Longest name of a program that is kept.
 const NAME_MAX: usize = 64;
 
-/// A returning program that is telling what it holds.
-#[derive(Debug)]
-pub(crate) struct Claiming {
-    name: String,
-    pid: u32,
-    started: u64,
-    token: TokenId,
-    token_file: Option<OwnedFd>,
-    child_files: Vec<OwnedFd>,
-    files: Files,
-    claims: Claims,
-    pageblocks: u64,
-}
-
-/// One part of what it holds; see [`FromProgram::Claim`].
-struct Claim {
-    leased: Vec<Extent>,
-    shared: Vec<Extent>,
-    children: Vec<TokenId>,
-    last: bool,
-}
-
 /// A process that asks to join, as the kernel knows it.
-struct Applicant {
-    name: String,
-    pid: u32,
-    started: u64,
+pub(crate) struct Applicant {
+    pub(crate) name: String,
+    pub(crate) pid: u32,
+    pub(crate) started: u64,
+    pub(crate) who: Credentials,
 }
 
 impl Daemon {
@@ -64,11 +47,13 @@ impl Daemon {
         if hello.version != VERSION {
             return Err(wrong_version(hello.version));
         }
-        let pid = self.guests[&id].connection.peer().pid;
+        let peer = self.guests[&id].connection.peer();
+        let pid = peer.pid;
         let started = process::start_time(pid).map_err(|_| {
             refused("process", pid, "one that the daemon can see (a shared PID namespace)")
         })?;
-        let applicant = Applicant { name: cut(hello.name), pid, started };
+        let who = credentials::of(peer, hello.label)?;
+        let applicant = Applicant { name: cut(hello.name), pid, started, who };
         match hello.lineage {
             Lineage::Fresh { token } => self.join_fresh(id, applicant, token, fds),
             Lineage::Child { token } => self.join_child(id, applicant, token, &fds, now),
@@ -103,22 +88,12 @@ impl Daemon {
         let files = Files::create(&self.stores)
             .map_err(|error| refused("pool", error, "memory files for this program"))?;
         let member = self.new_member_name();
-        let Applicant { name, pid, started } = applicant;
-        let lineage = EngineLineage::Fresh;
-        let effects = self
-            .decide(Input::Join {
-                member,
-                pid,
-                name,
-                token,
-                lineage,
-                who: memtide_engine::tenant::Credentials::default(),
-            })
-            .map_err(|error| refusal("token", error))?;
+        let (pid, started, name) = (applicant.pid, applicant.started, applicant.name.clone());
+        let effects = self.join_engine(member, applicant, token, EngineLineage::Fresh)?;
         let image = self.engine.image_of(member).expect("it has just joined");
         self.images.insert(image, files);
         self.tokens.add_connected(token, file, pid, started);
-        self.enter(id, member, Member::new(id, token, image, pid, started));
+        self.enter(id, member, Member::new(id, token, image, (pid, name, started)));
         self.welcome(id, member, image, true);
         self.carry_out_all(effects);
         Ok(())
@@ -136,208 +111,31 @@ impl Daemon {
             return Err(refused("descriptors", fds.len(), "none beside a child's hello"));
         }
         let member = self.new_member_name();
-        let Applicant { name, pid, started } = applicant;
-        let lineage = EngineLineage::Child(token);
-        let effects = self
-            .decide(Input::Join {
-                member,
-                pid,
-                name,
-                token,
-                lineage,
-                who: memtide_engine::tenant::Credentials::default(),
-            })
-            .map_err(|error| refusal("token", error))?;
+        let (pid, started, name) = (applicant.pid, applicant.started, applicant.name.clone());
+        let effects = self.join_engine(member, applicant, token, EngineLineage::Child(token))?;
         let image = self.engine.image_of(member).expect("it has just joined");
         self.tokens.set_connected(token, true, now);
-        self.enter(id, member, Member::new(id, token, image, pid, started));
+        self.enter(id, member, Member::new(id, token, image, (pid, name, started)));
         self.welcome(id, member, image, true);
         self.carry_out_all(effects);
         Ok(())
     }
 
-    fn begin_claims(
+    /// Tells the engine; what it makes of it is to be carried out after the welcome.
+    pub(crate) fn join_engine(
         &mut self,
-        id: ConnectionId,
+        member: MemberId,
         applicant: Applicant,
         token: TokenId,
-        claims: Claims,
-        mut fds: Vec<OwnedFd>,
-    ) -> Result<(), Refused> {
-        self.check_returning(&applicant, &claims)?;
-        // A child may not have its token's file: its parent had it.
-        let without = self.stores.len();
-        if fds.len() != without && fds.len() != without + 1 {
-            let expected = "a life token and one file per node";
-            return Err(refused("descriptors", fds.len(), expected));
-        }
-        let token_file = (fds.len() > without).then(|| fds.remove(0));
-        if let Some(file) = &token_file {
-            // A file that tells nothing is of no use.
-            is_gone(file)?;
-        }
-        let files = Files::adopt(&self.stores, fds)
-            .and_then(|files| self.images.check(claims.image, &files).map(|()| files))
-            .map_err(|error| refused("files", error, "the files that this process was given"))?;
-        let Applicant { name, pid, started } = applicant;
-        let claiming = Claiming {
-            name,
-            pid,
-            started,
-            token,
-            token_file,
-            child_files: Vec::new(),
-            files,
-            claims,
-            pageblocks: 0,
-        };
-        let guest = self.guests.get_mut(&id).expect("it has just spoken");
-        guest.role = Role::Claiming(Box::new(claiming));
-        Ok(())
-    }
-
-    /// A name is only for the process that had it.
-    fn check_returning(&self, applicant: &Applicant, claims: &Claims) -> Result<(), Refused> {
-        let known = self
-            .members
-            .get(&claims.member)
-            .map(|member| (member.pid, member.started, member.image));
-        let awaited = self.awaited.iter().find(|awaited| awaited.member == claims.member);
-        let owner = known.or(awaited.map(|member| (member.pid, member.started, member.image)));
-        match owner {
-            Some(owner) if owner != (applicant.pid, applicant.started, claims.image) => {
-                Err(refused("member", claims.member, "the name that this process was given"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// One more part of what a returning process holds.
-    pub(crate) fn claim_packet(
-        &mut self,
-        id: ConnectionId,
-        packet: &[u8],
-        fds: Vec<OwnedFd>,
-        now: Instant,
-    ) {
-        let claim = match decode(packet) {
-            Ok(FromProgram::Claim { leased, shared, children, last }) => {
-                Claim { leased, shared, children, last }
-            }
-            Ok(_) => return self.garbage(id, "something else before the last claim"),
-            Err(error) => return self.garbage(id, &error.to_string()),
-        };
-        let last = claim.last;
-        if let Err(why) = self.add_claim(id, claim, fds) {
-            return self.refuse(id, &why);
-        }
-        if last {
-            let guest = self.guests.get_mut(&id).expect("it has just spoken");
-            let placeholder = Role::Greeting { until: now };
-            let Role::Claiming(claiming) = std::mem::replace(&mut guest.role, placeholder) else {
-                unreachable!("it was claiming a moment ago")
-            };
-            if let Err(why) = self.join_returning(id, *claiming, now) {
-                self.refuse(id, &why);
-            }
-        }
-    }
-
-    fn add_claim(
-        &mut self,
-        id: ConnectionId,
-        claim: Claim,
-        fds: Vec<OwnedFd>,
-    ) -> Result<(), Refused> {
-        let Claim { leased, shared, children, .. } = claim;
-        if fds.len() != children.len() {
-            let expected = format!("the tokens of {} children", children.len());
-            return Err(refused("descriptors", fds.len(), expected));
-        }
-        for file in &fds {
-            // A child may be gone by now; a file that tells nothing is another matter.
-            is_gone(file)?;
-        }
-        let pool: u64 = self.config.nodes.iter().map(|node| node.size.pageblocks_ceil()).sum();
-        let guest = self.guests.get_mut(&id).expect("it has just spoken");
-        let Role::Claiming(claiming) = &mut guest.role else {
-            unreachable!("claims are heard from nobody else")
-        };
-        let new = leased.iter().chain(&shared).map(|extent| u64::from(extent.count).max(1));
-        claiming.pageblocks = claiming.pageblocks.saturating_add(new.sum());
-        if claiming.pageblocks > pool {
-            let expected = "at most the pageblocks of the pool";
-            return Err(refused("claims", claiming.pageblocks, expected));
-        }
-        claiming.claims.leased.extend(leased);
-        claiming.claims.shared.extend(shared);
-        claiming.claims.children.extend(children);
-        claiming.child_files.extend(fds);
-        let children = claiming.child_files.len();
-        if children > CHILDREN_MAX {
-            let expected = format!("at most {CHILDREN_MAX} children at once");
-            return Err(refused("children", children, expected));
-        }
-        Ok(())
-    }
-
-    fn join_returning(
-        &mut self,
-        id: ConnectionId,
-        claiming: Claiming,
-        now: Instant,
-    ) -> Result<(), Refused> {
-        let Claiming { name, pid, started, token, token_file, child_files, files, claims, .. } =
-            claiming;
-        let (member, image) = (claims.member, claims.image);
-        // Others may have come since it said hello.
-        self.images
-            .check(image, &files)
-            .map_err(|error| refused("files", error, "the files that this process was given"))?;
-        let children = claims.children.clone();
-        let held: Vec<Extent> = claims.leased.iter().chain(&claims.shared).copied().collect();
-        let lineage = EngineLineage::Returning(claims);
-        self.images.keep(image, files);
-        let effects = match self.decide(Input::Join {
-            member,
-            pid,
-            name,
-            token,
-            lineage,
-            who: memtide_engine::tenant::Credentials::default(),
-        }) {
-            Ok(effects) => effects,
-            Err(error) => {
-                if self.members.values().all(|member| member.image != image) {
-                    self.images.forget_files(image);
-                }
-                return Err(refusal("claims", error));
-            }
-        };
-        match token_file {
-            Some(file) => self.tokens.add_connected(token, file, pid, started),
-            None => self.tokens.add_without_file(token, pid, started),
-        }
-        self.tokens.set_connected(token, true, now);
-        for (child, file) in children.into_iter().zip(child_files) {
-            if !self.tokens.contains(child) {
-                self.tokens.add_child(child, file, pid, started, now);
-            }
-        }
-        self.awaited.retain(|awaited| awaited.member != member);
-        self.settle(image, member, held);
-        self.enter(id, member, Member::new(id, token, image, pid, started));
-        self.welcome(id, member, image, false);
-        self.carry_out_all(effects);
-        Ok(())
-    }
-
-    /// A process of an earlier daemon has come back with these, or is gone.
-    pub(crate) fn settle(&mut self, image: ImageId, member: MemberId, held: Vec<Extent>) {
-        if let Err(error) = self.images.settle(image, member, held) {
-            let extent = Extent::new(memtide_units::Pageblock(0), 0);
-            self.notice(Notice::NotZeroed { image, extent, error });
-        }
+        lineage: EngineLineage,
+    ) -> Result<Vec<Effect>, Refused> {
+        let Applicant { name, pid, who, .. } = applicant;
+        let field = if matches!(lineage, EngineLineage::Returning(_)) { "claims" } else { "token" };
+        let input = Input::Join { member, pid, name, token, lineage, who: who.clone() };
+        self.decide(input).map_err(|error| match error {
+            Refusal::NoTenant { .. } => credentials::no_tenant(&who),
+            error => refusal(field, error),
+        })
     }
 
     fn new_member_name(&mut self) -> MemberId {
@@ -351,15 +149,35 @@ impl Daemon {
         }
     }
 
-    fn enter(&mut self, id: ConnectionId, name: MemberId, member: Member) {
+    pub(crate) fn enter(&mut self, id: ConnectionId, name: MemberId, member: Member) {
         let guest = self.guests.get_mut(&id).expect("it has just spoken");
         guest.role = Role::Program(name);
+        let tenant = self.engine.tenant_of_member(name).expect("it has just joined");
+        self.tenants.insert(member.image, tenant);
         self.members.insert(name, member);
         self.summary.joined += 1;
         self.state_changed = true;
     }
 
-    fn welcome(&mut self, id: ConnectionId, member: MemberId, image: ImageId, files: bool) {
+    /// What a program does when its tenant has no room, and how long its requests may take.
+    fn when_full(&self, member: MemberId) -> (OnFull, u64) {
+        let what = self.engine.on_depletion_of(member).expect("it has just joined");
+        let on_full = match what {
+            OnDepletion::FallBack => OnFull::Fallback,
+            OnDepletion::Fail | OnDepletion::Wait(_) | OnDepletion::Reclaim(_) => OnFull::Fail,
+        };
+        let patience = Limits::default().patience.as_millis();
+        let patience = u64::try_from(patience).unwrap_or(u64::MAX);
+        (on_full, explain::on_depletion(what).1.max(patience))
+    }
+
+    pub(crate) fn welcome(
+        &mut self,
+        id: ConnectionId,
+        member: MemberId,
+        image: ImageId,
+        files: bool,
+    ) {
         let nodes = self.config.nodes.iter().zip(&self.firsts);
         let nodes = nodes
             .map(|(node, first)| NodeInfo {
@@ -376,17 +194,22 @@ impl Daemon {
             fds.extend(self.device.clone());
         }
         let userfaultfd = files && self.device.is_some();
-        let on_full = self.config.on_full;
-        let message = ToProgram::Welcome { member, image, nodes, on_full, userfaultfd };
+        let (on_full, wait_ms) = self.when_full(member);
+        let message = ToProgram::Welcome { member, image, nodes, on_full, wait_ms, userfaultfd };
         let guest = self.guests.get_mut(&id).expect("it has just spoken");
         guest.connection.send(&message, fds);
     }
 }
 
 impl Member {
-    fn new(id: ConnectionId, token: TokenId, image: ImageId, pid: u32, started: u64) -> Self {
+    pub(crate) fn new(
+        id: ConnectionId,
+        token: TokenId,
+        image: ImageId,
+        (pid, name, started): (u32, String, u64),
+    ) -> Self {
         let counters = Counters::default();
-        Self { connection: Some(id), token, image, pid, started, counters }
+        Self { connection: Some(id), token, image, pid, name, started, counters }
     }
 }
 

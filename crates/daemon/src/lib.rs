@@ -5,7 +5,9 @@
 //!
 //! * [`config`]: `memtide.toml`, checked.
 //! * [`daemon`]: the loop and its end; [`start`]: what it needs before it can begin.
-//! * `join`, `program`, `control`: how programs join, what they say, what operators ask.
+//! * `join`, `returning`, `program`: how programs join and come back, what they say.
+//!   `credentials`: who they are.
+//! * `control`, `explain`: what operators ask.
 //! * `effects`: what the engine decides, carried out.
 //! * [`connection`], [`images`], [`tokens`], [`zeroing`]: packets, files, who is still there,
 //!   memory on its way back.
@@ -17,18 +19,20 @@
 pub mod config;
 pub mod connection;
 mod control;
+mod credentials;
 pub mod daemon;
 pub mod duration;
 mod effects;
+mod explain;
 pub mod images;
 mod join;
 pub mod notice;
 mod program;
+mod returning;
 pub mod start;
 pub mod state;
 pub mod summary;
 pub mod tokens;
-mod waiting;
 pub mod zeroing;
 
 pub use config::{Config, ConfigError, NodeConfig};

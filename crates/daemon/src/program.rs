@@ -10,12 +10,11 @@ use std::{
 
 use memtide_engine::{Input, MoveOutcome, Refusal};
 use memtide_proto::{FromProgram, Hello, Refused, ToProgram, VERSION, decode, program::Outcome};
-use memtide_units::{ByteSize, MemberId, TokenId};
+use memtide_units::{ByteSize, MemberId, Pageblock, TokenId};
 
 use crate::{
     daemon::{ConnectionId, Daemon, Member, Role},
     notice::Notice,
-    waiting::Wish,
 };
 
 /// Most tokens of children that one process may have outstanding.
@@ -112,12 +111,11 @@ impl Daemon {
             FromProgram::Claim { .. } => {
                 Err(refused("message", "a claim", "claims only from a returning process"))
             }
-            FromProgram::Commit { by } if by < 0 => self.uncommit(member, by),
-            FromProgram::Commit { by } => {
-                self.wish(id, member, Wish::Commit(by), now);
-                Ok(())
-            }
-            FromProgram::Lease { count, after } => self.lease(id, member, (count, after), now),
+            FromProgram::Commit { by: 0 } => Err(refused("commit", 0, "more or fewer pageblocks")),
+            FromProgram::Commit { by } => self
+                .ask_engine(Input::Commit { member, by })
+                .map_err(|error| refusal("commit", error)),
+            FromProgram::Lease { count, after } => self.lease(member, count, after),
             FromProgram::Release { extents } => self
                 .ask_engine(Input::Release { member, extents })
                 .map_err(|error| refusal("release", error)),
@@ -147,25 +145,18 @@ impl Daemon {
         }
     }
 
-    /// Takes back part of a promise; nobody hears of that.
-    fn uncommit(&mut self, member: MemberId, by: i64) -> Result<(), Refused> {
-        self.ask_engine(Input::Commit { member, by }).map_err(|error| refusal("commit", error))
-    }
-
     fn lease(
         &mut self,
-        id: ConnectionId,
         member: MemberId,
-        wish: (u32, Option<memtide_units::Pageblock>),
-        now: Instant,
+        count: u32,
+        after: Option<Pageblock>,
     ) -> Result<(), Refused> {
-        let (count, after) = wish;
         let max = u32::try_from(memtide_proto::codec::MAX_LIST).unwrap_or(u32::MAX);
         if count == 0 || count > max {
             return Err(refused("lease", count, format!("1 to {max} pageblocks")));
         }
-        self.wish(id, member, Wish::Lease(count, after), now);
-        Ok(())
+        self.ask_engine(Input::Lease { member, count, after, policy: None })
+            .map_err(|error| refusal("lease", error))
     }
 
     fn fork_begin(
@@ -185,8 +176,6 @@ impl Daemon {
             let expected = format!("at most {CHILDREN_MAX} children at once");
             return Err(refused("fork", CHILDREN_MAX + 1, expected));
         }
-        // What it asked for before is answered before.
-        self.end_waiting(id, member);
         self.ask_engine(Input::ForkBegin { member, token })
             .map_err(|error| refusal("fork", error))?;
         self.tokens.add_child(token, file, pid, started, now);

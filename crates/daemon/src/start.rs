@@ -18,7 +18,6 @@ use rustix::{
 
 use crate::{
     config::Config,
-    daemon::node_id,
     state::{NodeState, State, StateError},
 };
 
@@ -102,29 +101,8 @@ pub(crate) fn fresh_nodes(config: &Config) -> Vec<NodeState> {
 }
 
 pub(crate) fn engine_config(config: &Config, firsts: &[Pageblock], left: &State) -> engine::Config {
-    let block_pageblocks = config.block.pageblocks_ceil();
-    let nodes = config.nodes.iter().zip(firsts).zip(&left.nodes).enumerate();
-    let nodes = nodes
-        .map(|(index, ((node, first), left))| engine::NodeConfig {
-            node: node_id(index),
-            name: node.name.clone(),
-            kind: node.kind,
-            class: engine::nodes::NodeClass::Public,
-            performance: engine::Performance::default(),
-            first: *first,
-            pageblocks: node.size.pageblocks_ceil(),
-            block_pageblocks,
-            offline: left.offline.clone(),
-        })
-        .collect();
-    let mut made = engine::Config::new(nodes);
-    made.placement = config.placement.iter().map(|index| node_id(*index)).collect();
-    for tenant in &mut made.tenants {
-        tenant.on_depletion = match config.on_full {
-            memtide_proto::program::OnFull::Fail => engine::tenant::OnDepletion::Fail,
-            memtide_proto::program::OnFull::Fallback => engine::tenant::OnDepletion::FallBack,
-        };
-    }
+    let offline = left.nodes.iter().map(|node| node.offline.as_slice());
+    let mut made = config.rulebook(firsts, offline);
     made.next_image = ImageId(left.next_image);
     let images: std::collections::BTreeSet<_> = left.members.iter().map(|m| m.image).collect();
     // Giving up on one of several that share memory could hand out what is still his.

@@ -101,13 +101,6 @@ impl Tokens {
         self.all.is_empty()
     }
 
-    /// Whether a process that disconnected since then (ever, without a time) may still be there.
-    #[must_use]
-    pub fn any_left_since(&self, since: Option<Instant>) -> bool {
-        let left = |watched: &Watched| watched.left.is_some_and(|at| since.is_none_or(|s| s <= at));
-        self.loose > 0 && self.all.values().any(left)
-    }
-
     /// Is this token watched?
     #[must_use]
     pub fn contains(&self, id: TokenId) -> bool {
@@ -162,10 +155,7 @@ mod tests {
         let map = token::map(file.as_fd()).unwrap();
         tokens.add_connected(TokenId(1), file, std::process::id(), 0);
         assert_eq!(tokens.due(), None);
-        assert!(!tokens.any_left_since(None));
         tokens.set_connected(TokenId(1), false, start);
-        assert!(tokens.any_left_since(Some(start)));
-        assert!(!tokens.any_left_since(Some(start + SOONEST)));
         let mut now = start;
         let mut looks = 0;
         while now < start + Duration::from_secs(10) {

@@ -169,7 +169,7 @@ fn claims_of_children_come_with_their_tokens() {
     ];
     for (packet, fds, field) in packets {
         let mut liar = Program::join(pool.socket());
-        liar.say_that_it_is_back(pool.socket());
+        liar.say_that_it_is_back(pool.socket(), "");
         liar.connection.send(&packet, &fds).unwrap();
         assert_eq!(refused(&liar.connection).field, field);
     }

@@ -11,6 +11,7 @@
 //!
 //! * [`mod@machine`]: one test at a time, what a test needs, skipping loudly, seeds and lengths.
 //! * [`artifacts`]: builds and finds `memtide` and the C programs.
+//! * [`mod@nobody`]: as an ordinary user.
 //! * [`process`]: a child process that cannot hang a test.
 //! * [`pool`]: a daemon on a socket of its own.
 //! * [`report`]: what `memtide … --json` says.
@@ -24,6 +25,7 @@
 
 pub mod artifacts;
 pub mod machine;
+pub mod nobody;
 pub mod pool;
 pub mod process;
 pub mod report;

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     MIB, Machine, artifacts, machine,
     process::{Finished, Running},
-    report::{Report, Status},
+    report::{Decision, Report, Status, Tenant},
 };
 
 /// How long any single command may take.
@@ -40,13 +40,15 @@ pub struct PoolSpec {
     pub on_full: OnFull,
     /// What the nodes are made of: `memfd`, `memfd-thp` or `hugetlb`.
     pub store: &'static str,
+    /// `[[tenant]]` tables; nothing: everybody may have everything.
+    pub tenants: &'static str,
 }
 
 impl PoolSpec {
     /// A pool of this size, of 4 KiB pages, that fails when it is full.
     #[must_use]
     pub fn new(near_mib: u64, far_mib: u64) -> Self {
-        Self { near_mib, far_mib, on_full: OnFull::Fail, store: "memfd" }
+        Self { near_mib, far_mib, on_full: OnFull::Fail, store: "memfd", tenants: "" }
     }
 
     fn toml(&self, socket: &Path) -> String {
@@ -63,7 +65,7 @@ impl PoolSpec {
                 self.store
             );
         }
-        text
+        text + self.tenants
     }
 }
 
@@ -154,6 +156,19 @@ impl Pool {
         Running::start(&mut self.run_command(program, arguments))
     }
 
+    /// Starts a program of the machine in this pool, under this label.
+    #[must_use]
+    pub fn run_as(
+        &self,
+        label: &str,
+        program: impl AsRef<std::ffi::OsStr>,
+        arguments: &[&str],
+    ) -> Running {
+        let mut command = Command::new(artifacts::memtide());
+        command.arg("run").arg("--socket").arg(&self.socket).args(["--label", label, "--"]);
+        Running::start(command.arg(program).args(arguments))
+    }
+
     /// Starts a proof program in this pool and waits until it is ready.
     #[must_use]
     pub fn run_proof(&self, name: &str, arguments: &[&str]) -> Running {
@@ -173,6 +188,52 @@ impl Pool {
         let status: Status = parse(&finished);
         status.conserved().unwrap_or_else(|e| panic!("{e}"));
         status
+    }
+
+    /// What the daemon says of a tenant.
+    ///
+    /// # Panics
+    /// If it does not answer, or has none of this name.
+    #[must_use]
+    pub fn tenant(&self, name: &str) -> Tenant {
+        let finished = self.command(&["tenants", "--json"]).finish(COMMAND_LIMIT);
+        finished.assert_success();
+        let all: Vec<Tenant> = parse(&finished);
+        all.into_iter().find(|tenant| tenant.name == name).expect("a tenant of this name")
+    }
+
+    /// Waits until `condition` holds of a tenant.
+    ///
+    /// # Panics
+    /// If it does not in time.
+    pub fn wait_for_tenant(
+        &self,
+        name: &str,
+        what: &str,
+        within: Duration,
+        condition: impl Fn(&Tenant) -> bool,
+    ) -> Tenant {
+        let deadline = Instant::now() + within;
+        loop {
+            let tenant = self.tenant(name);
+            if condition(&tenant) {
+                return tenant;
+            }
+            assert!(Instant::now() < deadline, "waited {within:?} for {what}: {tenant:#?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What the daemon decided lately for a tenant's programs, and why.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    #[must_use]
+    pub fn explain(&self, tenant: &str) -> Vec<Decision> {
+        let finished =
+            self.command(&["explain", "--tenant", tenant, "--json"]).finish(COMMAND_LIMIT);
+        finished.assert_success();
+        parse(&finished)
     }
 
     /// Takes capacity out.

@@ -1,5 +1,7 @@
 //! What `memtide … --json` says, as the documentation promises it: raw integers of bytes.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 /// `memtide status --json`.
@@ -39,6 +41,8 @@ pub struct Program {
     pub pid: u32,
     /// Its name.
     pub name: String,
+    /// The name of its tenant.
+    pub tenant: String,
     /// Whether it is connected to the daemon.
     pub connected: bool,
     /// Bytes leased, by node.
@@ -87,6 +91,82 @@ pub struct Report {
     pub holders: Vec<Holder>,
     /// Whether asking again may bring more.
     pub ask_again: bool,
+}
+
+/// One of `memtide tenants --json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Tenant {
+    /// Its name.
+    pub name: String,
+    /// Its processes.
+    pub processes: u64,
+    /// What it has of each kind of node.
+    pub kinds: Vec<Kind>,
+    /// What waits.
+    pub waiting: Waiting,
+    /// Bytes that its programs had to have elsewhere than their policies say.
+    pub fell_back: u64,
+}
+
+/// What a tenant has of one kind of node.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Kind {
+    /// Which kind.
+    pub kind: String,
+    /// What it has.
+    pub used: u64,
+    /// At most.
+    pub max: Option<u64>,
+}
+
+/// What waits for memory.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Waiting {
+    /// Requests.
+    pub requests: u64,
+    /// What they ask for.
+    pub bytes: u64,
+}
+
+/// One of `memtide explain --json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Decision {
+    /// The program's process number.
+    pub pid: u32,
+    /// Its name.
+    pub program: String,
+    /// `lease` or `promise`.
+    pub asked: String,
+    /// How much.
+    pub bytes: u64,
+    /// What came of it, as a stable code.
+    pub outcome: String,
+    /// What stood in the way.
+    pub because: Vec<Reason>,
+}
+
+/// A rule that stood in the way.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Reason {
+    /// Which, as a stable code.
+    pub rule: String,
+    /// Of which node.
+    pub node: Option<String>,
+    /// Its numbers.
+    pub amounts: BTreeMap<String, u64>,
+    /// The same in words.
+    pub text: String,
+}
+
+impl Tenant {
+    /// Bytes that it has of a kind of node.
+    ///
+    /// # Panics
+    /// If there is no such kind.
+    #[must_use]
+    pub fn used(&self, kind: &str) -> u64 {
+        self.kinds.iter().find(|k| k.kind == kind).expect("a kind of node").used
+    }
 }
 
 /// Who keeps memory from leaving.

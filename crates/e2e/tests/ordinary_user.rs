@@ -1,53 +1,16 @@
 //! As an ordinary user: it works, or it says what is missing and how to grant it; nothing
 //! half-works.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::time::Duration;
 
 use memtide_e2e::{
-    Finished, Machine, Pool, PoolSpec, Running, library, machine, machine::needs_root, memtide,
-    needs, program,
+    Finished, Pool, PoolSpec, Running, machine,
+    machine::needs_root,
+    needs,
+    nobody::{as_nobody, readable_copies},
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// `command` as nobody, with a runtime directory of its own.
-fn as_nobody(machine: &Machine, command: &Path) -> Command {
-    let runtime = machine.directory().join("nobody");
-    fs::create_dir_all(&runtime).expect("a runtime directory");
-    rustix::fs::chown(
-        &runtime,
-        Some(rustix::fs::Uid::from_raw(65534)),
-        Some(rustix::fs::Gid::from_raw(65534)),
-    )
-    .expect("chown");
-    let mut whole = Command::new("setpriv");
-    whole.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(command);
-    whole.env("XDG_RUNTIME_DIR", &runtime).env("HOME", "/nonexistent").current_dir("/");
-    whole
-}
-
-/// A copy of memtide, its library and a proof program that everybody can read.
-fn readable_copies(machine: &Machine) -> (PathBuf, PathBuf) {
-    fs::set_permissions(machine.directory(), fs::Permissions::from_mode(0o755)).expect("chmod");
-    let tree = machine.directory().join("tree");
-    let copy = |from: &Path, to: &Path| {
-        fs::create_dir_all(to.parent().expect("a directory")).expect("creating directories");
-        fs::copy(from, to).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
-        fs::set_permissions(to, fs::Permissions::from_mode(0o755)).expect("chmod");
-    };
-    let command = tree.join("bin/memtide");
-    copy(memtide(), &command);
-    copy(&library(), &tree.join("lib/memtide/libmemtide_preload.so"));
-    let checksum = machine.directory().join("checksum");
-    copy(&program("checksum"), &checksum);
-    (command, checksum)
-}
 
 /// Either the program ran well, or memtide refused before it began, naming what is missing.
 fn works_or_says_what_is_missing(finished: &Finished) -> bool {
@@ -74,7 +37,7 @@ fn an_ordinary_user_alone() {
         return;
     }
     let machine = machine();
-    let (command, checksum) = readable_copies(&machine);
+    let (command, checksum) = readable_copies(&machine, "checksum");
     let mut run = as_nobody(&machine, &command);
     run.args(["run", "--near", "128M", "--far", "128M", "--"]).arg(&checksum);
     run.args(["--mib", "32", "--seconds", "1"]);
@@ -93,7 +56,7 @@ fn an_ordinary_user_joins_the_pool_of_a_root_daemon() {
         return;
     }
     let machine = machine();
-    let (command, checksum) = readable_copies(&machine);
+    let (command, checksum) = readable_copies(&machine, "checksum");
     let pool = Pool::start(&machine, &PoolSpec::new(256, 256));
     let mut run = as_nobody(&machine, &command);
     run.args(["run", "--socket"]).arg(pool.socket()).arg("--").arg(&checksum);

@@ -101,6 +101,9 @@ impl Pager {
 
     /// A promise of blocks; see [`crate::memory::Memory::commit`].
     pub(crate) fn promise(&mut self, by: i64, reply: Option<Reply>) {
+        if by == 0 {
+            return;
+        }
         self.committed = self.committed.saturating_add_signed(by);
         let told = self.tell(&FromProgram::Commit { by });
         if by < 0 {
@@ -145,7 +148,7 @@ impl Pager {
 
     fn try_reconnect(&mut self) -> Result<(), JoinError> {
         self.children.retain(|child| !token::is_gone(child.file.as_fd()).unwrap_or(false));
-        let hello = join::returning(&self.identity, self.committed);
+        let hello = join::returning(&self.identity, self.memory.label(), self.committed);
         let mut files: Vec<BorrowedFd<'_>> = Vec::new();
         files.extend(self.identity.token_file.as_ref().map(AsFd::as_fd));
         files.extend(self.nodes.files());
@@ -158,6 +161,7 @@ impl Pager {
         self.identity.member = welcome.member;
         self.identity.image = welcome.image;
         self.memory.set_strict(welcome.on_full == OnFull::Fail);
+        self.memory.set_patience(welcome.wait);
         self.link = Some(link);
         Ok(())
     }

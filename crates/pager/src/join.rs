@@ -25,6 +25,9 @@ pub const FIRST_WAIT: Duration = Duration::from_secs(15);
 /// Longest wait for it when coming back: first touches and forks wait as long.
 pub const RETURN_WAIT: Duration = Duration::from_secs(1);
 
+/// Longest that an answer is waited for, whatever the daemon says.
+const ANSWER_MOST: Duration = Duration::from_secs(25 * 60 * 60);
+
 /// What the daemon said when it let us in.
 #[derive(Debug)]
 pub struct Welcome {
@@ -36,6 +39,8 @@ pub struct Welcome {
     pub nodes: Vec<NodeInfo>,
     /// What to do when the pool is full.
     pub on_full: OnFull,
+    /// How long promises and leases may take.
+    pub wait: Duration,
     /// The nodes' files.
     pub files: Vec<OwnedFd>,
     /// An open /dev/userfaultfd.
@@ -72,25 +77,22 @@ impl From<LinkError> for JoinError {
     }
 }
 
-/// The hello of a process with this lineage.
-pub fn hello(lineage: Lineage) -> Hello {
+/// The hello of a process with this lineage that was started as `label`.
+pub fn hello(lineage: Lineage, label: &str) -> Hello {
     let name = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();
     Hello::Program(HelloProgram {
         version: VERSION,
         pid: std::process::id(),
         name: name.trim_end().to_owned(),
+        label: label.to_owned(),
         lineage,
     })
 }
 
 /// The hello of a process that another daemon served.
-pub fn returning(identity: &Identity, committed: u64) -> Hello {
-    hello(Lineage::Returning {
-        token: identity.token,
-        member: identity.member,
-        image: identity.image,
-        committed,
-    })
+pub fn returning(identity: &Identity, label: &str, committed: u64) -> Hello {
+    let Identity { token, member, image, .. } = *identity;
+    hello(Lineage::Returning { token, member, image, committed }, label)
 }
 
 /// Waits for the welcome.
@@ -114,9 +116,10 @@ pub fn welcome(link: &mut Link, wait: Duration) -> Result<Welcome, JoinError> {
         }
     };
     match message {
-        ToProgram::Welcome { member, image, nodes, on_full, userfaultfd } => {
+        ToProgram::Welcome { member, image, nodes, on_full, wait_ms, userfaultfd } => {
             let userfaultfd = if userfaultfd { files.pop() } else { None };
-            Ok(Welcome { member, image, nodes, on_full, files, userfaultfd })
+            let wait = Duration::from_millis(wait_ms).min(ANSWER_MOST);
+            Ok(Welcome { member, image, nodes, on_full, wait, files, userfaultfd })
         }
         ToProgram::Refused(refused) => Err(JoinError::Refused(refused)),
         _ => Err(JoinError::Unexpected),

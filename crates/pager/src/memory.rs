@@ -13,8 +13,9 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use memtide_sys::{Arena, ForkLock, ForkLockGuard, SignalsBlocked, futex, token::TokenMap};
@@ -26,10 +27,11 @@ use crate::{
     space::{BlockIndex, Space},
 };
 
-/// Longest that a program thread waits for the pager's answer to a promise; then it goes on as if
-/// it had been granted. The pager answers within milliseconds unless something is badly wrong.
+/// Longest that a program thread waits for the pager's answer to a promise, beside what the daemon
+/// said that its own may take; then it goes on as if it had been granted. The pager answers within
+/// milliseconds unless something is badly wrong.
 const ANSWER_WAIT_MS: u64 = 100;
-const ANSWER_WAITS: u32 = 50;
+const ANSWER_WAITS: u64 = 50;
 /// Most promised blocks that a program keeps without using them.
 const SLACK_MOST: i64 = 8;
 /// Longest that a fork in a child waits for the child's own pager.
@@ -81,6 +83,8 @@ pub struct Memory {
     hurry: AtomicU32,
     /// Whether promises must be granted by the daemon.
     strict: AtomicBool,
+    /// How long the daemon may take to answer, in milliseconds.
+    patience_ms: AtomicU64,
     /// Promises that hold but are not used: given back by the program, not yet to the pool.
     slack: AtomicI64,
     /// Posts that wait for the lock to be released before they ring.
@@ -91,6 +95,8 @@ pub struct Memory {
     fork_gate: ForkLock<()>,
     /// Where the daemon listens.
     socket: OnceLock<PathBuf>,
+    /// What the program was started as.
+    label: OnceLock<String>,
 }
 
 /// The right to change mappings in the arena; ends with a ring if something was posted.
@@ -123,11 +129,13 @@ impl Memory {
             pager: AtomicU32::new(PagerState::Absent as u32),
             hurry: AtomicU32::new(0),
             strict: AtomicBool::new(false),
+            patience_ms: AtomicU64::new(0),
             slack: AtomicI64::new(0),
             unrung: AtomicUsize::new(0),
             inherits_priority: AtomicBool::new(false),
             fork_gate: ForkLock::new(()),
             socket: OnceLock::new(),
+            label: OnceLock::new(),
         })
     }
 
@@ -207,6 +215,16 @@ impl Memory {
         self.strict.store(strict, Ordering::Relaxed);
     }
 
+    /// How long the daemon may take to answer: as long as the program may have to wait for memory.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_millis(self.patience_ms.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_patience(&self, patience: Duration) {
+        let ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        self.patience_ms.store(ms, Ordering::Relaxed);
+    }
+
     /// Promises `by` blocks more (fewer, when negative): whether the promise holds. Call without
     /// the lock. Without a pager, or where the pool's configuration lets programs go on with
     /// ordinary memory, every promise holds.
@@ -216,7 +234,7 @@ impl Memory {
             return true;
         }
         let Some(by) = self.beyond_slack(by) else { return true };
-        let _signals = SignalsBlocked::new();
+        let signals = SignalsBlocked::new();
         if by < 0 || !self.strict.load(Ordering::Relaxed) {
             self.mailbox.post(Request::Commit(by, None));
             self.ring();
@@ -225,7 +243,15 @@ impl Memory {
         let reply = Reply::default();
         self.mailbox.post(Request::Commit(by, Some(reply.clone())));
         self.ring();
-        self.answer(&reply) != Some(2)
+        if let Some(answer) = reply.wait(ANSWER_WAIT_MS) {
+            return answer != 2;
+        }
+        // It may take minutes: the program's signals are not kept from it so long. We hold no lock.
+        drop(signals);
+        let answer = self.answer(&reply, self.patience());
+        let _signals = SignalsBlocked::new();
+        drop(reply);
+        answer != Some(2)
     }
 
     /// Puts ordinary memory with the same content behind `block`: whether it is there now. Call
@@ -239,7 +265,7 @@ impl Memory {
         let reply = Reply::default();
         self.mailbox.post(Request::MakeOrdinary(block, reply.clone()));
         self.ring();
-        self.answer(&reply) == Some(1)
+        self.answer(&reply, Duration::ZERO) == Some(1)
     }
 
     /// Freezes for a fork and returns when that is done.
@@ -278,9 +304,10 @@ impl Memory {
         (!taken).then_some(by)
     }
 
-    /// Waits for an answer as long as there is a pager to give it.
-    fn answer(&self, reply: &Reply) -> Option<u32> {
-        for _ in 0..ANSWER_WAITS {
+    /// Waits for an answer as long as there is a pager to give it, which may take so much longer.
+    fn answer(&self, reply: &Reply, longer: Duration) -> Option<u32> {
+        let until = Instant::now() + Duration::from_millis(ANSWER_WAIT_MS * ANSWER_WAITS) + longer;
+        while Instant::now() < until {
             if let Some(answer) = reply.wait(ANSWER_WAIT_MS) {
                 return Some(answer);
             }
@@ -334,6 +361,15 @@ impl Memory {
 
     pub(crate) fn set_socket(&self, socket: &Path) {
         self.socket.get_or_init(|| socket.to_owned());
+    }
+
+    /// What the program was started as; empty: nothing.
+    pub(crate) fn label(&self) -> &str {
+        self.label.get().map_or("", String::as_str)
+    }
+
+    pub(crate) fn set_label(&self, label: String) {
+        self.label.get_or_init(|| label);
     }
 
     /// Lets one thread fork at a time.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use memtide_proto::{
-    Lineage,
+    Lineage, label,
     program::{Counters, OnFull},
 };
 use memtide_sys::{
@@ -104,8 +104,10 @@ fn doing(what: &'static str) -> impl FnOnce(Errno) -> StartError {
 pub fn start(socket: &Path) -> Result<(), StartError> {
     let inject = Injector::from_environment().map_err(StartError::Inject)?;
     let socket = socket.to_owned();
+    // Later the program may change its environment; a wrong one is the daemon's to refuse.
+    let label = std::env::var(label::VARIABLE).unwrap_or_default();
     let (started, result) = mpsc::channel();
-    spawn(move || match fresh(socket, inject) {
+    spawn(move || match fresh(socket, label, inject) {
         Ok(pager) => {
             let _ = started.send(Ok(()));
             serve(pager);
@@ -168,13 +170,13 @@ fn keep_quiet() {
     });
 }
 
-fn fresh(socket: PathBuf, inject: Injector) -> Result<Pager, StartError> {
+fn fresh(socket: PathBuf, label: String, inject: Injector) -> Result<Pager, StartError> {
     own_descriptor_table().map_err(doing("close_range"))?;
     let name = random_token();
     let file = token::create().map_err(doing("memfd_create"))?;
     let map = token::map(file.as_fd()).map_err(doing("mmap of a token"))?;
     let lineage = Lineage::Fresh { token: name };
-    let joined = Link::connect(&socket, &join::hello(lineage), &[file.as_fd()])
+    let joined = Link::connect(&socket, &join::hello(lineage, &label), &[file.as_fd()])
         .map_err(JoinError::from)
         .and_then(|mut link| {
             join::welcome(&mut link, join::FIRST_WAIT).map(|welcome| (link, welcome))
@@ -189,6 +191,7 @@ fn fresh(socket: PathBuf, inject: Injector) -> Result<Pager, StartError> {
     let doorbell = Arena::reserve_exactly(BLOCK).map_err(doing("reserving addresses"))?;
     hang_doorbell(&uffd, &doorbell).map_err(doing("registering the doorbell"))?;
     let memory = Memory::install(arena, doorbell);
+    memory.set_label(label);
     memory.lock_as_pager().tokens.life = Some((name, map));
     let pager = build(memory, socket, uffd, link, welcome, Some(file), name, inject)?;
     memory.set_pager_state(PagerState::Listening);
@@ -208,7 +211,7 @@ fn forked(memory: &'static Memory) -> Result<Pager, StartError> {
         return Err(StartError::System("joining as a child without a token", Errno::NOENT));
     };
     let socket: PathBuf = memory.socket().to_owned();
-    let (link, mut welcome) = join_as_child(&socket, name)?;
+    let (link, mut welcome) = join_as_child(&socket, memory.label(), name)?;
     let uffd = Uffd::open(welcome.userfaultfd.as_ref().map(AsFd::as_fd))?;
     let token_file =
         if welcome.files.len() > welcome.nodes.len() { welcome.files.pop() } else { None };
@@ -222,11 +225,12 @@ fn forked(memory: &'static Memory) -> Result<Pager, StartError> {
 
 fn join_as_child(
     socket: &Path,
+    label: &str,
     token: memtide_units::TokenId,
 ) -> Result<(Link, Welcome), StartError> {
     let mut tries = 0;
     loop {
-        let joined = Link::connect(socket, &join::hello(Lineage::Child { token }), &[])
+        let joined = Link::connect(socket, &join::hello(Lineage::Child { token }, label), &[])
             .map_err(JoinError::from)
             .and_then(|mut link| {
                 join::welcome(&mut link, join::FIRST_WAIT).map(|welcome| (link, welcome))
@@ -255,9 +259,10 @@ fn build(
     token: memtide_units::TokenId,
     inject: Injector,
 ) -> Result<Pager, StartError> {
-    let Welcome { member, image, nodes, on_full, files, .. } = welcome;
+    let Welcome { member, image, nodes, on_full, wait, files, .. } = welcome;
     let nodes = Nodes::new(nodes, files).ok_or(StartError::Files)?;
     memory.set_strict(on_full == OnFull::Fail);
+    memory.set_patience(wait);
     memory.set_socket(&socket);
     let now = Instant::now();
     let reserve = |size| Arena::reserve_exactly(size).map_err(doing("reserving addresses"));

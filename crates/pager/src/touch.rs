@@ -20,7 +20,8 @@ use crate::{
     space::{BLOCK, BlockIndex},
 };
 
-/// With no daemon, or no answer from it, for so long, first touches take ordinary memory.
+/// With no daemon, or no answer from it, for so long (and as long as it said that an answer may
+/// take), first touches take ordinary memory.
 pub const OVERFLOW_AFTER: Duration = Duration::from_secs(2);
 
 impl Pager {
@@ -252,7 +253,8 @@ impl Pager {
         if self.touched.is_empty() || self.forking || self.fork.is_some() {
             return None;
         }
-        let asked = self.asked.then_some(self.asked_at);
+        // Who is connected may have to wait for its turn.
+        let asked = self.asked.then(|| self.asked_at + self.memory.patience());
         [self.disconnected_since, asked].into_iter().flatten().min().map(|at| at + OVERFLOW_AFTER)
     }
 

@@ -4,6 +4,12 @@
 //! and exactly one other reply. Closing the connection withdraws interest, not the request.
 //! The types here serialize to JSON as `--json` prints them.
 
+mod tenants;
+
+pub use self::tenants::{
+    Asked, Decision, KindStatus, OnDepletion, Outcome, Reason, TenantStatus, Waiting, Whom,
+};
+
 use memtide_units::{ByteSize, HoldReason, ImageId, NodeKind};
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +50,13 @@ pub enum ControlRequest {
         /// How long to try; as the daemon is configured, when absent.
         deadline_ms: Option<u64>,
     },
+    /// Who may have how much, and has how much.
+    Tenants,
+    /// What was decided lately, and why.
+    Explain {
+        /// For whom.
+        whom: Whom,
+    },
     /// Finish: the daemon answers, then ends. Programs run on with what they have.
     Shutdown,
 }
@@ -64,6 +77,22 @@ pub enum ControlReply {
         /// This part.
         status: Status,
         /// More of `programs` follows.
+        more: bool,
+    },
+    /// The answer to [`ControlRequest::Tenants`]. A long list comes in several replies; the last has
+    /// `more` false.
+    Tenants {
+        /// This part, in the order of the configuration.
+        tenants: Vec<TenantStatus>,
+        /// More follow.
+        more: bool,
+    },
+    /// The answer to [`ControlRequest::Explain`]. A long list comes in several replies; the last has
+    /// `more` false.
+    Decisions {
+        /// This part, the oldest first.
+        decisions: Vec<Decision>,
+        /// More follow.
         more: bool,
     },
     /// The answer to a give-back or a move. A long list of holders comes in several replies; the
@@ -88,7 +117,7 @@ pub enum ControlReply {
 pub struct Status {
     /// The daemon's process.
     pub pid: u32,
-    /// What programs do when the pool is full.
+    /// What programs do when the pool is full, where their tenant does not say.
     pub on_full: OnFull,
     /// Bytes moved since the daemon started.
     pub moved_bytes: ByteSize,
@@ -109,7 +138,7 @@ pub struct Status {
 pub struct NodeStatus {
     /// Its name.
     pub name: String,
-    /// Near or far.
+    /// Near, far, or of a device.
     pub kind: NodeKind,
     /// What it is made of.
     pub backing: Backing,
@@ -132,6 +161,8 @@ pub struct ProgramStatus {
     pub pid: u32,
     /// Its name.
     pub name: String,
+    /// The name of its tenant.
+    pub tenant: String,
     /// Its image.
     pub image: ImageId,
     /// Whether it is connected to the daemon.
@@ -182,6 +213,8 @@ pub struct Report {
 /// Who keeps memory from leaving.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Holder {
+    /// The name of the tenant that is charged for it.
+    pub tenant: String,
     /// Whose.
     pub image: ImageId,
     /// Which process.

@@ -8,21 +8,23 @@
 //! * [`program`]: what a program's pager and the daemon say to each other.
 //! * [`control`]: what the command line and the daemon say to each other.
 //! * [`codec`]: packets, their limits and their errors.
+//! * [`label`]: what a program is started as.
 
 #![forbid(unsafe_code)]
 
 pub mod codec;
 pub mod control;
+pub mod label;
 pub mod program;
 
 pub use codec::{CodecError, MAX_PACKET_BYTES, decode, encode};
-pub use control::{ControlReply, ControlRequest};
+pub use control::{ControlReply, ControlRequest, Whom};
 pub use program::{FromProgram, Hello, HelloProgram, Lineage, NodeInfo, ToProgram};
 
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol. Both sides must speak the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A request that the daemon refuses: which field, what it was, what was expected.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -3,9 +3,11 @@
 //! A program connects, says [`Hello::Program`], and gets [`ToProgram::Welcome`] with one file
 //! descriptor per node, in the order of `nodes`: sparse files, private to the image, in which
 //! pageblock `p` of a node whose first pageblock is `first` lies at byte `(p − first) × 2 MiB`.
-//! From then on both sides speak when they like. Requests of one connection are answered in
-//! order. Before it says that there is no memory, the daemon waits up to a second for what programs
-//! that have ended leave behind.
+//! From then on both sides speak when they like. Promises of one connection are answered in the
+//! order in which they were asked for, and so are leases. Before it says that there is no memory, the
+//! daemon lets a request wait as long as the program's tenant says, and up to a second for what
+//! programs that have ended leave behind; [`ToProgram::Welcome`] says how long that may be. A fork
+//! waits for nothing, and may be answered before what was asked for before it.
 
 use memtide_units::{Extent, HoldReason, ImageId, MemberId, MoveId, NodeKind, Pageblock, TokenId};
 use serde::{Deserialize, Serialize};
@@ -45,6 +47,9 @@ pub struct HelloProgram {
     pub pid: u32,
     /// The program's name, at most 64 bytes; longer is cut.
     pub name: String,
+    /// What it was started as ([`crate::label`]); empty: nothing. For a child the daemon knows its
+    /// parent's.
+    pub label: String,
     /// Where it came from.
     pub lineage: Lineage,
 }
@@ -131,7 +136,7 @@ pub enum FromProgram {
     /// It promises itself `by` pageblocks more; answered by [`ToProgram::Commit`]. A negative
     /// number is not answered.
     Commit {
-        /// Pageblocks more or fewer.
+        /// Pageblocks more or fewer; not 0.
         by: i64,
     },
     /// It wants pageblocks; answered by [`ToProgram::Grant`].
@@ -222,8 +227,10 @@ pub enum ToProgram {
         image: ImageId,
         /// The nodes, in the order of the files.
         nodes: Vec<NodeInfo>,
-        /// What to do when the pool is full.
+        /// What to do when the pool is full: what the program's tenant says.
         on_full: OnFull,
+        /// Longest that it may wait for the answer to a promise or a lease, in milliseconds.
+        wait_ms: u64,
         /// Whether the last descriptor beside it is an open `/dev/userfaultfd`, with which a
         /// program needs no right of its own.
         userfaultfd: bool,

@@ -49,8 +49,8 @@ fn sentences(report: &Report, verb: &str) -> String {
     );
     for holder in &report.holders {
         text += &format!(
-            "  {} (pid {}) holds {}: {}\n",
-            holder.name, holder.pid, holder.bytes, holder.reason
+            "  {} (pid {}, tenant {}) holds {}: {}\n",
+            holder.name, holder.pid, holder.tenant, holder.bytes, holder.reason
         );
     }
     text += if report.ask_again {
@@ -76,6 +76,7 @@ mod tests {
             returned: ByteSize(97 << 30),
             remaining: ByteSize(3 << 30),
             holders: vec![Holder {
+                tenant: "cache".to_owned(),
                 image: ImageId(4),
                 pid: 12,
                 name: "redis-server".to_owned(),
@@ -91,7 +92,7 @@ mod tests {
         assert_eq!(
             sentences(&report(), "came back"),
             "97GiB of 100GiB came back; 3GiB remain:\n  \
-             redis-server (pid 12) holds 3GiB: locked in memory (mlock)\n\
+             redis-server (pid 12, tenant cache) holds 3GiB: locked in memory (mlock)\n\
              Asking again brings more only once a program has let go or another node has room.\n"
         );
     }
@@ -102,7 +103,7 @@ mod tests {
             serde_json::to_string(&report()).unwrap(),
             r#"{"requested":107374182400,"returned":104152956928,"remaining":3221225472,"#
                 .to_owned()
-                + r#""holders":[{"image":4,"pid":12,"name":"redis-server","bytes":3221225472,"#
+                + r#""holders":[{"tenant":"cache","image":4,"pid":12,"name":"redis-server","bytes":3221225472,"#
                 + r#""reason":"memory-lock"}],"ask_again":false}"#
         );
     }

@@ -6,6 +6,7 @@ mod bench_frames;
 mod check;
 mod completions;
 mod doctor;
+mod explain;
 mod give_back;
 mod man;
 mod move_memory;
@@ -13,6 +14,7 @@ mod run;
 mod serve;
 mod sim;
 mod status;
+mod tenants;
 
 use std::process::ExitCode;
 
@@ -23,6 +25,8 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Run(options) => run::run(options),
         Command::Serve(options) => serve::serve(options),
         Command::Status(options) => status::status(options),
+        Command::Tenants(options) => tenants::tenants(options),
+        Command::Explain(options) => explain::explain(options),
         Command::GiveBack(options) => give_back::give_back(options),
         Command::Add(options) => add::add(options),
         Command::Move(options) => move_memory::move_memory(options),

@@ -71,12 +71,12 @@ fn node_rows(status: &Told) -> Vec<Vec<String>> {
 }
 
 fn program_rows(status: &Told) -> Vec<Vec<String>> {
-    let mut heading = vec!["PID".to_owned(), "PROGRAM".to_owned()];
+    let mut heading = ["PID", "PROGRAM", "TENANT"].map(str::to_owned).to_vec();
     heading.extend(status.nodes.iter().map(|node| node.name.to_uppercase()));
     heading.extend(["PROMISED", "ORDINARY"].map(str::to_owned));
     let mut rows = vec![heading];
     for program in &status.programs {
-        let mut row = vec![program.pid.to_string(), program.name.clone()];
+        let mut row = vec![program.pid.to_string(), program.name.clone(), program.tenant.clone()];
         for node in &status.nodes {
             let bytes = program.nodes.iter().find(|share| share.node == node.name);
             row.push(bytes.map(|share| share.bytes).unwrap_or_default().to_string());

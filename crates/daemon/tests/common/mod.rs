@@ -11,14 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtide_daemon::{Config, Daemon, NodeConfig, StopHandle, Summary};
+use memtide_daemon::{Config, Daemon, NodeConfig, StopHandle, Summary, config::TenantConfig};
 use memtide_proto::{
     ControlReply, ControlRequest, FromProgram, Hello, HelloProgram, Lineage, MAX_PACKET_BYTES,
     NodeInfo, ToProgram, VERSION,
     codec::MAX_CHILDREN,
     control::{Report, Status},
     decode, encode,
-    program::Backing,
+    program::{Backing, OnFull},
 };
 use memtide_sys::{
     socket::Connection,
@@ -41,19 +41,22 @@ pub struct Pool {
 impl Pool {
     /// Of these many pageblocks near and far.
     pub fn start(near: u64, far: u64) -> Self {
+        Self::with_tenants(near, far, Vec::new())
+    }
+
+    /// The same, for these tenants.
+    pub fn with_tenants(near: u64, far: u64, tenants: Vec<TenantConfig>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("memtide-daemon-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         fs::create_dir_all(&directory).unwrap();
-        let node = |name: &str, kind, pageblocks| NodeConfig {
-            name: name.to_owned(),
-            kind,
-            size: ByteSize::from_pageblocks(pageblocks),
-            backing: Backing::Memfd,
+        let node = |name: &str, kind, pageblocks| {
+            NodeConfig::new(name, kind, ByteSize::from_pageblocks(pageblocks), Backing::Memfd)
         };
         let nodes = vec![node("near", NodeKind::Near, near), node("far", NodeKind::Far, far)];
-        let config = Config::new(directory.join("sock"), nodes).unwrap();
+        let mut config = Config::new(directory.join("sock"), nodes).unwrap();
+        config.tenants = tenants;
         let mut pool = Self { config, directory, running: None };
         pool.start_daemon();
         pool
@@ -190,21 +193,38 @@ pub struct Program {
     pub nodes: Vec<NodeInfo>,
     pub files: Vec<OwnedFd>,
     pub life: Life,
+    pub on_full: OnFull,
+    pub wait_ms: u64,
 }
 
 pub fn hello(lineage: Lineage) -> Vec<u8> {
+    hello_as(lineage, "")
+}
+
+pub fn hello_as(lineage: Lineage, label: &str) -> Vec<u8> {
     let pid = std::process::id();
-    let name = "test".to_owned();
-    encode(&Hello::Program(HelloProgram { version: VERSION, pid, name, lineage })).unwrap()
+    let (name, label) = ("test".to_owned(), label.to_owned());
+    let hello = HelloProgram { version: VERSION, pid, name, label, lineage };
+    encode(&Hello::Program(hello)).unwrap()
 }
 
 impl Program {
     pub fn join(socket: &Path) -> Self {
+        Self::join_as(socket, "")
+    }
+
+    pub fn join_as(socket: &Path, label: &str) -> Self {
+        let (connection, life) = Self::say_hello(socket, label);
+        Self::welcomed(connection, life)
+    }
+
+    /// A first packet; what comes of it is to be seen.
+    pub fn say_hello(socket: &Path, label: &str) -> (Connection, Life) {
         let connection = Connection::connect(socket).unwrap();
         let life = Life::new();
-        let packet = hello(Lineage::Fresh { token: life.id });
+        let packet = hello_as(Lineage::Fresh { token: life.id }, label);
         connection.send(&packet, &[life.file.as_fd()]).unwrap();
-        Self::welcomed(connection, life)
+        (connection, life)
     }
 
     pub fn join_as_child(socket: &Path, life: Life) -> Self {
@@ -216,19 +236,33 @@ impl Program {
     fn welcomed(connection: Connection, life: Life) -> Self {
         let (packet, mut files) = next_packet(&connection).expect("a welcome");
         let message = decode(&packet).unwrap();
-        let ToProgram::Welcome { member, image, nodes, userfaultfd, .. } = message else {
+        let ToProgram::Welcome { member, image, nodes, on_full, wait_ms, userfaultfd } = message
+        else {
             panic!("{message:?}")
         };
         if userfaultfd {
             files.pop();
         }
         assert_eq!(files.len(), nodes.len());
-        Self { connection, member, image, nodes, files, life }
+        Self { connection, member, image, nodes, files, life, on_full, wait_ms }
     }
 
     /// Goes back to a (new) daemon, claiming this.
     pub fn come_back(&mut self, socket: &Path, leased: &[Extent]) -> Option<ToProgram> {
         self.come_back_with(socket, leased, &[], &[])
+    }
+
+    /// The same, started as this.
+    pub fn come_back_as(
+        &mut self,
+        socket: &Path,
+        leased: &[Extent],
+        label: &str,
+    ) -> Option<ToProgram> {
+        self.say_that_it_is_back(socket, label);
+        let (leased, shared) = (leased.to_vec(), vec![]);
+        self.send(&FromProgram::Claim { leased, shared, children: vec![], last: true });
+        self.hear()
     }
 
     /// The same, sharing some with children.
@@ -239,7 +273,7 @@ impl Program {
         shared: &[Extent],
         children: &[Life],
     ) -> Option<ToProgram> {
-        self.say_that_it_is_back(socket);
+        self.say_that_it_is_back(socket, "");
         for children in children.chunks(MAX_CHILDREN) {
             let (leased, shared) = (vec![], vec![]);
             let tokens = children.iter().map(|child| child.id).collect();
@@ -253,14 +287,15 @@ impl Program {
     }
 
     /// The first packet of one that comes back.
-    pub fn say_that_it_is_back(&mut self, socket: &Path) {
+    pub fn say_that_it_is_back(&mut self, socket: &Path, label: &str) {
         self.connection = Connection::connect(socket).unwrap();
-        let packet = hello(Lineage::Returning {
+        let lineage = Lineage::Returning {
             token: self.life.id,
             member: self.member,
             image: self.image,
             committed: 0,
-        });
+        };
+        let packet = hello_as(lineage, label);
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.life.file.as_fd()];
         fds.extend(self.files.iter().map(AsFd::as_fd));
         self.connection.send(&packet, &fds).unwrap();

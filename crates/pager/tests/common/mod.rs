@@ -101,6 +101,7 @@ impl Daemon {
                     assert_eq!(received.fds.len(), 1, "its life token");
                     let (infos, files) = nodes(backing);
                     let welcome = ToProgram::Welcome {
+                        wait_ms: 0,
                         member: MemberId(1),
                         image: ImageId(1),
                         nodes: infos,

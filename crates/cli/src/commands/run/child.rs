@@ -9,6 +9,7 @@ use std::{
 };
 
 use memtide_client::paths::SOCKET_VARIABLE;
+use memtide_proto::label;
 
 use crate::{commands::run::signals::Forwarding, failure::Failure, library::preload_with};
 
@@ -26,11 +27,12 @@ impl Ended {
     }
 }
 
-/// Runs the program to its end; meanwhile signals go to it.
+/// Runs the program to its end, as this label if there is one; meanwhile signals go to it.
 pub fn run(
     words: &[OsString],
     library: &Path,
     socket: &Path,
+    label: Option<&str>,
     signals: Forwarding,
 ) -> Result<Ended, Failure> {
     let mut command = Command::new(&words[0]);
@@ -38,6 +40,9 @@ pub fn run(
         .args(&words[1..])
         .env("LD_PRELOAD", preload_with(library, std::env::var_os("LD_PRELOAD")))
         .env(SOCKET_VARIABLE, socket);
+    if let Some(label) = label {
+        command.env(label::VARIABLE, label);
+    }
     let mut child = command.spawn().map_err(|error| cannot_run(&words[0], &error))?;
     signals.begin(child.id())?;
     let status = child.wait()?;

@@ -34,6 +34,11 @@ pub fn run(options: Run) -> Result<ExitCode, Failure> {
     let wish = Wish { near, far, store, on_full };
     match place(&options, &wish)? {
         Place::Joined(socket) => joined(&options, &library, &socket),
+        Place::Own(_) if options.label.is_some() => Err(Failure::Usage(
+            "--label is for the tenants of a pool that the program joins, but there is none at the \
+             default socket; name one with --socket, or leave the label out"
+                .to_owned(),
+        )),
         Place::Own(socket) => {
             if let Some(missing) = doctor::missing_userfaultfd() {
                 return Err(Failure::Failed(missing));
@@ -80,7 +85,8 @@ fn joined(options: &Run, library: &Path, socket: &Path) -> Result<ExitCode, Fail
     let program = reach::look(&options.command[0]);
     program.warn();
     let signals = signals::Forwarding::prepare()?;
-    let ended = child::run(&options.command, library, socket, signals)?;
+    let label = options.label.as_deref();
+    let ended = child::run(&options.command, library, socket, label, signals)?;
     if options.report {
         report::joined(&before, ask::status(socket).ok().as_ref());
     }

@@ -30,7 +30,7 @@ pub fn run(options: &Run, library: &Path, config: Config) -> Result<ExitCode, Fa
     program.warn();
     let served = Served::start(config)?;
     let signals = signals::Forwarding::prepare()?;
-    let ended = child::run(&options.command, library, &served.config.socket, signals);
+    let ended = child::run(&options.command, library, &served.config.socket, None, signals);
     let summary = served.end()?;
     let ended = ended?;
     if summary.joined == 0 && program == reach::Reach::Fine {

@@ -1,0 +1,172 @@
+//! The text of a file that says the same as a [`Config`].
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use memtide_engine::{
+    nodes::NodeClass,
+    tenant::{Access, Emergency, Migration, OnDepletion, Who},
+};
+use memtide_proto::program::{Backing, OnFull};
+use memtide_units::NodeKind;
+
+use super::{
+    Config, NodeConfig, TenantConfig, Weights,
+    nodes::CAPABILITIES,
+    policy::{EXTENDED, words},
+    tenants::Quota,
+};
+
+impl Config {
+    /// The text of a file that says the same.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let on_full = match self.on_full {
+            OnFull::Fail => "fail",
+            OnFull::Fallback => "fallback",
+        };
+        let mut text = format!(
+            "socket = {}\nmode = {:#o}\non_full = {on_full:?}\nblock = \"{}\"\n\
+             deadline = \"{}ms\"\ngrant_userfaultfd = {}\n",
+            quoted(&self.socket.to_string_lossy()),
+            self.mode,
+            self.block.0,
+            self.deadline.as_millis(),
+            self.grant_userfaultfd
+        );
+        if let Some(state) = &self.state {
+            text += &format!("state = {}\n", quoted(&state.to_string_lossy()));
+        }
+        let name = |index: &usize| self.nodes[*index].name.as_str();
+        if !self.placement.is_empty() {
+            let order: Vec<&str> = self.placement.iter().map(name).collect();
+            text += &format!("\n[placement]\norder = {order:?}\n");
+        }
+        if let Weights::Manual(weights) = &self.weights {
+            text += "\n[weights]\n";
+            for (node, weight) in weights {
+                text += &format!("{} = {weight}\n", name(node));
+            }
+        }
+        for node in &self.nodes {
+            text += &self.node(node);
+        }
+        for tenant in &self.tenants {
+            text += &self.tenant(tenant);
+        }
+        text
+    }
+
+    fn node(&self, node: &NodeConfig) -> String {
+        let store = match node.backing {
+            Backing::Memfd => "memfd",
+            Backing::MemfdThp => "memfd-thp",
+            Backing::Hugetlb => "hugetlb",
+        };
+        let mut text = format!(
+            "\n[[node]]\nname = {:?}\nkind = \"{}\"\nsize = \"{}\"\nstore = {store:?}\n",
+            node.name, node.kind, node.size.0
+        );
+        match node.class {
+            NodeClass::Public => {}
+            NodeClass::Special => text += "class = \"special\"\n",
+            NodeClass::Private(capabilities) => {
+                let has = CAPABILITIES.iter().filter(|(_, one)| capabilities.has(*one));
+                let names: Vec<&str> = has.map(|(name, _)| *name).collect();
+                text += &format!("class = \"private\"\ncapabilities = {names:?}\n");
+            }
+        }
+        let speed = &node.performance;
+        for (key, value, unit) in [
+            ("read_latency_ns", speed.read_latency_ns, ""),
+            ("write_latency_ns", speed.write_latency_ns, ""),
+            ("read_bandwidth", speed.read_bandwidth_mib, "M"),
+            ("write_bandwidth", speed.write_bandwidth_mib, "M"),
+        ] {
+            match (value, unit) {
+                (0, _) => {}
+                (value, "") => text += &format!("{key} = {value}\n"),
+                (value, unit) => text += &format!("{key} = \"{value}{unit}\"\n"),
+            }
+        }
+        if !node.distances.is_empty() {
+            let all = node.distances.iter();
+            let all = all.map(|(to, distance)| format!("{} = {distance}", self.nodes[*to].name));
+            text += &format!("distances = {{ {} }}\n", all.collect::<Vec<_>>().join(", "));
+        }
+        text
+    }
+
+    fn tenant(&self, tenant: &TenantConfig) -> String {
+        let mut text = format!("\n[[tenant]]\nname = {:?}\n", tenant.name);
+        text += &who(&tenant.who);
+        for (kind, of) in &tenant.quotas {
+            text += &quota(*kind, of);
+        }
+        let _ = writeln!(text, "weight = {}", tenant.weight);
+        let (policy, nodes) = words(&tenant.policy.mode);
+        let _ = writeln!(text, "policy = {policy:?}");
+        if !nodes.is_empty() {
+            let names = nodes.iter().map(|node| self.nodes[usize::from(node.0)].name.as_str());
+            let _ = writeln!(text, "nodes = {:?}", names.collect::<Vec<_>>());
+        }
+        for (word, extended) in EXTENDED {
+            if extended == tenant.policy.extended {
+                let _ = writeln!(text, "extended = {word:?}");
+            }
+        }
+        let wait = |word, wait: std::time::Duration| {
+            format!("on_depletion = {word:?}\nwait = \"{}ms\"\n", wait.as_millis())
+        };
+        text += &match tenant.on_depletion {
+            None => String::new(),
+            Some(OnDepletion::Fail) => "on_depletion = \"fail\"\n".to_owned(),
+            Some(OnDepletion::FallBack) => "on_depletion = \"fall-back\"\n".to_owned(),
+            Some(OnDepletion::Wait(limit)) => wait("wait", limit),
+            Some(OnDepletion::Reclaim(limit)) => wait("reclaim", limit),
+        };
+        if tenant.emergency == Emergency::On {
+            text += "emergency = \"on\"\n";
+        }
+        if tenant.migration == Migration::Never {
+            text += "migration = \"never\"\n";
+        }
+        text
+    }
+}
+
+fn who(all: &[Who]) -> String {
+    let mut keys: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for one in all {
+        let (key, value) = match one {
+            Who::Uid(uid) => ("uid", uid.to_string()),
+            Who::Gid(gid) => ("gid", gid.to_string()),
+            Who::Cgroup(path) => ("cgroup", quoted(path)),
+            Who::Label(label) => ("label", quoted(label)),
+        };
+        keys.entry(key).or_default().push(value);
+    }
+    let line = |(key, values): (&str, Vec<String>)| format!("{key} = [{}]\n", values.join(", "));
+    keys.into_iter().map(line).collect()
+}
+
+fn quota(kind: NodeKind, quota: &Quota) -> String {
+    let mut parts = Vec::new();
+    if quota.access == Access::Denied {
+        parts.push("access = \"denied\"".to_owned());
+    }
+    if let Some(max) = quota.max {
+        parts.push(format!("max = \"{}\"", max.0));
+    }
+    if quota.min.0 > 0 {
+        parts.push(format!("min = \"{}\"", quota.min.0));
+    }
+    if let Some(pinned) = quota.pinned_max {
+        parts.push(format!("pinned_max = \"{}\"", pinned.0));
+    }
+    format!("{kind} = {{ {} }}\n", parts.join(", "))
+}
+
+/// A text in quotation marks: the escapes of JSON are among those of TOML.
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).expect("a text is always JSON").replace('\u{7f}', "\\u007f")
+}

@@ -1,0 +1,69 @@
+//! Who a program is: what the kernel says of it, and what it says of itself.
+//!
+//! User and group are those with which it connected (SO_PEERCRED, unix(7)): its effective ones at
+//! that moment. Its control group is that of the process (cgroups(7)), as the daemon sees it; only
+//! the hierarchy of version 2 counts. All three are the kernel's word. The label is the program's
+//! own, and proves nothing.
+
+use std::fs;
+
+use memtide_engine::tenant::Credentials;
+use memtide_proto::{Refused, label};
+use memtide_sys::socket::Peer;
+
+use crate::program::refused;
+
+/// Who is at the other end and calls itself `label`.
+pub(crate) fn of(peer: Peer, label: String) -> Result<Credentials, Refused> {
+    if !label.is_empty() && !label::is_label(&label) {
+        return Err(refused(label::VARIABLE, label, label::EXPECTED));
+    }
+    let Peer { pid, uid, gid } = peer;
+    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup"));
+    let cgroup = cgroup.ok().and_then(|text| unified(&text)).unwrap_or_default();
+    Ok(Credentials { uid, gid, cgroup, label })
+}
+
+/// The path in the hierarchy of version 2, from lines `hierarchy:controllers:path`.
+fn unified(text: &str) -> Option<String> {
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+}
+
+/// What a program hears that no tenant is for.
+pub(crate) fn no_tenant(who: &Credentials) -> Refused {
+    let mut text = format!("user {}, group {}", who.uid, who.gid);
+    for (what, value) in [("control group", &who.cgroup), ("label", &who.label)] {
+        if !value.is_empty() {
+            text += &format!(", {what} {value}");
+        }
+    }
+    refused("program", text, "one that a [[tenant]] of the pool is for")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_unified_hierarchy_counts() {
+        let hybrid = "12:memory:/old\n1:name=systemd:/user.slice\n0::/user.slice/a b:c\n";
+        assert_eq!(unified(hybrid).as_deref(), Some("/user.slice/a b:c"));
+        assert_eq!(unified("12:memory:/old\n"), None);
+        assert_eq!(unified(""), None);
+    }
+
+    #[test]
+    fn this_process_is_who_it_is() {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let peer = Peer { pid: std::process::id(), uid, gid };
+        let who = of(peer, "web".to_owned()).unwrap();
+        assert_eq!((who.uid, who.gid, who.label.as_str()), (uid, gid, "web"));
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        assert!(who.cgroup.is_empty() || own.contains(&format!("0::{}", who.cgroup)));
+        let error = of(peer, "a b".to_owned()).unwrap_err();
+        assert!(
+            error.to_string().contains("MEMTIDE_LABEL is \"a b\"; expected 1 to 64"),
+            "{error}"
+        );
+    }
+}

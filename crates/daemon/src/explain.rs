@@ -1,0 +1,281 @@
+//! What operators ask about tenants: who has how much, and why somebody got what it got.
+//!
+//! The engine knows processes by names of its own and keeps decisions about those that have ended;
+//! so do we, as long as one of its decisions names them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use memtide_engine::{
+    Decision, Rule,
+    decision::{Asked, Outcome, Scope},
+    mempolicy::{Extended, MemPolicy},
+    tenant::{Access, OnDepletion, Who},
+};
+use memtide_proto::{
+    ControlReply, Refused, Whom,
+    control::{self, NodeBytes, Reason},
+};
+use memtide_units::{ByteSize, ImageId, Instant, MemberId, NodeId, TenantId};
+
+use crate::{
+    config::policy_words,
+    control::chunks,
+    daemon::{ConnectionId, Daemon},
+    program::refused,
+};
+
+/// A process that has ended, as it was called.
+#[derive(Clone, Debug)]
+pub(crate) struct Past {
+    pub(crate) pid: u32,
+    pub(crate) name: String,
+}
+
+impl Daemon {
+    pub(crate) fn send_tenants(&mut self, id: ConnectionId) {
+        let parts = chunks(&self.tenants());
+        let last = parts.len() - 1;
+        for (index, tenants) in parts.into_iter().enumerate() {
+            self.send(id, &ControlReply::Tenants { tenants, more: index < last });
+        }
+        self.close(id);
+    }
+
+    pub(crate) fn send_decisions(&mut self, id: ConnectionId, whom: &Whom) -> Result<(), Refused> {
+        let parts = chunks(&self.decisions(whom)?);
+        let last = parts.len() - 1;
+        for (index, decisions) in parts.into_iter().enumerate() {
+            self.send(id, &ControlReply::Decisions { decisions, more: index < last });
+        }
+        self.close(id);
+        Ok(())
+    }
+
+    fn tenants(&self) -> Vec<control::TenantStatus> {
+        let configured = self.config.tenants();
+        let all = self.engine.tenant_status().into_iter().zip(&configured);
+        all.map(|(status, config)| {
+            let (on_depletion, wait_ms) = on_depletion(status.on_depletion);
+            control::TenantStatus {
+                name: status.name,
+                who: config.who.iter().map(who).collect(),
+                weight: status.weight,
+                policy: self.policy(&config.policy),
+                on_depletion,
+                wait_ms,
+                processes: status.processes,
+                kinds: status.kinds.into_iter().map(kind).collect(),
+                promised: status.promised,
+                waiting: control::Waiting { requests: status.waiting, bytes: status.waiting_for },
+                fell_back: status.fell_back,
+            }
+        })
+        .collect()
+    }
+
+    fn policy(&self, policy: &MemPolicy) -> String {
+        let (mode, nodes) = policy_words(&policy.mode);
+        let names: Vec<_> = nodes.into_iter().map(|node| self.node_name(node)).collect();
+        let extended = match policy.extended {
+            Extended::Any => "",
+            Extended::Only => ", extended only",
+            Extended::Never => ", never extended",
+        };
+        format!("{} {}", mode, names.join(",")).trim_end().to_owned() + extended
+    }
+
+    pub(crate) fn node_name(&self, node: NodeId) -> String {
+        self.config.nodes[usize::from(node.0)].name.clone()
+    }
+
+    /// The name of a tenant.
+    pub(crate) fn tenant_name(&self, tenant: TenantId) -> String {
+        self.tenant_names.get(usize::from(tenant.0)).cloned().unwrap_or_default()
+    }
+
+    /// The name of the tenant of an image.
+    pub(crate) fn tenant_of_image(&self, image: ImageId) -> String {
+        self.tenants.get(&image).map(|id| self.tenant_name(*id)).unwrap_or_default()
+    }
+
+    fn decisions(&self, whom: &Whom) -> Result<Vec<control::Decision>, Refused> {
+        let only = match whom {
+            Whom::Tenant(name) => Some(self.tenant_named(name)?),
+            Whom::Everybody | Whom::Pid(_) => None,
+        };
+        let of_pid = |decision: &Decision| match whom {
+            Whom::Pid(pid) => self.called(decision.member).pid == *pid,
+            Whom::Everybody | Whom::Tenant(_) => true,
+        };
+        let mut all: Vec<(Instant, control::Decision)> = Vec::new();
+        for tenant in self.tenant_ids().filter(|id| only.is_none_or(|only| only == *id)) {
+            let kept = self.engine.decisions(tenant).filter(|decision| of_pid(decision));
+            all.extend(kept.map(|decision| (decision.at, self.decision(tenant, decision))));
+        }
+        if let (Whom::Pid(pid), true) = (whom, all.is_empty())
+            && self.members.values().all(|member| member.pid != *pid)
+        {
+            return Err(refused("pid", pid, "a program of this pool, or one that ended lately"));
+        }
+        all.sort_by_key(|(at, _)| *at);
+        Ok(all.into_iter().map(|(_, decision)| decision).collect())
+    }
+
+    fn tenant_ids(&self) -> impl Iterator<Item = TenantId> + use<> {
+        let count = u16::try_from(self.tenant_names.len()).expect("a pool has few tenants");
+        (0..count).map(TenantId)
+    }
+
+    fn tenant_named(&self, name: &str) -> Result<TenantId, Refused> {
+        let mut all = self.tenant_ids();
+        all.find(|id| self.tenant_name(*id) == name).ok_or_else(|| {
+            let names = self.tenant_names.join(", ");
+            refused("tenant", name, format!("one of the tenants {names}"))
+        })
+    }
+
+    /// A process that is there, or was.
+    fn called(&self, member: MemberId) -> Past {
+        let present = || {
+            let member = self.members.get(&member)?;
+            Some(Past { pid: member.pid, name: member.name.clone() })
+        };
+        let unknown = Past { pid: 0, name: String::new() };
+        present().or_else(|| self.past.get(&member).cloned()).unwrap_or(unknown)
+    }
+
+    fn decision(&self, tenant: TenantId, decision: &Decision) -> control::Decision {
+        let now = self.engine_now();
+        let Past { pid, name } = self.called(decision.member);
+        let (asked, pageblocks) = match decision.asked {
+            Asked::Lease(count) => (control::Asked::Lease, count),
+            Asked::Promise(count) => (control::Asked::Promise, count),
+            other => unreachable!("{other:?} is not asked here"),
+        };
+        let (outcome, nodes) = self.outcome(&decision.outcome);
+        let wait = match decision.outcome {
+            Outcome::Waits(until) => until.0.saturating_sub(now.0),
+            _ => std::time::Duration::ZERO,
+        };
+        control::Decision {
+            tenant: self.tenant_name(tenant),
+            pid,
+            program: name,
+            ago_ms: milliseconds(now.0.saturating_sub(decision.at.0)),
+            times: decision.times,
+            asked,
+            bytes: ByteSize::from_pageblocks(pageblocks),
+            outcome,
+            nodes,
+            wait_ms: milliseconds(wait),
+            because: decision.rules.iter().map(|rule| self.reason(rule)).collect(),
+        }
+    }
+
+    fn outcome(&self, outcome: &Outcome) -> (control::Outcome, Vec<NodeBytes>) {
+        let nodes = |shares: &[(NodeId, u64)]| {
+            let share = |&(node, count): &(NodeId, u64)| NodeBytes {
+                node: self.node_name(node),
+                bytes: ByteSize::from_pageblocks(count),
+            };
+            shares.iter().map(share).collect()
+        };
+        match outcome {
+            Outcome::Placed(shares) => (control::Outcome::Placed, nodes(shares)),
+            Outcome::FellBack(shares) => (control::Outcome::FellBack, nodes(shares)),
+            Outcome::Emergency(shares) => (control::Outcome::Emergency, nodes(shares)),
+            Outcome::Promised => (control::Outcome::Promised, Vec::new()),
+            Outcome::Waits(_) => (control::Outcome::Waits, Vec::new()),
+            Outcome::Refused => (control::Outcome::Refused, Vec::new()),
+            Outcome::TimedOut => (control::Outcome::TimedOut, Vec::new()),
+            other => unreachable!("{other:?} does not come of what is asked here"),
+        }
+    }
+
+    fn reason(&self, rule: &Rule) -> Reason {
+        let (name, node, amounts) = parts(rule);
+        let amount =
+            |(name, count): (&str, u64)| (name.to_owned(), ByteSize::from_pageblocks(count));
+        Reason {
+            rule: name.to_owned(),
+            node: node.map(|node| self.node_name(node)),
+            amounts: amounts.into_iter().map(amount).collect(),
+            text: rule.text(|node| self.node_name(node)),
+        }
+    }
+
+    /// Keeps in mind who has ended, as long as a decision names it.
+    pub(crate) fn remember(&mut self, gone: BTreeMap<MemberId, Past>) {
+        if gone.is_empty() {
+            return;
+        }
+        self.past.extend(gone);
+        let all = self.tenant_ids().flat_map(|tenant| self.engine.decisions(tenant));
+        let named: BTreeSet<MemberId> = all.map(|decision| decision.member).collect();
+        self.past.retain(|member, _| named.contains(member));
+    }
+}
+
+fn milliseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What happens to a tenant when there is no room, and how long it waits.
+pub(crate) fn on_depletion(what: OnDepletion) -> (control::OnDepletion, u64) {
+    match what {
+        OnDepletion::Fail => (control::OnDepletion::Fail, 0),
+        OnDepletion::FallBack => (control::OnDepletion::FallBack, 0),
+        OnDepletion::Wait(most) => (control::OnDepletion::Wait, milliseconds(most)),
+        OnDepletion::Reclaim(most) => (control::OnDepletion::Reclaim, milliseconds(most)),
+    }
+}
+
+fn who(who: &Who) -> String {
+    match who {
+        Who::Uid(uid) => format!("uid {uid}"),
+        Who::Gid(gid) => format!("gid {gid}"),
+        Who::Cgroup(path) => format!("cgroup {path}"),
+        Who::Label(label) => format!("label {label}"),
+    }
+}
+
+fn kind(kind: memtide_engine::KindStatus) -> control::KindStatus {
+    control::KindStatus {
+        kind: kind.kind,
+        allowed: kind.access == Access::Allowed,
+        used: kind.used,
+        max: kind.max,
+        min: kind.min,
+        pinned: kind.pinned,
+        pinned_max: kind.pinned_max,
+    }
+}
+
+/// A rule's name, its node, and its numbers of pageblocks.
+fn parts(rule: &Rule) -> (&'static str, Option<NodeId>, Vec<(&'static str, u64)>) {
+    match *rule {
+        Rule::NoAccess { node, .. } => ("no-access", Some(node), vec![]),
+        Rule::Maximum { node, used, max, .. } => {
+            ("maximum", Some(node), vec![("used", used), ("max", max)])
+        }
+        Rule::Guaranteed { node, free, reserved } => {
+            ("guaranteed", Some(node), vec![("free", free), ("reserved", reserved)])
+        }
+        Rule::Promised { node, free } => ("promised", Some(node), vec![("free", free)]),
+        Rule::Queue { before } => ("queue", None, vec![("before", before)]),
+        Rule::Full { node } => ("full", Some(node), vec![]),
+        Rule::NoCapacity { node } => ("no-capacity", Some(node), vec![]),
+        Rule::NoEmergency { node } => ("no-emergency", Some(node), vec![]),
+        Rule::Evacuating { node } => ("evacuating", Some(node), vec![]),
+        Rule::Promises { scope, promised, most } => {
+            let name = match scope {
+                Scope::Process => "promises-of-process",
+                Scope::Tenant => "promises-of-tenant",
+                Scope::Pool => "promises-of-pool",
+            };
+            (name, None, vec![("promised", promised), ("most", most)])
+        }
+        // What the engine says of rules that this program does not know by name.
+        _ => ("other", None, vec![]),
+    }
+}
