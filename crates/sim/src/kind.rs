@@ -7,10 +7,17 @@
 
 use core::num::NonZeroUsize;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use toml::Spanned;
+use serde::{Serialize, de::DeserializeOwned};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
-use crate::{SimError, comes_back, onlining, parallel, plot::Plot, scenario::Wrong};
+use crate::{
+    SimError, comes_back, onlining, parallel,
+    plot::Plot,
+    scenario::{self, Wrong},
+};
 
 /// One job of a kind.
 #[derive(Clone, Copy)]
@@ -27,6 +34,16 @@ pub struct Job<'a> {
 pub trait Kind: DeserializeOwned + Sync {
     /// What was measured. Its JSON is what programs read.
     type Row: Serialize + Send;
+
+    /// The kind that a table describes.
+    ///
+    /// # Errors
+    /// [`Wrong`]: what is wrong with it, and where.
+    fn read(table: Spanned<DeValue<'_>>) -> Result<Self, Wrong> {
+        let what: Self = scenario::typed(table)?;
+        what.check()?;
+        Ok(what)
+    }
 
     /// Whether the table makes sense beyond its types.
     ///
@@ -67,7 +84,7 @@ fn run_all<K: Kind>(
 }
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:ident, $field:ident, $key:literal: $what:ty;)*) => {
+    ($($(#[$doc:meta])* $name:ident, $key:literal: $what:ty;)*) => {
         /// The kinds of scenario.
         #[derive(Clone, PartialEq, Debug)]
         pub enum What {
@@ -81,28 +98,14 @@ macro_rules! kinds {
             $($(#[$doc])* $name(Vec<<$what as Kind>::Row>),)*
         }
 
-        /// A scenario's file.
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-        pub(crate) struct Raw {
-            pub title: String,
-            pub claim: String,
-            pub seed: u64,
-            $(#[serde(rename = $key)] $field: Option<Spanned<$what>>,)*
-        }
-
-        impl Raw {
-            /// The one table that is there.
-            pub(crate) fn what(self) -> Result<What, Wrong> {
+        impl What {
+            /// Takes the one table of a kind that is there out of a file.
+            pub(crate) fn take(file: &mut DeTable<'_>) -> Result<Self, Wrong> {
                 let mut all = Vec::new();
-                $(if let Some(what) = self.$field {
-                    let begin = what.span().start;
-                    let what = what.into_inner();
-                    what.check().map_err(|wrong| Wrong {
-                        at: wrong.at.or(Some(begin)),
-                        ..wrong
-                    })?;
-                    all.push(What::$name(what));
+                $(if let Some(table) = file.remove($key) {
+                    let begin = table.span().start;
+                    let at = |wrong: Wrong| Wrong { at: wrong.at.or(Some(begin)), ..wrong };
+                    all.push(Self::$name(<$what as Kind>::read(table).map_err(at)?));
                 })*
                 let names = [$(concat!("[", $key, "]")),*].join(", ");
                 match (all.pop(), all.is_empty()) {
@@ -110,9 +113,7 @@ macro_rules! kinds {
                     _ => Err(format!("expected one of {names}").into()),
                 }
             }
-        }
 
-        impl What {
             pub(crate) fn run(
                 &self,
                 seed: u64,
@@ -145,7 +146,7 @@ macro_rules! kinds {
 
 kinds! {
     /// Which zones plugged memory goes to.
-    Onlining, onlining, "onlining": onlining::Onlining;
+    Onlining, "onlining": onlining::Onlining;
     /// How much of it comes back.
-    ComesBack, comes_back, "comes-back": comes_back::ComesBack;
+    ComesBack, "comes-back": comes_back::ComesBack;
 }

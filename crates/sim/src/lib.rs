@@ -4,7 +4,8 @@
 //! was measured. The rules are not modelled: they are the engine's and the page-frame allocator's
 //! own code. What is modelled is the world around them.
 //!
-//! * [`scenario`]: TOML, checked; every mistake with its line. [`kind`]: the kinds of scenario.
+//! * [`scenario`]: TOML, checked; every mistake with its line. `change`: other values for its
+//!   keys. [`kind`]: the kinds of scenario.
 //! * [`onlining`]: plug memory into a machine unit by unit, and see which zone it goes to.
 //! * [`comes_back`]: how much of plugged memory can leave again. [`workload`]: what uses it;
 //!   `world`: the allocator that it is put into; `give_back`: emptying it.
@@ -16,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod change;
 pub mod comes_back;
 mod give_back;
 pub mod kind;

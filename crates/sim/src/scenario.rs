@@ -5,9 +5,16 @@
 //! are refused with line, reason and what was expected. `docs/sim.md` has all keys.
 
 use memtide_units::{ByteSize, Order, PAGE_BYTES};
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue, ValueDeserializer},
+};
 
-use crate::kind::{Raw, What};
+use crate::{change, kind::What};
 
 /// Entries of a list at most.
 pub const LIST_MAX: usize = 64;
@@ -56,16 +63,52 @@ impl Scenario {
     /// # Errors
     /// [`ScenarioError`] with the line of the first mistake.
     pub fn read(text: &str) -> Result<Self, ScenarioError> {
-        let at = |offset: usize, problem: String| ScenarioError {
-            line: text[..offset.min(text.len())].matches('\n').count() + 1,
-            problem,
+        Self::read_with(text, &[])
+    }
+
+    /// The scenario that a text describes, with some of its values changed: `path` as
+    /// `change` has it, and a value as it would stand in the text.
+    ///
+    /// # Errors
+    /// [`ScenarioError`] with the line of the first mistake.
+    pub fn read_with<'a>(
+        text: &'a str,
+        changes: &'a [(String, String)],
+    ) -> Result<Self, ScenarioError> {
+        let at = |wrong: Wrong| ScenarioError {
+            line: text[..wrong.at.unwrap_or(0).min(text.len())].matches('\n').count() + 1,
+            problem: wrong.problem,
         };
-        let raw: Raw = toml::from_str(text).map_err(|error| {
-            at(error.span().map_or(0, |span| span.start), error.message().to_owned())
-        })?;
-        let (title, claim, seed) = (raw.title.clone(), raw.claim.clone(), raw.seed);
-        let what = raw.what().map_err(|wrong| at(wrong.at.unwrap_or(0), wrong.problem))?;
-        Ok(Self { title, claim, seed, what })
+        let file = DeTable::parse(text).map_err(|error| at(error.into()))?;
+        let (span, mut file) = (file.span(), file.into_inner());
+        for (path, value) in changes {
+            change::change(&mut file, path, value).map_err(at)?;
+        }
+        let what = What::take(&mut file);
+        // What is unknown is told before what is missing.
+        let head = typed(Spanned::new(span, DeValue::Table(file))).map_err(at)?;
+        let Head { title, claim, seed } = head;
+        Ok(Self { title, claim, seed, what: what.map_err(at)? })
+    }
+}
+
+/// What every file has.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    title: String,
+    claim: String,
+    seed: u64,
+}
+
+/// A value of TOML as what it stands for.
+pub(crate) fn typed<T: DeserializeOwned>(value: Spanned<DeValue<'_>>) -> Result<T, Wrong> {
+    T::deserialize(ValueDeserializer::from(value)).map_err(Wrong::from)
+}
+
+impl From<toml::de::Error> for Wrong {
+    fn from(error: toml::de::Error) -> Self {
+        Self { at: error.span().map(|span| span.start), problem: error.message().to_owned() }
     }
 }
 
