@@ -9,6 +9,7 @@
 //! * [`onlining`]: plug memory into a machine unit by unit, and see which zone it goes to.
 //! * [`comes_back`]: how much of plugged memory can leave again. [`workload`]: what uses it;
 //!   `world`: the allocator that it is put into; `give_back`: emptying it.
+//! * [`machine`]: a whole machine of tenants and programs under the engine's rules.
 //! * The one source of chance is [`memtide_units::Random`]. Time is a number of steps.
 //! * [`outcome`]: results as rows, text and JSON. [`plot`]: as SVG. [`page`]: as one HTML page.
 //!
@@ -21,6 +22,7 @@ mod change;
 pub mod comes_back;
 mod give_back;
 pub mod kind;
+pub mod machine;
 pub mod onlining;
 pub mod outcome;
 pub mod page;
@@ -53,9 +55,21 @@ pub enum SimError {
     /// The allocator does not know a block that was taken of it.
     #[error("giving back: {0}")]
     Frame(#[from] memtide_frames::FrameError),
+    /// A machine did what must not happen.
+    #[error("{}{violation}", of_case(case))]
+    Violated {
+        /// In which case of the scenario.
+        case: String,
+        /// What.
+        violation: Box<machine::Violation>,
+    },
     /// A plot could not be drawn.
     #[error("a plot: {0}")]
     Plot(String),
+}
+
+fn of_case(case: &str) -> String {
+    if case.is_empty() { String::new() } else { format!("case {case:?}: ") }
 }
 
 /// Runs a scenario. The seed is the scenario's own unless another is given. `progress` hears how
