@@ -12,7 +12,9 @@
 //!   `operator`: what comes from outside. `queue`: what is to happen.
 //! * `share`: how fast programs are. `speed`: what they read from where.
 //! * `oracle`: what must hold. `measure`: what a run leaves behind.
+//! * `swarm`: random machines. [`fuzz`]: many of them.
 
+pub mod fuzz;
 mod life;
 pub mod measure;
 mod operator;
@@ -22,6 +24,7 @@ mod process;
 mod queue;
 mod share;
 mod speed;
+mod swarm;
 mod text;
 pub mod topology;
 mod world;

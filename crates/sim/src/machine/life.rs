@@ -4,13 +4,13 @@ use memtide_engine::{
     Input, Lineage, MoveOutcome, Refusal,
     tenant::{Credentials, OnDepletion},
 };
-use memtide_units::{Extent, HoldReason, MemberId, MoveId, PAGEBLOCK_BYTES, Pageblock};
+use memtide_units::{Extent, HoldReason, MemberId, MoveId, PAGEBLOCK_BYTES, Pageblock, TenantId};
 
 use super::{
     oracle::Checked,
     plan::{MS, Nanos, Promise, SECOND},
     process::{Asked, Life, Page, Pairs, Process, What},
-    world::{SLACK, Step, World},
+    world::{SLACK, Step, World, variant},
 };
 
 /// Pageblocks that are moved at once, as the live pager does it.
@@ -21,8 +21,6 @@ const BATCH_TAKES: Nanos = 20_000;
 const THAW_TAKES: Nanos = 100_000;
 /// Until a forked child is heard of.
 const BORN_AFTER: Nanos = 50_000;
-/// Until what was refused for too many requests is asked again.
-const SOON: Nanos = 100 * MS;
 
 impl World<'_> {
     /// Whether something that goes wrong so often does now.
@@ -146,12 +144,6 @@ impl World<'_> {
         };
         match said {
             Ok(()) => Ok(()),
-            Err(Refusal::NoCapacity { .. }) => self.promised(member, false),
-            Err(Refusal::TooManyLeases { .. }) => {
-                self.take_asked(number);
-                self.queue.push(self.now + SOON, Step::Grow(number));
-                Ok(())
-            }
             Err(refusal) => Err(format!("refused: {refusal}; it was {what:?} of {count}")),
         }
     }
@@ -180,6 +172,7 @@ impl World<'_> {
         } else {
             let tenant = self.processes[number].tenant;
             self.measure.note(self.now, tenant, |row| row.promises_refused += 1);
+            self.explain(number);
             self.retry(number);
         }
         Ok(())
@@ -227,6 +220,9 @@ impl World<'_> {
                 return Err(format!("refused: {refusal}; it was a pin"));
             }
         }
+        if got < asked.count {
+            self.explain(number);
+        }
         if got == asked.count {
             self.queue.push(self.now, Step::Grow(number));
         } else if plan.tenants[tenant].on_depletion == OnDepletion::FallBack {
@@ -239,6 +235,21 @@ impl World<'_> {
         }
         // It may have been told to shrink while it waited.
         self.shrink(number)
+    }
+
+    /// Counts the rules that stood in the way of a process's last wish.
+    fn explain(&mut self, number: usize) {
+        let (member, tenant) = (self.processes[number].member, self.processes[number].tenant);
+        let last =
+            self.engine.decisions(TenantId(tenant as u16)).filter(|one| one.member == member);
+        let Some(last) = last.last() else { return };
+        let names: Vec<String> = last.rules.iter().map(|rule| variant(rule)).collect();
+        for name in names {
+            self.measure.saw(&format!("rule {name}"));
+            self.measure.note(self.now, tenant, |row| {
+                *row.rules.entry(name.clone()).or_default() += 1;
+            });
+        }
     }
 
     pub(super) fn ordered(
@@ -369,6 +380,7 @@ impl World<'_> {
         self.processes[number].replace(from, to);
         self.oracle.arrived(to)?;
         self.oracle.unmapped(from);
+        self.oracle.quota(self.plan, self.processes[number].tenant)?;
         let (source, target) = (self.oracle.node_of(from), self.oracle.node_of(to));
         let tenant = self.processes[number].tenant;
         self.measure.moved(self.now, tenant, source, target);

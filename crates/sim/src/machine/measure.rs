@@ -49,6 +49,9 @@ pub struct TenantRow {
     pub wait_ms_max: u64,
     /// Promises that were refused.
     pub promises_refused: u64,
+    /// What stood in the way of leases and promises that brought less than was asked for: which
+    /// rule how often.
+    pub rules: BTreeMap<String, u64>,
     /// What was moved, by the nodes it came from and went to.
     pub moved_bytes: BTreeMap<String, u64>,
     /// What was lost, to memory errors and with devices.

@@ -4,7 +4,7 @@
 //! Time is nanoseconds, memory is pageblocks.
 
 use memtide_engine::{
-    Config, Limits, NodeConfig, OnFull, Performance, TenantConfig,
+    Config, Limits, NodeConfig, Performance, TenantConfig,
     mempolicy::{MemPolicy, Weighting},
     nodes::NodeClass,
 };
@@ -41,8 +41,6 @@ pub struct Plan {
     pub ordinary: Performance,
     /// Who may have what.
     pub tenants: Vec<TenantConfig>,
-    /// What a promise means.
-    pub on_full: OnFull,
     /// Who sets the weights of the weighted interleave.
     pub weighting: Weighting,
     /// Weights by hand.
@@ -225,141 +223,6 @@ pub enum Happening {
     },
 }
 
-/// What goes wrong by chance.
-    pub faults: Faults,
-    /// MiB a second at which what is given back is zeroed.
-    pub zero_mib: u64,
-}
-
-/// A part of the time that is measured by itself.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Window {
-    /// Its name.
-    pub name: String,
-    /// From when.
-    pub from: Nanos,
-    /// Until when.
-    pub to: Nanos,
-}
-
-/// A memory node.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Node {
-    /// Its name.
-    pub name: String,
-    /// Near, far, or of a device.
-    pub kind: NodeKind,
-    /// Who reaches it.
-    pub class: NodeClass,
-    /// How large it is.
-    pub pageblocks: u64,
-    /// Pageblocks in a block, the unit in which it comes and goes.
-    pub block_pageblocks: u64,
-    /// How fast its media is.
-    pub media: Performance,
-    /// How long its driver takes to save its state, and to restore it.
-    pub driver: Nanos,
-}
-
-/// A program, or many that are alike.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Program {
-    /// Its name.
-    pub name: String,
-    /// Whose it is, as an index.
-    pub tenant: usize,
-    /// How many.
-    pub count: u32,
-    /// When the first starts.
-    pub start: Nanos,
-    /// How much later each of the others does.
-    pub every: Nanos,
-    /// Where it runs, as an index.
-    pub processor: usize,
-    /// What it does, one after the other; then it ends.
-    pub phases: Vec<Phase>,
-    /// How often it starts over.
-    pub repeats: u32,
-    /// Its own policy; its tenant's when absent.
-    pub policy: Option<MemPolicy>,
-    /// Why nothing of it can be moved.
-    pub pin: Option<HoldReason>,
-    /// Whether it has memory promised before it uses it.
-    pub promise: Promise,
-    /// Most pageblocks in a request for some.
-    pub lease_max: u32,
-    /// How long it waits before it asks again for what it did not get; it does not when absent.
-    pub retry: Option<Nanos>,
-    /// How often it forks, and how long the child lives.
-    pub fork: Option<(Nanos, Nanos)>,
-}
-
-/// Whether memory is promised before it is used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Promise {
-    /// It is.
-    Asked,
-    /// It is not.
-    NotAsked,
-}
-
-/// A part of a program's life.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Phase {
-    /// How long.
-    pub lasts: Nanos,
-    /// What it wants to have.
-    pub pageblocks: u64,
-    /// What it does with it.
-    pub access: Access,
-}
-
-/// How a program accesses its memory.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Access {
-    /// Not at all.
-    Idle,
-    /// Some of it more than the rest.
-    Busy {
-        /// MiB a second that it wants.
-        wants_mib: u64,
-        /// Cache lines in flight at most.
-        lines: Option<u32>,
-        /// Thousandths of its memory that are hot: its first.
-        hot_permille: u32,
-        /// Thousandths of its accesses that go there.
-        hot_share_permille: u32,
-    },
-}
-
-/// Something that happens at a time.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Event {
-    /// When.
-    pub at: Nanos,
-    /// What.
-    pub what: Happening,
-}
-
-/// What can happen.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Happening {
-    /// An operator wants memory back.
-    GiveBack { pageblocks: u64, from: Option<usize>, deadline: Nanos },
-    /// An operator puts it back.
-    Add { pageblocks: u64, to: usize },
-    /// A node is to be emptied.
-    Evacuate { node: usize, deadline: Nanos },
-    /// An operator has a program's memory moved.
-    MoveTo { program: usize, to: usize, deadline: Nanos },
-    /// A link becomes narrower, wider, or is lost.
-    Link { link: usize, width: super::topology::Width },
-    /// A node is gone by surprise.
-    Remove { node: usize },
-    /// A pageblock has an error that cannot be corrected: the n-th of a node.
-    Poison { node: usize, pageblock: u64 },
-}
-
 /// What goes wrong by chance, in thousandths of the times that it could.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Faults {
@@ -432,7 +295,6 @@ impl Plan {
         config.tenants.clone_from(&self.tenants);
         config.weighting = self.weighting;
         config.weights.clone_from(&self.weights);
-        config.on_full = self.on_full;
         config.limits = self.limits;
         config
     }

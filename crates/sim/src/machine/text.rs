@@ -4,7 +4,7 @@ use core::num::NonZeroU32;
 use std::collections::BTreeMap;
 
 use memtide_engine::{
-    Limits, OnFull, Performance, TenantConfig,
+    Limits, Performance, TenantConfig,
     mempolicy::{Extended, MemPolicy, Mode, Weighting},
     nodes::{Capabilities, Capability, NodeClass, NodeMask},
     tenant::{Access as Allowed, Emergency, Migration, OnDepletion, Quota, Who},
@@ -39,8 +39,6 @@ pub(super) struct Text {
     #[serde(default = "second")]
     sample_every: Time,
     heat_every: Option<Time>,
-    #[serde(default)]
-    on_full: OnFullText,
     weighting: Option<WeightingText>,
     #[serde(default)]
     weights: BTreeMap<Spanned<String>, u8>,
@@ -108,14 +106,6 @@ impl<'de> Deserialize<'de> for Blocks {
             Err(D::Error::custom(format!("{size}; expected whole pageblocks of 2MiB")))
         }
     }
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "kebab-case")]
-enum OnFullText {
-    Fail,
-    #[default]
-    Fallback,
 }
 
 #[derive(Deserialize)]
@@ -537,10 +527,6 @@ impl Text {
                 .iter()
                 .map(|tenant| tenant.get_ref().tenant(tenant.span().start, names))
                 .collect::<Result<_, _>>()?,
-            on_full: match self.on_full {
-                OnFullText::Fail => OnFull::Fail,
-                OnFullText::Fallback => OnFull::Fallback,
-            },
             weighting: match self.weighting {
                 Some(WeightingText::Manual) => Weighting::Manual,
                 _ => Weighting::Automatic,

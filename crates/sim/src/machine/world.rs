@@ -223,18 +223,16 @@ impl<'p> World<'p> {
 
     /// Says something that cannot be refused.
     pub fn must(&mut self, input: Input) -> Checked<()> {
-        let text = format!("{input:?}");
+        let name = variant(&input);
         match self.say(input)? {
             Ok(()) => Ok(()),
-            Err(refusal) => Err(format!("refused: {refusal}; it was {text:.300}")),
+            Err(refusal) => Err(format!("refused: {refusal}; it was {name}")),
         }
     }
 
     /// Says something to the engine and does what comes of it.
     pub fn say(&mut self, input: Input) -> Checked<Result<(), Refusal>> {
-        let name = format!("{input:?}");
-        let name = name.split([' ', '{', '(']).next().unwrap_or_default();
-        self.measure.saw(&format!("in {name}"));
+        self.measure.saw(&format!("in {}", variant(&input)));
         if let Some(trace) = &mut self.trace {
             note(trace, format!("{} ns: {input:?}", self.now));
         }
@@ -242,9 +240,7 @@ impl<'p> World<'p> {
         let effects = match self.engine.handle(now, input) {
             Ok(effects) => effects,
             Err(refusal) => {
-                let name = format!("{refusal:?}");
-                let name = name.split([' ', '{', '(']).next().unwrap_or_default();
-                self.measure.saw(&format!("refused {name}"));
+                self.measure.saw(&format!("refused {}", variant(&refusal)));
                 if let Some(trace) = &mut self.trace {
                     note(trace, format!("  refused: {refusal}"));
                 }
@@ -252,9 +248,7 @@ impl<'p> World<'p> {
             }
         };
         for effect in effects {
-            let name = format!("{effect:?}");
-            let name = name.split([' ', '{', '(']).next().unwrap_or_default();
-            self.measure.saw(&format!("out {name}"));
+            self.measure.saw(&format!("out {}", variant(&effect)));
             if let Some(trace) = &mut self.trace {
                 note(trace, format!("  {effect:?}"));
             }
@@ -323,6 +317,23 @@ impl<'p> World<'p> {
         }
         self.must(Input::Zeroed { image, extents: Extent::from_blocks(still) })
     }
+}
+
+/// The name of a variant, without what is in it, which may be long.
+pub(super) fn variant(of: &impl core::fmt::Debug) -> String {
+    struct Name(String);
+    impl core::fmt::Write for Name {
+        fn write_str(&mut self, text: &str) -> core::fmt::Result {
+            let end = text.find([' ', '{', '(']);
+            self.0.push_str(&text[..end.unwrap_or(text.len())]);
+            // An error ends the writing.
+            if end.is_some() { Err(core::fmt::Error) } else { Ok(()) }
+        }
+    }
+    let mut name = Name(String::new());
+    // It fails as soon as the name has ended.
+    let _ = core::fmt::Write::write_fmt(&mut name, format_args!("{of:?}"));
+    name.0
 }
 
 fn note(trace: &mut VecDeque<String>, mut line: String) {
