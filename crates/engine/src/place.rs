@@ -147,7 +147,7 @@ impl Engine {
         let inside = draft.placed.count;
         let special = self.emergency(tenant, route);
         self.take_along(&mut draft, special);
-        if draft.left > 0 && special.is_empty() {
+        if draft.left > 0 && special.is_empty() && self.all_tried(tenant, route) {
             let nodes = route.emergency.iter().map(|&node| self.pool.nodes()[node].id);
             draft.placed.rules.extend(nodes.map(|node| Rule::NoEmergency { node }));
         }
@@ -170,11 +170,15 @@ impl Engine {
 
     /// The third leg of a route, for this tenant: only where all public nodes are tried before.
     pub(crate) fn emergency<'a>(&self, tenant: TenantId, route: &'a Route) -> &'a [usize] {
-        let all_tried = self.beyond(tenant, route).len() == route.beyond.len();
         match self.tenant(tenant).config.emergency {
-            Emergency::On if all_tried => &route.emergency,
+            Emergency::On if self.all_tried(tenant, route) => &route.emergency,
             _ => &[],
         }
+    }
+
+    /// Whether the first two legs have every public node.
+    fn all_tried(&self, tenant: TenantId, route: &Route) -> bool {
+        self.beyond(tenant, route).len() == route.beyond.len()
     }
 
     /// All that a tenant may be given along a route, leg by leg.

@@ -250,7 +250,7 @@ impl World {
                 });
                 match said {
                     Ok(()) => {}
-                    Err(Refusal::PinLimit { pinned, max: 3, .. }) if pinned > 3 => {
+                    Err(Refusal::PinLimit { pinned, max: 1, .. }) if pinned > 1 => {
                         assert!(
                             !unpin && matches!(reason.code(), "no-migration" | "long-term-pin")
                         );
