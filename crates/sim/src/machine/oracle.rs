@@ -54,6 +54,8 @@ pub enum State {
     Dirty(ImageId),
     /// It is being zeroed.
     Zeroing(ImageId),
+    /// It is zero, but whoever was to move what was in it has not answered.
+    Unanswered,
     /// It has left.
     Offline,
     /// It is broken, or its device is gone.
@@ -77,6 +79,8 @@ pub struct Oracle {
     /// Per tenant and node: mapped.
     used: Vec<Vec<u64>>,
     images: BTreeMap<ImageId, Tenant>,
+    /// What is to be moved away, and is not answered.
+    leaving: BTreeSet<Pageblock>,
     /// What is to be answered until when, and by which name.
     due: BTreeSet<(Nanos, String)>,
     /// When what was moved for the sake of balance left which node; by image and page.
@@ -84,7 +88,8 @@ pub struct Oracle {
 }
 
 const fn is_in_use(state: State) -> bool {
-    matches!(state, State::Mapped(..) | State::Coming(_) | State::Dirty(_) | State::Zeroing(_))
+    use State::{Coming, Dirty, Mapped, Unanswered, Zeroing};
+    matches!(state, Mapped(..) | Coming(_) | Dirty(_) | Zeroing(_) | Unanswered)
 }
 
 impl Oracle {
@@ -104,6 +109,7 @@ impl Oracle {
             away: vec![[0; 2]; nodes],
             used: vec![vec![0; nodes]; plan.tenants.len()],
             images: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             due: BTreeSet::new(),
             left: BTreeMap::new(),
         }
@@ -219,10 +225,25 @@ impl Oracle {
     /// The store has zeroed it; false if there is nothing to be said of it any more.
     pub fn zeroed(&mut self, pageblock: Pageblock) -> bool {
         let is_zeroing = matches!(self.state(pageblock), State::Zeroing(_));
-        if is_zeroing {
+        if is_zeroing && self.leaving.contains(&pageblock) {
+            self.set(pageblock, State::Unanswered);
+        } else if is_zeroing {
             self.set(pageblock, State::Free);
         }
         is_zeroing
+    }
+
+    /// It is to be moved away.
+    pub fn leaving(&mut self, pageblock: Pageblock) {
+        self.leaving.insert(pageblock);
+    }
+
+    /// That is answered, or will never be.
+    pub fn answered(&mut self, pageblock: Pageblock) {
+        self.leaving.remove(&pageblock);
+        if self.state(pageblock) == State::Unanswered {
+            self.set(pageblock, State::Free);
+        }
     }
 
     /// It leaves.
