@@ -15,6 +15,7 @@ use memtide_units::{ImageId, Instant, MemberId, MoveId, NodeId, Pageblock, Reque
 
 use crate::{
     config::{Config, ConfigError, Limits},
+    device::Device,
     effect::Effect,
     input::Input,
     lease::{Lease, Residue, Share, Standing},
@@ -41,7 +42,7 @@ pub struct Engine {
     pub(crate) weights: Weights,
     /// By their names.
     pub(crate) tenants: Vec<Tenant>,
-    /// Nodes on which nothing is placed because they are being emptied.
+    /// The nodes on which nothing is placed until memory is put back.
     pub(crate) evacuating: BTreeSet<usize>,
     /// Who waits for memory.
     pub(crate) queue: Queue,
@@ -70,6 +71,10 @@ pub struct Engine {
     pub(crate) moved: u64,
     /// Empty between inputs.
     pub(crate) out: Outbox,
+    /// What the store is zeroing in vain, for it was lost since; whose it was.
+    pub(crate) void_zeros: BTreeMap<Pageblock, ImageId>,
+    /// The devices that are not in use, by node.
+    pub(crate) devices: BTreeMap<usize, Device>,
 }
 
 impl Engine {
@@ -120,6 +125,8 @@ impl Engine {
             touched: BTreeSet::new(),
             moved: 0,
             out: Outbox::default(),
+            void_zeros: BTreeMap::new(),
+            devices: BTreeMap::new(),
         })
     }
 
@@ -160,6 +167,7 @@ impl Engine {
             Input::Accessed { accessor, extents } => self.accessed(accessor, &extents),
             Input::Poison { pageblock } => self.poison(pageblock),
             Input::Lost { extents } => self.lost(&extents),
+            Input::LetGo { member, extents } => self.let_go(member, &extents),
             Input::LinkChanged { node, performance } => self.link_changed(node, performance),
             Input::Online { extents } => self.online_extents(&extents),
             Input::GiveBackExtents { request, extents, deadline } => {

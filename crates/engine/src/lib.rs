@@ -25,6 +25,7 @@
 //! * `fork`: sharing after a fork, and its end.
 //! * `moves`: orders to move pageblocks, and their answers.
 //! * `giveback`: capacity leaves a node, and comes back.
+//! * `poison`, `lost`: memory that is broken, or gone; `loss`: what both do to processes.
 //! * `moveto`: a process's memory goes to a node.
 //! * `report`: who holds what could not leave, and why.
 //! * `recovery`: an engine that takes over from an earlier one.
@@ -38,6 +39,7 @@ extern crate alloc;
 
 pub mod config;
 pub mod decision;
+mod device;
 pub mod dynamic_capacity;
 pub mod effect;
 pub mod engine;
@@ -50,6 +52,7 @@ pub mod input;
 mod lease;
 mod lending;
 mod link;
+mod loss;
 mod lost;
 mod mbind;
 mod member;
