@@ -19,6 +19,8 @@ const BATCH: usize = 8;
 const BATCH_TAKES: Nanos = 20_000;
 /// What mapping shared again takes, for a batch.
 const THAW_TAKES: Nanos = 100_000;
+/// Until a process that lost something has let go of it.
+const HEARS_AFTER: Nanos = 200_000;
 /// Until a forked child is heard of.
 const BORN_AFTER: Nanos = 50_000;
 
@@ -247,7 +249,7 @@ impl World<'_> {
         }
         match self.say(Input::Pin { member, extents, reason })? {
             Ok(()) => self.processes[number].pinned.extend(still),
-            Err(Refusal::PinLimit { .. }) => {}
+            Err(Refusal::PinLimit { .. } | Refusal::PinNotPermitted { .. }) => {}
             Err(refusal) => return Err(format!("refused: {refusal}; it was a pin")),
         }
         Ok(())
@@ -376,7 +378,7 @@ impl World<'_> {
             MoveOutcome::Gone
         } else if process.frozen.contains(&from) {
             MoveOutcome::Held(HoldReason::SharedWithChild)
-        } else if self.oracle.state(to) == State::Gone {
+        } else if !matches!(self.oracle.state(to), State::Coming(_)) {
             MoveOutcome::Held(HoldReason::MoveFailed)
         } else if self.happens(self.plan.faults.held_permille) {
             self.measure.saw("fault held");
@@ -538,7 +540,17 @@ impl World<'_> {
         let tenant = self.processes[number].tenant;
         self.measure.note(self.now, tenant, |row| row.lost_bytes += count);
         self.queue.push(self.now, Step::Grow(number));
+        self.queue.push(self.now + HEARS_AFTER, Step::LetGo(number, extents.to_vec()));
         Ok(())
+    }
+
+    /// Says that nothing of a process maps what it lost.
+    pub(super) fn let_go(&mut self, number: usize, extents: Vec<Extent>) -> Checked<()> {
+        let process = &self.processes[number];
+        if !process.is_there() {
+            return Ok(());
+        }
+        self.must(Input::LetGo { member: process.member, extents })
     }
 }
 

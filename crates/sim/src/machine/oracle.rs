@@ -79,6 +79,7 @@ pub struct Oracle {
     /// Per tenant and node: mapped.
     used: Vec<Vec<u64>>,
     images: BTreeMap<ImageId, Tenant>,
+    poisoned: BTreeSet<Pageblock>,
     /// What is to be moved away, and is not answered.
     leaving: BTreeSet<Pageblock>,
     /// What is to be answered until when, and by which name.
@@ -109,6 +110,7 @@ impl Oracle {
             away: vec![[0; 2]; nodes],
             used: vec![vec![0; nodes]; plan.tenants.len()],
             images: BTreeMap::new(),
+            poisoned: BTreeSet::new(),
             leaving: BTreeSet::new(),
             due: BTreeSet::new(),
             left: BTreeMap::new(),
@@ -250,6 +252,9 @@ impl Oracle {
     pub fn offlined(&mut self, pageblock: Pageblock) -> Checked<()> {
         match self.state(pageblock) {
             State::Free => self.set(pageblock, State::Offline),
+            State::Gone if !self.poisoned.contains(&pageblock) => {
+                self.set(pageblock, State::Offline);
+            }
             State::Gone => {}
             other => return Err(format!("isolation: {pageblock} leaves but is {other:?}")),
         }
@@ -260,13 +265,20 @@ impl Oracle {
     pub fn onlined(&mut self, pageblock: Pageblock) -> Checked<()> {
         match self.state(pageblock) {
             State::Offline => self.set(pageblock, State::Free),
+            State::Gone if self.poisoned.contains(&pageblock) => {}
             other => return Err(format!("{pageblock} comes but is {other:?}")),
         }
         Ok(())
     }
 
-    /// It is broken, or gone with its device.
+    /// It is gone with its device.
     pub fn gone(&mut self, pageblock: Pageblock) {
+        self.set(pageblock, State::Gone);
+    }
+
+    /// It is broken, for good.
+    pub fn poisoned(&mut self, pageblock: Pageblock) {
+        self.poisoned.insert(pageblock);
         self.set(pageblock, State::Gone);
     }
 
@@ -377,17 +389,17 @@ impl Oracle {
     /// Whether the engine's books say the same.
     pub fn conservation(&self, engine: &memtide_engine::Engine) -> Checked<()> {
         for (number, status) in engine.node_status().iter().enumerate() {
-            let [present, free, leased, isolated, offline] =
-                [status.present, status.free, status.leased, status.isolated, status.offline]
-                    .map(|size| size.0 / memtide_units::PAGEBLOCK_BYTES);
-            let [away, gone] = self.away[number];
-            let sum = free + leased + isolated + offline;
-            let is_sum = sum <= present && sum + gone >= present;
-            if !is_sum || leased != self.in_use[number] || offline > away + gone || offline < away {
+            let pageblocks =
+                |size: memtide_units::ByteSize| size.0 / memtide_units::PAGEBLOCK_BYTES;
+            let [present, free, leased, isolated] =
+                [status.present, status.free, status.leased, status.isolated].map(pageblocks);
+            let away = pageblocks(status.offline) + pageblocks(status.retired);
+            let seen: u64 = self.away[number].iter().sum();
+            let sum = free + leased + isolated + away;
+            if sum != present || leased != self.in_use[number] || away != seen {
                 return Err(format!(
                     "conservation: node {:?} says {free} free, {leased} leased, {isolated} \
-                     isolated, {offline} offline of {present}; seen {} in use, {away} away, {gone} \
-                     gone",
+                     isolated, {away} offline or retired of {present}; seen {} in use, {seen} away",
                     status.name, self.in_use[number],
                 ));
             }

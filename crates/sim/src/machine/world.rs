@@ -41,6 +41,8 @@ pub(super) enum Step {
     Shrink(usize),
     /// A process makes these unmovable.
     Pin(usize, Vec<Pageblock>),
+    /// A process has let go of what it lost.
+    LetGo(usize, Vec<Extent>),
     /// A process has copied what it is to move.
     Copied(usize),
     /// A process has mapped shared again what it is to thaw.
@@ -204,6 +206,7 @@ impl<'p> World<'p> {
             Step::Grow(process) => self.grow(process),
             Step::Shrink(process) => self.shrink(process),
             Step::Pin(process, all) => self.pin(process, &all),
+            Step::LetGo(process, extents) => self.let_go(process, extents),
             Step::Copied(process) => self.copied(process),
             Step::Thawed(process) => self.thawed(process),
             Step::Fork(process) => self.fork(process),
