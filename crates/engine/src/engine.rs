@@ -14,7 +14,7 @@ use alloc::{
 use memtide_units::{ImageId, Instant, MemberId, MoveId, NodeId, Pageblock, RequestId, TokenId};
 
 use crate::{
-    config::{Config, ConfigError, Limits},
+    config::{Config, ConfigError, Limits, Performance},
     device::Device,
     effect::Effect,
     input::Input,
@@ -28,6 +28,7 @@ use crate::{
     process::{Image, Link, Process, Waiting},
     queue::Queue,
     quota::Tenant,
+    rebalance::Balance,
     recovery::Recovery,
     refusal::Refusal,
     request::{Request, Work, WorkId},
@@ -75,6 +76,9 @@ pub struct Engine {
     pub(crate) void_zeros: BTreeMap<Pageblock, ImageId>,
     /// The devices that are not in use, by node.
     pub(crate) devices: BTreeMap<usize, Device>,
+    /// How fast the nodes are, in their order.
+    pub(crate) performance: Vec<Performance>,
+    pub(crate) balance: Balance,
 }
 
 impl Engine {
@@ -127,6 +131,8 @@ impl Engine {
             out: Outbox::default(),
             void_zeros: BTreeMap::new(),
             devices: BTreeMap::new(),
+            performance: performance.into_iter().map(|(_, performance)| performance).collect(),
+            balance: Balance::default(),
         })
     }
 
@@ -139,7 +145,10 @@ impl Engine {
         let before = self.now;
         self.now = before.max(now);
         // These only take room away: nothing that waits can go on because of them.
-        let quiet = matches!(input, Input::Lease { .. } | Input::Commit { .. } | Input::Tick);
+        let quiet = matches!(
+            input,
+            Input::Lease { .. } | Input::Commit { .. } | Input::Accessed { .. } | Input::Tick
+        );
         if let Err(refusal) = self.apply(input) {
             self.now = before;
             return Err(refusal);
@@ -200,7 +209,8 @@ impl Engine {
         let recovered = self.end_recovery_if_due();
         self.serve_queue();
         let due = self.requests.values().any(|request| request.deadline <= self.now);
-        if quiet && !stalled && !recovered && !due && self.touched.is_empty() {
+        let balanced = self.balance_if_due();
+        if quiet && !stalled && !recovered && !due && !balanced && self.touched.is_empty() {
             return;
         }
         loop {
@@ -213,6 +223,7 @@ impl Engine {
                 break;
             }
         }
+        self.end_balance_works();
         self.tell_progress();
         // Blocks may have been opened again.
         self.serve_queue();
@@ -224,7 +235,8 @@ impl Engine {
         let stall = self.waiting.first().map(|&(at, _)| at);
         let recovery = self.recovery.as_ref().map(|recovery| recovery.until);
         let requests = self.requests.values().map(|request| request.deadline);
-        requests.chain(stall).chain(recovery).chain(self.queue_deadline()).min()
+        let queue = self.queue_deadline();
+        requests.chain(stall).chain(recovery).chain(queue).chain(self.balance.at).min()
     }
 
     /// The process of a member.

@@ -203,7 +203,7 @@ impl Engine {
 
     fn start_emptying(&mut self, id: RequestId, block: BlockId) {
         self.pool.isolate(block);
-        let work = self.open_work(id, Goal::Empty(block));
+        let work = self.open_work(Some(id), Goal::Empty(block));
         self.emptying.insert(block, work);
         let request = self.requests.get_mut(&id).expect("the caller found it");
         request.emptying += self.pool.block_pageblocks(block);

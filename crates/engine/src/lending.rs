@@ -48,7 +48,7 @@ impl Engine {
         process.held.insert(pageblock);
         process.owned += 1;
         self.charge_to(image, pageblock);
-        let before = self.leases.insert(pageblock, Lease::new(image, token, share));
+        let before = self.leases.insert(pageblock, Lease::new(image, token, share, self.now));
         assert!(before.is_none(), "{pageblock} has two owners");
         self.touch(pageblock);
     }

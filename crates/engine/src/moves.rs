@@ -119,6 +119,9 @@ impl Engine {
                 self.moved += 1;
                 let mut pins = Pins::NONE;
                 if source {
+                    if destination {
+                        self.carry_heat(from, to, work);
+                    }
                     let lease = self.leases.get_mut(&from).expect("just seen");
                     if let Some(stake) = lease.stake_mut(token) {
                         pins = stake.pins;
@@ -173,7 +176,7 @@ impl Engine {
         let emptier = self.emptying.get(&self.pool.block_of(from)).copied();
         for work in [Some(work), emptier].into_iter().flatten() {
             if let Some(work) = self.works.get(&work)
-                && let Some(request) = self.requests.get_mut(&work.request)
+                && let Some(request) = work.request.and_then(|id| self.requests.get_mut(&id))
             {
                 request.failed.insert(from, reason);
             }
@@ -183,8 +186,9 @@ impl Engine {
     fn count_moved(&mut self, work: WorkId) {
         if let Some(work) = self.works.get(&work)
             && matches!(work.goal, Goal::Fill(_))
+            && let Some(id) = work.request
         {
-            let request = self.requests.get_mut(&work.request).expect("works have a request");
+            let request = self.requests.get_mut(&id).expect("requests outlive their works");
             request.done += 1;
         }
     }

@@ -152,12 +152,22 @@ impl Engine {
             draft.placed.rules.extend(nodes.map(|node| Rule::NoEmergency { node }));
         }
         draft.placed.emergency = draft.placed.count - inside;
+        self.note_homes(&draft.placed, route);
         let outside = |node: &usize| !route.nodes.contains(node);
         let shares = draft.placed.shares.iter();
         let shares = shares.map(|&(id, count)| (self.pool.index_of(id), count));
         let beyond = shares.filter(|(node, _)| node.as_ref().is_some_and(outside));
         draft.placed.beyond = beyond.map(|(_, count)| count).sum();
         draft.placed
+    }
+
+    /// Notes of what was placed where it should be instead, if elsewhere.
+    fn note_homes(&mut self, placed: &Placed, route: &Route) {
+        for pageblock in placed.extents.iter().flat_map(|extent| extent.iter()) {
+            let nodes = self.pool.nodes();
+            let home = route.home_of(self.pool.block_of(pageblock).node, |node| nodes[node].kind);
+            self.leases.get_mut(&pageblock).expect("just leased").heat.home = home;
+        }
     }
 
     /// The second leg of a route, for this tenant.

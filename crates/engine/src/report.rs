@@ -68,9 +68,7 @@ impl Engine {
                         }
                     }
                 }
-                Aim::MoveTo { token, to } => {
-                    self.charge_process(request, *token, *to, &mut charges)
-                }
+                Aim::MoveTo { .. } => self.charge_process(request, &mut charges),
             }
         }
         let holders = charges.into_holders();
@@ -120,8 +118,11 @@ impl Engine {
         }
     }
 
-    fn charge_process(&self, request: &Request, token: TokenId, to: usize, charges: &mut Charges) {
-        for (pageblock, lease) in self.owned_elsewhere(token, to) {
+    fn charge_process(&self, request: &Request, charges: &mut Charges) {
+        let Aim::MoveTo { token, .. } = request.aim else {
+            unreachable!("only a move is about a process")
+        };
+        for (pageblock, lease) in self.still_elsewhere(&request.aim) {
             let started = request.works.iter().any(|work| {
                 let todo = self.works[work].todo.get(&token);
                 todo.is_some_and(|todo| todo.contains(&pageblock))

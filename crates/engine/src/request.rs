@@ -56,8 +56,10 @@ pub(crate) enum Aim {
     MoveTo {
         /// Whose memory.
         token: TokenId,
-        /// To which node.
-        to: usize,
+        /// To which nodes, the best first.
+        to: Vec<usize>,
+        /// Which of it; all, when absent.
+        only: Option<BTreeSet<Pageblock>>,
     },
 }
 
@@ -107,7 +109,8 @@ impl Aim {
 /// A part of a request that is under way.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Work {
-    pub(crate) request: RequestId,
+    /// None: it is for balance ([`crate::rebalance`]).
+    pub(crate) request: Option<RequestId>,
     pub(crate) goal: Goal,
     /// What is to be ordered to move, by owner. Entries may be out of date. [`Engine::wanted`]
     /// says which owners there are.
@@ -183,12 +186,14 @@ impl Engine {
         Ok(())
     }
 
-    pub(crate) fn open_work(&mut self, request: RequestId, goal: Goal) -> WorkId {
+    pub(crate) fn open_work(&mut self, request: Option<RequestId>, goal: Goal) -> WorkId {
         let id = WorkId(self.next_work);
         self.next_work += 1;
         self.works.insert(id, Work { request, goal, todo: BTreeMap::new(), in_flight: 0 });
-        let request = self.requests.get_mut(&request).expect("the caller found it");
-        request.works.insert(id);
+        if let Some(request) = request {
+            let request = self.requests.get_mut(&request).expect("the caller found it");
+            request.works.insert(id);
+        }
         id
     }
 
@@ -198,8 +203,10 @@ impl Engine {
         for token in work.todo.into_keys() {
             self.wanted.remove(&(token, id));
         }
-        let request = self.requests.get_mut(&work.request).expect("works have a request");
-        request.works.remove(&id);
+        if let Some(request) = work.request {
+            let request = self.requests.get_mut(&request);
+            request.expect("requests outlive their works").works.remove(&id);
+        }
         work.goal
     }
 
@@ -237,7 +244,7 @@ impl Engine {
         let prospect = match request.aim {
             _ if self.recovery.is_some() => Prospect::Waiting,
             Aim::GiveBack { .. } => self.step_give_back(id),
-            Aim::MoveTo { token, to } => self.step_move_to(id, token, to),
+            Aim::MoveTo { .. } => self.step_move_to(id),
         };
         let request = &self.requests[&id];
         if request.done >= request.wanted {
@@ -287,7 +294,8 @@ impl Engine {
             self.close_work_for(block, id, true);
             return;
         }
-        let failed = &self.requests[&self.works[&id].request].failed;
+        let request = self.works[&id].request.expect("blocks are emptied for requests");
+        let failed = &self.requests[&request].failed;
         let stays = self.leased_in(self.pool.span(block)).any(|(pageblock, lease)| {
             match self.standing(lease) {
                 Standing::Movable => failed.contains_key(&pageblock),
@@ -307,10 +315,10 @@ impl Engine {
     }
 
     fn close_work_for(&mut self, block: BlockId, id: WorkId, empty: bool) {
-        let request = self.works[&id].request;
+        let request = self.works[&id].request.expect("blocks are emptied for requests");
         self.close_work(id);
         self.emptying.remove(&block);
-        let request = self.requests.get_mut(&request).expect("works have a request");
+        let request = self.requests.get_mut(&request).expect("requests outlive their works");
         request.emptying -= self.pool.block_pageblocks(block);
         if empty {
             request.done += self.pool.block_pageblocks(block);

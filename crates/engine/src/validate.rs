@@ -212,7 +212,7 @@ impl Engine {
             assert!(request.done < request.wanted, "{id} should have been answered");
             assert!(request.deadline > self.now, "{id} is overdue");
             assert_eq!(request.told, request.done);
-            assert!(request.works.iter().all(|work| self.works[work].request == *id));
+            assert!(request.works.iter().all(|work| self.works[work].request == Some(*id)));
             let works = request.works.iter().map(|work| self.works[work].goal);
             let emptying = works.map(|goal| match goal {
                 Goal::Empty(block) => self.pool.block_pageblocks(block),
@@ -222,7 +222,8 @@ impl Engine {
             assert!(request.done + request.emptying <= request.wanted);
         }
         let works: usize = self.requests.values().map(|request| request.works.len()).sum();
-        assert_eq!(works, self.works.len());
+        assert_eq!(works + self.balance.works.len(), self.works.len());
+        assert!(self.balance.works.iter().all(|work| self.works[work].request.is_none()));
         let wanted = self.works.iter().flat_map(|(&id, work)| {
             assert!(work.todo.values().all(|todo| !todo.is_empty()));
             work.todo.keys().map(move |&token| (token, id))
