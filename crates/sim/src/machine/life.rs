@@ -280,7 +280,7 @@ impl World<'_> {
         let (image, tenant) = (self.processes[number].image, self.processes[number].tenant);
         for &(from, to) in &pairs {
             self.oracle.coming(to, image)?;
-            self.oracle.leaving(from);
+            self.oracle.leaving(from, self.now);
             let process = &self.processes[number];
             if !process.places.contains_key(&from) {
                 return Err(format!("{member} is to move {from}, which it does not have"));
@@ -352,8 +352,10 @@ impl World<'_> {
         if pairs.is_empty() {
             self.processes[number].orders.pop_front();
         }
-        batch.iter().for_each(|&(from, _)| self.oracle.answered(from));
-        let outcomes = batch.iter().map(|&pair| self.move_one(number, pair));
+        let outcomes = batch.iter().map(|&pair| {
+            let ordered = self.oracle.answered(pair.0).unwrap_or(self.now);
+            self.move_one(number, pair, ordered)
+        });
         let outcomes: Vec<MoveOutcome> = outcomes.collect::<Checked<_>>()?;
         let member = self.processes[number].member;
         match self.say(Input::Moved { member, id, outcomes })? {
@@ -371,6 +373,7 @@ impl World<'_> {
         &mut self,
         number: usize,
         (from, to): (Pageblock, Pageblock),
+        ordered: Nanos,
     ) -> Checked<MoveOutcome> {
         use super::oracle::State;
         let process = &self.processes[number];
@@ -398,8 +401,11 @@ impl World<'_> {
         let (source, target) = (self.oracle.node_of(from), self.oracle.node_of(to));
         let tenant = self.processes[number].tenant;
         self.measure.moved(self.now, tenant, source, target);
-        let settle = self.is_balance().then_some(self.plan.limits.settle_for.as_nanos() as Nanos);
-        self.oracle.went((number as u64, place), source, target, self.now, settle)?;
+        // A move is decided up to a round of looking before it is ordered.
+        let limits = self.plan.limits;
+        let settle = limits.settle_for.saturating_sub(limits.idle_after / 8).as_nanos() as Nanos;
+        let settle = self.is_balance().then_some(settle);
+        self.oracle.went((number as u64, place), source, target, ordered, settle)?;
         Ok(outcome)
     }
 

@@ -81,7 +81,7 @@ pub struct Oracle {
     images: BTreeMap<ImageId, Tenant>,
     poisoned: BTreeSet<Pageblock>,
     /// What is to be moved away, and is not answered.
-    leaving: BTreeSet<Pageblock>,
+    leaving: BTreeMap<Pageblock, Nanos>,
     /// What is to be answered until when, and by which name.
     due: BTreeSet<(Nanos, String)>,
     /// When what was moved for the sake of balance left which node; by image and page.
@@ -111,7 +111,7 @@ impl Oracle {
             used: vec![vec![0; nodes]; plan.tenants.len()],
             images: BTreeMap::new(),
             poisoned: BTreeSet::new(),
-            leaving: BTreeSet::new(),
+            leaving: BTreeMap::new(),
             due: BTreeSet::new(),
             left: BTreeMap::new(),
         }
@@ -227,7 +227,7 @@ impl Oracle {
     /// The store has zeroed it; false if there is nothing to be said of it any more.
     pub fn zeroed(&mut self, pageblock: Pageblock) -> bool {
         let is_zeroing = matches!(self.state(pageblock), State::Zeroing(_));
-        if is_zeroing && self.leaving.contains(&pageblock) {
+        if is_zeroing && self.leaving.contains_key(&pageblock) {
             self.set(pageblock, State::Unanswered);
         } else if is_zeroing {
             self.set(pageblock, State::Free);
@@ -236,16 +236,17 @@ impl Oracle {
     }
 
     /// It is to be moved away.
-    pub fn leaving(&mut self, pageblock: Pageblock) {
-        self.leaving.insert(pageblock);
+    pub fn leaving(&mut self, pageblock: Pageblock, now: Nanos) {
+        self.leaving.insert(pageblock, now);
     }
 
-    /// That is answered, or will never be.
-    pub fn answered(&mut self, pageblock: Pageblock) {
-        self.leaving.remove(&pageblock);
+    /// That is answered, or will never be. Says when it was ordered.
+    pub fn answered(&mut self, pageblock: Pageblock) -> Option<Nanos> {
+        let ordered = self.leaving.remove(&pageblock);
         if self.state(pageblock) == State::Unanswered {
             self.set(pageblock, State::Free);
         }
+        ordered
     }
 
     /// It leaves.
@@ -302,7 +303,8 @@ impl Oracle {
         }
     }
 
-    /// A page of an image went from one node to another. `balance`: nobody asked for that.
+    /// A page of a process was ordered from one node to another and went. `settle`: how long it
+    /// has to stay, if nobody asked for that.
     pub fn went(
         &mut self,
         page: (u64, u32),
