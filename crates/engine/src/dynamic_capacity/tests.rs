@@ -677,7 +677,7 @@ fn what_is_taken_by_force_is_lost() {
         let effects = test.say(force(range(0, GIB), A));
         let [Effect::Lost { extents, left, .. }] = &effects[..] else { panic!("{effects:?}") };
         assert_eq!((&extents[..], *left), (&[range(0, GIB)][..], GIB));
-        assert_eq!(released(&test.reclaimed(&[range(0, 2 * GIB)])).contains(&range(0, GIB)), false);
+        assert!(!released(&test.reclaimed(&[range(0, 2 * GIB)])).contains(&range(0, GIB)));
         assert_eq!(test.host.totals(MEM).unwrap().lost, u128::from(GIB));
     }
     // Before it surfaced nobody has it, and nobody loses it.
