@@ -46,6 +46,8 @@ pub(crate) enum Aim {
     GiveBack {
         /// From which nodes, in this order.
         nodes: Vec<usize>,
+        /// Which blocks of them.
+        blocks: Blocks,
         /// Blocks to try, the cheapest first.
         ranked: VecDeque<BlockId>,
         /// Blocks that were tried in vain.
@@ -57,6 +59,49 @@ pub(crate) enum Aim {
         /// To which node.
         to: usize,
     },
+}
+
+/// Which blocks a give-back wants.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Blocks {
+    /// Any, the cheapest first.
+    Any,
+    /// These very blocks.
+    These {
+        /// Those that are not gone.
+        left: BTreeSet<BlockId>,
+    },
+    /// All of a node, once the state of its device is saved.
+    All {
+        /// The node.
+        node: usize,
+        /// Those that are not gone.
+        left: BTreeSet<BlockId>,
+    },
+}
+
+impl Blocks {
+    /// Those that are wanted and not gone; none when any will do.
+    pub(crate) const fn left(&self) -> Option<&BTreeSet<BlockId>> {
+        match self {
+            Self::Any => None,
+            Self::These { left } | Self::All { left, .. } => Some(left),
+        }
+    }
+
+    pub(crate) const fn left_mut(&mut self) -> Option<&mut BTreeSet<BlockId>> {
+        match self {
+            Self::Any => None,
+            Self::These { left } | Self::All { left, .. } => Some(left),
+        }
+    }
+}
+
+impl Aim {
+    pub(crate) fn give_back(nodes: Vec<usize>, blocks: Blocks) -> Self {
+        let (ranked, tried) = (VecDeque::new(), BTreeSet::new());
+        Self::GiveBack { nodes, blocks, ranked, tried }
+    }
 }
 
 /// A part of a request that is under way.
@@ -186,6 +231,7 @@ impl Engine {
 
     /// Lets a request go on as far as it can.
     pub(crate) fn step(&mut self, id: RequestId) {
+        self.count_gone(id);
         let request = &self.requests[&id];
         let due = request.deadline <= self.now;
         let prospect = match request.aim {
@@ -268,10 +314,12 @@ impl Engine {
         request.emptying -= self.pool.block_pageblocks(block);
         if empty {
             request.done += self.pool.block_pageblocks(block);
-            self.pool.offline(block);
-            let span = self.pool.span(block);
-            let offlined = self.out.offlined.entry(block.node).or_default();
-            offlined.extend((span.start.0..span.end.0).map(Pageblock));
+            if let Aim::GiveBack { blocks, .. } = &mut request.aim
+                && let Some(left) = blocks.left_mut()
+            {
+                left.remove(&block);
+            }
+            self.take_offline(block);
         } else {
             if let Aim::GiveBack { tried, .. } = &mut request.aim {
                 tried.insert(block);
