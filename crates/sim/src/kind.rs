@@ -14,7 +14,7 @@ use toml::{
 };
 
 use crate::{
-    SimError, comes_back, onlining, parallel,
+    SimError, comes_back, dynamic_capacity, onlining, parallel,
     plot::Plot,
     scenario::{self, Wrong},
 };
@@ -149,4 +149,6 @@ kinds! {
     Onlining, "onlining": onlining::Onlining;
     /// How much of it comes back.
     ComesBack, "comes-back": comes_back::ComesBack;
+    /// What a host gives back of what a fabric asks for.
+    DynamicCapacity, "dynamic-capacity": dynamic_capacity::DynamicCapacity;
 }

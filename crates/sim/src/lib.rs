@@ -19,6 +19,8 @@
 
 mod change;
 pub mod comes_back;
+pub mod dynamic_capacity;
+pub mod fabric;
 mod give_back;
 pub mod kind;
 pub mod onlining;
@@ -53,6 +55,9 @@ pub enum SimError {
     /// The allocator does not know a block that was taken of it.
     #[error("giving back: {0}")]
     Frame(#[from] memtide_frames::FrameError),
+    /// A fabric did what must not happen.
+    #[error("the fabric: {0}")]
+    Fabric(#[from] fabric::FabricError),
     /// A plot could not be drawn.
     #[error("a plot: {0}")]
     Plot(String),
