@@ -14,7 +14,7 @@ use toml::{
 };
 
 use crate::{
-    SimError, comes_back, dynamic_capacity, onlining, parallel,
+    SimError, comes_back, dynamic_capacity, machine, onlining, parallel,
     plot::Plot,
     scenario::{self, Wrong},
 };
@@ -151,4 +151,6 @@ kinds! {
     ComesBack, "comes-back": comes_back::ComesBack;
     /// What a host gives back of what a fabric asks for.
     DynamicCapacity, "dynamic-capacity": dynamic_capacity::DynamicCapacity;
+    /// What a whole machine does.
+    Machine, "machine": machine::Machine;
 }

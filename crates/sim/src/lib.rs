@@ -9,7 +9,11 @@
 //! * [`onlining`]: plug memory into a machine unit by unit, and see which zone it goes to.
 //! * [`comes_back`]: how much of plugged memory can leave again. [`workload`]: what uses it;
 //!   `world`: the allocator that it is put into; `give_back`: emptying it.
+//! * [`dynamic_capacity`]: what a host gives back of what a fabric manager asks for; [`fabric`]:
+//!   the device, the manager, and the other hosts.
+//! * [`machine`]: a whole machine of tenants and programs under the engine's rules.
 //! * The one source of chance is [`memtide_units::Random`]. Time is a number of steps.
+//! * [`sweep`]: a scenario over and over, with other values for some of its keys.
 //! * [`outcome`]: results as rows, text and JSON. [`plot`]: as SVG. [`page`]: as one HTML page.
 //!
 //! One seed, scenario and version give one outcome, byte for byte, on any number of threads
@@ -23,12 +27,14 @@ pub mod dynamic_capacity;
 pub mod fabric;
 mod give_back;
 pub mod kind;
+pub mod machine;
 pub mod onlining;
 pub mod outcome;
 pub mod page;
 mod parallel;
 pub mod plot;
 pub mod scenario;
+pub mod sweep;
 pub mod workload;
 mod world;
 
@@ -58,9 +64,21 @@ pub enum SimError {
     /// A fabric did what must not happen.
     #[error("the fabric: {0}")]
     Fabric(#[from] fabric::FabricError),
+    /// A machine did what must not happen.
+    #[error("{}{violation}", of_case(case))]
+    Violated {
+        /// In which case of the scenario.
+        case: String,
+        /// What.
+        violation: Box<machine::Violation>,
+    },
     /// A plot could not be drawn.
     #[error("a plot: {0}")]
     Plot(String),
+}
+
+fn of_case(case: &str) -> String {
+    if case.is_empty() { String::new() } else { format!("case {case:?}: ") }
 }
 
 /// Runs a scenario. The seed is the scenario's own unless another is given. `progress` hears how
