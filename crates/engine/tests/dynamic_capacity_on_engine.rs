@@ -15,7 +15,7 @@ use memtide_engine::{
     tenant::Credentials,
 };
 use memtide_units::{
-    ByteSize, Extent, HoldReason, Instant, MemberId, NodeId, NodeKind, Pageblock, Random,
+    ByteSize, Extent, HoldReason, Instant, MemberId, MoveId, NodeId, NodeKind, Pageblock, Random,
     RequestId, TokenId,
 };
 
@@ -28,6 +28,8 @@ const NEAR_PAGES: u64 = 64;
 const FAR_PAGES: u64 = 128;
 const PIN: HoldReason = HoldReason::Rdma;
 
+type Order = (MemberId, MoveId, Vec<(Pageblock, Pageblock)>);
+
 struct World {
     engine: Engine,
     port: Port,
@@ -38,6 +40,8 @@ struct World {
     /// What it lost and has not let go of.
     lost: [BTreeSet<Pageblock>; 2],
     lets_go: bool,
+    /// Orders that are not answered yet; absent: they are answered at once.
+    orders: Option<Vec<Order>>,
     released: BTreeSet<u64>,
     said: Vec<Said>,
     answers: Vec<Answer>,
@@ -84,6 +88,7 @@ impl World {
             pinned: Default::default(),
             lost: Default::default(),
             lets_go: true,
+            orders: None,
             released: BTreeSet::new(),
             said: Vec::new(),
             answers: Vec::new(),
@@ -213,6 +218,21 @@ impl World {
         self.compare();
     }
 
+    /// A program has done what it was ordered to, as far as it still had it.
+    fn moved(&mut self, (member, id, pairs): Order) -> Action {
+        let held = &mut self.held[member.0 as usize];
+        let mut outcomes = Vec::new();
+        for (from, to) in pairs {
+            outcomes.push(if held.remove(&from) {
+                held.insert(to);
+                MoveOutcome::Moved
+            } else {
+                MoveOutcome::Gone
+            });
+        }
+        Action::Engine(Input::Moved { member, id, outcomes })
+    }
+
     fn did(&mut self, effect: &Effect) -> Vec<Action> {
         let mut actions = self.port.engine_did(self.now, effect);
         let pages = |extents: &[Extent]| -> Vec<Pageblock> {
@@ -223,15 +243,11 @@ impl World {
                 self.held[member.0 as usize].extend(pages(extents));
             }
             Effect::Move { member, id, pairs } => {
-                let held = &mut self.held[member.0 as usize];
-                let mut outcomes = Vec::new();
-                for (from, to) in pairs {
-                    assert!(held.remove(from));
-                    held.insert(*to);
-                    outcomes.push(MoveOutcome::Moved);
+                let order = (*member, *id, pairs.clone());
+                match &mut self.orders {
+                    Some(orders) => orders.push(order),
+                    None => actions.push(self.moved(order)),
                 }
-                let (member, id) = (*member, *id);
-                actions.push(Action::Engine(Input::Moved { member, id, outcomes }));
             }
             Effect::Zero { image, extents } => {
                 let (image, extents) = (*image, extents.clone());
@@ -377,6 +393,27 @@ fn what_is_taken_by_force_ends_leases_and_may_come_back_once_let_go() {
     assert_eq!((world.given(), world.released.len()), (4, 4));
     world.let_go(0);
     assert_eq!(world.online(), 4, "what was released does not come online");
+}
+
+#[test]
+fn what_is_taken_by_force_meanwhile_is_not_in_the_answer() {
+    let mut world = World::new(Splitting::Extent);
+    let tag = world.tag();
+    world.add(&[extent(0, 4, tag), extent(8, 4, tag)]);
+    world.lease(0, 8);
+    world.orders = Some(vec![]);
+    for (start, more) in [(0, More::Follows), (8, More::Last)] {
+        world.hear(Heard::Release { device: MEM, range: range(start, 4), tag, more });
+    }
+    assert_eq!(world.answers, []);
+    world.hear(Heard::ForcedRelease { device: MEM, range: range(8, 4), tag });
+    for order in world.orders.take().unwrap() {
+        let moved = world.moved(order);
+        world.act(vec![moved]);
+    }
+    let [answer] = &world.answers[..] else { panic!("{:?}", world.answers) };
+    assert_eq!((answer.asked, answer.released), (ByteSize(4 * PAGE), ByteSize(4 * PAGE)));
+    assert_eq!((world.online(), world.given()), (0, 0));
 }
 
 #[test]
