@@ -5,8 +5,9 @@
 //! (`device`), which answers commands as CXL 3.1 says and keeps the hosts apart; the manager
 //! (`manager`), which hands out extents and asks them back; the programs of the first host
 //! (`programs`), which lease, pin, copy what they are ordered to move, and end. `world` lets time
-//! pass between them. Every message takes [`LINK`].
+//! pass between them, `before` is what happens until capacity is asked back. Every message takes [`LINK`].
 
+mod before;
 mod device;
 mod manager;
 mod programs;
@@ -14,11 +15,11 @@ mod world;
 
 use core::time::Duration;
 
+pub use self::{before::Fault, manager::Tags};
 pub(crate) use self::{
     manager::CHAIN_MAX,
     world::{Plan, Seen, run},
 };
-pub use self::{manager::Tags, world::Fault};
 
 /// How long a message takes from the device to a host, or back.
 pub(crate) const LINK: Duration = Duration::from_micros(10);

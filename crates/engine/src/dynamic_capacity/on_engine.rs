@@ -11,14 +11,17 @@
 //! through [`Port::engine_refused`]. When somebody stops using something, or can be moved again,
 //! [`Port::freed`] has what was deferred asked for at once instead of after a while.
 
+mod window;
+
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     vec::Vec,
 };
 use core::time::Duration;
 
-use memtide_units::{ByteSize, Extent, Instant, NodeId, PAGEBLOCK_BYTES, Pageblock, RequestId};
+use memtide_units::{ByteSize, Extent, Instant, Pageblock, RequestId};
 
+pub use self::window::Window;
 use super::{
     config::{DeviceConfig, Limits},
     effect::Effect,
@@ -29,22 +32,6 @@ use super::{
     refused::InputError,
 };
 use crate::effect::Holder;
-
-/// Most pageblocks in one extent of a message: a power of two, so that blocks stay whole.
-const EXTENT_PAGEBLOCKS_MAX: u64 = 1 << 31;
-
-/// A region of a device, and the pageblocks of a node that are its memory, one after the other.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Window {
-    /// Which device.
-    pub device: DeviceId,
-    /// What its endpoint decoder decodes: whole blocks of the node.
-    pub decoder: DpaRange,
-    /// Which node.
-    pub node: NodeId,
-    /// The pageblock of its first address.
-    pub first: Pageblock,
-}
 
 /// What is to be done, in this order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -138,31 +125,6 @@ impl Asking {
     }
 }
 
-impl Window {
-    const fn pageblocks(&self) -> u64 {
-        self.decoder.length / PAGEBLOCK_BYTES
-    }
-
-    /// The pageblocks of a part of it.
-    fn extents(&self, range: DpaRange) -> impl Iterator<Item = Extent> + use<> {
-        let first = self.first.0 + (range.start - self.decoder.start) / PAGEBLOCK_BYTES;
-        let count = range.length / PAGEBLOCK_BYTES;
-        (0..count).step_by(EXTENT_PAGEBLOCKS_MAX as usize).map(move |at| {
-            let here = (count - at).min(EXTENT_PAGEBLOCKS_MAX);
-            Extent::new(Pageblock(first + at), u32::try_from(here).expect("2^31 at most"))
-        })
-    }
-
-    /// What of it some pageblocks are.
-    fn range_of(&self, extent: Extent) -> Option<DpaRange> {
-        let start = extent.start.0.max(self.first.0);
-        let end = extent.end()?.0.min(self.first.0 + self.pageblocks());
-        let pageblocks = end.checked_sub(start).filter(|&count| count != 0)?;
-        let offset = (start - self.first.0) * PAGEBLOCK_BYTES;
-        Some(DpaRange::new(self.decoder.start + offset, pageblocks * PAGEBLOCK_BYTES))
-    }
-}
-
 impl Port {
     /// A port without devices. Its give-backs have the names from `first_request` on, and so long
     /// to move what must move.
@@ -207,12 +169,8 @@ impl Port {
         accepted: Vec<DcExtent>,
     ) -> Result<Vec<Action>, PortError> {
         let Window { device, decoder, first, .. } = window;
-        let apart = |other: &Window| {
-            other.first.0 + other.pageblocks() <= first.0
-                || other.first.0 >= first.0 + window.pageblocks()
-        };
         let numbered = first.checked_add(window.pageblocks()).is_some();
-        if !numbered || !self.windows.iter().all(apart) {
+        if !numbered || !self.windows.iter().all(|other| window.is_apart_from(other)) {
             return Err(PortError::Window { device, decoder, first });
         }
         let effects = self.host.handle(now, Input::Probe { device, decoder, accepted })?;
