@@ -14,7 +14,7 @@ use toml::{
 };
 
 use crate::{
-    SimError, comes_back, machine, onlining, parallel,
+    SimError, comes_back, dynamic_capacity, machine, onlining, parallel,
     plot::Plot,
     scenario::{self, Wrong},
 };
@@ -149,6 +149,8 @@ kinds! {
     Onlining, "onlining": onlining::Onlining;
     /// How much of it comes back.
     ComesBack, "comes-back": comes_back::ComesBack;
+    /// What a host gives back of what a fabric asks for.
+    DynamicCapacity, "dynamic-capacity": dynamic_capacity::DynamicCapacity;
     /// What a whole machine does.
     Machine, "machine": machine::Machine;
 }

@@ -9,6 +9,8 @@
 //! * [`onlining`]: plug memory into a machine unit by unit, and see which zone it goes to.
 //! * [`comes_back`]: how much of plugged memory can leave again. [`workload`]: what uses it;
 //!   `world`: the allocator that it is put into; `give_back`: emptying it.
+//! * [`dynamic_capacity`]: what a host gives back of what a fabric manager asks for; [`fabric`]:
+//!   the device, the manager, and the other hosts.
 //! * [`machine`]: a whole machine of tenants and programs under the engine's rules.
 //! * The one source of chance is [`memtide_units::Random`]. Time is a number of steps.
 //! * [`sweep`]: a scenario over and over, with other values for some of its keys.
@@ -21,6 +23,8 @@
 
 mod change;
 pub mod comes_back;
+pub mod dynamic_capacity;
+pub mod fabric;
 mod give_back;
 pub mod kind;
 pub mod machine;
@@ -57,6 +61,9 @@ pub enum SimError {
     /// The allocator does not know a block that was taken of it.
     #[error("giving back: {0}")]
     Frame(#[from] memtide_frames::FrameError),
+    /// A fabric did what must not happen.
+    #[error("the fabric: {0}")]
+    Fabric(#[from] fabric::FabricError),
     /// A machine did what must not happen.
     #[error("{}{violation}", of_case(case))]
     Violated {

@@ -1,0 +1,440 @@
+//! Time passes between the manager, the device, the hosts and their programs.
+//!
+//! The first host has near memory and a far node behind the device. Its programs lease all of the
+//! far node, pin some of it, release all but what they use, and go on. Then the manager asks for
+//! everything back. The programs that pin stop one after the other: each second one ends, the
+//! others only unpin. A second host waits for the same capacity, and is handed whatever is free.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use core::time::Duration;
+
+use memtide_engine::{
+    Config, Effect, Engine, Input, NodeConfig,
+    dynamic_capacity::{
+        self as dc, Action, Answer, DeviceConfig, DeviceId, DpaRange, Host, Limits, Outcome,
+        Partition, Port, Splitting, Window,
+    },
+};
+use memtide_units::{
+    Extent, ImageId, Instant, MemberId, MoveId, NodeId, NodeKind, PAGEBLOCK_BYTES, Pageblock,
+    Random, RequestId, TokenId,
+};
+
+use super::{
+    FabricError, Fault, LINK,
+    device::{Device, Record},
+    manager::{Manager, Tags},
+    programs::{PIN, Programs},
+};
+
+const MEM: DeviceId = DeviceId(0);
+const NEAR: NodeId = NodeId(0);
+const FAR: NodeId = NodeId(1);
+/// What happens.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub near: u64,
+    pub capacity: u64,
+    pub granted: u64,
+    pub extent: u64,
+    pub tags: Tags,
+    pub splitting: Splitting,
+    pub programs: u64,
+    pub used_percent: u64,
+    pub pinned: u64,
+    /// Pinned memory lies in runs of so much.
+    pub run: u64,
+    /// The last program stops pinning so long after capacity was asked back.
+    pub pins_end: Duration,
+    /// Bytes that are copied, or zeroed, in a second.
+    pub bandwidth: u64,
+    pub faults: Vec<Fault>,
+}
+
+/// What was seen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub asked: u64,
+    /// Every answer of the host, and when, from when it was asked.
+    pub answers: Vec<(Duration, Answer)>,
+    /// What came back, and when.
+    pub returned: Vec<(Duration, u64)>,
+    pub moved: u64,
+    pub lost: u64,
+    /// Extents that the host refused.
+    pub refused: u64,
+    /// Extents that it accepted again.
+    pub again: u64,
+    /// What the second host has at the end.
+    pub handed_on: u64,
+    /// What the first still has.
+    pub kept: u64,
+}
+
+/// Something that is to happen.
+enum Event {
+    Record(usize, Record),
+    Response(usize, dc::ChainId, Vec<DpaRange>),
+    Answered(usize, dc::ChainId, Outcome),
+    Release(usize, Vec<DpaRange>),
+    Moved(MemberId, MoveId, Vec<(Pageblock, Pageblock)>),
+    Zeroed(ImageId, Vec<Extent>),
+    Unpin(MemberId),
+    End(MemberId),
+    AskBack,
+    Tick,
+}
+
+pub(super) struct World<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) random: Random,
+    now: Instant,
+    events: BTreeMap<(Instant, u64), Event>,
+    next_event: u64,
+    tick_at: Option<Instant>,
+    pub(super) device: Device,
+    pub(super) manager: Manager,
+    engine: Engine,
+    port: Port,
+    /// The second host.
+    other: Host,
+    pub(super) programs: Programs,
+    asked_at: Option<Instant>,
+    zeroed_until: Instant,
+    seen: Seen,
+}
+
+/// Runs a plan to its end.
+pub(crate) fn run(plan: &Plan, seed: u64, told: &dyn Fn(u64)) -> Result<Seen, FabricError> {
+    let mut world = World::new(plan, seed)?;
+    world.hand_out();
+    world.settle()?;
+    world.use_all()?;
+    world.settle()?;
+    world.misbehave()?;
+    world.later(Duration::ZERO, Event::AskBack);
+    while let Some(((at, _), event)) = world.events.pop_first() {
+        world.now = at;
+        world.happen(event)?;
+        told(world.permille());
+    }
+    world.validate();
+    world.seen.kept = world.device.held_bytes(0);
+    world.seen.handed_on = world.device.held_bytes(1);
+    Ok(world.seen)
+}
+
+pub(super) fn pageblocks(bytes: u64) -> u64 {
+    bytes / PAGEBLOCK_BYTES
+}
+
+fn device_config(plan: &Plan) -> DeviceConfig {
+    let range = DpaRange::new(0, plan.capacity);
+    let partition = Partition { range, length: plan.capacity, block_bytes: PAGEBLOCK_BYTES };
+    let align = plan.block();
+    DeviceConfig { align, splitting: plan.splitting, ..DeviceConfig::new(vec![partition]) }
+}
+
+impl Plan {
+    /// What comes and goes at once: an extent, unless parts of it may.
+    const fn block(&self) -> u64 {
+        match self.splitting {
+            Splitting::Group | Splitting::Extent => self.extent,
+            Splitting::Block => PAGEBLOCK_BYTES,
+        }
+    }
+}
+
+impl<'a> World<'a> {
+    fn new(plan: &'a Plan, seed: u64) -> Result<Self, FabricError> {
+        let near =
+            NodeConfig::new(NEAR, "near", NodeKind::Near, Pageblock(0), pageblocks(plan.near));
+        let first = Pageblock(pageblocks(plan.near));
+        let count = pageblocks(plan.capacity);
+        let mut far = NodeConfig::new(FAR, "cxl", NodeKind::Far, first, count);
+        far.block_pageblocks = pageblocks(plan.block());
+        let all = u32::try_from(count).expect("checked with the scenario");
+        far.offline = vec![Extent::new(first, all)];
+        let mut config = Config::new(vec![near, far]);
+        config.placement = vec![FAR, NEAR];
+        let mut port = Port::new(Limits::default(), RequestId(1), Duration::from_secs(60));
+        port.add_device(MEM, device_config(plan))?;
+        let decoder = DpaRange::new(0, plan.capacity);
+        let mut other = Host::new(Limits::default());
+        other.add_device(MEM, device_config(plan))?;
+        let probe = dc::Input::Probe { device: MEM, decoder, accepted: Vec::new() };
+        other.handle(Instant::default(), probe)?;
+        let window = Window { device: MEM, decoder, node: FAR, first };
+        port.probe(Instant::default(), window, Vec::new())?;
+        Ok(Self {
+            plan,
+            random: Random::new(seed),
+            now: Instant::default(),
+            events: BTreeMap::new(),
+            next_event: 0,
+            tick_at: None,
+            device: Device::new(plan.capacity, 2, plan.splitting),
+            manager: Manager::new(),
+            engine: Engine::new(config)?,
+            port,
+            other,
+            programs: Programs::default(),
+            asked_at: None,
+            zeroed_until: Instant::default(),
+            seen: Seen::default(),
+        })
+    }
+
+    /// How much of what was asked for has come back.
+    fn permille(&self) -> u64 {
+        let back: u64 = self.seen.returned.iter().map(|&(_, bytes)| bytes).sum();
+        (back * 1000).checked_div(self.seen.asked).unwrap_or(0)
+    }
+
+    fn later(&mut self, after: Duration, event: Event) {
+        self.at(self.now.after(after), event);
+    }
+
+    fn at(&mut self, at: Instant, event: Event) {
+        self.events.insert((at, self.next_event), event);
+        self.next_event += 1;
+    }
+
+    pub(super) fn send(&mut self, host: usize, records: Vec<Record>) {
+        for record in records {
+            self.later(LINK, Event::Record(host, record));
+        }
+    }
+
+    /// Everything that is under way happens.
+    pub(super) fn settle(&mut self) -> Result<(), FabricError> {
+        while let Some(((at, _), event)) = self.events.pop_first() {
+            self.now = at;
+            self.happen(event)?;
+        }
+        self.validate();
+        Ok(())
+    }
+
+    fn hand_out(&mut self) {
+        let &Plan { granted, extent, tags, .. } = self.plan;
+        let records = self.manager.hand_out(&mut self.device, 0, granted, extent, tags);
+        self.send(0, records);
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), FabricError> {
+        match event {
+            Event::Record(host, record) => self.hear(host, record_input(record))?,
+            Event::Response(host, chain, accepted) => {
+                let outcome = self.device.add_response(host, &accepted);
+                self.later(LINK, Event::Answered(host, chain, outcome));
+            }
+            Event::Answered(host, chain, outcome) => {
+                self.hear(host, dc::Input::Answered { device: MEM, chain, outcome })?;
+            }
+            Event::Release(host, released) => {
+                let bytes = self.device.release(host, &released);
+                if let Some(asked_at) = self.asked_at {
+                    self.seen.returned.push((self.now.0 - asked_at.0, bytes));
+                }
+                self.hand_on();
+            }
+            Event::Moved(member, id, pairs) => {
+                let Some(program) = self.programs.0.get_mut(&member) else { return Ok(()) };
+                let outcomes = program.moved(&pairs);
+                self.seen.moved += outcomes.len() as u64 * PAGEBLOCK_BYTES;
+                self.engine(Input::Moved { member, id, outcomes })?;
+            }
+            Event::Zeroed(image, extents) => {
+                self.engine(Input::Zeroed { image, extents })?;
+                self.freed()?;
+            }
+            Event::Unpin(member) => self.unpin(member)?,
+            Event::End(member) => {
+                self.programs.0.remove(&member);
+                self.engine(Input::Left { member })?;
+                self.engine(Input::TokenGone { token: TokenId(member.0) })?;
+                self.freed()?;
+            }
+            Event::AskBack => self.ask_back(),
+            Event::Tick => {
+                self.tick_at = None;
+                self.hear(0, dc::Input::Tick)?;
+                self.engine(Input::Tick)?;
+            }
+        }
+        self.expect_tick();
+        Ok(())
+    }
+
+    /// The books agree, and with each other: what one end holds, the other gave.
+    fn validate(&self) {
+        self.device.validate();
+        self.port.validate();
+        self.other.validate();
+        self.engine.validate();
+        for (number, host) in [self.port.host(), &self.other].into_iter().enumerate() {
+            let has: u64 = host.groups().iter().map(|group| group.bytes).sum();
+            assert_eq!(has, self.device.held_bytes(number), "host {number}");
+        }
+    }
+
+    /// The next time at which something happens by itself.
+    fn expect_tick(&mut self) {
+        let next = self.port.next_deadline().into_iter().chain(self.engine.next_deadline()).min();
+        if let Some(next) = next.filter(|&next| self.tick_at.is_none_or(|at| next < at)) {
+            self.tick_at = Some(next);
+            self.at(next.max(self.now), Event::Tick);
+        }
+    }
+
+    fn ask_back(&mut self) {
+        self.asked_at = Some(self.now);
+        let held = self.device.held(0);
+        self.seen.asked = self.device.held_bytes(0);
+        self.send(0, Manager::ask_back(&held));
+        let pinning = self.programs.0.values().filter(|program| !program.pinned.is_empty());
+        let pinning: Vec<MemberId> = pinning.map(|program| program.member).collect();
+        for (number, &member) in (1..).zip(&pinning) {
+            let after = self.plan.pins_end * number / pinning.len() as u32;
+            let event = if number % 2 == 0 { Event::End(member) } else { Event::Unpin(member) };
+            self.later(after, event);
+        }
+    }
+
+    fn unpin(&mut self, member: MemberId) -> Result<(), FabricError> {
+        let pinned = std::mem::take(&mut self.programs.get(member).pinned);
+        let extents = Extent::from_blocks(pinned);
+        if !extents.is_empty() {
+            self.engine(Input::Unpin { member, extents, reason: PIN })?;
+        }
+        self.freed()
+    }
+
+    fn freed(&mut self) -> Result<(), FabricError> {
+        let actions = self.port.freed(self.now);
+        self.act(actions)
+    }
+
+    /// What is free goes to the host that waits for it.
+    fn hand_on(&mut self) {
+        let &Plan { granted, extent, tags, .. } = self.plan;
+        let wanted = granted - self.device.held_bytes(1);
+        let records = self.manager.hand_out(&mut self.device, 1, wanted, extent, tags);
+        self.send(1, records);
+    }
+
+    /// A host hears something of the device.
+    fn hear(&mut self, host: usize, input: dc::Input) -> Result<(), FabricError> {
+        if host == 0 {
+            let actions = self.port.hear(self.now, input)?;
+            return self.act(actions);
+        }
+        for effect in self.other.handle(self.now, input)? {
+            self.host_says(host, effect);
+        }
+        Ok(())
+    }
+
+    fn host_says(&mut self, host: usize, effect: dc::Effect) {
+        match effect {
+            dc::Effect::AddResponse { chain, accepted, .. } => {
+                self.later(LINK, Event::Response(host, chain, accepted));
+            }
+            dc::Effect::ReleaseDc { released, .. } => {
+                self.later(LINK, Event::Release(host, released));
+            }
+            dc::Effect::Note { notice: dc::Notice::Refused { .. }, .. } => self.seen.refused += 1,
+            dc::Effect::Note { notice: dc::Notice::Again { .. }, .. } => self.seen.again += 1,
+            _ => {}
+        }
+    }
+
+    /// Gives the engine something, and all that follows from it.
+    pub(super) fn engine(&mut self, input: Input) -> Result<(), FabricError> {
+        self.act(vec![Action::Engine(input)])
+    }
+
+    fn act(&mut self, actions: Vec<Action>) -> Result<(), FabricError> {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            match action {
+                Action::Engine(input) => {
+                    let follows = match self.engine.handle(self.now, input.clone()) {
+                        Ok(effects) => self.carry_out(effects),
+                        Err(_) if is_ports(&input) => self.port.engine_refused(self.now, &input),
+                        Err(refusal) => return Err(refusal.into()),
+                    };
+                    // What follows from this comes before what was to come next.
+                    follows.into_iter().rev().for_each(|action| actions.push_front(action));
+                }
+                Action::Host(effect) => self.host_says(0, effect),
+                Action::Answer(answer) => {
+                    let asked_at = self.asked_at.unwrap_or(self.now);
+                    self.seen.answers.push((self.now.0 - asked_at.0, answer));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for effect in effects {
+            actions.extend(self.port.engine_did(self.now, &effect));
+            match effect {
+                Effect::Grant { member, extents } => {
+                    let granted = extents.iter().flat_map(|extent| extent.iter());
+                    self.programs.get(member).held.extend(granted);
+                }
+                Effect::Move { member, id, pairs } => {
+                    let done = self.copied(member, pairs.len() as u64);
+                    self.at(done, Event::Moved(member, id, pairs));
+                }
+                Effect::Zero { image, extents } => {
+                    let count = extents.iter().map(|extent| u64::from(extent.count)).sum();
+                    let start = self.zeroed_until.max(self.now);
+                    self.zeroed_until = start.after(self.takes(count));
+                    self.at(self.zeroed_until, Event::Zeroed(image, extents));
+                }
+                Effect::Lost { member, extents } => {
+                    let lost = self.programs.get(member).lose(&extents);
+                    self.seen.lost += lost * PAGEBLOCK_BYTES;
+                    actions.push(Action::Engine(Input::LetGo { member, extents }));
+                }
+                _ => {}
+            }
+        }
+        actions
+    }
+
+    /// When a program has copied so much, after what it copies already.
+    fn copied(&mut self, member: MemberId, pageblocks: u64) -> Instant {
+        let takes = self.takes(pageblocks);
+        let now = self.now;
+        let program = self.programs.get(member);
+        program.busy_until = program.busy_until.max(now).after(takes);
+        program.busy_until
+    }
+
+    fn takes(&self, pageblocks: u64) -> Duration {
+        let nanoseconds = u128::from(pageblocks * PAGEBLOCK_BYTES) * 1_000_000_000;
+        let nanoseconds = nanoseconds / u128::from(self.plan.bandwidth);
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+    }
+}
+
+/// Whether the port has an answer to the engine's refusing this.
+const fn is_ports(input: &Input) -> bool {
+    matches!(input, Input::GiveBackExtents { .. } | Input::Online { .. })
+}
+
+const fn record_input(record: Record) -> dc::Input {
+    let device = MEM;
+    match record {
+        Record::Add(extent, more) => dc::Input::Add { device, extent, more },
+        Record::Release(range, tag, more) => dc::Input::Release { device, range, tag, more },
+        Record::Forced(range, tag) => dc::Input::ForcedRelease { device, range, tag },
+    }
+}
