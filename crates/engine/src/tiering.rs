@@ -7,10 +7,14 @@
 //!
 //! A page here is whatever unit is moved at once: 4 KiB or a pageblock.
 
-use alloc::vec::Vec;
+mod static_placement;
+
+use alloc::{boxed::Box, vec::Vec};
 use core::time::Duration;
 
 use memtide_units::Instant;
+
+pub use static_placement::StaticPlacement;
 
 /// A page, by number, from 0.
 pub type Page = u32;
@@ -94,4 +98,17 @@ pub trait Policy {
 
     /// Bytes that it keeps in mind about all pages.
     fn metadata_bytes(&self) -> u64;
+}
+
+/// The names that [`by_name`] knows.
+pub const NAMES: &[&str] = &["static"];
+
+/// The policy of a name, for `pages` pages in `tiers` tiers; none when no policy has that name.
+#[must_use]
+pub fn by_name(name: &str, pages: u32, tiers: usize) -> Option<Box<dyn Policy>> {
+    let _ = (pages, tiers);
+    match name {
+        "static" => Some(Box::new(StaticPlacement)),
+        _ => None,
+    }
 }
