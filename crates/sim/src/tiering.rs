@@ -22,6 +22,7 @@ pub mod machine;
 mod manager;
 mod oracle;
 pub mod placement;
+pub(crate) mod plot;
 pub mod row;
 mod scatter;
 pub mod workload;
