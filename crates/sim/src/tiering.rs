@@ -22,7 +22,7 @@ pub mod machine;
 mod manager;
 mod oracle;
 pub mod placement;
-pub(crate) mod plot;
+mod plot;
 pub mod row;
 mod scatter;
 pub mod workload;
@@ -34,6 +34,12 @@ pub use self::{
 };
 
 use self::machine::Machine;
+use crate::{
+    SimError,
+    kind::{self, Kind},
+    plot::Plot,
+    scenario::Wrong,
+};
 
 /// One row to be: a workload and a contender. Rows do not depend on each other.
 #[derive(Clone, PartialEq, Debug)]
@@ -48,31 +54,39 @@ pub struct Job {
     pub contender: Contender,
 }
 
-/// The rows to be of a scenario, in order.
-#[must_use]
-pub fn jobs(what: &Tiering) -> Vec<Job> {
-    let Tiering { machine, page, workloads, policies } = what;
-    let of_workload = |workload: &Workload| {
-        let job = |contender: &Contender| Job {
-            machine: machine.clone(),
-            page_bytes: page.0,
-            workload: workload.clone(),
-            contender: contender.clone(),
-        };
-        policies.iter().map(job).collect::<Vec<_>>()
-    };
-    workloads.iter().flat_map(of_workload).collect()
+impl Tiering {
+    /// The n-th of its jobs: workload after workload, and all contenders on each.
+    fn job(&self, number: usize) -> Job {
+        let contenders = self.policies.len();
+        Job {
+            machine: self.machine.clone(),
+            page_bytes: self.page.0,
+            workload: self.workloads[number / contenders].clone(),
+            contender: self.policies[number % contenders].clone(),
+        }
+    }
 }
 
-/// Runs a scenario, one row after another. `progress` hears how many are done, of how many.
-#[must_use]
-pub fn run(what: &Tiering, seed: u64, progress: &mut dyn FnMut(u64, u64)) -> Vec<TieringRow> {
-    let jobs = jobs(what);
-    let all = jobs.len() as u64;
-    let rows = jobs.iter().zip(1..).map(|(job, done)| {
-        let row = run_job(job, seed);
-        progress(done, all);
-        row
-    });
-    rows.collect()
+impl Kind for Tiering {
+    type Row = TieringRow;
+
+    fn check(&self) -> Result<(), Wrong> {
+        Ok(self.check()?)
+    }
+
+    fn jobs(&self) -> usize {
+        self.workloads.len() * self.policies.len()
+    }
+
+    fn run(&self, job: kind::Job<'_>) -> Result<Vec<TieringRow>, SimError> {
+        Ok(vec![run_job(&self.job(job.number), job.seed, job.told)])
+    }
+
+    fn table(rows: &[TieringRow]) -> Vec<Vec<String>> {
+        table(rows)
+    }
+
+    fn plots(rows: &[TieringRow]) -> Result<Vec<Plot>, SimError> {
+        plot::plots(rows)
+    }
 }

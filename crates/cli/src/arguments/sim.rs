@@ -1,6 +1,6 @@
 //! The command line of `memtide sim`.
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Subcommand};
 
@@ -27,6 +27,9 @@ pub struct SimRun {
     /// Where chance starts [default: the scenario's seed]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Jobs at once, which changes nothing but the time it takes [default: the number of cores]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
     /// Print JSON; sizes are bytes
     #[arg(long)]
     pub json: bool,

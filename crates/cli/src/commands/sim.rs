@@ -1,6 +1,6 @@
 //! `memtide sim`.
 
-use std::{fs, io::Read, path::Path, process::ExitCode};
+use std::{fs, io::Read, num::NonZeroUsize, path::Path, process::ExitCode};
 
 use memtide_sim::{Outcome, Scenario, page::page, plot::plots};
 
@@ -23,8 +23,8 @@ pub fn sim(what: &SimWhat) -> Result<ExitCode, Failure> {
 fn run(options: &SimRun) -> Result<ExitCode, Failure> {
     let scenario = read(&options.file)?;
     let mut progress = Progress::of_steps("simulating");
-    let outcome =
-        memtide_sim::run(&scenario, options.seed, &mut |done, of| progress.show(done, of));
+    let mut show = |done, of| progress.show(done, of);
+    let outcome = memtide_sim::run_on(cores(options.jobs), &scenario, options.seed, &mut show);
     progress.end();
     let outcome = outcome.map_err(Failure::failed)?;
     if let Some(directory) = &options.report {
@@ -38,6 +38,11 @@ fn run(options: &SimRun) -> Result<ExitCode, Failure> {
         output::text(&output::table(&outcome.table()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// So many jobs at once; as many as there are cores unless something else is said.
+fn cores(jobs: Option<NonZeroUsize>) -> NonZeroUsize {
+    jobs.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
 }
 
 fn read(path: &Path) -> Result<Scenario, Failure> {

@@ -19,32 +19,32 @@ const RUN_ACCESSES: u32 = 1 << 18;
 /// Points of a curve.
 const CURVE_POINTS: u64 = 200;
 
-/// Runs a workload under a contender.
+/// Runs a workload under a contender. `told` hears now and then how many thousandths are done.
 #[must_use]
-pub fn run_job(job: &Job, seed: u64) -> TieringRow {
+pub fn run_job(job: &Job, seed: u64, told: &dyn Fn(u64)) -> TieringRow {
     match &job.contender {
-        Contender::Policy(name) => under_policy(job, name, seed),
+        Contender::Policy(name) => under_policy(job, name, seed, told),
         Contender::NearOnly => {
             let mut capacity = [0; TIERS_MAX];
             capacity[0] = job.workload.pages;
             let placement = Placement::new(job.workload.pages, capacity, |_, _| 0);
-            Drive::new(job, placement, seed).run(&mut Mover::Nobody)
+            Drive::new(job, placement, seed).run(&mut Mover::Nobody, told)
         }
         Contender::FarOnly => {
             let last = job.machine.tiers.len() - 1;
             let mut capacity = [0; TIERS_MAX];
             capacity[last] = job.workload.pages;
             let placement = Placement::new(job.workload.pages, capacity, |_, _| last as u8);
-            Drive::new(job, placement, seed).run(&mut Mover::Nobody)
+            Drive::new(job, placement, seed).run(&mut Mover::Nobody, told)
         }
-        Contender::StaticOracle => foreseen(job, job.workload.visits, seed),
+        Contender::StaticOracle => foreseen(job, job.workload.visits, seed, told),
         Contender::Clairvoyant => {
-            foreseen(job, job.workload.phase().unwrap_or(job.workload.visits), seed)
+            foreseen(job, job.workload.phase().unwrap_or(job.workload.visits), seed, told)
         }
     }
 }
 
-fn under_policy(job: &Job, name: &str, seed: u64) -> TieringRow {
+fn under_policy(job: &Job, name: &str, seed: u64, told: &dyn Fn(u64)) -> TieringRow {
     let Job { machine, workload, page_bytes, .. } = job;
     let policy = by_name(name, workload.pages, machine.tiers.len());
     let mut policy = policy.expect("a contender's name is one of a policy");
@@ -68,19 +68,19 @@ fn under_policy(job: &Job, name: &str, seed: u64) -> TieringRow {
     });
     let metadata_bytes = policy.metadata_bytes();
     let mut mover = Mover::Manager(Box::new(Manager::new(job, &mut *policy, !seed)));
-    let row = Drive::new(job, placement, seed).run(&mut mover);
+    let row = Drive::new(job, placement, seed).run(&mut mover, told);
     TieringRow { metadata_bytes, ..row }
 }
 
 /// The best placement for every `period` visits.
-fn foreseen(job: &Job, period: u64, seed: u64) -> TieringRow {
+fn foreseen(job: &Job, period: u64, seed: u64, told: &dyn Fn(u64)) -> TieringRow {
     let pages = job.workload.pages;
     let capacity = capacities(&job.machine, pages, 0);
     let placement = Placement::new(pages, capacity, |_, _| 0);
     let ahead = workload::stream(&job.workload, seed);
     let run = vec![0; RUN_MAX];
     let mut mover = Mover::Oracle { ahead, run, period, capacity };
-    Drive::new(job, placement, seed).run(&mut mover)
+    Drive::new(job, placement, seed).run(&mut mover, told)
 }
 
 /// Pages that fit into each tier, less `books` of the first. The last has room for what the others
@@ -157,7 +157,7 @@ impl<'a> Drive<'a> {
         }
     }
 
-    fn run(mut self, mover: &mut Mover<'_>) -> TieringRow {
+    fn run(mut self, mover: &mut Mover<'_>, told: &dyn Fn(u64)) -> TieringRow {
         let Workload { visits, burst, .. } = self.job.workload;
         let length = (RUN_ACCESSES / burst).clamp(1, RUN_MAX as u32);
         let phase_visits = self.job.workload.phase().unwrap_or(visits);
@@ -179,6 +179,7 @@ impl<'a> Drive<'a> {
             }
             let counted = self.placement.count(run);
             took_ns = self.pass(&counted, &cost, took_ns, mover);
+            told(self.done * 1000 / visits);
         }
         assert!(self.placement.is_sound(), "the map of pages agrees with its counts");
         self.row(mover)
