@@ -10,12 +10,14 @@ use super::{
     machine::{Change, Demand, Flow, LINE_BYTES, Machine, TIERS_MAX},
     manager::{Cost, Manager},
     oracle::Counts,
-    placement::{Counted, Placement, RUN_MAX},
+    placement::{Counted, Placement},
     workload::{self, Stream},
 };
 
 /// Accesses of a run, about.
 const RUN_ACCESSES: u32 = 1 << 18;
+/// Visits of a run at most.
+const RUN_MAX: u32 = 1 << 15;
 /// Points of a curve.
 const CURVE_POINTS: u64 = 200;
 
@@ -78,7 +80,7 @@ fn foreseen(job: &Job, period: u64, seed: u64, told: &dyn Fn(u64)) -> TieringRow
     let capacity = capacities(&job.machine, pages, 0);
     let placement = Placement::new(pages, capacity, |_, _| 0);
     let ahead = workload::stream(&job.workload, seed);
-    let run = vec![0; RUN_MAX];
+    let run = vec![0; RUN_MAX as usize];
     let mut mover = Mover::Oracle { ahead, run, period, capacity };
     Drive::new(job, placement, seed).run(&mut mover, told)
 }
@@ -159,7 +161,7 @@ impl<'a> Drive<'a> {
 
     fn run(mut self, mover: &mut Mover<'_>, told: &dyn Fn(u64)) -> TieringRow {
         let Workload { visits, burst, .. } = self.job.workload;
-        let length = (RUN_ACCESSES / burst).clamp(1, RUN_MAX as u32);
+        let length = (RUN_ACCESSES / burst).clamp(1, RUN_MAX);
         let phase_visits = self.job.workload.phase().unwrap_or(visits);
         let mut run = vec![0; length as usize];
         let mut took_ns = 0.0;
