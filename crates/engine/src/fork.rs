@@ -30,8 +30,10 @@ impl Engine {
         }
         let process = self.process(parent);
         let (image, pid, name) = (process.image, process.pid, process.name.clone());
+        let route = process.route.clone();
         let held: Vec<_> = process.held.iter().copied().collect();
-        self.add_process(child, Process::new(image, Link::Unborn, pid, name));
+        let unborn = Process::new(image, Link::Unborn, pid, name, route);
+        self.add_process(child, unborn, self.tenant_of(parent));
         for pageblock in held {
             self.add_stake(pageblock, child);
         }

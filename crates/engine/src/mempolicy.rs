@@ -18,5 +18,5 @@ pub use self::{
     candidates::{Candidates, candidates},
     interleave::Turn,
     policy::{Errno, Extended, MemPolicy, Mode, PolicyError},
-    weights::{Weighting, Weights},
+    weights::{WeightError, Weighting, Weights},
 };

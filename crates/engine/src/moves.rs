@@ -217,8 +217,11 @@ impl Engine {
             let picked = self.pick(id, token, draft.slots);
             let count = picked.len() as u64;
             let places = match self.works[&id].goal {
-                Goal::Empty(_) => self.pool.take(count, draft.last),
-                Goal::Fill(node) => self.pool.take_on(node, count, draft.last),
+                Goal::Empty(block) => self.destinations(token, count, draft.last, block.node),
+                Goal::Fill(node) => {
+                    let (room, _) = self.room(self.tenant_of(token), node);
+                    self.pool.take_on(node, count.min(room), draft.last)
+                }
             };
             let places: Vec<_> = places.iter().flat_map(|extent| extent.iter()).collect();
             if places.len() < picked.len() {

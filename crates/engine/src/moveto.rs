@@ -62,7 +62,7 @@ impl Engine {
             return Prospect::Busy;
         }
         let need = request.wanted - request.done;
-        let room = self.pool.frames(to).counts().free;
+        let room = self.room(self.tenant_of(token), to).0;
         let mut may_change = false;
         let mut next = BTreeSet::new();
         for (pageblock, lease) in self.owned_elsewhere(token, to) {

@@ -16,5 +16,5 @@ pub mod zonelist;
 pub use self::{
     class::{Capabilities, Capability, NodeClass},
     nodemask::NodeMask,
-    zonelist::{ZonelistError, Zonelists},
+    zonelist::{LOCAL_DISTANCE, ZonelistError, Zonelists},
 };

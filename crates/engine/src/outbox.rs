@@ -6,7 +6,7 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use memtide_units::{ByteSize, Extent, ImageId, MemberId, Pageblock, RequestId, TokenId};
+use memtide_units::{ByteSize, ImageId, MemberId, Pageblock, RequestId, TokenId};
 
 use crate::{
     effect::{Effect, Report},
@@ -16,7 +16,8 @@ use crate::{
 /// Effects of one input.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Outbox {
-    pub(crate) grants: Vec<(MemberId, Vec<Extent>)>,
+    /// [`Effect::Grant`] and [`Effect::Promise`], in the order of the answers.
+    pub(crate) replies: Vec<Effect>,
     pub(crate) thaw: BTreeMap<MemberId, Vec<Pageblock>>,
     /// [`Effect::Move`], in the order of their names.
     pub(crate) moves: Vec<Effect>,
@@ -31,9 +32,7 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn into_effects(self, pool: &Pool) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        let grant = |(member, extents)| Effect::Grant { member, extents };
-        effects.extend(self.grants.into_iter().map(grant));
+        let mut effects = self.replies;
         let thaw = |(member, all)| Effect::Thaw { member, extents: pool.extents(all) };
         effects.extend(self.thaw.into_iter().map(thaw));
         effects.extend(self.moves);

@@ -118,16 +118,6 @@ pub enum Refusal {
     /// No bytes asked for.
     #[error("0 bytes; expected more")]
     NoBytes,
-    /// The pool cannot keep the promise.
-    #[error("{by} pageblocks more would make {promised} of {online} that are online")]
-    NoCapacity {
-        /// Pageblocks more that were asked for.
-        by: u64,
-        /// Pageblocks promised and leased, these included.
-        promised: u64,
-        /// Pageblocks online.
-        online: u64,
-    },
     /// The member takes back more than it promised itself.
     #[error("{member} takes back {by} pageblocks of {committed} promised")]
     CommitUnderflow {
@@ -233,10 +223,12 @@ pub enum Refusal {
         /// For what.
         what: &'static str,
     },
-    /// Too many leases wait for the end of recovery.
-    #[error("{leases} leases wait already; at most {leases} may")]
-    TooManyLeases {
-        /// How many there are: the limit.
-        leases: u32,
+    /// A long pin on a node whose owner does not permit that.
+    #[error("{pageblock} is on {node}, whose owner does not permit pinning for long")]
+    PinNotPermitted {
+        /// Which.
+        pageblock: Pageblock,
+        /// Its node.
+        node: NodeId,
     },
 }

@@ -9,10 +9,13 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use memtide_units::{ImageId, TokenId};
 
 use crate::{
+    decision::DECISIONS_MAX,
     engine::Engine,
     lease::{End, Flight, Share, Standing},
     pageblocks::PageblockState,
     process::{Link, Waiting},
+    queue::Wish,
+    quota::PerKind,
     request::Goal,
 };
 
@@ -27,6 +30,8 @@ impl Engine {
         self.validate_processes();
         self.validate_orders();
         self.validate_requests();
+        self.validate_tenants();
+        self.validate_queue();
         assert_eq!(self.out, crate::outbox::Outbox::default());
         assert!(self.touched.is_empty());
     }
@@ -119,6 +124,48 @@ impl Engine {
             assert_eq!(per_image.remove(image).unwrap_or(0), record.processes);
         }
         assert!(per_image.is_empty());
+    }
+
+    fn validate_tenants(&self) {
+        let mut used = alloc::vec![PerKind::default(); self.tenants.len()];
+        let leased = self.leases.iter().map(|(&pageblock, lease)| (pageblock, lease.image));
+        let zeroing = self.zeroing.iter().map(|(&pageblock, residue)| (pageblock, residue.image));
+        let orphans = self.recovery.iter().flat_map(|recovery| &recovery.orphans);
+        let orphans = orphans.map(|(&pageblock, &image)| (pageblock, image));
+        for (pageblock, image) in leased.chain(zeroing).chain(orphans) {
+            let tenant = usize::from(self.images[&image].tenant.0);
+            used[tenant][self.kind_of(pageblock) as usize] += 1;
+        }
+        for ((id, tenant), used) in self.tenants().zip(used) {
+            assert_eq!(tenant.used, used, "{id} is charged for what it does not have");
+            assert!(tenant.decisions.len() <= DECISIONS_MAX);
+        }
+    }
+
+    fn validate_queue(&self) {
+        let mut count = 0;
+        for (&token, all) in &self.queue.of {
+            assert!(matches!(self.process(token).link, Link::Connected(_)), "{token} is gone");
+            assert!(!all.is_empty() && all.iter().is_sorted_by_key(|waiting| waiting.number));
+            count += all.len();
+        }
+        assert_eq!(count, self.queue.count);
+        assert!(count <= self.limits.leases_queued_max as usize);
+        if self.recovery.is_some() {
+            return;
+        }
+        for (token, head) in self.queue.heads() {
+            let tenant = self.tenant_of(token);
+            if let Wish::Lease(_, _, route) = &head.wish {
+                let is_kept = |node: usize| {
+                    let unpromised =
+                        if self.pool.is_placed(node) { self.unpromised(tenant) } else { u64::MAX };
+                    self.room(tenant, node).0.min(unpromised)
+                };
+                let room: u64 = self.legs(tenant, route).map(is_kept).sum();
+                assert_eq!(room, 0, "{token} waits for what is there");
+            }
+        }
     }
 
     fn validate_orders(&self) {

@@ -15,23 +15,20 @@ use crate::scenario::Wrong;
 
 /// Replaces the value at a path by what a text stands for; a text that is no value of TOML stands
 /// for itself.
-pub(crate) fn change<'i>(
-    file: &mut DeTable<'i>,
-    path: &'i str,
-    value: &'i str,
-) -> Result<(), Wrong> {
+pub(crate) fn change<'i>(file: &mut DeTable<'i>, path: &str, value: &'i str) -> Result<(), Wrong> {
     let value = match DeValue::parse(value) {
         Ok(value) => value.into_inner(),
         Err(_) => DeValue::String(value.into()),
     };
-    put(file, path, value)
+    put(file, path, Spanned::new(0..0, value))
 }
 
-/// Replaces the value at a path, or adds it to the table that the path leads to.
+/// Replaces the value at a path, or adds it to the table that the path leads to. A value of no
+/// place gets that of the one that it replaces.
 pub(crate) fn put<'i>(
     file: &mut DeTable<'i>,
-    path: &'i str,
-    value: DeValue<'i>,
+    path: &str,
+    value: Spanned<DeValue<'i>>,
 ) -> Result<(), Wrong> {
     let (way, key) = path.rsplit_once('.').map_or((None, path), |(way, key)| (Some(way), key));
     let mut span = 0..0;
@@ -55,10 +52,14 @@ pub(crate) fn put<'i>(
             _ => return Err(lost()),
         };
     }
+    let at =
+        |old: core::ops::Range<usize>| if value.span().is_empty() { old } else { value.span() };
     match table.get_mut(key) {
-        Some(old) => *old = Spanned::new(old.span(), value),
+        Some(old) => *old = Spanned::new(at(old.span()), value.into_inner()),
         None => {
-            drop(table.insert(Spanned::new(span.clone(), key.into()), Spanned::new(span, value)))
+            let name = Spanned::new(at(span.clone()), key.to_owned().into());
+            let span = at(span);
+            table.insert(name, Spanned::new(span, value.into_inner()));
         }
     }
     Ok(())

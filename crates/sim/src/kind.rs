@@ -14,7 +14,7 @@ use toml::{
 };
 
 use crate::{
-    SimError, comes_back, onlining, parallel,
+    SimError, comes_back, machine, onlining, parallel,
     plot::Plot,
     scenario::{self, Wrong},
     tiering,
@@ -152,4 +152,6 @@ kinds! {
     ComesBack, "comes-back": comes_back::ComesBack;
     /// What policies of tiers are worth.
     Tiering, "tiering": tiering::Tiering;
+    /// What a whole machine does.
+    Machine, "machine": machine::Machine;
 }

@@ -10,6 +10,7 @@
 //! * [`comes_back`]: how much of plugged memory can leave again. [`workload`]: what uses it;
 //!   `world`: the allocator that it is put into; `give_back`: emptying it.
 //! * [`tiering`]: what policies make of the accesses of programs on several tiers.
+//! * [`machine`]: a whole machine of tenants and programs under the engine's rules.
 //! * The one source of chance is [`memtide_units::Random`]. Time is a number of steps.
 //! * [`outcome`]: results as rows, text and JSON. [`plot`]: as SVG. [`page`]: as one HTML page.
 //!
@@ -22,6 +23,7 @@ mod change;
 pub mod comes_back;
 mod give_back;
 pub mod kind;
+pub mod machine;
 pub mod onlining;
 pub mod outcome;
 pub mod page;
@@ -55,9 +57,24 @@ pub enum SimError {
     /// The allocator does not know a block that was taken of it.
     #[error("giving back: {0}")]
     Frame(#[from] memtide_frames::FrameError),
+    /// A machine did what must not happen.
+    #[error("{}{violation}", of_case(case))]
+    Violated {
+        /// In which case of the scenario.
+        case: String,
+        /// What.
+        violation: Box<machine::Violation>,
+    },
+    /// A trace that the scenario names was not supplied.
+    #[error("trace {0:?} was not supplied")]
+    NoTrace(String),
     /// A plot could not be drawn.
     #[error("a plot: {0}")]
     Plot(String),
+}
+
+fn of_case(case: &str) -> String {
+    if case.is_empty() { String::new() } else { format!("case {case:?}: ") }
 }
 
 /// Runs a scenario. The seed is the scenario's own unless another is given. `progress` hears how

@@ -3,7 +3,7 @@
 //! The policies are the engine's own ([`memtide_engine::tiering`]); what is modelled is the world
 //! around them:
 //! * [`machine`]: tiers with a load-latency curve; throughput by Little's law.
-//! * [`workload`]: which pages the program accesses.
+//! * [`workload`]: which pages the program accesses. [`trace`]: what a real one did.
 //! * [`placement`]: where every page lies. `scatter`: where the popular ones are.
 //! * `drive`: the loop: accesses, time, samples, ticks. `manager`: the policy at work, and what it
 //!   costs. `oracle`: the best placements that a look into the future finds.
@@ -25,6 +25,7 @@ pub mod placement;
 mod plot;
 pub mod row;
 mod scatter;
+pub mod trace;
 pub mod workload;
 
 pub use self::{
@@ -33,7 +34,7 @@ pub use self::{
     row::{TieringRow, table},
 };
 
-use self::machine::Machine;
+use self::{machine::Machine, workload::Pattern};
 use crate::{
     SimError,
     kind::{self, Kind},
@@ -79,7 +80,11 @@ impl Kind for Tiering {
     }
 
     fn run(&self, job: kind::Job<'_>) -> Result<Vec<TieringRow>, SimError> {
-        Ok(vec![run_job(&self.job(job.number), job.seed, job.told)])
+        let of = self.job(job.number);
+        if let (Pattern::Trace { file }, None) = (&of.workload.pattern, &of.workload.recorded) {
+            return Err(SimError::NoTrace(file.clone()));
+        }
+        Ok(vec![run_job(&of, job.seed, job.told)])
     }
 
     fn table(rows: &[TieringRow]) -> Vec<Vec<String>> {
@@ -90,3 +95,6 @@ impl Kind for Tiering {
         plot::plots(rows)
     }
 }
+
+#[cfg(test)]
+mod tests;

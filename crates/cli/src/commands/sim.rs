@@ -1,8 +1,20 @@
 //! `memtide sim`.
 
-use std::{fs, io::Read, num::NonZeroUsize, path::Path, process::ExitCode};
+use std::{
+    fs,
+    io::{BufReader, Read},
+    num::NonZeroUsize,
+    path::Path,
+    process::ExitCode,
+};
 
-use memtide_sim::{Outcome, Scenario, page::page, plot::plots};
+use memtide_sim::{
+    Outcome, Scenario,
+    kind::What,
+    page::page,
+    plot::plots,
+    tiering::{Tiering, trace::Recorded},
+};
 
 use crate::{
     arguments::{SimRun, SimWhat},
@@ -53,9 +65,26 @@ fn read(path: &Path) -> Result<Scenario, Failure> {
     if read.map_err(|error| Failure::Usage(named(&error)))? as u64 > FILE_MAX {
         return Err(Failure::Usage(named(&format!("more than {FILE_MAX} bytes"))));
     }
-    Scenario::read(&text).map_err(|error| {
+    let mut scenario = Scenario::read(&text).map_err(|error| {
         Failure::Usage(format!("{}:{}: {}", path.display(), error.line, error.problem))
-    })
+    })?;
+    if let What::Tiering(tiering) = &mut scenario.what {
+        supply(tiering, path)?;
+    }
+    Ok(scenario)
+}
+
+/// Reads the traces that a scenario names; they lie beside it.
+fn supply(tiering: &mut Tiering, scenario: &Path) -> Result<(), Failure> {
+    for name in tiering.files() {
+        let path = scenario.with_file_name(&name);
+        let wrong =
+            |error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", path.display()));
+        let file = fs::File::open(&path).map_err(|error| wrong(&error))?;
+        let recorded = Recorded::read(BufReader::new(file), tiering.page_shift());
+        tiering.supply(&name, recorded.map_err(|error| wrong(&error))?);
+    }
+    Ok(())
 }
 
 fn report(outcome: &Outcome, directory: &Path) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ impl World {
     }
 
     pub(super) fn say(&mut self, input: Input) -> Result<(), Refusal> {
+        let returns = matches!(input, Input::Join { lineage: Lineage::Returning(_), .. });
         let before = self.engine.clone();
         self.trace(format_args!("{input:?}"));
         let effects = match self.engine.handle(self.now, input) {
@@ -25,12 +26,17 @@ impl World {
             let sum = node.free.0 + node.leased.0 + node.isolated.0 + node.offline.0;
             assert_eq!(sum, node.present.0, "{}", node.name);
         }
+        self.check_quotas(&before.tenant_status(), &effects, returns);
+        if before.awaiting() > 0 && self.engine.awaiting() == 0 {
+            self.recovered = self.now;
+        }
         for effect in effects {
             self.trace(format_args!("    -> {effect:?}"));
             self.feel(effect, &before);
         }
         let overdue = self.engine.next_deadline().is_some_and(|at| at <= self.now);
         assert!(!overdue, "a deadline has passed and nothing came of it");
+        self.check_waits();
         Ok(())
     }
 
@@ -50,8 +56,15 @@ impl World {
         match effect {
             Effect::Grant { member, extents } => {
                 let all: Vec<_> = extents.iter().flat_map(|extent| extent.iter()).collect();
-                // Granted before anything else came of this input.
-                self.check_new(&all, before);
+                // Granted before anything else came of this input, or after all else.
+                self.check_unmapped_and_zero(&all);
+                let open = |at: &Engine| self.isolated_among(&all, at).is_none();
+                assert!(open(before) || open(&self.engine), "granted out of an isolated block");
+                let memtide_engine::Asked::Lease(asked) = self.answered(member) else {
+                    panic!("a grant where a promise was asked for");
+                };
+                assert!(all.len() as u64 <= asked);
+                self.check_guarantee(member, asked - all.len() as u64);
                 let process = self.by_member(member);
                 process.mapped.extend(all.into_iter().map(|p| (p, Mapping::Shared)));
             }
@@ -102,8 +115,16 @@ impl World {
                     self.check_unmapped(pageblock);
                 }
             }
+            Effect::Promise { member, granted } => {
+                let memtide_engine::Asked::Promise(by) = self.answered(member) else {
+                    panic!("a promise where a lease was asked for");
+                };
+                self.mark(if granted { "promised" } else { "not promised" });
+                if granted {
+                    self.by_member(member).committed += by;
+                }
+            }
             Effect::Onlined { .. }
-            | Effect::Promise { .. }
             | Effect::Poisoned { .. }
             | Effect::Lost { .. }
             | Effect::SaveDevice { .. }
@@ -133,16 +154,23 @@ impl World {
 
     /// Pageblocks that somebody gets: nobody has them, and nobody empties their block.
     pub(super) fn check_new(&self, pageblocks: &[Pageblock], at: &Engine) {
+        self.check_unmapped_and_zero(pageblocks);
+        let isolated = self.isolated_among(pageblocks, at);
+        assert_eq!(isolated, None, "handed out of an isolated block");
+    }
+
+    pub(super) fn check_unmapped_and_zero(&self, pageblocks: &[Pageblock]) {
         for &pageblock in pageblocks {
             self.check_unmapped(pageblock);
             let zeroing = self.zeroing.iter().any(|&(_, other)| other == pageblock);
             assert!(!zeroing, "{pageblock} is handed out but not zeroed");
-            for node in NODES {
-                let isolated = at.isolated(node);
-                let inside = isolated.iter().any(|extent| extent.iter().any(|p| p == pageblock));
-                assert!(!inside, "{pageblock} is handed out of an isolated block");
-            }
         }
+    }
+
+    fn isolated_among(&self, pageblocks: &[Pageblock], at: &Engine) -> Option<Pageblock> {
+        let isolated = NODES.into_iter().flat_map(|node| at.isolated(node));
+        let isolated: BTreeSet<_> = isolated.flat_map(|extent| extent.iter()).collect();
+        pageblocks.iter().copied().find(|pageblock| isolated.contains(pageblock))
     }
 
     pub(super) fn check_unmapped(&self, pageblock: Pageblock) {
@@ -160,6 +188,8 @@ impl World {
         self.now = self.now.after(Duration::from_secs(70));
         self.must(Input::Tick);
         assert!(self.open.is_empty(), "not answered: {:?}", self.open);
+        let answered = |process: &Process| process.asked.is_empty();
+        assert!(self.processes.iter().all(answered), "somebody still waits");
         while !self.processes.is_empty() {
             self.die(self.processes.len() - 1);
         }

@@ -19,6 +19,9 @@
 mod judge;
 mod nonsense;
 mod processes;
+mod tenants;
+
+pub use tenants::Setup;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -26,8 +29,8 @@ use std::{
 };
 
 use memtide_engine::{
-    Claims, Config, Effect, Engine, Input, Limits, Lineage, MoveOutcome, NodeConfig, OnFull,
-    Refusal, Report,
+    Claims, Config, Effect, Engine, Input, Limits, Lineage, MoveOutcome, NodeConfig, Refusal,
+    Report, nodes::NodeClass,
 };
 use memtide_units::{
     ByteSize, Extent, HoldReason, ImageId, Instant, MemberId, MoveId, NodeId, NodeKind,
@@ -37,13 +40,14 @@ use memtide_units::{
 /// One thing to do. Numbers choose among what there is, modulo how many there are.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Op {
-    Join,
+    Join { who: u8 },
     JoinChild { child: u8 },
     Left { process: u8, moves_done: u8 },
     Return { process: u8 },
     Die { process: u8 },
     Commit { process: u8, by: i8 },
-    Lease { process: u8, count: u8, after: u8 },
+    Lease { process: u8, count: u8, after: u8, policy: u8 },
+    SetPolicy { process: u8, policy: u8 },
     Release { process: u8, which: u8, count: u8 },
     Pin { process: u8, which: u8, count: u8, reason: u8, unpin: bool },
     Fork { process: u8 },
@@ -82,6 +86,8 @@ struct Process {
     thaws: VecDeque<Pageblock>,
     children: Vec<TokenId>,
     committed: u64,
+    /// What it asked for and was not answered yet, the oldest first.
+    asked: VecDeque<tenants::Asked>,
     /// The engine forgot it: it held nothing when it left.
     forgotten: bool,
     /// It has not returned to the engine that took over.
@@ -102,15 +108,24 @@ pub struct World {
     pub marks: BTreeMap<String, u64>,
     next: u64,
     traced: bool,
-    on_full: OnFull,
+    setup: Setup,
+    /// When the last recovery was over.
+    recovered: Instant,
+    /// Whether nothing but leases, releases and deaths has changed what is free.
+    intact: bool,
 }
 
 pub const NEAR: NodeId = NodeId(0);
 pub const FAR: NodeId = NodeId(1);
 pub const SPARE: NodeId = NodeId(7);
+pub const DEVICE: NodeId = NodeId(3);
 
-/// Two nodes that touch, and a third, out of the way, that nothing is placed on.
-pub fn config(on_full: OnFull) -> Config {
+/// How long whoever asks waits for what is on its way back.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Two nodes that touch, a third, out of the way, that nothing is placed on unless a policy names
+/// it, and a device's.
+pub fn config(setup: Setup) -> Config {
     let node = |node, kind, first, pageblocks, block_pageblocks| NodeConfig {
         node,
         name: format!("{node}"),
@@ -126,33 +141,41 @@ pub fn config(on_full: OnFull) -> Config {
         node(FAR, NodeKind::Far, 32, 64, 8),
         node(NEAR, NodeKind::Near, 0, 32, 4),
         node(SPARE, NodeKind::Far, 1000, 16, 4),
+        NodeConfig { class: NodeClass::Special, ..node(DEVICE, NodeKind::Device, 200, 16, 4) },
     ]);
     config.placement = vec![NEAR, FAR];
-    config.on_full = on_full;
+    config.tenants = tenants::tenants(setup);
     config.limits = Limits {
         pairs_per_order_max: 3,
         pairs_in_flight_max: 7,
         stall_after: Duration::from_millis(300),
         requests_max: 4,
         leases_queued_max: 5,
+        patience: PATIENCE,
         ..Limits::default()
     };
     config
 }
 
-const NODES: [NodeId; 3] = [NEAR, FAR, SPARE];
+const NODES: [NodeId; 4] = [NEAR, FAR, SPARE, DEVICE];
 /// Most processes at once, so that a long run does not become a slow one.
 const PROCESSES_MAX: usize = 12;
-const PINS: [HoldReason; 3] = [HoldReason::MemoryLock, HoldReason::IoUring, HoldReason::Rdma];
+const PINS: [HoldReason; 5] = [
+    HoldReason::MemoryLock,
+    HoldReason::IoUring,
+    HoldReason::Rdma,
+    HoldReason::NoMigration,
+    HoldReason::LongTermPin,
+];
 
 fn choose<T: Copy>(all: &[T], n: u8) -> Option<T> {
     (!all.is_empty()).then(|| all[usize::from(n) % all.len()])
 }
 
 impl World {
-    pub fn new(on_full: OnFull) -> Self {
+    pub fn new(setup: Setup) -> Self {
         Self {
-            engine: Engine::new(config(on_full)).unwrap(),
+            engine: Engine::new(config(setup)).unwrap(),
             now: Instant::default(),
             processes: Vec::new(),
             zeroing: VecDeque::new(),
@@ -162,7 +185,9 @@ impl World {
             marks: BTreeMap::new(),
             next: 1,
             traced: std::env::var_os("MEMTIDE_TRACE").is_some(),
-            on_full,
+            setup,
+            recovered: Instant::default(),
+            intact: true,
         }
     }
 
@@ -189,19 +214,26 @@ impl World {
 
     fn try_run(&mut self, op: &Op) -> Option<()> {
         match *op {
-            Op::Join => self.join(),
+            Op::Join { who } => self.join(who),
             Op::JoinChild { child } => self.join_child(child)?,
             Op::Left { process, moves_done } => self.left(process, moves_done)?,
             Op::Return { process } => self.come_back(process)?,
             Op::Die { process } => self.die(self.pick(process, |_| true)?),
             Op::Commit { process, by } => self.commit(process, by)?,
-            Op::Lease { process, count, after } => {
+            Op::Lease { process, count, after, policy } => {
                 let (p, member) = self.connected(process)?;
                 let mapped: Vec<_> = self.processes[p].mapped.keys().copied().collect();
                 let after = choose(&mapped, after).filter(|_| after % 4 != 0);
                 let count = u32::from(count % 24) + 1;
-                match self.say(Input::Lease { member, count, after, policy: None }) {
-                    Ok(()) | Err(Refusal::TooManyLeases { leases: 5 }) => {}
+                let policy = Self::policy(policy);
+                let asked = memtide_engine::Asked::Lease(count.into());
+                self.ask(member, asked, Input::Lease { member, count, after, policy });
+            }
+            Op::SetPolicy { process, policy } => {
+                let (_, member) = self.connected(process)?;
+                let policy = Self::policy(policy);
+                match self.say(Input::SetPolicy { member, policy }) {
+                    Ok(()) | Err(Refusal::Policy(_)) => {}
                     Err(refusal) => panic!("{refusal}"),
                 }
             }
@@ -211,11 +243,21 @@ impl World {
                 let mapped = self.processes[p].mapped.keys().copied();
                 let all = mapped.skip(usize::from(which % 32)).take(usize::from(count % 4));
                 let (extents, reason) = (Extent::from_blocks(all), choose(&PINS, reason)?);
-                self.must(if unpin {
+                let said = self.say(if unpin {
                     Input::Unpin { member, extents, reason }
                 } else {
                     Input::Pin { member, extents, reason }
                 });
+                match said {
+                    Ok(()) => {}
+                    Err(Refusal::PinLimit { pinned, max: 3, .. }) if pinned > 3 => {
+                        assert!(
+                            !unpin && matches!(reason.code(), "no-migration" | "long-term-pin")
+                        );
+                        self.mark("pin-limit");
+                    }
+                    Err(refusal) => panic!("{refusal}"),
+                }
             }
             Op::Fork { process } => self.fork(process)?,
             Op::Answer { process, count, outcomes } => self.answer(process, count, outcomes)?,
@@ -230,7 +272,8 @@ impl World {
             Op::GiveBack { megabytes, from, deadline_ms } => {
                 let request = RequestId(self.fresh());
                 let bytes = ByteSize((u64::from(megabytes % 300) + 1) << 20);
-                let from = choose(&[None, Some(NEAR), Some(FAR), Some(SPARE)], from)?;
+                self.intact = false;
+                let from = choose(&[None, Some(NEAR), Some(FAR), Some(SPARE), Some(DEVICE)], from)?;
                 let deadline = Duration::from_millis(deadline_ms.into());
                 self.request(request, Input::GiveBack { request, bytes, from, deadline });
             }
@@ -248,6 +291,7 @@ impl World {
                     unreachable!()
                 };
                 self.engine.image_of(member)?;
+                self.intact = false;
                 let request = RequestId(self.fresh());
                 let bytes = ByteSize(u64::from(megabytes % 100) << 20);
                 let bytes = (bytes.0 > 0).then_some(bytes);

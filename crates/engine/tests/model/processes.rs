@@ -1,22 +1,23 @@
 //! What processes, and the daemon between two lives, do.
 
 use super::*;
+use memtide_engine::tenant::Credentials;
 
 impl World {
-    pub(super) fn join(&mut self) {
+    pub(super) fn join(&mut self, who: u8) {
         if self.processes.len() >= PROCESSES_MAX {
             return;
         }
         let (member, token) = (MemberId(self.fresh()), TokenId(self.fresh()));
         let name = format!("p{}", member.0);
-        self.must(Input::Join {
-            member,
-            pid: 7,
-            name,
-            token,
-            lineage: Lineage::Fresh,
-            who: Default::default(),
-        });
+        let who = self.somebody(who);
+        let uid = who.uid;
+        let join = Input::Join { member, pid: 7, name, token, lineage: Lineage::Fresh, who };
+        if let Err(refusal) = self.say(join) {
+            assert_eq!(refusal, Refusal::NoTenant { uid: 5, gid: 0 });
+            assert_eq!(uid, 5);
+            return;
+        }
         let image = self.engine.image_of(member).unwrap();
         assert!(self.images.insert(image), "{image} is given out twice");
         self.push(token, image, Link::Connected(member), BTreeMap::new());
@@ -38,6 +39,7 @@ impl World {
             thaws: VecDeque::new(),
             children: Vec::new(),
             committed: 0,
+            asked: VecDeque::new(),
             forgotten: false,
             awaited: false,
         });
@@ -68,6 +70,7 @@ impl World {
             }
         }
         process.thaws.clear();
+        process.asked.clear();
         self.must(Input::Left { member });
         Some(())
     }
@@ -92,6 +95,7 @@ impl World {
             committed: process.committed,
         };
         let (token, image) = (process.token, process.image);
+        self.intact = false;
         self.images.insert(image);
         let lineage = Lineage::Returning(claims);
         self.must(Input::Join {
@@ -100,7 +104,7 @@ impl World {
             name: String::from("back"),
             token,
             lineage,
-            who: Default::default(),
+            who: Credentials { uid: (member.0 % 5) as u32, ..Credentials::default() },
         });
         Some(())
     }
@@ -131,13 +135,15 @@ impl World {
 
     pub(super) fn commit(&mut self, process: u8, by: i8) -> Option<()> {
         let (p, member) = self.connected(process)?;
-        match self.say(Input::Commit { member, by: by.into() }) {
+        let input = Input::Commit { member, by: by.into() };
+        if by > 0 {
+            self.ask(member, memtide_engine::Asked::Promise(by.unsigned_abs().into()), input);
+            return Some(());
+        }
+        match self.say(input) {
             Ok(()) => {
                 let committed = &mut self.processes[p].committed;
                 *committed = committed.checked_add_signed(by.into()).unwrap();
-            }
-            Err(Refusal::NoCapacity { by: 1.., promised, online }) => {
-                assert!(promised > online && self.on_full == OnFull::Fail);
             }
             Err(Refusal::CommitUnderflow { by: less, committed, .. }) => assert!(less > committed),
             Err(refusal) => panic!("{refusal}"),
@@ -239,7 +245,7 @@ impl World {
     /// The daemon is killed and another takes over. Zeroing starts over before it serves; what a
     /// child that has not joined holds is known to its parent only.
     pub(super) fn restart(&mut self) {
-        let mut config = config(self.on_full);
+        let mut config = config(self.setup);
         for node in &mut config.nodes {
             node.offline = self.engine.offline(node.node);
         }
@@ -258,6 +264,7 @@ impl World {
                 process.link = Link::Disconnected(member);
                 process.orders.clear();
                 process.thaws.clear();
+                process.asked.clear();
                 true
             }
         });

@@ -137,6 +137,15 @@ impl Bench {
         }
     }
 
+    /// Asks for a promise; says whether it is given at once.
+    pub fn commit(&mut self, program: Program, by: i64) -> bool {
+        let member = program.member;
+        match self.say(Input::Commit { member, by })[..] {
+            [Effect::Promise { member: to, granted }] if to == member => granted,
+            ref other => panic!("no answer but {other:?}"),
+        }
+    }
+
     pub fn release(&mut self, program: Program, extents: Vec<Extent>) -> Vec<Effect> {
         self.say(Input::Release { member: program.member, extents })
     }

@@ -2,9 +2,7 @@
 
 use std::io::{self, BufRead, Write};
 
-use super::{
-    Access, MAGIC, PAGE_END, Record, SHIFT_MAX, SHIFT_MIN, TraceError, VERSION,
-};
+use super::{Access, MAGIC, PAGE_END, Record, SHIFT_MAX, SHIFT_MIN, TraceError, VERSION};
 
 const KIND_BITS: u32 = 2;
 const READ: u64 = 0b00;
@@ -117,19 +115,19 @@ impl<R: BufRead> Reader<R> {
     pub fn new(from: R) -> Result<Self, TraceError> {
         let mut reader =
             Self { from, shift: 0, offset: 0, page: 0, accessor: 0, records: 0, over: false };
-        let found: [u8; 8] = reader.take()?;
+        let found: [u8; 8] = reader.exact()?;
         if found != MAGIC {
             return Err(TraceError::Magic { found });
         }
-        let found = u16::from_le_bytes(reader.take()?);
+        let found = u16::from_le_bytes(reader.exact()?);
         if found != VERSION {
             return Err(TraceError::Version { found });
         }
-        let [shift] = reader.take()?;
+        let [shift] = reader.exact()?;
         if !(SHIFT_MIN..=SHIFT_MAX).contains(&shift) {
             return Err(TraceError::PageSize { found: shift });
         }
-        let [found] = reader.take()?;
+        let [found] = reader.exact()?;
         if found != 0 {
             return Err(TraceError::Reserved { found });
         }
@@ -185,7 +183,7 @@ impl<R: BufRead> Reader<R> {
         let begin = self.offset;
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
-            let [byte] = self.take()?;
+            let [byte] = self.exact()?;
             let bits = u64::from(byte & 0x7f);
             if shift == 63 && byte > 1 {
                 break;
@@ -198,7 +196,7 @@ impl<R: BufRead> Reader<R> {
         Err(TraceError::Varint { offset: begin })
     }
 
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], TraceError> {
+    fn exact<const N: usize>(&mut self) -> Result<[u8; N], TraceError> {
         let mut bytes = [0; N];
         for byte in &mut bytes {
             *byte = self.byte()?.ok_or(TraceError::Truncated { offset: self.offset })?;
@@ -356,7 +354,8 @@ mod tests {
         ];
         for (bytes, expected) in cases {
             // Too few bytes are found first, otherwise.
-            let padded = if bytes.len() < 12 { [&bytes, &good[bytes.len()..]].concat() } else { bytes };
+            let padded =
+                if bytes.len() < 12 { [&bytes, &good[bytes.len()..]].concat() } else { bytes };
             let error = read(&padded).unwrap_err().to_string();
             assert!(error.contains(expected), "{error:?} lacks {expected:?}");
         }
