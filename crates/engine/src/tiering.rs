@@ -9,7 +9,7 @@
 //!
 //! The policies, one file each; what is below the fastest tier is one thing to all of them: they
 //! promote to tier 0, and demote to the first tier below it that has room.
-//! * `fixed` (`static`): pages stay where they were first touched.
+//! * `static_placement` (`static`): pages stay where they were first touched.
 //! * `tpp`: Linux's, by hint faults and the clock.
 //! * `hemem`: counters with thresholds, cooled by a clock.
 //! * `memtis`: a histogram of counters, and a threshold that fills the fast tier.
@@ -17,11 +17,11 @@
 //! * `memtide`: what pages with a given past turned out to do next.
 //!
 //! What they share: `plan`, the moves of one answer; `placed`, which pages there are, and a hand
-//! that goes round them; `queue`, pages that wait; `frequency`, counters that are halved when they are looked at.
+//! that goes round them; `queue`, pages that wait; `frequency`, counters
+//! that are halved when they are looked at; `balance`, how the load should be shared out.
 
 mod balance;
 mod colloid;
-mod fixed;
 mod frequency;
 mod hemem;
 mod memtide;
@@ -29,6 +29,7 @@ mod memtis;
 mod placed;
 mod plan;
 mod queue;
+mod static_placement;
 #[cfg(test)]
 mod tests;
 mod tpp;
@@ -37,6 +38,8 @@ use alloc::{boxed::Box, vec::Vec};
 use core::time::Duration;
 
 use memtide_units::Instant;
+
+pub use static_placement::StaticPlacement;
 
 /// A page, by number, from 0.
 pub type Page = u32;
@@ -128,7 +131,7 @@ fn first_touch(tiers: &[TierState]) -> Tier {
 }
 
 /// The names of all policies, as [`by_name`] knows them.
-pub const NAMES: [&str; 6] = ["static", "tpp", "hemem", "memtis", "colloid", "memtide"];
+pub const NAMES: &[&str] = &["static", "tpp", "hemem", "memtis", "colloid", "memtide"];
 
 /// The policy of that name for so many pages in so many tiers; none where no policy has the name,
 /// or there are no tiers.
@@ -138,7 +141,7 @@ pub fn by_name(name: &str, pages: u32, tiers: usize) -> Option<Box<dyn Policy>> 
         return None;
     }
     Some(match name {
-        "static" => Box::new(fixed::Static),
+        "static" => Box::new(static_placement::StaticPlacement),
         "tpp" => Box::new(tpp::Tpp::new(pages)),
         "hemem" => Box::new(hemem::HeMem::new(pages)),
         "memtis" => Box::new(memtis::Memtis::new(pages)),

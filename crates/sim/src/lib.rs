@@ -23,6 +23,7 @@ pub mod outcome;
 pub mod page;
 pub mod plot;
 pub mod scenario;
+pub mod tiering;
 mod world;
 
 pub use self::{

@@ -1,7 +1,4 @@
-//! No migration: a page stays where it was placed when it was first touched.
-//!
-//! This is Linux without demotion and without NUMA balancing: the fast tier fills first, what
-//! comes later lies below. It costs nothing, and no policy may lose much against it.
+//! Static placement: a page stays where it was first touched. What every policy is compared with.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -10,10 +7,11 @@ use memtide_units::Instant;
 
 use super::{Budget, Move, Page, Policy, Sample, Tier, TierState};
 
-/// The policy `static`.
-pub(super) struct Static;
+/// Moves nothing and wants to know nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StaticPlacement;
 
-impl Policy for Static {
+impl Policy for StaticPlacement {
     fn name(&self) -> &'static str {
         "static"
     }
@@ -23,7 +21,7 @@ impl Policy for Static {
     }
 
     fn tick_every(&self) -> Duration {
-        Duration::from_secs(1)
+        Duration::MAX
     }
 
     fn samples(&mut self, _: &[Sample]) {}
