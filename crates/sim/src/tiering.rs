@@ -7,7 +7,7 @@
 //! * [`placement`]: where every page lies. `scatter`: where the popular ones are.
 //! * `drive`: the loop: accesses, time, samples, ticks. `manager`: the policy at work, and what it
 //!   costs. `oracle`: the best placements that a look into the future finds.
-//! * [`config`]: the scenario. [`row`]: what came out.
+//! * [`config`]: the scenario. [`row`]: what came out. [`probe`]: for a stopwatch.
 //!
 //! A policy is compared with bounds on the same accesses: everything in the fastest tier
 //! (`near-only`), in the slowest (`far-only`), the best placement that never changes
@@ -23,6 +23,7 @@ mod manager;
 mod oracle;
 pub mod placement;
 mod plot;
+pub mod probe;
 pub mod row;
 mod scatter;
 pub mod trace;

@@ -143,6 +143,8 @@ struct Totals {
     curve: Vec<[u64; 2]>,
     /// The visits and the time of the curve's last point.
     curve_from: (u64, f64),
+    /// Those at which the last tenth began.
+    settled_from: Option<(u64, f64)>,
 }
 
 impl<'a> Drive<'a> {
@@ -227,6 +229,9 @@ impl<'a> Drive<'a> {
         let accesses = (visits * burst) as f64;
         let held_up = (cost.cpu_ns + cost.stall_ns) / f64::from(self.machine.threads);
         let took_ns = accesses / flow.per_ns + held_up;
+        if self.done * 10 >= self.job.workload.visits * 9 {
+            self.totals.settled_from.get_or_insert((self.done, self.now_ns));
+        }
         self.now_ns += took_ns;
         self.done += visits;
         if let Mover::Manager(manager) = mover {
@@ -269,6 +274,8 @@ impl<'a> Drive<'a> {
         let gained_bytes = gained as f64 * LINE_BYTES;
         let moved_bytes = moves.done as f64 * job.page_bytes as f64;
         let per_gained = (gained > 0 && moves.done > 0).then(|| moved_bytes * 1e3 / gained_bytes);
+        let (settled_visits, settled_ns) = totals.settled_from.unwrap_or_default();
+        let settled = (done - settled_visits) * u64::from(burst);
         let mut slices = totals.slices_ps;
         slices.sort_unstable();
         let core_ns = now_ns * f64::from(job.machine.threads);
@@ -278,6 +285,7 @@ impl<'a> Drive<'a> {
             accesses,
             time_ns: now_ns as u64,
             per_second: (accesses as f64 / now_ns * 1e9) as u64,
+            settled_per_second: (settled as f64 / (now_ns - settled_ns) * 1e9) as u64,
             latency_ps: (totals.latency_ns / done as f64 * 1e3) as u64,
             slice_p99_ps: slices[(slices.len() - 1) * 99 / 100],
             near_ppm: ppm(totals.near, done),

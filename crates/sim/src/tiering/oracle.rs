@@ -5,6 +5,10 @@
 //! is better. So the fastest tier gets a window of ranks, and the window moves down the ranks; of
 //! 512 windows, evenly spaced in the share of accesses that they hold, the one of the highest
 //! throughput is taken. The other tiers get the rest, hottest first.
+//!
+//! They know the visits themselves, not only how likely they were: chance that evens out for
+//! nobody else is theirs as well. They do not know that a link will change: the machine is taken
+//! as it is when the placement is made.
 
 use std::ops::Range;
 

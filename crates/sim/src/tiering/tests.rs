@@ -303,3 +303,60 @@ fn impossible_scenarios_are_refused() {
         assert!(error.contains(reason), "{error}");
     }
 }
+
+/// The shipped scenario, with a sixteenth of the pages and of the visits, each of which stands for
+/// sixteen times as much: the same virtual time.
+#[test]
+fn the_shipped_scenario_is_within_bounds() {
+    let text = include_str!("../../../../scenarios/tiering.toml");
+    let scenario = crate::Scenario::read(text).unwrap();
+    let kind::What::Tiering(mut what) = scenario.what else { panic!("not of this kind") };
+    for workload in &mut what.workloads {
+        workload.pages /= 16;
+        workload.visits /= 16;
+        workload.burst *= 16;
+        if let Pattern::HotSet { phase: Some(phase), .. }
+        | Pattern::Zipf { phase: Some(phase), .. } = &mut workload.pattern
+        {
+            *phase /= 16;
+        }
+    }
+    let jobs = (0..Kind::jobs(&what)).map(|number| what.job(number));
+    let rows: Vec<TieringRow> = jobs.map(|job| run_job(&job, 1, &|_| ())).collect();
+    for rows in rows.chunk_by(|a, b| a.workload == b.workload) {
+        let rate = |name: &str| {
+            let row = rows.iter().find(|row| row.policy == name).unwrap();
+            row.per_second as f64
+        };
+        let workload = &rows[0].workload;
+        assert!(rate("static") <= rate("static-oracle") * 1.001, "{workload}");
+        assert!(rate("far-only") < rate("static"), "{workload}");
+        for row in rows.iter().filter(|row| !row.policy.ends_with("-only")) {
+            let to_clairvoyant = row.per_second as f64 / rate("clairvoyant");
+            assert!(to_clairvoyant < 1.02, "{workload}, {}: {to_clairvoyant}", row.policy);
+            let to_static = row.per_second as f64 / rate("static");
+            assert!(to_static > 0.8, "{workload}, {}: {to_static}", row.policy);
+        }
+        // Where there is something to win, one that packs by frequency wins it.
+        if workload.contains("hot set") || workload == "zipf" {
+            assert!(rate("memtis") > rate("static") * 1.2, "{workload}");
+        }
+    }
+    let rate = |workload: &str, policy: &str| {
+        let is = |row: &&TieringRow| row.workload == workload && row.policy == policy;
+        rows.iter().find(is).unwrap().per_second as f64
+    };
+    // The claim: packers are off where the near tier saturates, by far more than elsewhere.
+    let off = |workload: &str| rate(workload, "static-oracle") / rate(workload, "memtis");
+    assert!(off("contended hot set") > off("hot set") * 1.1);
+    assert!(rate("contended hot set", "near-only") < rate("contended hot set", "static-oracle"));
+    assert_eq!(table(&rows).len(), rows.len() + 1);
+    assert_eq!(plot::plots(&rows).unwrap().len(), what.workloads.len());
+}
+
+/// What the stopwatch runs does what it says.
+#[test]
+fn the_probe_visits_as_often_as_asked() {
+    let row = run_job(&probe::zipf(1 << 16, 300_000, Contender::NearOnly), 1, &|_| ());
+    assert_eq!((row.accesses, row.near_ppm, row.pages), (300_000, 1_000_000, 1 << 16));
+}
