@@ -304,22 +304,20 @@ fn impossible_scenarios_are_refused() {
     }
 }
 
-/// The shipped scenario, with a sixteenth of the pages and of the visits, each of which stands for
-/// sixteen times as much: the same virtual time.
+/// Some of the shipped scenario, with a sixteenth of the visits, each of which stands for
+/// sixteen times as many accesses: the same virtual time.
 #[test]
 fn the_shipped_scenario_is_within_bounds() {
     let text = include_str!("../../../../scenarios/tiering.toml");
     let scenario = crate::Scenario::read(text).unwrap();
     let kind::What::Tiering(mut what) = scenario.what else { panic!("not of this kind") };
+    // Those about which something is claimed.
+    what.workloads.retain(|workload| {
+        ["hot set", "zipf", "scan", "contended hot set"].contains(&workload.name.as_str())
+    });
     for workload in &mut what.workloads {
-        workload.pages /= 16;
         workload.visits /= 16;
         workload.burst *= 16;
-        if let Pattern::HotSet { phase: Some(phase), .. }
-        | Pattern::Zipf { phase: Some(phase), .. } = &mut workload.pattern
-        {
-            *phase /= 16;
-        }
     }
     let jobs = (0..Kind::jobs(&what)).map(|number| what.job(number));
     let rows: Vec<TieringRow> = jobs.map(|job| run_job(&job, 1, &|_| ())).collect();
