@@ -14,7 +14,8 @@ use alloc::{
 use memtide_units::{ImageId, Instant, MemberId, MoveId, NodeId, Pageblock, RequestId, TokenId};
 
 use crate::{
-    config::{Config, ConfigError, Limits},
+    config::{Config, ConfigError, Limits, Performance},
+    device::Device,
     effect::Effect,
     input::Input,
     lease::{Lease, Residue, Share, Standing},
@@ -27,6 +28,7 @@ use crate::{
     process::{Image, Link, Process, Waiting},
     queue::Queue,
     quota::Tenant,
+    rebalance::Balance,
     recovery::Recovery,
     refusal::Refusal,
     request::{Request, Work, WorkId},
@@ -41,7 +43,7 @@ pub struct Engine {
     pub(crate) weights: Weights,
     /// By their names.
     pub(crate) tenants: Vec<Tenant>,
-    /// Nodes on which nothing is placed because they are being emptied.
+    /// The nodes on which nothing is placed until memory is put back.
     pub(crate) evacuating: BTreeSet<usize>,
     /// Who waits for memory.
     pub(crate) queue: Queue,
@@ -70,6 +72,13 @@ pub struct Engine {
     pub(crate) moved: u64,
     /// Empty between inputs.
     pub(crate) out: Outbox,
+    /// What the store is zeroing in vain, for it was lost since; whose it was.
+    pub(crate) void_zeros: BTreeMap<Pageblock, ImageId>,
+    /// The devices that are not in use, by node.
+    pub(crate) devices: BTreeMap<usize, Device>,
+    /// How fast the nodes are, in their order.
+    pub(crate) performance: Vec<Performance>,
+    pub(crate) balance: Balance,
 }
 
 impl Engine {
@@ -120,6 +129,10 @@ impl Engine {
             touched: BTreeSet::new(),
             moved: 0,
             out: Outbox::default(),
+            void_zeros: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            performance: performance.into_iter().map(|(_, performance)| performance).collect(),
+            balance: Balance::default(),
         })
     }
 
@@ -132,7 +145,10 @@ impl Engine {
         let before = self.now;
         self.now = before.max(now);
         // These only take room away: nothing that waits can go on because of them.
-        let quiet = matches!(input, Input::Lease { .. } | Input::Commit { .. } | Input::Tick);
+        let quiet = matches!(
+            input,
+            Input::Lease { .. } | Input::Commit { .. } | Input::Accessed { .. } | Input::Tick
+        );
         if let Err(refusal) = self.apply(input) {
             self.now = before;
             return Err(refusal);
@@ -160,6 +176,7 @@ impl Engine {
             Input::Accessed { accessor, extents } => self.accessed(accessor, &extents),
             Input::Poison { pageblock } => self.poison(pageblock),
             Input::Lost { extents } => self.lost(&extents),
+            Input::LetGo { member, extents } => self.let_go(member, &extents),
             Input::LinkChanged { node, performance } => self.link_changed(node, performance),
             Input::Online { extents } => self.online_extents(&extents),
             Input::GiveBackExtents { request, extents, deadline } => {
@@ -192,7 +209,8 @@ impl Engine {
         let recovered = self.end_recovery_if_due();
         self.serve_queue();
         let due = self.requests.values().any(|request| request.deadline <= self.now);
-        if quiet && !stalled && !recovered && !due && self.touched.is_empty() {
+        let balanced = self.balance_if_due();
+        if quiet && !stalled && !recovered && !due && !balanced && self.touched.is_empty() {
             return;
         }
         loop {
@@ -205,6 +223,7 @@ impl Engine {
                 break;
             }
         }
+        self.end_balance_works();
         self.tell_progress();
         // Blocks may have been opened again.
         self.serve_queue();
@@ -216,7 +235,8 @@ impl Engine {
         let stall = self.waiting.first().map(|&(at, _)| at);
         let recovery = self.recovery.as_ref().map(|recovery| recovery.until);
         let requests = self.requests.values().map(|request| request.deadline);
-        requests.chain(stall).chain(recovery).chain(self.queue_deadline()).min()
+        let queue = self.queue_deadline();
+        requests.chain(stall).chain(recovery).chain(queue).chain(self.balance.at).min()
     }
 
     /// The process of a member.

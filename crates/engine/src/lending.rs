@@ -48,7 +48,7 @@ impl Engine {
         process.held.insert(pageblock);
         process.owned += 1;
         self.charge_to(image, pageblock);
-        let before = self.leases.insert(pageblock, Lease::new(image, token, share));
+        let before = self.leases.insert(pageblock, Lease::new(image, token, share, self.now));
         assert!(before.is_none(), "{pageblock} has two owners");
         self.touch(pageblock);
     }
@@ -75,13 +75,22 @@ impl Engine {
     }
 
     pub(crate) fn zeroed(&mut self, image: ImageId, extents: &[Extent]) -> Result<(), Refusal> {
-        let pageblocks = self.pool.check(extents, &mut BTreeSet::new())?;
+        let mut pageblocks = self.pool.check(extents, &mut BTreeSet::new())?;
+        let (mut void, zeros) = (Vec::new(), &self.void_zeros);
+        pageblocks.retain(|pageblock| {
+            let lost = zeros.get(pageblock) == Some(&image);
+            void.extend(lost.then_some(*pageblock));
+            !lost
+        });
         let other = |pageblock: &&Pageblock| {
             let residue = self.zeroing.get(pageblock);
             residue.is_none_or(|residue| residue.image != image || residue.zeroed)
         };
         if let Some(&pageblock) = pageblocks.iter().find(other) {
             return Err(Refusal::NotZeroing { image, pageblock });
+        }
+        for pageblock in void {
+            self.void_zeros.remove(&pageblock);
         }
         for pageblock in pageblocks {
             self.change_residue(pageblock, |residue| residue.zeroed = true);

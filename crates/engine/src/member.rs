@@ -91,6 +91,7 @@ impl Engine {
         child.pid = pid;
         child.name = name;
         self.members.insert(member, token);
+        self.tell_losses(token);
         self.settle_all(token);
         Ok(())
     }
@@ -124,7 +125,8 @@ impl Engine {
     pub(crate) fn left(&mut self, member: MemberId) -> Result<(), Refusal> {
         let token = self.connected(member)?;
         self.disconnect(token, member);
-        if self.process(token).held.is_empty() {
+        let process = self.process(token);
+        if process.held.is_empty() && process.lost.is_empty() {
             self.remove_process(token);
             self.out.forgotten.push(token);
         }

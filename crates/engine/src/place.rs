@@ -147,17 +147,27 @@ impl Engine {
         let inside = draft.placed.count;
         let special = self.emergency(tenant, route);
         self.take_along(&mut draft, special);
-        if draft.left > 0 && special.is_empty() {
+        if draft.left > 0 && special.is_empty() && self.all_tried(tenant, route) {
             let nodes = route.emergency.iter().map(|&node| self.pool.nodes()[node].id);
             draft.placed.rules.extend(nodes.map(|node| Rule::NoEmergency { node }));
         }
         draft.placed.emergency = draft.placed.count - inside;
+        self.note_homes(&draft.placed, route);
         let outside = |node: &usize| !route.nodes.contains(node);
         let shares = draft.placed.shares.iter();
         let shares = shares.map(|&(id, count)| (self.pool.index_of(id), count));
         let beyond = shares.filter(|(node, _)| node.as_ref().is_some_and(outside));
         draft.placed.beyond = beyond.map(|(_, count)| count).sum();
         draft.placed
+    }
+
+    /// Notes of what was placed where it should be instead, if elsewhere.
+    fn note_homes(&mut self, placed: &Placed, route: &Route) {
+        for pageblock in placed.extents.iter().flat_map(|extent| extent.iter()) {
+            let nodes = self.pool.nodes();
+            let home = route.home_of(self.pool.block_of(pageblock).node, |node| nodes[node].kind);
+            self.leases.get_mut(&pageblock).expect("just leased").heat.home = home;
+        }
     }
 
     /// The second leg of a route, for this tenant.
@@ -170,11 +180,15 @@ impl Engine {
 
     /// The third leg of a route, for this tenant: only where all public nodes are tried before.
     pub(crate) fn emergency<'a>(&self, tenant: TenantId, route: &'a Route) -> &'a [usize] {
-        let all_tried = self.beyond(tenant, route).len() == route.beyond.len();
         match self.tenant(tenant).config.emergency {
-            Emergency::On if all_tried => &route.emergency,
+            Emergency::On if self.all_tried(tenant, route) => &route.emergency,
             _ => &[],
         }
+    }
+
+    /// Whether the first two legs have every public node.
+    fn all_tried(&self, tenant: TenantId, route: &Route) -> bool {
+        self.beyond(tenant, route).len() == route.beyond.len()
     }
 
     /// All that a tenant may be given along a route, leg by leg.

@@ -130,6 +130,11 @@ impl Pool {
         self.frames(id.node).block_pageblocks()
     }
 
+    /// The state of a block.
+    pub(crate) fn block_state(&self, id: BlockId) -> BlockState {
+        self.frames(id.node).block_state(id.block)
+    }
+
     /// Pageblocks in use in a block.
     pub(crate) fn block_used(&self, id: BlockId) -> u64 {
         self.frames(id.node).block_used(id.block)
@@ -156,12 +161,12 @@ impl Pool {
         self.placement.iter().map(|&node| self.frames(node).counts().free).sum()
     }
 
-    /// Of those, how many lie in this block.
+    /// Pageblocks of a block that can be taken.
     pub(crate) fn available_in(&self, id: BlockId) -> u64 {
         if !self.placement.contains(&id.node) || !self.is_open(id) {
             return 0;
         }
-        self.block_pageblocks(id) - self.block_used(id)
+        self.frames(id.node).block_free(id.block)
     }
 
     /// The blocks of these nodes that are in the pool.
@@ -196,6 +201,17 @@ impl Pool {
         self.frames_mut(id.node).put(pageblock);
     }
 
+    /// Takes a pageblock out of service for good.
+    pub(crate) fn retire(&mut self, pageblock: Pageblock) {
+        let id = self.block_of(pageblock);
+        self.frames_mut(id.node).retire(pageblock);
+    }
+
+    /// Whether a pageblock that some node has is retired.
+    pub(crate) fn is_retired(&self, pageblock: Pageblock) -> bool {
+        self.frames(self.block_of(pageblock).node).is_retired(pageblock)
+    }
+
     pub(crate) fn isolate(&mut self, id: BlockId) {
         self.frames_mut(id.node).isolate(id.block);
     }
@@ -210,6 +226,11 @@ impl Pool {
 
     pub(crate) fn online_block(&mut self, id: BlockId) {
         self.frames_mut(id.node).online(id.block);
+    }
+
+    /// The nodes that serve, in the order in which they do.
+    pub(crate) fn placement(&self) -> &[usize] {
+        &self.placement
     }
 
     /// The nodes in the order in which they are emptied: those that serve nobody, then the

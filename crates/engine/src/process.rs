@@ -3,11 +3,17 @@
 //! A process is named by its life token: also a forked child that has not joined has one. One
 //! that joined has a member name too.
 
-use alloc::{collections::BTreeSet, string::String, sync::Arc};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    sync::Arc,
+};
 
 use memtide_units::{ImageId, Instant, MemberId, Pageblock, TenantId};
 
 use crate::{mempolicy::Turn, place::Route};
+
+use crate::loss::Loss;
 
 /// One process, alive or not known to be dead.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +39,8 @@ pub(crate) struct Process {
     /// Pairs it has been ordered to move and not answered.
     pub(crate) in_flight: u32,
     pub(crate) waiting: Waiting,
+    /// What it lost and has not let go of.
+    pub(crate) lost: BTreeMap<Pageblock, Loss>,
 }
 
 /// Whether one can speak with it.
@@ -79,6 +87,7 @@ impl Process {
             thawing: 0,
             in_flight: 0,
             waiting: Waiting::No,
+            lost: BTreeMap::new(),
         }
     }
 

@@ -106,8 +106,13 @@ impl Engine {
 
     /// The nodes that a process may be given anything of, in their order in the pool.
     fn reach(&self, token: TokenId) -> Vec<usize> {
-        let mut reach: Vec<_> =
-            self.legs(self.tenant_of(token), &self.process(token).route).collect();
+        let tenant = self.tenant_of(token);
+        let is_allowed = |&node: &usize| {
+            let kind = self.pool.nodes()[node].kind;
+            self.tenant(tenant).config.quota(kind).access == Access::Allowed
+        };
+        let legs = self.legs(tenant, &self.process(token).route);
+        let mut reach: Vec<_> = legs.filter(is_allowed).collect();
         reach.sort_unstable();
         reach
     }

@@ -116,8 +116,7 @@ impl Engine {
     /// What is free on nodes of a kind and may be handed out.
     fn free_of(&self, kind: NodeKind) -> u64 {
         let nodes = self.pool.nodes().iter().enumerate();
-        let open =
-            nodes.filter(|(node, record)| record.kind == kind && !self.evacuating.contains(node));
+        let open = nodes.filter(|(node, record)| record.kind == kind && !self.is_closed(*node));
         open.map(|(_, record)| record.frames.counts().free).sum()
     }
 
@@ -136,7 +135,7 @@ impl Engine {
     fn room_beside(&self, tenant: TenantId, node: usize, taken: u64) -> (u64, Rule) {
         let record = &self.pool.nodes()[node];
         let (kind, counts, node_id) = (record.kind, record.frames.counts(), record.id);
-        if self.evacuating.contains(&node) {
+        if self.is_closed(node) {
             return (0, Rule::Evacuating { node: node_id });
         }
         let quota = self.tenant(tenant).config.quota(kind);
@@ -178,7 +177,7 @@ impl Engine {
         let record = &self.pool.nodes()[to];
         let access = self.tenant(tenant).config.quota(record.kind).access;
         let within = record.kind == from && access == Access::Allowed;
-        if within && !self.evacuating.contains(&to) {
+        if within && !self.is_closed(to) {
             return record.frames.counts().free;
         }
         self.room_beside(tenant, to, taken).0

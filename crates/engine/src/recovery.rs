@@ -14,6 +14,9 @@
 //! What processes share and the last that returned has given up stays *orphaned* while others are
 //! awaited: one of them may share it too, and zeroing it would destroy its content.
 //!
+//! What a process claims and is offline, or retired, it has lost, perhaps before this engine was
+//! there, and it is told so. So nothing is put back while processes are awaited.
+//!
 //! A process whose connection was lost may return to the same engine. What it holds is then what
 //! it claims: a grant that it never got, or a release that never came through, is made up for.
 //! That a process belongs to the image it names is for the caller to check. Its policy is not known
@@ -32,7 +35,7 @@ use crate::{
     engine::Engine,
     input::Claims,
     lease::Share,
-    pageblocks::PageblockState,
+    loss::Loss,
     process::{Link, Process},
     refusal::Refusal,
     tenant::Credentials,
@@ -100,8 +103,11 @@ impl Engine {
             None => self.tenant_for(who)?,
         };
         let mut seen = BTreeSet::new();
-        let leased = self.pool.check(&claims.leased, &mut seen)?;
-        let shared = self.pool.check(&claims.shared, &mut seen)?;
+        let mut leased = self.pool.check(&claims.leased, &mut seen)?;
+        let mut shared = self.pool.check(&claims.shared, &mut seen)?;
+        let mut lost = self.take_lost(&mut leased);
+        let lost_shared = self.take_lost(&mut shared);
+        lost.extend(&lost_shared);
         for &pageblock in &leased {
             self.check_claim(pageblock, &claims, token, Share::Own)?;
         }
@@ -133,11 +139,25 @@ impl Engine {
                 for &pageblock in &shared {
                     self.add_stake(pageblock, child);
                 }
+                self.process_mut(child).lost = lost_shared.iter().copied().collect();
             }
         }
+        self.process_mut(token).lost = lost.into_iter().collect();
+        self.tell_losses(token);
         self.settle_all(token);
         self.touch_all(token);
         Ok(())
+    }
+
+    /// Takes out of what a returning process claims what is lost to it.
+    fn take_lost(&self, claimed: &mut Vec<Pageblock>) -> Vec<(Pageblock, Loss)> {
+        let mut lost = Vec::new();
+        claimed.retain(|&pageblock| {
+            let loss = self.loss_of_claim(pageblock);
+            lost.extend(loss.map(|loss| (pageblock, loss)));
+            loss.is_none()
+        });
+        lost
     }
 
     fn check_identity(&self, claims: &Claims, token: TokenId) -> Result<(), Refusal> {
@@ -170,9 +190,6 @@ impl Engine {
         share: Share,
     ) -> Result<(), Refusal> {
         let conflict = |by| Refusal::ClaimConflict { pageblock, image: claims.image, by };
-        if self.pool.state(pageblock) == Some(PageblockState::Offline) {
-            return Err(Refusal::ClaimOffline { pageblock });
-        }
         if let Some(residue) = self.zeroing.get(&pageblock) {
             return Err(conflict(residue.image));
         }

@@ -74,12 +74,6 @@ pub enum Refusal {
         /// Which.
         pageblock: Pageblock,
     },
-    /// A returning process claims what is not in the pool.
-    #[error("{pageblock} is claimed but offline")]
-    ClaimOffline {
-        /// Which.
-        pageblock: Pageblock,
-    },
     /// A returning process claims what somebody else has.
     #[error("{pageblock} is claimed by a process of {image} but is in use by {by}")]
     ClaimConflict {
@@ -222,6 +216,20 @@ pub enum Refusal {
         node: NodeId,
         /// For what.
         what: &'static str,
+    },
+    /// The member did not lose this pageblock, or has let go of it before.
+    #[error("{pageblock} is not one that {member} lost and has not let go of")]
+    NotLost {
+        /// Who.
+        member: MemberId,
+        /// Which.
+        pageblock: Pageblock,
+    },
+    /// A block cannot come back yet.
+    #[error("{pageblock} was lost, and not all who had it have let go of it")]
+    NotLetGo {
+        /// Which of its pageblocks.
+        pageblock: Pageblock,
     },
     /// A long pin on a node whose owner does not permit that.
     #[error("{pageblock} is on {node}, whose owner does not permit pinning for long")]

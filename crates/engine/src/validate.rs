@@ -6,7 +6,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use memtide_units::{ImageId, TokenId};
+use memtide_units::{ImageId, Pageblock, TokenId};
 
 use crate::{
     decision::DECISIONS_MAX,
@@ -30,6 +30,7 @@ impl Engine {
         self.validate_processes();
         self.validate_orders();
         self.validate_requests();
+        self.validate_losses();
         self.validate_tenants();
         self.validate_queue();
         assert_eq!(self.out, crate::outbox::Outbox::default());
@@ -177,9 +178,19 @@ impl Engine {
             for pair in record.open() {
                 *in_flight.entry(record.token).or_default() += 1;
                 *per_work.entry(pair.work).or_insert(0u64) += 1;
-                let to = &self.leases[&pair.to];
-                assert_eq!(to.flight, Some(Flight { order, end: End::Destination }));
-                assert!(to.stakes().any(|stake| stake.token == record.token));
+                let is_lost = |at: Pageblock| {
+                    let state = self.pool.state(at);
+                    matches!(state, Some(PageblockState::Offline | PageblockState::Retired))
+                };
+                if let Some(to) = self.leases.get(&pair.to) {
+                    assert_eq!(to.flight, Some(Flight { order, end: End::Destination }));
+                    assert!(to.stakes().any(|stake| stake.token == record.token));
+                } else {
+                    assert!(is_lost(pair.to), "{} is nobody's", pair.to);
+                }
+                if is_lost(pair.from) {
+                    continue;
+                }
                 let from = self.leases.get(&pair.from).and_then(|lease| lease.flight);
                 let residue = self.zeroing.get(&pair.from).and_then(|residue| residue.order);
                 let kept = from.map(|flight| flight.order).or(residue);
@@ -201,7 +212,7 @@ impl Engine {
             assert!(request.done < request.wanted, "{id} should have been answered");
             assert!(request.deadline > self.now, "{id} is overdue");
             assert_eq!(request.told, request.done);
-            assert!(request.works.iter().all(|work| self.works[work].request == *id));
+            assert!(request.works.iter().all(|work| self.works[work].request == Some(*id)));
             let works = request.works.iter().map(|work| self.works[work].goal);
             let emptying = works.map(|goal| match goal {
                 Goal::Empty(block) => self.pool.block_pageblocks(block),
@@ -211,7 +222,8 @@ impl Engine {
             assert!(request.done + request.emptying <= request.wanted);
         }
         let works: usize = self.requests.values().map(|request| request.works.len()).sum();
-        assert_eq!(works, self.works.len());
+        assert_eq!(works + self.balance.works.len(), self.works.len());
+        assert!(self.balance.works.iter().all(|work| self.works[work].request.is_none()));
         let wanted = self.works.iter().flat_map(|(&id, work)| {
             assert!(work.todo.values().all(|todo| !todo.is_empty()));
             work.todo.keys().map(move |&token| (token, id))

@@ -49,6 +49,16 @@ fn op() -> impl Strategy<Value = Op> {
             }
         ),
         6 => (0..60u8).prop_map(|ms| Op::Pass { ms }),
+        1 => any::<u16>().prop_map(|which| Op::Poison { which }),
+        1 => (n(), n(), n()).prop_map(|(node, block, count)| Op::Lost { node, block, count }),
+        8 => n().prop_map(|process| Op::Hear { process }),
+        4 => (n(), n(), n()).prop_map(|(node, block, count)| Op::Online { node, block, count }),
+        2 => (n(), n(), n(), 0..2000u16).prop_map(|(node, block, count, deadline_ms)| {
+            Op::GiveBackExtents { node, block, count, deadline_ms }
+        }),
+        1 => (n(), 0..2000u16)
+            .prop_map(|(node, deadline_ms)| Op::Evacuate { node, deadline_ms }),
+        2 => Just(Op::Driver),
         8 => (n(), n(), n(), vec((0..1200u16, n()), 0..6))
             .prop_map(|(kind, a, b, extents)| Op::Nonsense { kind, a, b, extents }),
     ]
@@ -105,6 +115,11 @@ fn everything_happens_in_a_random_world() {
         "Onlined",
         "Progress",
         "Answer",
+        "Poisoned",
+        "Lost",
+        "SaveDevice",
+        "RestoreDevice",
+        "device-state",
         "whole",
         "part",
         "nothing",

@@ -12,6 +12,7 @@
 //! * [`tiering`]: what policies make of the accesses of programs on several tiers.
 //! * [`machine`]: a whole machine of tenants and programs under the engine's rules.
 //! * The one source of chance is [`memtide_units::Random`]. Time is a number of steps.
+//! * [`sweep`]: a scenario over and over, with other values for some of its keys.
 //! * [`outcome`]: results as rows, text and JSON. [`plot`]: as SVG. [`page`]: as one HTML page.
 //!
 //! One seed, scenario and version give one outcome, byte for byte, on any number of threads
@@ -30,6 +31,7 @@ pub mod page;
 mod parallel;
 pub mod plot;
 pub mod scenario;
+pub mod sweep;
 pub mod tiering;
 pub mod workload;
 mod world;

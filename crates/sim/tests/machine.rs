@@ -7,7 +7,7 @@ use memtide_sim::machine::fuzz::fuzz;
 /// `MEMTIDE_SEEDS=FROM..TO` runs others.
 #[test]
 fn random_machines_hold_what_must_hold() {
-    let seeds = std::env::var("MEMTIDE_SEEDS").unwrap_or_else(|_| "0..200".to_owned());
+    let seeds = std::env::var("MEMTIDE_SEEDS").unwrap_or_else(|_| "0..3000".to_owned());
     let (from, to) = seeds.split_once("..").unwrap();
     let seeds = from.parse().unwrap()..to.parse().unwrap();
     let outcome = fuzz(seeds, NonZeroUsize::new(2).unwrap(), &mut |_, _| {});

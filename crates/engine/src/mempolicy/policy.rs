@@ -71,6 +71,8 @@ pub enum Errno {
     ENOENT,
     /// Input/output error.
     EIO,
+    /// In use.
+    EBUSY,
 }
 
 /// Why a policy is refused.

@@ -26,7 +26,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use memtide_units::NodeId;
 
-use super::{Capability, NodeClass};
+use super::{Capability, NodeClass, class::CapabilityError};
 
 /// Distance of a node to itself (`LOCAL_DISTANCE`).
 pub const LOCAL_DISTANCE: u8 = 10;
@@ -57,6 +57,14 @@ pub enum ZonelistError {
     NodeTwice {
         /// Which.
         node: NodeId,
+    },
+    /// What the owner of a private node permits makes no sense.
+    #[error("{node}: {source}")]
+    Capabilities {
+        /// Which.
+        node: NodeId,
+        /// Why.
+        source: CapabilityError,
     },
 }
 
@@ -102,6 +110,10 @@ impl Zonelists {
         for &(node, class) in nodes {
             if zonelists.classes.insert(node, class).is_some() {
                 return Err(ZonelistError::NodeTwice { node });
+            }
+            if let NodeClass::Private(capabilities) = class {
+                let check = capabilities.check();
+                check.map_err(|source| ZonelistError::Capabilities { node, source })?;
             }
         }
         for (place, &(node, class)) in nodes.iter().enumerate() {

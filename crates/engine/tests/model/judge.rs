@@ -23,7 +23,8 @@ impl World {
         };
         self.engine.validate();
         for node in self.engine.node_status() {
-            let sum = node.free.0 + node.leased.0 + node.isolated.0 + node.offline.0;
+            let sum =
+                node.free.0 + node.leased.0 + node.isolated.0 + node.offline.0 + node.retired.0;
             assert_eq!(sum, node.present.0, "{}", node.name);
         }
         self.check_quotas(&before.tenant_status(), &effects, returns);
@@ -60,6 +61,8 @@ impl World {
                 self.check_unmapped_and_zero(&all);
                 let open = |at: &Engine| self.isolated_among(&all, at).is_none();
                 assert!(open(before) || open(&self.engine), "granted out of an isolated block");
+                let image = self.by_member(member).image;
+                self.dirty.extend(all.iter().map(|&pageblock| (pageblock, image)));
                 let memtide_engine::Asked::Lease(asked) = self.answered(member) else {
                     panic!("a grant where a promise was asked for");
                 };
@@ -73,6 +76,8 @@ impl World {
                 // Ordered after everything else that came of this input.
                 let destinations: Vec<_> = pairs.iter().map(|&(_, to)| to).collect();
                 self.check_new(&destinations, &self.engine);
+                let image = self.by_member(member).image;
+                self.dirty.extend(destinations.iter().map(|&pageblock| (pageblock, image)));
                 let process = self.by_member(member);
                 for (from, _) in &pairs {
                     assert_eq!(process.mapped.get(from), Some(&Mapping::Shared));
@@ -112,8 +117,19 @@ impl World {
             }
             Effect::Offlined { extents, .. } => {
                 for pageblock in extents.iter().flat_map(|extent| extent.iter()) {
-                    self.check_unmapped(pageblock);
+                    // What is lost is mapped until that is heard, and discarded.
+                    if self.away.insert(pageblock) && !self.poisoned.contains(&pageblock) {
+                        self.check_unmapped(pageblock);
+                    }
+                    self.dirty.remove(&pageblock);
                 }
+            }
+            Effect::Onlined { node, extents } => {
+                for pageblock in extents.iter().flat_map(|extent| extent.iter()) {
+                    self.check_unknown(pageblock);
+                    assert!(self.away.remove(&pageblock), "{pageblock} was not away");
+                }
+                self.evacuating.remove(&node);
             }
             Effect::Promise { member, granted } => {
                 let memtide_engine::Asked::Promise(by) = self.answered(member) else {
@@ -124,11 +140,20 @@ impl World {
                     self.by_member(member).committed += by;
                 }
             }
-            Effect::Onlined { .. }
-            | Effect::Poisoned { .. }
-            | Effect::Lost { .. }
-            | Effect::SaveDevice { .. }
-            | Effect::RestoreDevice { .. } => {}
+            Effect::Poisoned { member, extents } => {
+                let lost: Vec<_> = extents.iter().flat_map(|extent| extent.iter()).collect();
+                assert!(lost.iter().all(|pageblock| self.poisoned.contains(pageblock)));
+                self.by_member(member).losses.push_back(lost);
+            }
+            Effect::Lost { member, extents } => {
+                let lost: Vec<_> = extents.iter().flat_map(|extent| extent.iter()).collect();
+                assert!(lost.iter().all(|pageblock| self.away.contains(pageblock)));
+                self.by_member(member).losses.push_back(lost);
+            }
+            Effect::SaveDevice { node } | Effect::RestoreDevice { node } => {
+                assert_eq!((node, &self.asked), (DEVICE, &None), "one thing at a time");
+                self.asked = Some(effect);
+            }
             Effect::Progress { request, done, of } => {
                 assert!(self.open.contains(&request) && done < of);
             }
@@ -162,6 +187,7 @@ impl World {
     pub(super) fn check_unmapped_and_zero(&self, pageblocks: &[Pageblock]) {
         for &pageblock in pageblocks {
             self.check_unmapped(pageblock);
+            self.check_good(pageblock);
             let zeroing = self.zeroing.iter().any(|&(_, other)| other == pageblock);
             assert!(!zeroing, "{pageblock} is handed out but not zeroed");
         }
@@ -188,7 +214,8 @@ impl World {
         self.now = self.now.after(Duration::from_secs(70));
         self.must(Input::Tick);
         assert!(self.open.is_empty(), "not answered: {:?}", self.open);
-        let answered = |process: &Process| process.asked.is_empty();
+        let recovers = self.engine.awaiting() > 0;
+        let answered = |process: &Process| recovers || process.asked.is_empty();
         assert!(self.processes.iter().all(answered), "somebody still waits");
         while !self.processes.is_empty() {
             self.die(self.processes.len() - 1);

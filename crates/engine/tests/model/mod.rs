@@ -8,6 +8,8 @@
 //! * what is granted, or is the destination of a move, is mapped by no live process and does not
 //!   lie in a block that is being emptied;
 //! * what is zeroed is mapped by no live process;
+//! * what is handed out is neither poisoned nor lost, nor on a node that is being evacuated, and
+//!   nothing of what was in it before is left;
 //! * an input that is refused changed nothing, and what a well-behaved process, store or operator
 //!   says is not refused;
 //! * every request is answered once, with figures that add up.
@@ -16,6 +18,7 @@
 
 #![allow(dead_code, reason = "not every test uses all of it")]
 
+mod errors;
 mod judge;
 mod nonsense;
 mod processes;
@@ -59,6 +62,13 @@ pub enum Op {
     MoveTo { process: u8, to: u8, megabytes: u16, deadline_ms: u16 },
     Pass { ms: u8 },
     Restart,
+    Poison { which: u16 },
+    Lost { node: u8, block: u8, count: u8 },
+    Hear { process: u8 },
+    Online { node: u8, block: u8, count: u8 },
+    GiveBackExtents { node: u8, block: u8, count: u8, deadline_ms: u16 },
+    Evacuate { node: u8, deadline_ms: u16 },
+    Driver,
     Nonsense { kind: u8, a: u8, b: u8, extents: Vec<(u16, u8)> },
 }
 
@@ -92,6 +102,10 @@ struct Process {
     forgotten: bool,
     /// It has not returned to the engine that took over.
     awaited: bool,
+    /// What it is told that it lost, and has not heard.
+    losses: VecDeque<Vec<Pageblock>>,
+    /// Destinations of its orders that it has heard are lost.
+    bad: BTreeSet<Pageblock>,
 }
 
 /// The engine and all around it.
@@ -106,6 +120,14 @@ pub struct World {
     pub reports: Vec<Report>,
     /// What happened how often.
     pub marks: BTreeMap<String, u64>,
+    poisoned: BTreeSet<Pageblock>,
+    /// Blocks that are being lost at this moment, or are offline.
+    away: BTreeSet<Pageblock>,
+    /// What may still have content, and of whom.
+    dirty: BTreeMap<Pageblock, ImageId>,
+    evacuating: BTreeSet<NodeId>,
+    /// What the driver of the device is asked and has not answered.
+    asked: Option<Effect>,
     next: u64,
     traced: bool,
     setup: Setup,
@@ -183,6 +205,11 @@ impl World {
             open: BTreeSet::new(),
             reports: Vec::new(),
             marks: BTreeMap::new(),
+            poisoned: BTreeSet::new(),
+            away: BTreeSet::new(),
+            dirty: BTreeMap::new(),
+            evacuating: BTreeSet::new(),
+            asked: None,
             next: 1,
             traced: std::env::var_os("MEMTIDE_TRACE").is_some(),
             setup,
@@ -250,7 +277,7 @@ impl World {
                 });
                 match said {
                     Ok(()) => {}
-                    Err(Refusal::PinLimit { pinned, max: 3, .. }) if pinned > 3 => {
+                    Err(Refusal::PinLimit { pinned, max: 1, .. }) if pinned > 1 => {
                         assert!(
                             !unpin && matches!(reason.code(), "no-migration" | "long-term-pin")
                         );
@@ -266,6 +293,7 @@ impl World {
                 for _ in 0..=count % 16 {
                     let (image, pageblock) = self.zeroing.pop_front()?;
                     let extents = vec![Extent::new(pageblock, 1)];
+                    self.dirty.remove(&pageblock);
                     self.must(Input::Zeroed { image, extents });
                 }
             }
@@ -281,6 +309,7 @@ impl World {
                 let bytes = ByteSize((u64::from(megabytes % 100) + 1) << 20);
                 match self.say(Input::Add { bytes, to: choose(&NODES, to)? }) {
                     Ok(()) | Err(Refusal::NotOffline { .. }) => {}
+                    Err(Refusal::NotLetGo { pageblock }) => self.check_spoken_of(pageblock),
                     Err(refusal) => panic!("{refusal}"),
                 }
             }
@@ -304,6 +333,15 @@ impl World {
                 self.must(Input::Tick);
             }
             Op::Restart => self.restart(),
+            Op::Poison { which } => self.poison(which),
+            Op::Lost { node, block, count } => self.lose(node, block, count)?,
+            Op::Hear { process } => self.hear(process)?,
+            Op::Online { node, block, count } => self.online(node, block, count)?,
+            Op::GiveBackExtents { node, block, count, deadline_ms } => {
+                self.give_back_extents(node, block, count, deadline_ms)?
+            }
+            Op::Evacuate { node, deadline_ms } => self.evacuate(node, deadline_ms)?,
+            Op::Driver => self.driver()?,
             Op::Nonsense { kind, a, b, ref extents } => self.nonsense(kind, a, b, extents),
         }
         Some(())

@@ -42,6 +42,8 @@ impl World {
             asked: VecDeque::new(),
             forgotten: false,
             awaited: false,
+            losses: VecDeque::new(),
+            bad: BTreeSet::new(),
         });
     }
 
@@ -64,12 +66,15 @@ impl World {
         let orders = std::mem::take(&mut process.orders);
         let pairs = orders.iter().flat_map(|(_, pairs)| pairs);
         for &(from, to) in pairs.take(usize::from(moves_done % 4)) {
-            if process.mapped.get(&from) == Some(&Mapping::Shared) {
+            let good = !process.bad.contains(&to);
+            if good && process.mapped.get(&from) == Some(&Mapping::Shared) {
                 process.mapped.remove(&from);
                 process.mapped.insert(to, Mapping::Shared);
             }
         }
         process.thaws.clear();
+        process.losses.clear();
+        process.bad.clear();
         process.asked.clear();
         self.must(Input::Left { member });
         Some(())
@@ -191,6 +196,7 @@ impl World {
             let Some((from, to)) = pairs.pop_front() else { break };
             let outcome = match process.mapped.get(&from) {
                 None => MoveOutcome::Gone,
+                Some(_) if process.bad.remove(&to) => MoveOutcome::Held(HoldReason::MoveFailed),
                 Some(Mapping::Frozen) => MoveOutcome::Held(HoldReason::SharedWithChild),
                 Some(Mapping::Shared) => match (outcomes >> (2 * n)) % 4 {
                     0 if outcomes & 15 == 0 => MoveOutcome::Held(HoldReason::DirectRead),
@@ -264,6 +270,8 @@ impl World {
                 process.link = Link::Disconnected(member);
                 process.orders.clear();
                 process.thaws.clear();
+                process.losses.clear();
+                process.bad.clear();
                 process.asked.clear();
                 true
             }
@@ -283,5 +291,12 @@ impl World {
         self.images.clear();
         self.engine = Engine::new(config).unwrap();
         self.engine.validate();
+        let mapped = |at: &Pageblock| self.processes.iter().any(|p| p.mapped.contains_key(at));
+        self.dirty.retain(|at, _| mapped(at));
+        self.evacuating.clear();
+        self.asked = None;
+        for pageblock in self.poisoned.clone() {
+            self.must(Input::Poison { pageblock });
+        }
     }
 }

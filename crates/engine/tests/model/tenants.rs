@@ -58,7 +58,7 @@ pub(super) fn tenants(setup: Setup) -> Vec<TenantConfig> {
                 ..tenant("reclaims", 1, OnDepletion::Reclaim(Duration::from_millis(90)))
             },
             TenantConfig {
-                quotas: near(Quota { pinned_max: Some(3), ..quota(0, Some(16)) }),
+                quotas: near(Quota { pinned_max: Some(1), ..quota(0, Some(16)) }),
                 policy: MemPolicy {
                     mode: Mode::Bind([NEAR].into_iter().collect()),
                     extended: Extended::Any,

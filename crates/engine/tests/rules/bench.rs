@@ -55,7 +55,7 @@ pub fn size(pageblocks: u64) -> ByteSize {
 }
 
 /// A process.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Program {
     pub member: MemberId,
     pub token: TokenId,

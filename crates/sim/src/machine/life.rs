@@ -19,6 +19,8 @@ const BATCH: usize = 8;
 const BATCH_TAKES: Nanos = 20_000;
 /// What mapping shared again takes, for a batch.
 const THAW_TAKES: Nanos = 100_000;
+/// Until a process that lost something has let go of it.
+const HEARS_AFTER: Nanos = 200_000;
 /// Until a forked child is heard of.
 const BORN_AFTER: Nanos = 50_000;
 
@@ -87,8 +89,11 @@ impl World<'_> {
     }
 
     /// Gives back what is too much.
-    fn shrink(&mut self, number: usize) -> Checked<()> {
+    pub(super) fn shrink(&mut self, number: usize) -> Checked<()> {
         let process = &mut self.processes[number];
+        if !process.is_there() {
+            return Ok(());
+        }
         let mut released = Vec::new();
         while process.pages.len() as u64 > process.wants {
             if let Some(Page::Pool(pageblock)) = process.pop() {
@@ -209,16 +214,8 @@ impl World<'_> {
             row.leases_waited += u64::from(waited > 0);
             row.wait_ms_max = row.wait_ms_max.max(waited / MS);
         });
-        let program = &plan.programs[self.processes[number].program];
-        if let Some(reason) = program.pin
-            && got > 0
-        {
-            let extents = Extent::from_blocks(all);
-            if let Err(refusal) = self.say(Input::Pin { member, extents, reason })?
-                && !matches!(refusal, Refusal::PinLimit { .. })
-            {
-                return Err(format!("refused: {refusal}; it was a pin"));
-            }
+        if plan.programs[self.processes[number].program].pin.is_some() && got > 0 {
+            self.queue.push(self.now, Step::Pin(number, all));
         }
         if got < asked.count {
             self.explain(number);
@@ -233,8 +230,29 @@ impl World<'_> {
         } else {
             self.retry(number);
         }
-        // It may have been told to shrink while it waited.
-        self.shrink(number)
+        // It may have come to want less while it waited.
+        self.queue.push(self.now, Step::Shrink(number));
+        Ok(())
+    }
+
+    /// Makes what was granted unmovable, for a program that does that.
+    pub(super) fn pin(&mut self, number: usize, all: &[Pageblock]) -> Checked<()> {
+        let process = &self.processes[number];
+        let reason = self.plan.programs[process.program].pin;
+        let (true, Some(reason)) = (process.is_there(), reason) else { return Ok(()) };
+        let member = process.member;
+        let still = all.iter().copied().filter(|pageblock| process.places.contains_key(pageblock));
+        let still: Vec<Pageblock> = still.collect();
+        let extents = Extent::from_blocks(still.iter().copied());
+        if extents.is_empty() {
+            return Ok(());
+        }
+        match self.say(Input::Pin { member, extents, reason })? {
+            Ok(()) => self.processes[number].pinned.extend(still),
+            Err(Refusal::PinLimit { .. } | Refusal::PinNotPermitted { .. }) => {}
+            Err(refusal) => return Err(format!("refused: {refusal}; it was a pin")),
+        }
+        Ok(())
     }
 
     /// Counts the rules that stood in the way of a process's last wish.
@@ -262,11 +280,12 @@ impl World<'_> {
         let (image, tenant) = (self.processes[number].image, self.processes[number].tenant);
         for &(from, to) in &pairs {
             self.oracle.coming(to, image)?;
+            self.oracle.leaving(from);
             let process = &self.processes[number];
             if !process.places.contains_key(&from) {
                 return Err(format!("{member} is to move {from}, which it does not have"));
             }
-            if self.plan.programs[process.program].pin.is_some() && self.pins_hold(tenant) {
+            if process.pinned.contains(&from) {
                 return Err(format!("{member} is to move {from}, which is pinned"));
             }
         }
@@ -279,12 +298,6 @@ impl World<'_> {
             self.copy(number);
         }
         Ok(())
-    }
-
-    /// Whether every pin of a tenant was accepted: it has no limit on them.
-    fn pins_hold(&self, tenant: usize) -> bool {
-        let quotas = &self.plan.tenants[tenant].quotas;
-        quotas.values().all(|quota| quota.pinned_max.is_none())
     }
 
     /// Begins to copy the next batch.
@@ -339,6 +352,7 @@ impl World<'_> {
         if pairs.is_empty() {
             self.processes[number].orders.pop_front();
         }
+        batch.iter().for_each(|&(from, _)| self.oracle.answered(from));
         let outcomes = batch.iter().map(|&pair| self.move_one(number, pair));
         let outcomes: Vec<MoveOutcome> = outcomes.collect::<Checked<_>>()?;
         let member = self.processes[number].member;
@@ -364,7 +378,7 @@ impl World<'_> {
             MoveOutcome::Gone
         } else if process.frozen.contains(&from) {
             MoveOutcome::Held(HoldReason::SharedWithChild)
-        } else if self.oracle.state(to) == State::Gone {
+        } else if !matches!(self.oracle.state(to), State::Coming(_)) {
             MoveOutcome::Held(HoldReason::MoveFailed)
         } else if self.happens(self.plan.faults.held_permille) {
             self.measure.saw("fault held");
@@ -496,11 +510,13 @@ impl World<'_> {
         process.life = Life::Gone;
         process.pages = Vec::new();
         process.frozen.clear();
+        process.pinned.clear();
         process.thaws.clear();
         let places = std::mem::take(&mut process.places);
         let orders: Vec<(MoveId, Pairs)> = process.orders.drain(..).collect();
         let token = process.token;
-        for (_, to) in orders.into_iter().flat_map(|(_, pairs)| pairs) {
+        for (from, to) in orders.into_iter().flat_map(|(_, pairs)| pairs) {
+            self.oracle.answered(from);
             self.oracle.not_coming(to);
         }
         for pageblock in places.into_keys() {
@@ -524,7 +540,17 @@ impl World<'_> {
         let tenant = self.processes[number].tenant;
         self.measure.note(self.now, tenant, |row| row.lost_bytes += count);
         self.queue.push(self.now, Step::Grow(number));
+        self.queue.push(self.now + HEARS_AFTER, Step::LetGo(number, extents.to_vec()));
         Ok(())
+    }
+
+    /// Says that nothing of a process maps what it lost.
+    pub(super) fn let_go(&mut self, number: usize, extents: Vec<Extent>) -> Checked<()> {
+        let process = &self.processes[number];
+        if !process.is_there() {
+            return Ok(());
+        }
+        self.must(Input::LetGo { member: process.member, extents })
     }
 }
 

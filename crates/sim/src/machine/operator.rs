@@ -62,7 +62,7 @@ impl World<'_> {
             Happening::Add { pageblocks, to } => {
                 let bytes = ByteSize::from_pageblocks(pageblocks);
                 match self.say(Input::Add { bytes, to: id(to) })? {
-                    Ok(()) | Err(Refusal::NotOffline { .. }) => Ok(()),
+                    Ok(()) | Err(Refusal::NotOffline { .. } | Refusal::NotLetGo { .. }) => Ok(()),
                     Err(refusal) => Err(format!("refused: {refusal}; it was {bytes} to put back")),
                 }
             }
@@ -187,29 +187,26 @@ impl World<'_> {
         }
         let first = self.plan.first(node).0;
         let all = (first..first + self.plan.nodes[node].pageblocks).map(Pageblock);
-        let there = all.filter(|&p| !matches!(self.oracle.state(p), State::Offline | State::Gone));
-        self.end_of(Extent::from_blocks(there), |extents| Input::Lost { extents })
+        let there =
+            all.clone().filter(|&p| !matches!(self.oracle.state(p), State::Offline | State::Gone));
+        let there: Vec<Pageblock> = there.collect();
+        there.iter().for_each(|&pageblock| self.oracle.gone(pageblock));
+        // Blocks that have left already may be named.
+        let extents = Extent::from_blocks(all);
+        self.end_of(&there, Input::Lost { extents })
     }
 
     fn poison(&mut self, pageblock: Pageblock) -> Checked<()> {
         if matches!(self.oracle.state(pageblock), State::Offline | State::Gone) {
             return Ok(());
         }
-        self.end_of(vec![Extent::new(pageblock, 1)], |_| Input::Poison { pageblock })
+        self.oracle.poisoned(pageblock);
+        self.end_of(&[pageblock], Input::Poison { pageblock })
     }
 
     /// Pageblocks are no more. Whoever mapped them must be told at once.
-    fn end_of(
-        &mut self,
-        extents: Vec<Extent>,
-        input: impl Fn(Vec<Extent>) -> Input,
-    ) -> Checked<()> {
-        let all: Vec<Pageblock> = extents.iter().flat_map(|extent| extent.iter()).collect();
-        if all.is_empty() {
-            return Ok(());
-        }
-        all.iter().for_each(|&pageblock| self.oracle.gone(pageblock));
-        self.must(input(extents))?;
+    fn end_of(&mut self, all: &[Pageblock], input: Input) -> Checked<()> {
+        self.must(input)?;
         for process in self.processes.iter().filter(|process| process.is_there()) {
             if let Some(pageblock) = all.iter().find(|&p| process.places.contains_key(p)) {
                 return Err(format!("{} is not told that {pageblock} is gone", process.member));

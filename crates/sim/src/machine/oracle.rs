@@ -54,6 +54,8 @@ pub enum State {
     Dirty(ImageId),
     /// It is being zeroed.
     Zeroing(ImageId),
+    /// It is zero, but whoever was to move what was in it has not answered.
+    Unanswered,
     /// It has left.
     Offline,
     /// It is broken, or its device is gone.
@@ -77,6 +79,9 @@ pub struct Oracle {
     /// Per tenant and node: mapped.
     used: Vec<Vec<u64>>,
     images: BTreeMap<ImageId, Tenant>,
+    poisoned: BTreeSet<Pageblock>,
+    /// What is to be moved away, and is not answered.
+    leaving: BTreeSet<Pageblock>,
     /// What is to be answered until when, and by which name.
     due: BTreeSet<(Nanos, String)>,
     /// When what was moved for the sake of balance left which node; by image and page.
@@ -84,7 +89,8 @@ pub struct Oracle {
 }
 
 const fn is_in_use(state: State) -> bool {
-    matches!(state, State::Mapped(..) | State::Coming(_) | State::Dirty(_) | State::Zeroing(_))
+    use State::{Coming, Dirty, Mapped, Unanswered, Zeroing};
+    matches!(state, Mapped(..) | Coming(_) | Dirty(_) | Zeroing(_) | Unanswered)
 }
 
 impl Oracle {
@@ -104,6 +110,8 @@ impl Oracle {
             away: vec![[0; 2]; nodes],
             used: vec![vec![0; nodes]; plan.tenants.len()],
             images: BTreeMap::new(),
+            poisoned: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             due: BTreeSet::new(),
             left: BTreeMap::new(),
         }
@@ -219,16 +227,34 @@ impl Oracle {
     /// The store has zeroed it; false if there is nothing to be said of it any more.
     pub fn zeroed(&mut self, pageblock: Pageblock) -> bool {
         let is_zeroing = matches!(self.state(pageblock), State::Zeroing(_));
-        if is_zeroing {
+        if is_zeroing && self.leaving.contains(&pageblock) {
+            self.set(pageblock, State::Unanswered);
+        } else if is_zeroing {
             self.set(pageblock, State::Free);
         }
         is_zeroing
+    }
+
+    /// It is to be moved away.
+    pub fn leaving(&mut self, pageblock: Pageblock) {
+        self.leaving.insert(pageblock);
+    }
+
+    /// That is answered, or will never be.
+    pub fn answered(&mut self, pageblock: Pageblock) {
+        self.leaving.remove(&pageblock);
+        if self.state(pageblock) == State::Unanswered {
+            self.set(pageblock, State::Free);
+        }
     }
 
     /// It leaves.
     pub fn offlined(&mut self, pageblock: Pageblock) -> Checked<()> {
         match self.state(pageblock) {
             State::Free => self.set(pageblock, State::Offline),
+            State::Gone if !self.poisoned.contains(&pageblock) => {
+                self.set(pageblock, State::Offline);
+            }
             State::Gone => {}
             other => return Err(format!("isolation: {pageblock} leaves but is {other:?}")),
         }
@@ -239,13 +265,20 @@ impl Oracle {
     pub fn onlined(&mut self, pageblock: Pageblock) -> Checked<()> {
         match self.state(pageblock) {
             State::Offline => self.set(pageblock, State::Free),
+            State::Gone if self.poisoned.contains(&pageblock) => {}
             other => return Err(format!("{pageblock} comes but is {other:?}")),
         }
         Ok(())
     }
 
-    /// It is broken, or gone with its device.
+    /// It is gone with its device.
     pub fn gone(&mut self, pageblock: Pageblock) {
+        self.set(pageblock, State::Gone);
+    }
+
+    /// It is broken, for good.
+    pub fn poisoned(&mut self, pageblock: Pageblock) {
+        self.poisoned.insert(pageblock);
         self.set(pageblock, State::Gone);
     }
 
@@ -356,17 +389,17 @@ impl Oracle {
     /// Whether the engine's books say the same.
     pub fn conservation(&self, engine: &memtide_engine::Engine) -> Checked<()> {
         for (number, status) in engine.node_status().iter().enumerate() {
-            let [present, free, leased, isolated, offline] =
-                [status.present, status.free, status.leased, status.isolated, status.offline]
-                    .map(|size| size.0 / memtide_units::PAGEBLOCK_BYTES);
-            let [away, gone] = self.away[number];
-            let sum = free + leased + isolated + offline;
-            let is_sum = sum <= present && sum + gone >= present;
-            if !is_sum || leased != self.in_use[number] || offline > away + gone || offline < away {
+            let pageblocks =
+                |size: memtide_units::ByteSize| size.0 / memtide_units::PAGEBLOCK_BYTES;
+            let [present, free, leased, isolated] =
+                [status.present, status.free, status.leased, status.isolated].map(pageblocks);
+            let away = pageblocks(status.offline) + pageblocks(status.retired);
+            let seen: u64 = self.away[number].iter().sum();
+            let sum = free + leased + isolated + away;
+            if sum != present || leased != self.in_use[number] || away != seen {
                 return Err(format!(
                     "conservation: node {:?} says {free} free, {leased} leased, {isolated} \
-                     isolated, {offline} offline of {present}; seen {} in use, {away} away, {gone} \
-                     gone",
+                     isolated, {away} offline or retired of {present}; seen {} in use, {seen} away",
                     status.name, self.in_use[number],
                 ));
             }

@@ -299,9 +299,10 @@ impl Plan {
         config
     }
 
-    /// All nodes, the near ones first, then the far ones, then devices.
+    /// All public nodes, the near ones first, then the far ones, then devices.
     fn placement(&self) -> Vec<NodeId> {
-        let mut all: Vec<usize> = (0..self.nodes.len()).collect();
+        let public = |&node: &usize| self.nodes[node].class == NodeClass::Public;
+        let mut all: Vec<usize> = (0..self.nodes.len()).filter(public).collect();
         all.sort_by_key(|&node| self.nodes[node].kind);
         all.into_iter().map(|node| NodeId(node as u16)).collect()
     }

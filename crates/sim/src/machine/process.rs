@@ -76,6 +76,8 @@ pub struct Process {
     pub places: BTreeMap<Pageblock, u32>,
     /// Those that it shares copy-on-write.
     pub frozen: BTreeSet<Pageblock>,
+    /// Those that it made unmovable.
+    pub pinned: BTreeSet<Pageblock>,
     /// How many pages it wants.
     pub wants: u64,
     /// What it does with them.
@@ -104,6 +106,7 @@ impl Process {
             pages: Vec::new(),
             places: BTreeMap::new(),
             frozen: BTreeSet::new(),
+            pinned: BTreeSet::new(),
             wants: 0,
             access: Access::Idle,
             asked: None,
@@ -132,6 +135,7 @@ impl Process {
         if let Page::Pool(pageblock) = page {
             self.places.remove(&pageblock);
             self.frozen.remove(&pageblock);
+            self.pinned.remove(&pageblock);
         }
         Some(page)
     }
@@ -148,6 +152,7 @@ impl Process {
     pub fn lose(&mut self, pageblock: Pageblock) {
         let Some(place) = self.places.remove(&pageblock) else { return };
         self.frozen.remove(&pageblock);
+        self.pinned.remove(&pageblock);
         self.thaws.retain(|&other| other != pageblock);
         let place = place as usize;
         self.pages.swap_remove(place);

@@ -312,11 +312,13 @@ impl Swarm {
     fn programs(&mut self, has: &Features, nodes: &[Node], tenants: usize) -> Vec<Program> {
         let all: u64 = nodes.iter().map(|node| node.pageblocks).sum();
         let count = self.between(1, 5);
+        // Sometimes there is room, and sometimes not for one.
+        let most = self.one_of(&[all / 8, all / 3, all, all + all / 4]) + 1;
         (0..count)
             .map(|number| {
                 let phases = (0..self.between(1, 4)).map(|_| Phase {
                     lasts: self.between(1, 8000) * MS,
-                    pageblocks: self.below(all + all / 4 + 1),
+                    pageblocks: self.below(most + 1),
                     access: self.access(),
                 });
                 let phases = phases.collect();

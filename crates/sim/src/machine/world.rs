@@ -37,6 +37,12 @@ pub(super) enum Step {
     Phase(usize, u32),
     /// A process asks for what it lacks.
     Grow(usize),
+    /// A process gives back what is too much.
+    Shrink(usize),
+    /// A process makes these unmovable.
+    Pin(usize, Vec<Pageblock>),
+    /// A process has let go of what it lost.
+    LetGo(usize, Vec<Extent>),
     /// A process has copied what it is to move.
     Copied(usize),
     /// A process has mapped shared again what it is to thaw.
@@ -198,6 +204,9 @@ impl<'p> World<'p> {
             Step::Start(program) => self.start(program),
             Step::Phase(process, phase) => self.phase(process, phase),
             Step::Grow(process) => self.grow(process),
+            Step::Shrink(process) => self.shrink(process),
+            Step::Pin(process, all) => self.pin(process, &all),
+            Step::LetGo(process, extents) => self.let_go(process, extents),
             Step::Copied(process) => self.copied(process),
             Step::Thawed(process) => self.thawed(process),
             Step::Fork(process) => self.fork(process),
@@ -247,7 +256,10 @@ impl<'p> World<'p> {
                 return Ok(Err(refusal));
             }
         };
-        for effect in effects {
+        // What comes of one input comes at once; there must be memory before it is handed out.
+        let (first, rest): (Vec<_>, Vec<_>) =
+            effects.into_iter().partition(|effect| matches!(effect, Effect::Onlined { .. }));
+        for effect in first.into_iter().chain(rest) {
             self.measure.saw(&format!("out {}", variant(&effect)));
             if let Some(trace) = &mut self.trace {
                 note(trace, format!("  {effect:?}"));

@@ -225,3 +225,34 @@ fn every_node_is_where_it_belongs() {
         }
     }
 }
+
+/// `policy_zonelist` and `policy_nodemask` with the patch for coherent devices: what they give for
+/// bind, and the front part of preferred-many, comes first here as well.
+#[test]
+fn what_linux_gives_comes_first() {
+    for seed in 0..2000 {
+        let mut random = Random::new(seed);
+        let (machine, classes) = any_machine(&mut random);
+        let open = |id: &u16| !matches!(classes[usize::from(*id)], NodeClass::Private(_));
+        let named: Vec<u16> = (0..classes.len() as u16).filter(open).collect();
+        let named: Vec<u16> = named.into_iter().filter(|_| random.below(2) == 0).collect();
+        let local = random.below(classes.len() as u64) as u16;
+        if named.is_empty() || !open(&local) {
+            continue;
+        }
+        let mut nd = local;
+        if !named.contains(&local) && classes[usize::from(named[0])] == CDM {
+            nd = named[0];
+        }
+        let reached = machine.zonelists.nearest(NodeId(local));
+        let linux = |nd: u16| -> Vec<u16> {
+            let list = machine.zonelists.fallback(NodeId(nd)).iter();
+            let list = list.filter(|node| reached.contains(node)).map(|node| node.0);
+            list.filter(|node| named.contains(node)).collect()
+        };
+        let bind = machine.go(Mode::Bind(mask(&named)), Extended::Any, local);
+        assert!(bind[0].starts_with(&linux(nd)), "seed {seed}: {bind:?}");
+        let many = machine.go(Mode::PreferredMany(mask(&named)), Extended::Any, local);
+        assert!(many[0].starts_with(&linux(local)), "seed {seed}: {many:?}");
+    }
+}

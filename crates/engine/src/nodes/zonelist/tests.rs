@@ -100,6 +100,16 @@ fn wrong_distances_are_refused_by_name() {
     assert_eq!(twice, ZonelistError::NodeTwice { node: n(1) });
 }
 
+#[test]
+fn demotion_without_reclaim_is_refused() {
+    let demotion = Capabilities::NONE.with(Capability::Demotion);
+    let error = Zonelists::build(&[(n(3), NodeClass::Private(demotion))], uniform).unwrap_err();
+    let source = demotion.check().unwrap_err();
+    assert_eq!(error, ZonelistError::Capabilities { node: n(3), source });
+    let both = demotion.with(Capability::Reclaim);
+    assert!(Zonelists::build(&[(n(3), NodeClass::Private(both))], uniform).is_ok());
+}
+
 /// The loop of `build_zonelists` with `find_next_best_node`'s own arithmetic, nodes taken one by
 /// one.
 fn kernel_order(count: u16, from: u16, distance: &dyn Fn(u16, u16) -> u8) -> Vec<u16> {
