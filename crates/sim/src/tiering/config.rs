@@ -14,8 +14,13 @@ use super::{
 
 /// Pages of a workload at most: 1 TiB of 4 KiB.
 pub const PAGES_MAX: u32 = 1 << 28;
-/// Visits of a workload at most.
-pub const VISITS_MAX: u64 = 1 << 40;
+/// Accesses of a workload at most: visits by the burst. It is also how long the list of its runs
+/// can get.
+pub const ACCESSES_MAX: u64 = 1 << 42;
+/// Visits of a phase at least: a run.
+pub const PHASE_MIN: u64 = 1 << 15;
+/// Edges of a graph at most.
+pub const EDGES_MAX: u64 = 1 << 28;
 /// Entries of a list at most.
 const LIST_MAX: usize = 64;
 
@@ -223,12 +228,12 @@ impl Workload {
         if let Pattern::Trace { .. } | Pattern::Graph { .. } = self.pattern {
             own("write-percent", *write_percent)?;
         }
-        within(&at("visits"), *visits, 1, VISITS_MAX)?;
         within(&at("burst"), u64::from(*burst), 1, 1 << 15)?;
+        within(&at("visits"), *visits, 1, ACCESSES_MAX / u64::from(*burst))?;
         within(&at("parallelism"), u64::from(*parallelism), 1, 1 << 10)?;
         within(&at("write-percent"), u64::from(*write_percent), 0, 100)?;
         if let Some(phase) = self.phase() {
-            within(&at("phase"), phase, 1, VISITS_MAX)?;
+            within(&at("phase"), phase, PHASE_MIN, ACCESSES_MAX)?;
         }
         match self.pattern {
             Pattern::HotSet { hot_pages, hot_visits, .. } => {
@@ -243,7 +248,7 @@ impl Workload {
             }
             Pattern::Graph { scale, degree, .. } => {
                 within(&at("scale"), u64::from(scale), 1, 24)?;
-                within(&at("degree"), u64::from(degree), 1, 64)
+                within(&at("degree"), u64::from(degree), 1, EDGES_MAX >> scale)
             }
             _ => Ok(()),
         }

@@ -71,6 +71,7 @@ pub struct Manager<'a> {
 impl<'a> Manager<'a> {
     pub fn new(job: &'a Job, policy: &'a mut dyn Policy, seed: u64) -> Self {
         let next_tick_ns = nanoseconds(policy.tick_every());
+        assert!(next_tick_ns > 0.0, "{} ticks all the time", policy.name());
         let mut latency = [0.0; TIERS_MAX];
         for (latency, tier) in latency.iter_mut().zip(&job.machine.tiers) {
             *latency = tier.latency_ns;
@@ -273,11 +274,22 @@ mod tests {
             [machine]
             threads = 8
             migration-gbps = 4.096
-            tiers = [
-                { latency-ns = 90, bandwidth-gbps = 60, load-factor = 0.2, capacity-percent = 33 },
-                { latency-ns = 220, bandwidth-gbps = 24, load-factor = 0.2, capacity-percent = 100 },
-            ]
-            costs = { sample-ns = 100, tick-ns = 20000, move-ns = 1000, copy-gbps = 8, stall-ns = 7 }
+            [[machine.tiers]]
+            latency-ns = 90
+            bandwidth-gbps = 60
+            load-factor = 0.2
+            capacity-percent = 33
+            [[machine.tiers]]
+            latency-ns = 220
+            bandwidth-gbps = 24
+            load-factor = 0.2
+            capacity-percent = 100
+            [machine.costs]
+            sample-ns = 100
+            tick-ns = 20000
+            move-ns = 1000
+            copy-gbps = 8
+            stall-ns = 7
             [[workloads]]
             name = "w"
             pages = 1000

@@ -255,7 +255,9 @@ fn progress_rises_to_the_end() {
 #[test]
 fn impossible_scenarios_are_refused() {
     let good = format!("{MACHINE}\npattern = 'uniform'");
-    let graph = "pattern.graph = { traversal = 'bfs', edges = 'uniform', scale = 30, degree = 1 }";
+    let graph = "pattern.graph = { traversal = 'bfs', edges = 'uniform', scale = 24, degree = 17 }";
+    let written = format!("write-percent = 0\n{graph}");
+    let uniform = "write-percent = 20\n\npattern = 'uniform'";
     for (from, to, reason) in [
         ("4KiB", "16KiB", "page 16KiB; expected 4KiB or 2MiB"),
         ("threads = 8", "threads = 0", "machine: threads 0; expected 1 to 65536"),
@@ -273,7 +275,11 @@ fn impossible_scenarios_are_refused() {
         ("percent = 20", "percent = 101", "workload \"w\": write-percent 101; expected 0 to 100"),
         ("'uniform'", "'unifrom'", "unknown variant `unifrom`"),
         ("pattern = 'uniform'", "pattern.zipf = { theta = 1.0 }", "theta 1; expected 0.01 to"),
-        ("pattern = 'uniform'", "pattern.zipf = { theta = 0.5, phase = 0 }", "phase 0; expected 1"),
+        (
+            "pattern = 'uniform'",
+            "pattern.zipf = { theta = 0.5, phase = 0 }",
+            "phase 0; expected 32768",
+        ),
         (
             "pattern = 'uniform'",
             "pattern.hot-set = { hot-pages = 0, hot-visits = 1 }",
@@ -281,6 +287,8 @@ fn impossible_scenarios_are_refused() {
         ),
         ("pattern = 'uniform'", "pattern.scan-and-hot = { scan-visits = 101 }", "scan-visits 101"),
         ("pattern = 'uniform'", graph, "write-percent 20; expected none"),
+        (uniform, written.as_str(), "degree 17; expected 1 to 16"),
+        ("visits = 1_000_000", "visits = 1_000_000_000_000", "expected 1 to 274877906944"),
         ("pattern = 'uniform'", "pattern.trace = { file = 'x' }", "pages 10000; expected none"),
     ] {
         let text = good.replacen(from, to, 1);
