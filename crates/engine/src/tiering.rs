@@ -6,11 +6,40 @@
 //! affair, and is asked of it ([`Policy::metadata_bytes`]).
 //!
 //! A page here is whatever unit is moved at once: 4 KiB or a pageblock.
+//!
+//! The policies, one file each; what is below the fastest tier is one thing to all of them: they
+//! promote to tier 0, and demote to the first tier below it that has room.
+//! * `static_placement` (`static`): pages stay where they were first touched.
+//! * `tpp`: Linux's, by hint faults and the clock.
+//! * `hemem`: counters with thresholds, cooled by a clock.
+//! * `memtis`: a histogram of counters, and a threshold that fills the fast tier.
+//! * `colloid`: balances the latencies of the tiers under load.
+//! * `memtide`: what pages with a given past turned out to do next.
+//!
+//! What they share: `plan`, the moves of one answer; `placed`, which pages there are, and a hand
+//! that goes round them; `queue`, pages that wait; `frequency`, counters
+//! that are halved when they are looked at; `balance`, how the load should be shared out.
 
-use alloc::vec::Vec;
+mod balance;
+mod colloid;
+mod frequency;
+mod hemem;
+mod memtide;
+mod memtis;
+mod placed;
+mod plan;
+mod queue;
+mod static_placement;
+#[cfg(test)]
+mod tests;
+mod tpp;
+
+use alloc::{boxed::Box, vec::Vec};
 use core::time::Duration;
 
 use memtide_units::Instant;
+
+pub use static_placement::StaticPlacement;
 
 /// A page, by number, from 0.
 pub type Page = u32;
@@ -76,8 +105,7 @@ pub trait Policy {
     /// knows better. Called once for every page, before it is accessed.
     fn place(&mut self, page: Page, tiers: &[TierState]) -> Tier {
         let _ = page;
-        let room = tiers.iter().position(|tier| tier.free > 0);
-        room.unwrap_or(tiers.len() - 1) as Tier
+        first_touch(tiers)
     }
 
     /// What a sampler saw, in order.
@@ -94,4 +122,31 @@ pub trait Policy {
 
     /// Bytes that it keeps in mind about all pages.
     fn metadata_bytes(&self) -> u64;
+}
+
+/// The best tier with room; the last where none has.
+fn first_touch(tiers: &[TierState]) -> Tier {
+    let room = tiers.iter().position(|tier| tier.free > 0);
+    room.unwrap_or(tiers.len() - 1) as Tier
+}
+
+/// The names of all policies, as [`by_name`] knows them.
+pub const NAMES: &[&str] = &["static", "tpp", "hemem", "memtis", "colloid", "memtide"];
+
+/// The policy of that name for so many pages in so many tiers; none where no policy has the name,
+/// or there are no tiers.
+#[must_use]
+pub fn by_name(name: &str, pages: u32, tiers: usize) -> Option<Box<dyn Policy>> {
+    if tiers == 0 {
+        return None;
+    }
+    Some(match name {
+        "static" => Box::new(static_placement::StaticPlacement),
+        "tpp" => Box::new(tpp::Tpp::new(pages)),
+        "hemem" => Box::new(hemem::HeMem::new(pages)),
+        "memtis" => Box::new(memtis::Memtis::new(pages)),
+        "colloid" => Box::new(colloid::Colloid::new(pages)),
+        "memtide" => Box::new(memtide::Memtide::new(pages)),
+        _ => return None,
+    })
 }

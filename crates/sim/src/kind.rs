@@ -17,6 +17,7 @@ use crate::{
     SimError, comes_back, dynamic_capacity, machine, onlining, parallel,
     plot::Plot,
     scenario::{self, Wrong},
+    tiering,
 };
 
 /// One job of a kind.
@@ -151,6 +152,8 @@ kinds! {
     ComesBack, "comes-back": comes_back::ComesBack;
     /// What a host gives back of what a fabric asks for.
     DynamicCapacity, "dynamic-capacity": dynamic_capacity::DynamicCapacity;
+    /// What policies of tiers are worth.
+    Tiering, "tiering": tiering::Tiering;
     /// What a whole machine does.
     Machine, "machine": machine::Machine;
 }

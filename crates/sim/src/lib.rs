@@ -11,6 +11,7 @@
 //!   `world`: the allocator that it is put into; `give_back`: emptying it.
 //! * [`dynamic_capacity`]: what a host gives back of what a fabric manager asks for; [`fabric`]:
 //!   the device, the manager, and the other hosts.
+//! * [`tiering`]: what policies make of the accesses of programs on several tiers.
 //! * [`machine`]: a whole machine of tenants and programs under the engine's rules.
 //! * The one source of chance is [`memtide_units::Random`]. Time is a number of steps.
 //! * [`sweep`]: a scenario over and over, with other values for some of its keys.
@@ -35,6 +36,7 @@ mod parallel;
 pub mod plot;
 pub mod scenario;
 pub mod sweep;
+pub mod tiering;
 pub mod workload;
 mod world;
 
@@ -72,6 +74,9 @@ pub enum SimError {
         /// What.
         violation: Box<machine::Violation>,
     },
+    /// A trace that the scenario names was not supplied.
+    #[error("trace {0:?} was not supplied")]
+    NoTrace(String),
     /// A plot could not be drawn.
     #[error("a plot: {0}")]
     Plot(String),

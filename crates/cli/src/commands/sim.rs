@@ -1,11 +1,19 @@
 //! `memtide sim`.
 
-use std::{fs, io::Read, num::NonZeroUsize, path::Path, process::ExitCode};
+use std::{
+    fs,
+    io::{BufReader, Read},
+    num::NonZeroUsize,
+    path::Path,
+    process::ExitCode,
+};
 
 use memtide_sim::{
     Outcome, Scenario, ScenarioError, SimError,
+    kind::What,
     page::{page, page_of_sweep},
     plot::{Plot, plots},
+    tiering::{Tiering, trace::Recorded},
 };
 use serde::Serialize;
 
@@ -130,9 +138,26 @@ fn read(path: &Path) -> Result<String, Failure> {
 }
 
 fn named(path: &Path, scenario: Result<Scenario, ScenarioError>) -> Result<Scenario, Failure> {
-    scenario.map_err(|error| {
+    let mut scenario = scenario.map_err(|error| {
         Failure::Usage(format!("{}:{}: {}", path.display(), error.line, error.problem))
-    })
+    })?;
+    if let What::Tiering(tiering) = &mut scenario.what {
+        supply(tiering, path)?;
+    }
+    Ok(scenario)
+}
+
+/// Reads the traces that a scenario names; they lie beside it.
+fn supply(tiering: &mut Tiering, scenario: &Path) -> Result<(), Failure> {
+    for name in tiering.files() {
+        let path = scenario.with_file_name(&name);
+        let wrong =
+            |error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", path.display()));
+        let file = fs::File::open(&path).map_err(|error| wrong(&error))?;
+        let recorded = Recorded::read(BufReader::new(file), tiering.page_shift());
+        tiering.supply(&name, recorded.map_err(|error| wrong(&error))?);
+    }
+    Ok(())
 }
 
 fn report(
