@@ -24,9 +24,8 @@
 //! ([`super::balance`]), where Colloid balances the latencies. The gain of a pair is the difference of
 //! the marginal costs, too, so it is nothing once they are equal.
 //!
-//! **What it costs.** Two bytes a page, and a queue of a page in 96. A sample is a look at a word
-//! and three counters; a tick looks at the classes, and at as many pages as the sweep has to pass, in
-//! proportion to samples.
+//! **What it costs.** Two bytes a page, and a queue of a page in 96. A sample is a look at a few
+//! words and counters; a tick looks at the classes, and at pages in proportion to samples.
 //!
 //! **Kin.** HybridTier (Song and others, ASPLOS 2025) and ARMS keep a short and a long history too,
 //! and weigh them by rule; MEMTIS counts pages by bins too, and assumes that the higher bin is the
@@ -48,7 +47,7 @@ use core::time::Duration;
 use memtide_units::Instant;
 
 use self::{
-    books::{Books, Scores},
+    books::{Books, SWEPT, Scores},
     exchange::Exchange,
     outlook::{Class, Outlook, class},
     pace::{Meant, Pace},
@@ -65,6 +64,8 @@ const TICK: Duration = Duration::from_millis(10);
 /// A turn has this part of pages in samples, and so many at least.
 const TURN_PART: u32 = 8;
 const TURN_MIN: u32 = 1024;
+/// Pages that are located in a tick at most.
+const LOCATE_MAX: u32 = 1 << 17;
 /// Pages that are looked at in a tick at most to find some to move.
 const SEARCH: u32 = 1 << 16;
 /// The queue holds this part of all pages, and a few.
@@ -84,6 +85,9 @@ pub(super) struct Memtide {
     near_pages: u32,
     /// Samples of this turn.
     samples: u32,
+    /// Pages swept since the last tick, and the next one to be located.
+    swept: u32,
+    located: Page,
     /// Where the search for victims goes on.
     victims: Page,
     /// Pages below that should be promoted.
@@ -105,6 +109,8 @@ impl Memtide {
             pace: Pace::new(),
             near_pages: 0,
             samples: 0,
+            swept: 0,
+            located: 0,
             victims: 0,
             promote: VecDeque::with_capacity(queue_max),
             queue_max,
@@ -142,13 +148,21 @@ impl Memtide {
         }
     }
 
-    /// Sweeps as many pages as have to be, and sees where they lie: a move that was asked for may
-    /// not have been carried out.
-    fn sweep(&mut self, tier_of: &dyn Fn(Page) -> Tier) {
-        for _ in 0..self.books.due() {
-            if let Some(page) = self.books.sweep() {
+    /// Sweeps a page; it may be worth a promotion.
+    fn sweep(&mut self) {
+        if let Some(page) = self.books.sweep() {
+            self.consider(page);
+        }
+    }
+
+    /// Sees where pages lie, as many as were swept: a move that was asked for may not have been
+    /// carried out.
+    fn locate(&mut self, tier_of: &dyn Fn(Page) -> Tier) {
+        for _ in 0..core::mem::take(&mut self.swept).min(LOCATE_MAX) {
+            let page = self.located;
+            self.located = if page + 1 >= self.books.pages() { 0 } else { page + 1 };
+            if self.books.word(page).is_placed() {
                 self.books.locate(page, tier_of(page) == 0);
-                self.consider(page);
             }
         }
     }
@@ -164,9 +178,7 @@ impl Memtide {
                 }
             }
             *search = search.checked_sub(1)?;
-            if let Some(page) = self.books.sweep() {
-                self.consider(page);
-            }
+            self.sweep();
         }
     }
 
@@ -275,6 +287,8 @@ impl Policy for Memtide {
                 self.outlook.hit(class(before));
             }
             self.consider(sample.page);
+            (0..SWEPT).for_each(|_| self.sweep());
+            self.swept = self.swept.saturating_add(SWEPT);
             self.samples += 1;
             if self.samples >= self.turn_samples() {
                 self.end_turn();
@@ -293,7 +307,7 @@ impl Policy for Memtide {
         self.near_pages = tiers.first().map_or(0, |near| near.pages);
         let accesses = tiers.iter().map(|tier| tier.accesses).sum();
         let passed_ns = self.pace.tick(now, accesses, self.turn_samples());
-        self.sweep(tier_of);
+        self.locate(tier_of);
         let Some((share, far_ns)) = measured(tiers, marginal_ns) else { return plan.finish() };
         let near_ns = marginal_ns(&tiers[0]);
         self.pace.see(share, self.relieved);

@@ -1,7 +1,8 @@
 //! What is known of all pages: their words, the census over them, and where they lie.
 //!
-//! The words are brought up to date by a *sweep* that goes round in [`SWEEP_TURNS`] turns, a part at
-//! every tick; so a tick's work follows the samples, not the memory. Pages of the fast tier are
+//! The words are brought up to date by a *sweep* that passes four pages with each sample. A turn has
+//! at least a 32nd as many samples as there are pages, so the sweep goes round in eight turns, which
+//! is less than words stay right for; and the work follows the samples, not the memory. Pages of the fast tier are
 //! counted by blocks of 4096, so that a search for some can pass over what has none: what was touched
 //! first lies together.
 
@@ -13,10 +14,8 @@ use super::{
 };
 use crate::tiering::Page;
 
-/// The sweep goes round in so many turns: fewer than words stay right for.
-const SWEEP_TURNS: u32 = 8;
-/// Pages that are swept in a tick at most.
-const SWEEP_MAX: u32 = 1 << 17;
+/// Pages that are to be swept with each sample.
+pub(super) const SWEPT: u32 = 4;
 /// The score from which on a page counts as saturated.
 const SATURATED: u8 = 96;
 /// Turns between coolings at least: words can tell three coolings apart in a sweep.
@@ -35,9 +34,8 @@ pub(super) struct Books {
     scores: f64,
     /// The turn in which scores were last halved.
     cooled: u64,
-    /// The next page to be swept, and how many have to be.
+    /// The next page to be swept.
     hand: Page,
-    due: u32,
 }
 
 /// What the end of a turn did to scores.
@@ -60,7 +58,6 @@ impl Books {
             scores: 0.0,
             cooled: 0,
             hand: 0,
-            due: 0,
         }
     }
 
@@ -122,7 +119,6 @@ impl Books {
     /// Ends a turn: all pages are older, and scores are halved when so many of them are at their
     /// end that a quarter of a fast tier of so many pages could not be told apart.
     pub(super) fn end_turn(&mut self, near_pages: u32) -> Scores {
-        self.due = self.due.saturating_add(self.pages() / SWEEP_TURNS + 1);
         self.clock.turn += 1;
         self.census.age();
         let saturated = self.census.pasts().filter(|(past, _)| past.score >= SATURATED);
@@ -142,16 +138,10 @@ impl Books {
         (f64::from(samples) / self.scores.max(1.0)).min(0.5)
     }
 
-    /// How many pages have to be swept at a tick.
-    pub(super) fn due(&self) -> u32 {
-        self.due.min(SWEEP_MAX)
-    }
-
     /// Sweeps a page; which, if it was placed.
     pub(super) fn sweep(&mut self) -> Option<Page> {
         let page = self.hand;
         self.hand = if page + 1 >= self.pages() { 0 } else { page + 1 };
-        self.due = self.due.saturating_sub(1);
         let word = *self.words.get(page as usize)?;
         if !word.is_placed() {
             return None;
