@@ -12,7 +12,7 @@ use memtide_units::ByteSize;
 pub use self::frames::{
     BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
 };
-pub use self::sim::{Sim, SimRun, SimWhat};
+pub use self::sim::{Sim, SimFuzz, SimRun, SimSweep, SimWhat};
 
 /// Run unmodified programs on near and far memory, and take capacity back while they run.
 #[derive(Debug, Parser)]

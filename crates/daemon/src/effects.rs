@@ -61,9 +61,11 @@ impl Daemon {
             Effect::Onlined { .. } => self.state_changed = true,
             Effect::Progress { request, done, of } => self.progress(request, done, of),
             Effect::Answer { request, report } => self.answer(request, report),
-            // Nobody tells the engine of errors, devices or waiting yet.
-            Effect::Promise { .. }
-            | Effect::Poisoned { .. }
+            Effect::Promise { member, granted } => {
+                self.send_to_member(member, &ToProgram::Commit { granted });
+            }
+            // Nobody tells the engine of errors or devices yet.
+            Effect::Poisoned { .. }
             | Effect::Lost { .. }
             | Effect::SaveDevice { .. }
             | Effect::RestoreDevice { .. } => {}

@@ -119,10 +119,12 @@ pub(crate) fn engine_config(config: &Config, firsts: &[Pageblock], left: &State)
         .collect();
     let mut made = engine::Config::new(nodes);
     made.placement = config.placement.iter().map(|index| node_id(*index)).collect();
-    made.on_full = match config.on_full {
-        memtide_proto::program::OnFull::Fail => engine::OnFull::Fail,
-        memtide_proto::program::OnFull::Fallback => engine::OnFull::Fallback,
-    };
+    for tenant in &mut made.tenants {
+        tenant.on_depletion = match config.on_full {
+            memtide_proto::program::OnFull::Fail => engine::tenant::OnDepletion::Fail,
+            memtide_proto::program::OnFull::Fallback => engine::tenant::OnDepletion::FallBack,
+        };
+    }
     made.next_image = ImageId(left.next_image);
     let images: std::collections::BTreeSet<_> = left.members.iter().map(|m| m.image).collect();
     // Giving up on one of several that share memory could hand out what is still his.

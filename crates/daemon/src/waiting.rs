@@ -150,21 +150,20 @@ impl Daemon {
         wish: Wish,
     ) -> Result<bool, Refusal> {
         match wish {
-            Wish::Commit(by) => match self.ask_engine(Input::Commit { member, by }) {
-                Ok(()) => self.send(id, &ToProgram::Commit { granted: true }),
-                Err(Refusal::NoCapacity { .. }) => return Ok(false),
-                Err(error) => return Err(error),
-            },
+            Wish::Commit(by) => {
+                let mut effects = self.decide(Input::Commit { member, by })?;
+                let before = effects.len();
+                effects.retain(|effect| !matches!(effect, Effect::Promise { granted: false, .. }));
+                let granted = effects.len() == before;
+                self.carry_out_all(effects);
+                if by <= 0 {
+                    self.send(id, &ToProgram::Commit { granted: true });
+                }
+                return Ok(granted);
+            }
             Wish::Lease(count, after) => {
                 let mut effects =
-                    match self.decide(Input::Lease { member, count, after, policy: None }) {
-                        Ok(effects) => effects,
-                        Err(Refusal::TooManyLeases { .. }) => {
-                            self.send(id, &ToProgram::Grant { extents: Vec::new() });
-                            return Ok(true);
-                        }
-                        Err(error) => return Err(error),
-                    };
+                    self.decide(Input::Lease { member, count, after, policy: None })?;
                 let before = effects.len();
                 effects.retain(|effect| !is_empty_grant(effect, member));
                 let granted = effects.len() == before;
@@ -172,7 +171,6 @@ impl Daemon {
                 return Ok(granted);
             }
         }
-        Ok(true)
     }
 }
 

@@ -4,7 +4,11 @@
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
-use crate::{mempolicy::Weighting, nodes::NodeClass, tenant::TenantConfig};
+use crate::{
+    mempolicy::{WeightError, Weighting},
+    nodes::{NodeClass, ZonelistError},
+    tenant::{TenantConfig, TenantError},
+};
 use memtide_units::{ByteSize, Extent, ImageId, Instant, MemberId, NodeId, NodeKind, Pageblock};
 
 /// Everything that an engine is told once.
@@ -12,12 +16,14 @@ use memtide_units::{ByteSize, Extent, ImageId, Instant, MemberId, NodeId, NodeKi
 pub struct Config {
     /// The nodes.
     pub nodes: Vec<NodeConfig>,
-    /// From which nodes leases and the destinations of moves come, in this order. A node that is
-    /// not named is not used for either, except when a [`crate::Input::MoveTo`] names it. Empty:
-    /// the near nodes, then the far ones, each in the order of `nodes`.
+    /// From which nodes leases and the destinations of moves come; requests start at the first.
+    /// Public nodes. One that is not named is not used for either, except when a policy or a
+    /// [`crate::Input::MoveTo`] names it. Empty: all public nodes, the near ones first, then the
+    /// far ones, each in the order of `nodes`.
     pub placement: Vec<NodeId>,
-    /// Distances between nodes, as ACPI's SLIT has them. Empty: a node's own is 10, and the
-    /// further down `placement` a node is, the further away it is from all others.
+    /// Distances from one node to another, as ACPI's SLIT has them: 10 to itself, more to others,
+    /// 255 for unreachable. They decide in which order nodes are tried. Empty: the further down
+    /// `placement` a node is, the further away it is from all others.
     pub distances: Vec<(NodeId, NodeId, u8)>,
     /// The weights of the weighted interleave: by bandwidth, or as in `weights`.
     pub weighting: Weighting,
@@ -25,8 +31,6 @@ pub struct Config {
     pub weights: Vec<(NodeId, u8)>,
     /// Who may have what. Of several that fit a program, the first counts.
     pub tenants: Vec<TenantConfig>,
-    /// What a promise means.
-    pub on_full: OnFull,
     /// How much of anything.
     pub limits: Limits,
     /// The first image name to give to a fresh program; an earlier engine used those below.
@@ -46,7 +50,6 @@ impl Config {
             weighting: Weighting::Automatic,
             weights: Vec::new(),
             tenants: alloc::vec![TenantConfig::everybody("everybody")],
-            on_full: OnFull::Fail,
             limits: Limits::default(),
             next_image: ImageId(1),
             awaited: Awaited::default(),
@@ -112,15 +115,6 @@ pub struct Performance {
     pub read_bandwidth_mib: u32,
     /// MiB a second, writing.
     pub write_bandwidth_mib: u32,
-}
-
-/// What happens to a promise that the pool cannot keep.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OnFull {
-    /// It is refused: all that was promised fits into what is online.
-    Fail,
-    /// It is given; programs go on with ordinary memory once the pool is full.
-    Fallback,
 }
 
 /// How much of anything.
@@ -244,8 +238,8 @@ pub enum ConfigError {
         /// The first.
         other: NodeId,
     },
-    /// The placement names a node that is not there, or one twice.
-    #[error("placement names {node}, which is not there or named twice")]
+    /// The placement names a node that is not there, or one twice, or one that is not public.
+    #[error("placement names {node}, which is not there, not public, or named twice")]
     Placement {
         /// Which.
         node: NodeId,
@@ -267,5 +261,51 @@ pub enum ConfigError {
         value: u32,
         /// The least allowed.
         least: u32,
+    },
+    /// A distance is missing, or not one.
+    #[error(transparent)]
+    Distance(#[from] ZonelistError),
+    /// A weight of a node makes no sense.
+    #[error(transparent)]
+    Weight(#[from] WeightError),
+    /// Distances or weights of a node that is not there.
+    #[error("{field} names {node}, which is not there")]
+    NoSuchNode {
+        /// Which field.
+        field: &'static str,
+        /// Which node.
+        node: NodeId,
+    },
+    /// No tenants, or too many.
+    #[error("{tenants} tenants; expected 1 to {most}")]
+    Tenants {
+        /// How many there are.
+        tenants: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// Two tenants of one name.
+    #[error("tenant {name:?} is there twice")]
+    TenantTwice {
+        /// The name.
+        name: String,
+    },
+    /// Something of a tenant makes no sense.
+    #[error("tenant {name:?}: {source}")]
+    Tenant {
+        /// Its name.
+        name: String,
+        /// What.
+        source: TenantError,
+    },
+    /// More is guaranteed than there is.
+    #[error("{guaranteed} pageblocks of {kind} memory are guaranteed; expected {present} at most")]
+    Guarantees {
+        /// Of which kind.
+        kind: NodeKind,
+        /// What is guaranteed to all tenants together.
+        guaranteed: u64,
+        /// What there is.
+        present: u64,
     },
 }

@@ -88,13 +88,16 @@ pub enum Rule {
         /// What of it others are sure to get.
         reserved: u64,
     },
-    /// Others wait for what is free.
-    Queue {
+    /// What is free is promised to programs that have nothing to fall back on.
+    Promised {
         /// Which.
         node: NodeId,
-        /// What is free there.
+        /// What this tenant could have of it otherwise.
         free: u64,
-        /// What those before it wait for.
+    },
+    /// Others wait for promises.
+    Queue {
+        /// Of how much.
         before: u64,
     },
     /// Nothing is free.
@@ -117,11 +120,24 @@ pub enum Rule {
         /// Which.
         node: NodeId,
     },
-    /// All that may be promised to this tenant is promised.
+    /// All that may be promised is promised.
     Promises {
-        /// What would be promised then.
+        /// To whom.
+        scope: Scope,
+        /// What would be promised then, with what is guaranteed to other tenants.
         promised: u64,
         /// What may be.
         most: u64,
     },
+}
+
+/// Whose promises are counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// Those of the process: what its policy lets it have.
+    Process,
+    /// Those of its tenant.
+    Tenant,
+    /// All those that need the same nodes.
+    Pool,
 }

@@ -26,15 +26,17 @@ pub enum Effect {
         granted: bool,
     },
     /// The process has lost these pageblocks and what was in them, to a memory error: it no longer
-    /// leases them.
+    /// leases them. It answers with [`crate::Input::LetGo`] of all of them once nothing of it maps
+    /// any of them; some it may not have mapped, or have given back. An order to move to one of
+    /// them that it has not carried out it cannot carry out any more ([`HoldReason::MoveFailed`]);
+    /// one to move from one of them likewise ([`crate::MoveOutcome::Gone`]).
     Poisoned {
         /// Who.
         member: MemberId,
         /// Which.
         extents: Vec<Extent>,
     },
-    /// The process has lost these pageblocks and what was in them, with the device that they were
-    /// on: it no longer leases them.
+    /// The same, with the device that they were on.
     Lost {
         /// Who.
         member: MemberId,
@@ -88,7 +90,8 @@ pub enum Effect {
         /// Which.
         token: TokenId,
     },
-    /// These pageblocks have left the pool: the store may hand them back.
+    /// These pageblocks have left the pool: the store may hand them back. What of them it has not
+    /// been told to zero is discarded: it was lost.
     Offlined {
         /// Of which node.
         node: NodeId,
@@ -123,11 +126,11 @@ pub enum Effect {
 /// Who keeps memory from leaving.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Holder {
-    /// The image.
+    /// The image. 0 for the driver of a device ([`HoldReason::DeviceState`]).
     pub image: ImageId,
-    /// Its process.
+    /// Its process. 0 for a driver.
     pub pid: u32,
-    /// The program's name.
+    /// The program's name. For a driver, the device's node's.
     pub name: String,
     /// How much it holds for this reason.
     pub bytes: ByteSize,
@@ -156,7 +159,7 @@ pub struct Report {
     pub ask_again: bool,
 }
 
-/// A snapshot of one node: `free + leased + isolated + offline = present`.
+/// A snapshot of one node: `free + leased + isolated + offline + retired = present`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeStatus {
     /// Its name in the engine.
@@ -173,6 +176,8 @@ pub struct NodeStatus {
     pub isolated: ByteSize,
     /// Has left.
     pub offline: ByteSize,
+    /// Is there, but its memory is bad.
+    pub retired: ByteSize,
 }
 
 /// A snapshot of one process.

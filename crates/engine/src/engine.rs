@@ -7,30 +7,46 @@
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     vec::Vec,
 };
 
-use memtide_units::{ImageId, Instant, MemberId, MoveId, Pageblock, RequestId, TokenId};
+use memtide_units::{ImageId, Instant, MemberId, MoveId, NodeId, Pageblock, RequestId, TokenId};
 
 use crate::{
-    config::{Config, ConfigError, Limits, OnFull},
+    config::{Config, ConfigError, Limits, Performance},
+    device::Device,
     effect::Effect,
     input::Input,
     lease::{Lease, Residue, Share, Standing},
+    mempolicy::Weights,
     moves::Order,
+    nodes::{LOCAL_DISTANCE, Zonelists},
     outbox::Outbox,
+    place::Route,
     pool::{BlockId, Pool},
     process::{Image, Link, Process, Waiting},
+    queue::Queue,
+    quota::Tenant,
+    rebalance::Balance,
     recovery::Recovery,
     refusal::Refusal,
     request::{Request, Work, WorkId},
+    tenant::{self, Migration},
 };
 
 /// The rulebook and all it knows.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Engine {
     pub(crate) pool: Pool,
-    pub(crate) on_full: OnFull,
+    pub(crate) zonelists: Zonelists,
+    pub(crate) weights: Weights,
+    /// By their names.
+    pub(crate) tenants: Vec<Tenant>,
+    /// The nodes on which nothing is placed until memory is put back.
+    pub(crate) evacuating: BTreeSet<usize>,
+    /// Who waits for memory.
+    pub(crate) queue: Queue,
     pub(crate) limits: Limits,
     pub(crate) now: Instant,
     pub(crate) next_image: u64,
@@ -56,6 +72,13 @@ pub struct Engine {
     pub(crate) moved: u64,
     /// Empty between inputs.
     pub(crate) out: Outbox,
+    /// What the store is zeroing in vain, for it was lost since; whose it was.
+    pub(crate) void_zeros: BTreeMap<Pageblock, ImageId>,
+    /// The devices that are not in use, by node.
+    pub(crate) devices: BTreeMap<usize, Device>,
+    /// How fast the nodes are, in their order.
+    pub(crate) performance: Vec<Performance>,
+    pub(crate) balance: Balance,
 }
 
 impl Engine {
@@ -65,9 +88,27 @@ impl Engine {
     /// [`ConfigError`] says what in the configuration makes no sense.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         check_limits(&config.limits)?;
+        let pool = Pool::new(&config)?;
+        let zonelists = zonelists(&config, &pool)?;
+        tenant::check(&config, &zonelists)?;
+        let performance: Vec<_> =
+            config.nodes.iter().map(|node| (node.node, node.performance)).collect();
+        let known = |&&(node, _): &&(NodeId, u8)| pool.index_of(node).is_none();
+        if let Some(&(node, _)) = config.weights.iter().find(known) {
+            return Err(ConfigError::NoSuchNode { field: "weights", node });
+        }
+        let weights = Weights::new(config.weighting, &config.weights, &performance)?;
+        let tenant = |tenant: tenant::TenantConfig| {
+            let route = Route::new(tenant.policy.clone(), &zonelists, &pool);
+            Tenant::new(tenant, Arc::new(route))
+        };
         Ok(Self {
-            pool: Pool::new(&config)?,
-            on_full: config.on_full,
+            tenants: config.tenants.into_iter().map(tenant).collect(),
+            pool,
+            zonelists,
+            weights,
+            evacuating: BTreeSet::new(),
+            queue: Queue::default(),
             limits: config.limits,
             now: Instant::default(),
             next_image: config.next_image.0,
@@ -88,6 +129,10 @@ impl Engine {
             touched: BTreeSet::new(),
             moved: 0,
             out: Outbox::default(),
+            void_zeros: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            performance: performance.into_iter().map(|(_, performance)| performance).collect(),
+            balance: Balance::default(),
         })
     }
 
@@ -100,7 +145,10 @@ impl Engine {
         let before = self.now;
         self.now = before.max(now);
         // These only take room away: nothing that waits can go on because of them.
-        let quiet = matches!(input, Input::Lease { .. } | Input::Commit { .. } | Input::Tick);
+        let quiet = matches!(
+            input,
+            Input::Lease { .. } | Input::Commit { .. } | Input::Accessed { .. } | Input::Tick
+        );
         if let Err(refusal) = self.apply(input) {
             self.now = before;
             return Err(refusal);
@@ -128,6 +176,7 @@ impl Engine {
             Input::Accessed { accessor, extents } => self.accessed(accessor, &extents),
             Input::Poison { pageblock } => self.poison(pageblock),
             Input::Lost { extents } => self.lost(&extents),
+            Input::LetGo { member, extents } => self.let_go(member, &extents),
             Input::LinkChanged { node, performance } => self.link_changed(node, performance),
             Input::Online { extents } => self.online_extents(&extents),
             Input::GiveBackExtents { request, extents, deadline } => {
@@ -158,8 +207,10 @@ impl Engine {
     fn advance(&mut self, quiet: bool) {
         let stalled = self.mark_stalled();
         let recovered = self.end_recovery_if_due();
+        self.serve_queue();
         let due = self.requests.values().any(|request| request.deadline <= self.now);
-        if quiet && !stalled && !recovered && !due && self.touched.is_empty() {
+        let balanced = self.balance_if_due();
+        if quiet && !stalled && !recovered && !due && !balanced && self.touched.is_empty() {
             return;
         }
         loop {
@@ -172,7 +223,10 @@ impl Engine {
                 break;
             }
         }
+        self.end_balance_works();
         self.tell_progress();
+        // Blocks may have been opened again.
+        self.serve_queue();
     }
 
     /// The next time at which something happens by itself: [`Input::Tick`] is due then.
@@ -181,7 +235,8 @@ impl Engine {
         let stall = self.waiting.first().map(|&(at, _)| at);
         let recovery = self.recovery.as_ref().map(|recovery| recovery.until);
         let requests = self.requests.values().map(|request| request.deadline);
-        requests.chain(stall).chain(recovery).min()
+        let queue = self.queue_deadline();
+        requests.chain(stall).chain(recovery).chain(queue).chain(self.balance.at).min()
     }
 
     /// The process of a member.
@@ -232,11 +287,14 @@ impl Engine {
 
     /// What a leased pageblock lets one do with it.
     pub(crate) fn standing(&self, lease: &Lease) -> Standing {
-        use memtide_units::HoldReason::{Inherited, NotResponding, SharedWithChild};
+        use memtide_units::HoldReason::{Inherited, NoMigration, NotResponding, SharedWithChild};
         if let Some((token, reason)) = lease.pinned() {
             return Standing::Held(token, reason);
         }
         let token = lease.owner.token;
+        if self.tenant(self.images[&lease.image].tenant).config.migration == Migration::Never {
+            return Standing::Held(token, NoMigration);
+        }
         let owner = self.process(token);
         let connected = matches!(owner.link, Link::Connected(_));
         if lease.share == Share::Shared && (connected || !lease.others.is_empty()) {
@@ -270,4 +328,29 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
         Some((limit, value, least)) => Err(ConfigError::Limit { limit, value, least }),
         None => Ok(()),
     }
+}
+
+/// The order of fallback among the nodes, by the distances as configured or by placement.
+fn zonelists(config: &Config, pool: &Pool) -> Result<Zonelists, ConfigError> {
+    let named = config.distances.iter().flat_map(|&(from, to, _)| [from, to]);
+    if let Some(node) = { named }.find(|&node| pool.index_of(node).is_none()) {
+        return Err(ConfigError::NoSuchNode { field: "distances", node });
+    }
+    let nodes: Vec<_> = config.nodes.iter().map(|node| (node.node, node.class)).collect();
+    let given = |from, to| {
+        let mut given = config.distances.iter();
+        given.find(|&&(a, b, _)| (a, b) == (from, to)).map(|&(_, _, distance)| distance)
+    };
+    // `furthest_first` has what is outside the placement in front, and the placement backwards.
+    let order = pool.furthest_first();
+    let by_place = |to: NodeId| {
+        let place = order.iter().rev().position(|&node| pool.nodes()[node].id == to)?;
+        Some(u8::try_from(place + 11).unwrap_or(u8::MAX - 1))
+    };
+    let distance = |from: NodeId, to: NodeId| match given(from, to) {
+        None if from == to => Some(LOCAL_DISTANCE),
+        None if config.distances.is_empty() => by_place(to),
+        distance => distance,
+    };
+    Ok(Zonelists::build(&nodes, distance)?)
 }

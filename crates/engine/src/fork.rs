@@ -30,8 +30,12 @@ impl Engine {
         }
         let process = self.process(parent);
         let (image, pid, name) = (process.image, process.pid, process.name.clone());
+        let route = process.route.clone();
         let held: Vec<_> = process.held.iter().copied().collect();
-        self.add_process(child, Process::new(image, Link::Unborn, pid, name));
+        let lost = process.lost.clone();
+        let unborn = Process::new(image, Link::Unborn, pid, name, route);
+        self.add_process(child, unborn, self.tenant_of(parent));
+        self.process_mut(child).lost = lost;
         for pageblock in held {
             self.add_stake(pageblock, child);
         }
@@ -91,6 +95,10 @@ impl Engine {
     pub(crate) fn drop_lease(&mut self, pageblock: Pageblock) {
         let lease = self.leases.get_mut(&pageblock).expect("the caller found it leased");
         lease.flight = None;
+        if lease.share == Share::Thawing {
+            let owner = self.processes.get_mut(&lease.owner.token);
+            owner.expect("owners have a process").thawing -= 1;
+        }
         // So that nobody is told to thaw what goes away the next moment.
         lease.share = Share::Own;
         let holders: Vec<_> = lease.stakes().map(|stake| stake.token).collect();
@@ -142,15 +150,17 @@ impl Engine {
         Ok(())
     }
 
-    /// The pageblocks of a message that are the member's to speak of.
+    /// The pageblocks of a message that are the member's to speak of, less those that it lost and
+    /// may not know of.
     pub(crate) fn check_held(
         &self,
         member: MemberId,
         token: TokenId,
         extents: &[Extent],
     ) -> Result<Vec<Pageblock>, Refusal> {
-        let pageblocks = self.pool.check(extents, &mut BTreeSet::new())?;
-        let held = &self.process(token).held;
+        let mut pageblocks = self.pool.check(extents, &mut BTreeSet::new())?;
+        let Process { held, lost, .. } = self.process(token);
+        pageblocks.retain(|pageblock| !lost.contains_key(pageblock));
         match pageblocks.iter().find(|pageblock| !held.contains(pageblock)) {
             Some(&pageblock) => Err(Refusal::NotHeld { member, pageblock }),
             None => Ok(pageblocks),

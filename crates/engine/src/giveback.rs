@@ -9,15 +9,15 @@
 //! blocks are ranked anew, for things may have changed; if nothing can be started then, and
 //! nothing is about to change by itself, the request is answered.
 //!
+//! A give-back of these very blocks ([`crate::online`]), or of all of a node ([`crate::evacuate`]),
+//! is the same, but of no others: what of them is gone, by whatever way, is done.
+//!
 //! Of equally cheap blocks the highest leaves first, and the lowest comes back first.
 
-use alloc::{
-    collections::{BTreeSet, VecDeque},
-    vec::Vec,
-};
+use alloc::vec::Vec;
 use core::{cmp::Reverse, time::Duration};
 
-use memtide_units::{ByteSize, NodeId, Pageblock, RequestId};
+use memtide_units::{ByteSize, NodeId, RequestId};
 
 use crate::{
     engine::Engine,
@@ -25,7 +25,7 @@ use crate::{
     pageblocks::BlockState,
     pool::BlockId,
     refusal::Refusal,
-    request::{Aim, Goal, Prospect, Request, Work},
+    request::{Aim, Blocks, Goal, Prospect, Request, Work},
 };
 
 /// What emptying a block takes.
@@ -58,36 +58,41 @@ impl Engine {
         let sizes = nodes.iter().map(|&node| self.pool.frames(node).block_pageblocks());
         let block = sizes.max().expect("there is at least one node");
         let wanted = bytes.pageblocks_ceil().div_ceil(block) * block;
-        let aim = Aim::GiveBack { nodes, ranked: VecDeque::new(), tried: BTreeSet::new() };
+        let aim = Aim::give_back(nodes, Blocks::Any);
         self.open_request(request, Request::new(aim, wanted, self.now.after(deadline)))
     }
 
-    pub(crate) fn add(&mut self, bytes: ByteSize, node: NodeId) -> Result<(), Refusal> {
-        let to = self.pool.index_of(node).ok_or(Refusal::NoSuchNode { node })?;
-        if bytes.0 == 0 {
-            return Err(Refusal::NoBytes);
+    /// Counts those of the blocks that a request wants that left by other ways.
+    pub(crate) fn count_gone(&mut self, id: RequestId) {
+        let request = self.requests.get_mut(&id).expect("the caller found it");
+        let Aim::GiveBack { blocks, .. } = &mut request.aim else { return };
+        let Some(left) = blocks.left_mut() else { return };
+        let (pool, done) = (&self.pool, &mut request.done);
+        left.retain(|&block| {
+            let gone = pool.block_state(block) == BlockState::Offline;
+            *done += if gone { pool.block_pageblocks(block) } else { 0 };
+            !gone
+        });
+    }
+
+    /// Whether the state of a device must be saved first.
+    pub(crate) fn awaits_device(&self, blocks: &Blocks) -> Option<usize> {
+        match *blocks {
+            Blocks::All { node, .. } if self.device(node).is_unsaved() => Some(node),
+            _ => None,
         }
-        let frames = self.pool.frames(to);
-        let blocks = bytes.pageblocks_ceil().div_ceil(frames.block_pageblocks());
-        let offline = frames.counts().offline / frames.block_pageblocks();
-        if blocks > offline {
-            return Err(Refusal::NotOffline { node, blocks, offline });
-        }
-        let all =
-            (0..frames.blocks()).filter(|&block| frames.block_state(block) == BlockState::Offline);
-        let count = usize::try_from(blocks).expect("bounded by the size of the node");
-        for block in all.take(count).collect::<Vec<_>>() {
-            let id = BlockId { node: to, block };
-            self.pool.online_block(id);
-            let span = self.pool.span(id);
-            let onlined = self.out.onlined.entry(to).or_default();
-            onlined.extend((span.start.0..span.end.0).map(Pageblock));
-        }
-        Ok(())
     }
 
     /// Starts as many blocks as are wanted and can be.
     pub(crate) fn step_give_back(&mut self, id: RequestId) -> Prospect {
+        if let Aim::GiveBack { blocks, .. } = &self.requests[&id].aim {
+            if self.awaits_device(blocks).is_some() {
+                return Prospect::Waiting;
+            }
+            if matches!(blocks, Blocks::All { node, .. } if !self.evacuating.contains(node)) {
+                return Prospect::Stuck;
+            }
+        }
         let mut may_change = false;
         let mut ranked_now = false;
         let mut waiting = None;
@@ -112,7 +117,7 @@ impl Engine {
             if size > need || !self.pool.is_open(block) {
                 continue;
             }
-            let room = self.pool.available() - self.pool.available_in(block);
+            let room = self.room_outside(block);
             let before = waiting.unwrap_or_else(|| self.waiting_to_leave());
             waiting = Some(before);
             match self.cost(id, block) {
@@ -137,14 +142,15 @@ impl Engine {
 
     /// Ranks the blocks that could be started. Says whether there may be more of them later.
     fn rank(&mut self, id: RequestId) -> bool {
-        let Aim::GiveBack { nodes, tried, .. } = &self.requests[&id].aim else {
+        let Aim::GiveBack { nodes, tried, blocks, .. } = &self.requests[&id].aim else {
             unreachable!("only a give-back ranks blocks")
         };
         let mut may_change = false;
         let mut ranks = Vec::new();
         for (place, &node) in nodes.iter().enumerate() {
-            for block in 0..self.pool.frames(node).blocks() {
-                let block = BlockId { node, block };
+            let all = (0..self.pool.frames(node).blocks()).map(|block| BlockId { node, block });
+            let wanted = |block: &BlockId| blocks.left().is_none_or(|left| left.contains(block));
+            for block in all.filter(wanted) {
                 if tried.contains(&block) || !self.pool.is_open(block) {
                     // What another give-back is emptying may be opened again.
                     may_change |= self.emptying.contains_key(&block);
@@ -197,7 +203,7 @@ impl Engine {
 
     fn start_emptying(&mut self, id: RequestId, block: BlockId) {
         self.pool.isolate(block);
-        let work = self.open_work(id, Goal::Empty(block));
+        let work = self.open_work(Some(id), Goal::Empty(block));
         self.emptying.insert(block, work);
         let request = self.requests.get_mut(&id).expect("the caller found it");
         request.emptying += self.pool.block_pageblocks(block);

@@ -44,9 +44,11 @@ pub struct Claims {
 /// How one move of one pageblock ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MoveOutcome {
-    /// The program now uses the destination; the source is no longer mapped anywhere.
+    /// The program now uses the destination, to which all of the source was copied; the source
+    /// is no longer mapped anywhere.
     Moved,
-    /// The program no longer held the source when the order came: it has released it.
+    /// The program no longer held the source when the order came: it has released it, or knows
+    /// that it was lost.
     Gone,
     /// It stays, for this reason.
     Held(HoldReason),
@@ -145,6 +147,15 @@ pub enum Input {
     /// extent taken back by force. Leases in them end.
     Lost {
         /// Which; whole blocks.
+        extents: Vec<Extent>,
+    },
+    /// The process has heard that it lost these ([`crate::Effect::Poisoned`],
+    /// [`crate::Effect::Lost`]), and nothing of it maps them any more. Until then what it says of
+    /// them is void, and their blocks do not come back.
+    LetGo {
+        /// Who.
+        member: MemberId,
+        /// Which; of those it was told of on this connection, each once.
         extents: Vec<Extent>,
     },
     /// A node became faster or slower (a link was renegotiated).

@@ -17,7 +17,9 @@
 
 use alloc::vec::Vec;
 
-use memtide_units::{HoldReason, ImageId, MoveId, TokenId};
+use memtide_units::{HoldReason, ImageId, Instant, MoveId, TokenId};
+
+use crate::heat::Heat;
 
 /// One leased pageblock.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,6 +30,7 @@ pub(crate) struct Lease {
     pub(crate) owner: Stake,
     /// By seniority.
     pub(crate) others: Vec<Stake>,
+    pub(crate) heat: Heat,
 }
 
 /// How the owner maps it.
@@ -87,9 +90,9 @@ pub(crate) enum Standing {
 }
 
 impl Lease {
-    pub(crate) const fn new(image: ImageId, token: TokenId, share: Share) -> Self {
+    pub(crate) fn new(image: ImageId, token: TokenId, share: Share, now: Instant) -> Self {
         let owner = Stake { token, pins: Pins::NONE };
-        Self { image, share, flight: None, owner, others: Vec::new() }
+        Self { image, share, flight: None, owner, others: Vec::new(), heat: Heat::new(now) }
     }
 
     pub(crate) fn stakes(&self) -> impl Iterator<Item = &Stake> {

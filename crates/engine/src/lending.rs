@@ -1,4 +1,4 @@
-//! Leases: out of the pool, back into it, and what keeps them in place.
+//! Leases: out of the pool, and back into it.
 //!
 //! What a process releases, or leaves behind, is not free at once: the store zeroes it first
 //! ([`crate::Effect::Zero`]), so that nothing of one image is ever seen by another. If it was
@@ -6,13 +6,13 @@
 
 use alloc::{collections::BTreeSet, vec::Vec};
 
-use memtide_units::{Extent, HoldReason, ImageId, MemberId, MoveId, Pageblock, TokenId};
+use memtide_units::{Extent, ImageId, MemberId, MoveId, Pageblock, TokenId};
 
 use crate::{
     engine::Engine,
-    lease::{End, Lease, Pins, Residue, Share},
+    lease::{End, Lease, Residue, Share},
     mempolicy::MemPolicy,
-    recovery::Wish,
+    queue::Wish,
     refusal::Refusal,
 };
 
@@ -24,7 +24,6 @@ impl Engine {
         after: Option<Pageblock>,
         policy: Option<MemPolicy>,
     ) -> Result<(), Refusal> {
-        let _ = policy;
         let token = self.connected(member)?;
         if count == 0 {
             return Err(Refusal::NoPageblocks);
@@ -34,30 +33,12 @@ impl Engine {
         {
             return Err(Refusal::NoSuchPageblock { pageblock });
         }
-        let leases = self.limits.leases_queued_max;
-        match &mut self.recovery {
-            Some(recovery) if recovery.queued.len() >= leases as usize => {
-                return Err(Refusal::TooManyLeases { leases });
-            }
-            Some(recovery) => recovery.queued.push_back(Wish { member, count, after }),
-            None => self.grant(member, token, count, after),
-        }
+        let route = match policy {
+            Some(policy) => self.route(policy)?,
+            None => self.process(token).route.clone(),
+        };
+        self.ask(token, Wish::Lease(count, after, route));
         Ok(())
-    }
-
-    /// Leases what there is to a process that is connected.
-    pub(crate) fn grant(
-        &mut self,
-        member: MemberId,
-        token: TokenId,
-        count: u32,
-        after: Option<Pageblock>,
-    ) {
-        let extents = self.pool.take(u64::from(count), after);
-        for pageblock in extents.iter().flat_map(|extent| extent.iter()) {
-            self.add_lease(pageblock, token, Share::Own);
-        }
-        self.out.grants.push((member, extents));
     }
 
     /// Enters a lease of a pageblock that has been taken from the pool.
@@ -66,8 +47,8 @@ impl Engine {
         let image = process.image;
         process.held.insert(pageblock);
         process.owned += 1;
-        self.image_mut(image).pageblocks += 1;
-        let before = self.leases.insert(pageblock, Lease::new(image, token, share));
+        self.charge_to(image, pageblock);
+        let before = self.leases.insert(pageblock, Lease::new(image, token, share, self.now));
         assert!(before.is_none(), "{pageblock} has two owners");
         self.touch(pageblock);
     }
@@ -94,13 +75,22 @@ impl Engine {
     }
 
     pub(crate) fn zeroed(&mut self, image: ImageId, extents: &[Extent]) -> Result<(), Refusal> {
-        let pageblocks = self.pool.check(extents, &mut BTreeSet::new())?;
+        let mut pageblocks = self.pool.check(extents, &mut BTreeSet::new())?;
+        let (mut void, zeros) = (Vec::new(), &self.void_zeros);
+        pageblocks.retain(|pageblock| {
+            let lost = zeros.get(pageblock) == Some(&image);
+            void.extend(lost.then_some(*pageblock));
+            !lost
+        });
         let other = |pageblock: &&Pageblock| {
             let residue = self.zeroing.get(pageblock);
             residue.is_none_or(|residue| residue.image != image || residue.zeroed)
         };
         if let Some(&pageblock) = pageblocks.iter().find(other) {
             return Err(Refusal::NotZeroing { image, pageblock });
+        }
+        for pageblock in void {
+            self.void_zeros.remove(&pageblock);
         }
         for pageblock in pageblocks {
             self.change_residue(pageblock, |residue| residue.zeroed = true);
@@ -116,47 +106,8 @@ impl Engine {
         self.zeroing.remove(&pageblock);
         self.pool.put(pageblock);
         self.touch(pageblock);
-        self.image_mut(image).pageblocks -= 1;
+        self.uncharge(image, pageblock);
         self.end_image_if_empty(image);
-    }
-
-    pub(crate) fn pin(
-        &mut self,
-        member: MemberId,
-        extents: &[Extent],
-        reason: HoldReason,
-    ) -> Result<(), Refusal> {
-        if !reason.is_pin() {
-            return Err(Refusal::NotAPin { reason });
-        }
-        self.change_pins(member, extents, |pins| pins.insert(reason))
-    }
-
-    pub(crate) fn unpin(
-        &mut self,
-        member: MemberId,
-        extents: &[Extent],
-        reason: HoldReason,
-    ) -> Result<(), Refusal> {
-        if !reason.is_pin() {
-            return Err(Refusal::NotAPin { reason });
-        }
-        self.change_pins(member, extents, |pins| pins.remove(reason))
-    }
-
-    fn change_pins(
-        &mut self,
-        member: MemberId,
-        extents: &[Extent],
-        change: impl Fn(&mut Pins),
-    ) -> Result<(), Refusal> {
-        let token = self.connected(member)?;
-        for pageblock in self.check_held(member, token, extents)? {
-            let lease = self.leases.get_mut(&pageblock).expect("held pageblocks are leased");
-            change(&mut lease.stake_mut(token).expect("holders have a stake").pins);
-            self.touch(pageblock);
-        }
-        Ok(())
     }
 
     /// The pageblocks leased in a range of numbers.

@@ -25,6 +25,10 @@
 //! * `fork`: sharing after a fork, and its end.
 //! * `moves`: orders to move pageblocks, and their answers.
 //! * `giveback`: capacity leaves a node, and comes back.
+//! * `poison`, `lost`: memory that is broken, or gone; `loss`: what both do to processes.
+//! * `device`, `evacuate`, `online`: devices, and all or these very blocks that go and come.
+//! * `heat`, [`idle`], `rebalance`: who uses what, who does not, and what comes of it.
+//! * `link`, `mbind`: a node's speed changes; a program's memory is to lie elsewhere.
 //! * `moveto`: a process's memory goes to a node.
 //! * `report`: who holds what could not leave, and why.
 //! * `recovery`: an engine that takes over from an earlier one.
@@ -38,17 +42,21 @@ extern crate alloc;
 
 pub mod config;
 pub mod decision;
+mod device;
 pub mod dynamic_capacity;
 pub mod effect;
 pub mod engine;
 mod evacuate;
+mod explain;
 mod fork;
 mod giveback;
 mod heat;
+pub mod idle;
 pub mod input;
 mod lease;
 mod lending;
 mod link;
+mod loss;
 mod lost;
 mod mbind;
 mod member;
@@ -60,27 +68,33 @@ mod online;
 pub mod onlining;
 mod outbox;
 mod pageblocks;
+mod pins;
 mod place;
 mod poison;
 mod pool;
 mod process;
+mod promise;
+mod queue;
+mod quota;
+mod rebalance;
 mod recovery;
 pub mod refusal;
 mod report;
 mod request;
 mod status;
 pub mod tenant;
+mod tenant_status;
 pub mod tiering;
 pub mod tiers;
 mod validate;
 mod words;
 
-pub use config::{
-    Awaited, Config, ConfigError, LayoutError, Limits, NodeConfig, OnFull, Performance,
-};
-pub use decision::{Decision, Rule};
+pub use config::{Awaited, Config, ConfigError, LayoutError, Limits, NodeConfig, Performance};
+pub use decision::{Asked, Decision, Outcome, Rule, Scope};
 pub use effect::{Effect, Holder, MemberStatus, NodeStatus, Report};
 pub use engine::Engine;
+pub use idle::IdleHolder;
 pub use input::{Claims, Input, Lineage, MoveOutcome};
 pub use refusal::Refusal;
 pub use tenant::TenantConfig;
+pub use tenant_status::{KindStatus, TenantStatus};

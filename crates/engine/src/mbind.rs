@@ -1,20 +1,57 @@
-//! Hints after the fact: what a program has goes where a policy says.
+//! Hints after the fact: what a program has already goes where a policy says.
+//!
+//! As mbind(2) with `MPOL_MF_MOVE` has it: of what is named, that lies wrong which is on a node
+//! that the policy does not name, and it goes to the first of them that has room. (For the local
+//! policy that is the local node, for the preferred one the preferred node: fallbacks are for what
+//! is new.) What cannot move stays, and the report says who holds it; where `MPOL_MF_STRICT` would
+//! make that `EIO`, here it is for the caller to say. The policy is not kept: what the program
+//! leases later goes where its own policy says.
 
+use alloc::{collections::BTreeSet, vec::Vec};
 use core::time::Duration;
 
-use memtide_units::{Extent, MemberId, RequestId};
+use memtide_units::{Extent, MemberId, Pageblock, RequestId};
 
-use crate::{engine::Engine, refusal::Refusal};
+use crate::{
+    engine::Engine,
+    mempolicy::{MemPolicy, Mode},
+    place::Route,
+    refusal::Refusal,
+    request::{Aim, Request},
+};
 
 impl Engine {
     pub(crate) fn mbind(
         &mut self,
-        _request: RequestId,
-        _member: MemberId,
-        _extents: &[Extent],
-        _policy: crate::mempolicy::MemPolicy,
-        _deadline: Duration,
+        request: RequestId,
+        member: MemberId,
+        extents: &[Extent],
+        policy: MemPolicy,
+        deadline: Duration,
     ) -> Result<(), Refusal> {
-        Err(Refusal::NoBytes)
+        let token = self.connected(member)?;
+        let named = self.check_held(member, token, extents)?;
+        let to = self.nodes_named(&*self.route(policy)?);
+        let lies_wrong = |pageblock: &Pageblock| !to.contains(&self.pool.block_of(*pageblock).node);
+        let only: BTreeSet<_> = if to.is_empty() {
+            BTreeSet::new()
+        } else {
+            named.into_iter().filter(lies_wrong).collect()
+        };
+        let wanted = only.len() as u64;
+        let aim = Aim::MoveTo { token, to, only: Some(only) };
+        self.open_request(request, Request::new(aim, wanted, self.now.after(deadline)))
+    }
+
+    /// The nodes where what lies under a policy lies right.
+    fn nodes_named(&self, route: &Route) -> Vec<usize> {
+        let nodes = route.nodes.iter().copied();
+        let id = |node: usize| self.pool.nodes()[node].id;
+        match &route.policy.mode {
+            Mode::Local => nodes.take(1).collect(),
+            Mode::Preferred(one) => nodes.filter(|&node| id(node) == *one).collect(),
+            Mode::PreferredMany(mask) => nodes.filter(|&node| mask.contains(id(node))).collect(),
+            Mode::Bind(_) | Mode::Interleave(_) | Mode::WeightedInterleave(_) => nodes.collect(),
+        }
     }
 }

@@ -6,13 +6,16 @@
 //! only that proves that nothing maps the memory any more. A process that disconnected and holds
 //! nothing is of no interest. A token may also go first: then the process is dead, whatever its
 //! connection looks like.
+//!
+//! A fresh program belongs to the first tenant whose description fits it, its forked children to
+//! the same, whoever they become. A program that returns is asked anew who it is, unless a process
+//! of its image is there already: an image has one tenant.
 
 use alloc::string::String;
 
-use memtide_units::{ImageId, MemberId, TokenId};
+use memtide_units::{ImageId, MemberId, TenantId, TokenId};
 
 use crate::{
-    config::OnFull,
     engine::Engine,
     input::Lineage,
     lease::Share,
@@ -31,9 +34,8 @@ impl Engine {
         lineage: Lineage,
         who: Credentials,
     ) -> Result<(), Refusal> {
-        let _ = who;
         match lineage {
-            Lineage::Fresh => self.join_fresh(member, pid, name, token),
+            Lineage::Fresh => self.join_fresh(member, pid, name, token, &who),
             Lineage::Child(announced) => {
                 if announced != token {
                     return Err(Refusal::TokenMismatch { token, expected: announced });
@@ -44,7 +46,7 @@ impl Engine {
                 if claims.member != member {
                     return Err(Refusal::NoSuchMember { member: claims.member });
                 }
-                self.join_returning(claims, pid, name, token)
+                self.join_returning(claims, pid, name, token, &who)
             }
         }
     }
@@ -55,18 +57,21 @@ impl Engine {
         pid: u32,
         name: String,
         token: TokenId,
+        who: &Credentials,
     ) -> Result<(), Refusal> {
         self.check_name(member)?;
         if self.processes.contains_key(&token) {
             return Err(Refusal::TokenTaken { token });
         }
+        let tenant = self.tenant_for(who)?;
         while self.images.contains_key(&ImageId(self.next_image)) {
             self.next_image = self.next_image.wrapping_add(1);
         }
         let image = ImageId(self.next_image);
         self.next_image = self.next_image.wrapping_add(1);
         let link = Link::Connected(member);
-        self.add_process(token, Process::new(image, link, pid, name));
+        let route = self.tenant(tenant).route.clone();
+        self.add_process(token, Process::new(image, link, pid, name, route), tenant);
         Ok(())
     }
 
@@ -86,6 +91,7 @@ impl Engine {
         child.pid = pid;
         child.name = name;
         self.members.insert(member, token);
+        self.tell_losses(token);
         self.settle_all(token);
         Ok(())
     }
@@ -99,9 +105,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Enters a process, and its image if that is new.
-    pub(crate) fn add_process(&mut self, token: TokenId, process: Process) {
+    /// Enters a process, and its image, as this tenant's, if that is new.
+    pub(crate) fn add_process(&mut self, token: TokenId, process: Process, tenant: TenantId) {
         let image = self.images.entry(process.image).or_insert_with(|| Image {
+            tenant,
             processes: 0,
             pageblocks: 0,
             pid: process.pid,
@@ -118,7 +125,8 @@ impl Engine {
     pub(crate) fn left(&mut self, member: MemberId) -> Result<(), Refusal> {
         let token = self.connected(member)?;
         self.disconnect(token, member);
-        if self.process(token).held.is_empty() {
+        let process = self.process(token);
+        if process.held.is_empty() && process.lost.is_empty() {
             self.remove_process(token);
             self.out.forgotten.push(token);
         }
@@ -140,11 +148,12 @@ impl Engine {
     /// Nothing that was asked of it will be answered, nothing that it asked for has a receiver.
     fn disconnect(&mut self, token: TokenId, member: MemberId) {
         // First of all, so that nothing more is told to it.
-        self.process_mut(token).link = Link::Disconnected(member);
+        let now = self.now;
+        let process = self.process_mut(token);
+        process.link = Link::Disconnected(member);
+        process.left_at = Some(now);
+        self.queue.forget(token);
         self.cancel_orders(token);
-        if let Some(recovery) = &mut self.recovery {
-            recovery.queued.retain(|wish| wish.member != member);
-        }
         let process = self.processes.get_mut(&token).expect("the caller found it");
         if process.thawing > 0 {
             process.thawing = 0;
@@ -217,28 +226,5 @@ impl Engine {
             any = true;
         }
         any
-    }
-
-    pub(crate) fn commit(&mut self, member: MemberId, by: i64) -> Result<(), Refusal> {
-        let token = self.connected(member)?;
-        let process = self.process(token);
-        let committed = process.committed;
-        let change = by.unsigned_abs();
-        if by <= 0 {
-            let refusal = Refusal::CommitUnderflow { member, by: change, committed };
-            self.process_mut(token).committed = committed.checked_sub(change).ok_or(refusal)?;
-            return Ok(());
-        }
-        let online = self.pool.online();
-        let refusal = |promised| Refusal::NoCapacity { by: change, promised, online };
-        let after = committed.checked_add(change).ok_or(refusal(u64::MAX))?;
-        let others = self.processes.iter().filter(|&(&other, _)| other != token);
-        let others = others.fold(0u64, |sum, (_, process)| sum.saturating_add(process.promised()));
-        let promised = others.saturating_add(after.max(process.owned));
-        if self.on_full == OnFull::Fail && promised > online {
-            return Err(refusal(promised));
-        }
-        self.process_mut(token).committed = after;
-        Ok(())
     }
 }

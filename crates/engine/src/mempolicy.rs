@@ -5,7 +5,7 @@
 //! the same number and words beside it.
 //!
 //! * [`policy`]: the policies, and why one is refused.
-//! * [`candidates`]: where a request may go, best first.
+//! * [`mod@candidates`]: where a request may go, best first.
 //! * [`interleave`]: how many pageblocks go to which node in turn.
 //! * [`weights`]: weights by hand, or by bandwidth.
 
@@ -18,5 +18,5 @@ pub use self::{
     candidates::{Candidates, candidates},
     interleave::Turn,
     policy::{Errno, Extended, MemPolicy, Mode, PolicyError},
-    weights::{Weighting, Weights},
+    weights::{WeightError, Weighting, Weights},
 };

@@ -12,6 +12,13 @@
 //! died, left       as every other lease of its   as every other lease of its
 //! ```
 //!
+//! Either end may be lost meanwhile ([`crate::loss`]): it is nobody's then, and the answer decides
+//! about the other alone, for only the process knows how far it had come. `Moved` says that all of
+//! the content was at the destination: if the source is lost, nothing was; if the destination is,
+//! the content was, and the source is zeroed, for the program knows it no more. Otherwise the
+//! source stays, if it is not lost itself, and the destination was never used. Nobody waits for
+//! more than the answer, and for that no longer than for any other.
+//!
 //! A process may release a source before it answers (its program freed the memory): the answer
 //! is then `Gone`. The source is not free before that, for if the process got it again meanwhile
 //! it could not tell what the order is about. A new order goes
@@ -28,6 +35,7 @@ use crate::{
     engine::Engine,
     input::MoveOutcome,
     lease::{End, Flight, Pins, Share, Standing},
+    pool::BlockId,
     process::{Link, Waiting},
     refusal::Refusal,
     request::{Goal, WorkId},
@@ -102,20 +110,26 @@ impl Engine {
             work.in_flight -= 1;
         }
         let source = self.is_end(from, id, End::Source);
-        assert!(self.is_end(to, id, End::Destination), "{to} is not the destination of {id}");
+        let destination = self.is_end(to, id, End::Destination);
         if !source {
-            self.change_residue(from, |residue| residue.order = None);
+            self.end_order_of_residue(from, id);
         }
         match outcome {
             MoveOutcome::Moved => {
                 self.moved += 1;
                 let mut pins = Pins::NONE;
                 if source {
+                    if destination {
+                        self.carry_heat(from, to, work);
+                    }
                     let lease = self.leases.get_mut(&from).expect("just seen");
                     if let Some(stake) = lease.stake_mut(token) {
                         pins = stake.pins;
                     }
                     self.drop_lease(from);
+                }
+                if !destination {
+                    return;
                 }
                 let lease = self.leases.get_mut(&to).expect("just seen");
                 lease.flight = None;
@@ -127,7 +141,9 @@ impl Engine {
                 self.count_moved(work);
             }
             MoveOutcome::Gone | MoveOutcome::Held(_) => {
-                self.drop_lease(to);
+                if destination {
+                    self.drop_lease(to);
+                }
                 if source {
                     self.leases.get_mut(&from).expect("just seen").flight = None;
                     self.settle(from);
@@ -142,6 +158,14 @@ impl Engine {
         }
     }
 
+    /// What is left of a released source waits for its order no more.
+    fn end_order_of_residue(&mut self, from: Pageblock, id: MoveId) {
+        let residue = self.zeroing.get(&from);
+        if residue.is_some_and(|residue| residue.order == Some(id)) {
+            self.change_residue(from, |residue| residue.order = None);
+        }
+    }
+
     fn is_end(&self, pageblock: Pageblock, order: MoveId, end: End) -> bool {
         let flight = self.leases.get(&pageblock).and_then(|lease| lease.flight);
         flight == Some(Flight { order, end })
@@ -152,7 +176,7 @@ impl Engine {
         let emptier = self.emptying.get(&self.pool.block_of(from)).copied();
         for work in [Some(work), emptier].into_iter().flatten() {
             if let Some(work) = self.works.get(&work)
-                && let Some(request) = self.requests.get_mut(&work.request)
+                && let Some(request) = work.request.and_then(|id| self.requests.get_mut(&id))
             {
                 request.failed.insert(from, reason);
             }
@@ -162,8 +186,9 @@ impl Engine {
     fn count_moved(&mut self, work: WorkId) {
         if let Some(work) = self.works.get(&work)
             && matches!(work.goal, Goal::Fill(_))
+            && let Some(id) = work.request
         {
-            let request = self.requests.get_mut(&work.request).expect("works have a request");
+            let request = self.requests.get_mut(&id).expect("requests outlive their works");
             request.done += 1;
         }
     }
@@ -183,7 +208,7 @@ impl Engine {
                         self.settle(pageblock);
                         self.touch(pageblock);
                     } else {
-                        self.change_residue(pageblock, |residue| residue.order = None);
+                        self.end_order_of_residue(pageblock, id);
                     }
                 }
             }
@@ -217,8 +242,11 @@ impl Engine {
             let picked = self.pick(id, token, draft.slots);
             let count = picked.len() as u64;
             let places = match self.works[&id].goal {
-                Goal::Empty(_) => self.pool.take(count, draft.last),
-                Goal::Fill(node) => self.pool.take_on(node, count, draft.last),
+                Goal::Empty(block) => self.destinations(token, count, draft.last, block.node),
+                Goal::Fill(node) => {
+                    let (room, _) = self.room(self.tenant_of(token), node);
+                    self.pool.take_on(node, count.min(room), draft.last)
+                }
             };
             let places: Vec<_> = places.iter().flat_map(|extent| extent.iter()).collect();
             if places.len() < picked.len() {
@@ -229,6 +257,13 @@ impl Engine {
             }
         }
         self.send(token, draft.order);
+    }
+
+    /// Places for what leaves a block.
+    pub(crate) fn room_outside(&self, block: BlockId) -> u64 {
+        let open = self.pool.placement().iter().filter(|&&node| !self.is_closed(node));
+        let all: u64 = open.map(|&node| self.pool.frames(node).counts().free).sum();
+        all - if self.is_closed(block.node) { 0 } else { self.pool.available_in(block) }
     }
 
     /// Puts a pair into the order being written for a process, and sends the order when full.

@@ -4,16 +4,16 @@
 //! as is wanted and as the node has room for, and orders it to move; when all that is answered it
 //! looks again, until it has enough or there is nothing left that it could try.
 
-use alloc::collections::BTreeSet;
+use alloc::{collections::BTreeSet, vec};
 use core::time::Duration;
 
-use memtide_units::{ByteSize, MemberId, NodeId, Pageblock, RequestId, TokenId};
+use memtide_units::{ByteSize, MemberId, NodeId, Pageblock, RequestId};
 
 use crate::{
     engine::Engine,
-    lease::Standing,
+    lease::{Lease, Standing},
     refusal::Refusal,
-    request::{Aim, Goal, Prospect, Request, WorkId},
+    request::{Aim, Goal, Prospect, Request},
 };
 
 impl Engine {
@@ -27,34 +27,42 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let token = self.token_of(member)?;
         let to = self.pool.index_of(node).ok_or(Refusal::NoSuchNode { node })?;
+        let aim = Aim::MoveTo { token, to: vec![to], only: None };
         let wanted = match bytes {
             Some(ByteSize(0)) => return Err(Refusal::NoBytes),
             Some(bytes) => bytes.pageblocks_ceil(),
-            None => self.owned_elsewhere(token, to).count() as u64,
+            None => self.still_elsewhere(&aim).count() as u64,
         };
-        let aim = Aim::MoveTo { token, to };
         self.open_request(request, Request::new(aim, wanted, self.now.after(deadline)))
     }
 
-    /// What a process owns on other nodes than this.
-    pub(crate) fn owned_elsewhere(
-        &self,
-        token: TokenId,
-        node: usize,
-    ) -> impl Iterator<Item = (Pageblock, &crate::lease::Lease)> {
-        let held = self.processes.get(&token).into_iter().flat_map(|process| &process.held);
-        let elsewhere = held.filter(move |&&pageblock| self.pool.node_of(pageblock) != Some(node));
-        elsewhere
-            .map(|&pageblock| (pageblock, &self.leases[&pageblock]))
-            .filter(move |(_, lease)| lease.owner.token == token)
+    /// What of a process's memory is to move and lies on other nodes still: what it owns, or, of
+    /// what was named, what it holds.
+    pub(crate) fn still_elsewhere<'a>(
+        &'a self,
+        aim: &'a Aim,
+    ) -> impl Iterator<Item = (Pageblock, &'a Lease)> {
+        let (token, to, only) = match aim {
+            Aim::MoveTo { token, to, only } => (Some(*token), &to[..], only.as_ref()),
+            Aim::GiveBack { .. } => (None, &[][..], None),
+        };
+        let process = token.and_then(|token| self.processes.get(&token));
+        let held = process.into_iter().flat_map(|process| &process.held);
+        let named = held.filter(move |&at| only.is_none_or(|only| only.contains(at)));
+        let elsewhere = named.filter(move |&&at| !to.contains(&self.pool.block_of(at).node));
+        let leases = elsewhere.map(|&pageblock| (pageblock, &self.leases[&pageblock]));
+        leases.filter(move |(_, lease)| only.is_some() || Some(lease.owner.token) == token)
     }
 
-    pub(crate) fn step_move_to(&mut self, id: RequestId, token: TokenId, to: usize) -> Prospect {
+    pub(crate) fn step_move_to(&mut self, id: RequestId) -> Prospect {
+        let request = &self.requests[&id];
+        let Aim::MoveTo { token, ref to, .. } = request.aim else {
+            unreachable!("only a move is about a process")
+        };
         let Some(process) = self.processes.get(&token) else { return Prospect::Stuck };
         if !process.answers() {
             return Prospect::Stuck;
         }
-        let request = &self.requests[&id];
         let work = request.works.first().copied();
         if let Some(work) = work.map(|work| &self.works[&work])
             && (work.in_flight > 0 || work.todo_count() > 0)
@@ -62,10 +70,11 @@ impl Engine {
             return Prospect::Busy;
         }
         let need = request.wanted - request.done;
-        let room = self.pool.frames(to).counts().free;
+        let rooms = to.iter().map(|&node| (node, self.room(self.tenant_of(token), node).0));
+        let (node, room) = { rooms }.find(|&(_, room)| room > 0).unwrap_or_default();
         let mut may_change = false;
         let mut next = BTreeSet::new();
-        for (pageblock, lease) in self.owned_elsewhere(token, to) {
+        for (pageblock, lease) in self.still_elsewhere(&request.aim) {
             let leaving = self.emptying.contains_key(&self.pool.block_of(pageblock));
             match self.standing(lease) {
                 Standing::Movable if leaving => may_change = true,
@@ -81,19 +90,11 @@ impl Engine {
         if next.is_empty() {
             return if may_change { Prospect::Waiting } else { Prospect::Stuck };
         }
-        self.fill(id, work, token, to, next);
+        if let Some(work) = work {
+            self.close_work(work);
+        }
+        let work = self.open_work(Some(id), Goal::Fill(node));
+        self.want(work, token, next);
         Prospect::Busy
-    }
-
-    fn fill(
-        &mut self,
-        id: RequestId,
-        work: Option<WorkId>,
-        token: TokenId,
-        to: usize,
-        todo: BTreeSet<Pageblock>,
-    ) {
-        let work = work.unwrap_or_else(|| self.open_work(id, Goal::Fill(to)));
-        self.want(work, token, todo);
     }
 }

@@ -6,15 +6,20 @@
 //! that bind to it, if its owner lets users do that at all.
 //!
 //! * [`class`]: the classes, and what the owner of a private node permits.
-//! * [`nodemask`]: sets of nodes.
+//! * [`cpuset`]: which nodes control groups divide up.
+//! * [`node_states`]: which nodes have memory, and of what class it is.
+//! * [`nodemask`]: sets of nodes, and how people write them.
 //! * [`zonelist`]: the order of fallback, as `build_zonelists` makes it.
 
 pub mod class;
+pub mod cpuset;
+pub mod node_states;
 pub mod nodemask;
 pub mod zonelist;
 
 pub use self::{
-    class::{Capabilities, Capability, NodeClass},
-    nodemask::NodeMask,
-    zonelist::{ZonelistError, Zonelists},
+    class::{Capabilities, Capability, CapabilityError, NodeClass},
+    node_states::{NodeStateError, NodeStates},
+    nodemask::{NodeMask, ParseMaskError},
+    zonelist::{LOCAL_DISTANCE, ZonelistError, Zonelists},
 };

@@ -17,6 +17,10 @@
 //! more, what is used stays used, and what comes back stays back. A block goes offline when it is
 //! isolated and nothing in it is used.
 //!
+//! From any state a pageblock may be *retired*, because its memory is bad: then it is handed out
+//! never again. A retired pageblock does not keep its block from going offline, and goes with it;
+//! if the block comes back, it is retired still.
+//!
 //! # Who knows what
 //! The page-frame allocator says which pageblock is used, and finds free ones; it alone. Here are
 //! only what it does not know, the state of a block, and what it would have to count each time:
@@ -32,7 +36,7 @@
 //! the allocator refuses it. (A lease that is pinned later stays where it is: it is a holder, with
 //! a reason.)
 
-use alloc::{vec, vec::Vec};
+use alloc::{collections::BTreeSet, vec, vec::Vec};
 use core::fmt;
 
 use memtide_frames::{AtomicU64, Frames, Geometry, Layout, Movability, Zone};
@@ -59,12 +63,16 @@ pub(crate) struct Pageblocks {
     block_pageblocks: u64,
     blocks: Vec<Block>,
     counts: Counts,
+    /// Whether their blocks are in the pool or not.
+    retired: BTreeSet<Pageblock>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Block {
     state: BlockState,
     used: u64,
+    /// Whether it is in the pool or not.
+    retired: u64,
 }
 
 /// The state of one block.
@@ -89,6 +97,8 @@ pub(crate) enum PageblockState {
     Isolated,
     /// Somebody has it.
     Used,
+    /// Its memory is bad; its block is in the pool.
+    Retired,
 }
 
 /// How many pageblocks are in which state.
@@ -102,12 +112,14 @@ pub(crate) struct Counts {
     pub(crate) isolated: u64,
     /// In blocks that are not in the pool.
     pub(crate) offline: u64,
+    /// Bad, in blocks that are in the pool.
+    pub(crate) retired: u64,
 }
 
 impl Counts {
     /// All of them.
     pub(crate) const fn present(&self) -> u64 {
-        self.free + self.used + self.isolated + self.offline
+        self.free + self.used + self.isolated + self.offline + self.retired
     }
 }
 
@@ -152,7 +164,7 @@ impl Pageblocks {
         let words = Words::zero(layout.words());
         let words = words.ok_or(LayoutError::Memory { pageblocks, size })?;
         Frames::new(geometry, &words).expect("memory that is zero and as large as it takes");
-        let block = Block { state: BlockState::Offline, used: 0 };
+        let block = Block { state: BlockState::Offline, used: 0, retired: 0 };
         Ok(Self {
             layout,
             words,
@@ -161,6 +173,7 @@ impl Pageblocks {
             block_pageblocks,
             blocks: vec![block; usize_from(pageblocks / block_pageblocks)],
             counts: Counts { offline: pageblocks, ..Counts::default() },
+            retired: BTreeSet::new(),
         })
     }
 
@@ -230,6 +243,22 @@ impl Pageblocks {
         self.blocks[usize_from(block)].used
     }
 
+    /// Pageblocks of a block that are neither in use nor retired.
+    pub(crate) fn block_free(&self, block: u64) -> u64 {
+        let Block { used, retired, .. } = self.blocks[usize_from(block)];
+        self.block_pageblocks - used - retired
+    }
+
+    /// Whether a pageblock is retired, wherever its block is.
+    pub(crate) fn is_retired(&self, pageblock: Pageblock) -> bool {
+        self.retired.contains(&pageblock)
+    }
+
+    /// The retired pageblocks, wherever their blocks are.
+    pub(crate) const fn retired(&self) -> &BTreeSet<Pageblock> {
+        &self.retired
+    }
+
     /// The state of a pageblock of this node.
     pub(crate) fn state(&self, pageblock: Pageblock) -> PageblockState {
         self.state_by(&self.frames(), pageblock)
@@ -240,6 +269,7 @@ impl Pageblocks {
         match block {
             _ if frames.is_held(pfn(pageblock), Order::PAGEBLOCK) => PageblockState::Used,
             BlockState::Offline => PageblockState::Offline,
+            _ if self.is_retired(pageblock) => PageblockState::Retired,
             BlockState::Online => PageblockState::Free,
             BlockState::Isolated => PageblockState::Isolated,
         }
@@ -287,6 +317,46 @@ impl Pageblocks {
         }
     }
 
+    /// Takes a pageblock out of service for good, whatever its state: who used it uses it no more.
+    ///
+    /// # Panics
+    /// When it is retired already.
+    pub(crate) fn retire(&mut self, pageblock: Pageblock) {
+        let state = self.state(pageblock);
+        assert!(self.retired.insert(pageblock), "{pageblock} is retired twice");
+        let block = usize_from(self.block_of(pageblock));
+        self.blocks[block].retired += 1;
+        match state {
+            PageblockState::Offline => return,
+            PageblockState::Free => self.counts.free -= 1,
+            PageblockState::Isolated => self.counts.isolated -= 1,
+            PageblockState::Used => {
+                self.counts.used -= 1;
+                self.blocks[block].used -= 1;
+            }
+            PageblockState::Retired => unreachable!("it was not in the set"),
+        }
+        self.counts.retired += 1;
+        self.retire_frames(pageblock);
+    }
+
+    /// Has the allocator retire the frames of a pageblock of the pool.
+    fn retire_frames(&self, pageblock: Pageblock) {
+        let (frames, first) = (self.frames(), pfn(pageblock));
+        let block = match frames.adopt(first, Order::PAGEBLOCK) {
+            Ok(used) => used,
+            Err(_) => {
+                let free = frames.take_at(first, Order::PAGEBLOCK, MOVABILITY);
+                free.expect("a pageblock that is not used can be taken")
+            }
+        };
+        for frame in 0..PAGES_PER_PAGEBLOCK {
+            frames.retire(Pfn(first.0 + frame)).expect("a frame of the pool");
+        }
+        // Each is out of service as it is given back.
+        drop(block);
+    }
+
     /// Hands out nothing of this block any more.
     ///
     /// # Panics
@@ -309,7 +379,7 @@ impl Pageblocks {
         self.counts.free += free;
     }
 
-    /// Takes a block out of the pool.
+    /// Takes a block out of the pool. What is retired in it goes with it.
     ///
     /// # Panics
     /// When it is not isolated, or something in it is used.
@@ -318,27 +388,33 @@ impl Pageblocks {
         let free = self.leave(block, BlockState::Isolated, BlockState::Offline);
         self.frames().remove(self.range(block)).expect("an isolated and empty block");
         self.counts.isolated -= free;
-        self.counts.offline += free;
+        self.counts.retired -= self.block_pageblocks - free;
+        self.counts.offline += self.block_pageblocks;
     }
 
-    /// Puts a block into the pool; its pageblocks are free.
+    /// Puts a block into the pool; its pageblocks are free, but for those that are retired.
     ///
     /// # Panics
     /// When it is not offline.
     pub(crate) fn online(&mut self, block: u64) {
         let free = self.leave(block, BlockState::Offline, BlockState::Online);
         self.frames().add(self.range(block), ZONE).expect("an offline block");
-        self.counts.offline -= free;
+        self.counts.offline -= self.block_pageblocks;
         self.counts.free += free;
+        self.counts.retired += self.block_pageblocks - free;
+        let start = self.block_start(block);
+        let end = Pageblock(start.0 + self.block_pageblocks);
+        for &bad in self.retired.range(start..end) {
+            self.retire_frames(bad);
+        }
     }
 
-    /// Changes a block's state; returns how many of its pageblocks are not used.
+    /// Changes a block's state; returns how many of its pageblocks are neither used nor retired.
     fn leave(&mut self, block: u64, from: BlockState, to: BlockState) -> u64 {
-        let block_pageblocks = self.block_pageblocks;
         let record = &mut self.blocks[usize_from(block)];
         assert_eq!(record.state, from, "block {block} to become {to:?}");
         record.state = to;
-        block_pageblocks - record.used
+        self.block_free(block)
     }
 
     /// The frames of a block.
@@ -363,22 +439,28 @@ impl Pageblocks {
             let used = all.filter(is_used).count() as u64;
             assert_eq!(used, self.block_used(block), "used pageblocks of block {block}");
             counts.used += used;
-            let unused = self.block_pageblocks - used;
+            let span = Pageblock(start)..Pageblock(start + self.block_pageblocks);
+            let retired = self.retired.range(span).count() as u64;
+            assert_eq!(retired, self.blocks[usize_from(block)].retired, "retired of {block}");
+            let unused = self.block_pageblocks - used - retired;
             match self.block_state(block) {
-                BlockState::Offline => counts.offline += unused,
+                BlockState::Offline => counts.offline += self.block_pageblocks,
                 BlockState::Isolated => counts.isolated += unused,
                 BlockState::Online => counts.free += unused,
             }
             let offline = self.block_state(block) == BlockState::Offline;
             assert!(!offline || used == 0, "block {block} is offline");
+            counts.retired += if offline { 0 } else { retired };
         }
+        assert!(self.retired.iter().all(|&pageblock| self.contains(pageblock)));
         assert_eq!(counts, self.counts);
         assert_eq!(counts.present(), self.present);
         let theirs = frames.counts();
-        let theirs = [theirs.free, theirs.used, theirs.offline, theirs.span];
-        let ours = [counts.free + counts.isolated, counts.used, counts.offline, self.present];
+        let theirs = [theirs.free, theirs.used, theirs.retired, theirs.offline, theirs.span];
+        let free = counts.free + counts.isolated;
+        let ours = [free, counts.used, counts.retired, counts.offline, self.present];
         assert_eq!(theirs, ours.map(|pageblocks| pageblocks * PAGES_PER_PAGEBLOCK));
-        assert_eq!(frames.present(ZONE), theirs[0] + theirs[1], "blocks outside {ZONE}");
+        assert_eq!(frames.present(ZONE), theirs[..3].iter().sum(), "blocks outside {ZONE}");
     }
 }
 

@@ -1,15 +1,317 @@
-//! Where a lease goes: policy, access, quotas, guarantees, who waits.
+//! Where a lease goes.
+//!
+//! A lease has a policy: its own, else its process's, else its tenant's. The policy makes a
+//! [`Route`]: nodes in the order in which they are tried. It starts at the *local* node, which is
+//! the first of the placement. (Programs are not asked on which processor they run: their pages
+//! are shared by threads that run anywhere.) Three legs, each tried when the one before has no
+//! more room:
+//!
+//! 1. **policy**: the nodes that the policy allows.
+//! 2. **beyond**: public nodes that it leaves out, if the tenant falls back on depletion.
+//! 3. **emergency**: special nodes, when all public nodes have been tried in vain and the tenant
+//!    may do that, but never a node that is being evacuated.
+//!
+//! A node outside the placement is on no route unless its policy names it. How much of a node is
+//! taken is a matter of quotas ([`Engine::room`]). The interleaving policies spread over the nodes
+//! of the first leg instead of filling one after the other; whose turn it is stays with the
+//! process.
+//!
+//! What then is missing is not granted; the caller lets the process wait for it
+//! ([`crate::queue`]), or it goes on with ordinary memory. Every node that had less room than was
+//! wanted leaves the [`Rule`] that made it so.
+//!
+//! Memory that was promised to programs without anything to fall back on is not lent to those that
+//! can fall back ([`crate::promise`]).
+//!
+//! Moves away from a node ask here for destinations, too ([`Engine::destinations`]). They follow
+//! the route of their process, and take all its legs: what has to leave must go somewhere.
 
-use memtide_units::MemberId;
+use alloc::{sync::Arc, vec::Vec};
 
-use crate::{engine::Engine, refusal::Refusal};
+use memtide_units::{Extent, MemberId, NodeId, Pageblock, TenantId, TokenId};
+
+use crate::{
+    decision::Rule,
+    engine::Engine,
+    lease::Share,
+    mempolicy::{MemPolicy, Mode, Turn, candidates},
+    nodes::Zonelists,
+    pool::Pool,
+    quota::PerKind,
+    refusal::Refusal,
+    tenant::{Emergency, OnDepletion},
+};
+
+/// Nodes, by their place in the pool, in the order in which they are tried.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Route {
+    pub(crate) policy: MemPolicy,
+    /// What the policy allows.
+    pub(crate) nodes: Vec<usize>,
+    /// Public nodes of the placement that it leaves out.
+    pub(crate) beyond: Vec<usize>,
+    /// Special nodes that it leaves out.
+    pub(crate) emergency: Vec<usize>,
+}
+
+/// What came of a placement.
+#[derive(Debug, Default)]
+pub(crate) struct Placed {
+    pub(crate) extents: Vec<Extent>,
+    /// How much is on which node, in the order it was taken.
+    pub(crate) shares: Vec<(NodeId, u64)>,
+    pub(crate) count: u64,
+    /// Pageblocks on nodes that the policy leaves out.
+    pub(crate) beyond: u64,
+    /// Pageblocks on special nodes, in an emergency.
+    pub(crate) emergency: u64,
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// What has yet to be placed, and what has been.
+struct Draft {
+    token: TokenId,
+    tenant: TenantId,
+    left: u64,
+    after: Option<Pageblock>,
+    /// How much of the placement's nodes is not promised to others.
+    unpromised: u64,
+    placed: Placed,
+}
+
+impl Route {
+    /// Where a policy leads. It makes sense ([`MemPolicy::check`]).
+    pub(crate) fn new(policy: MemPolicy, zonelists: &Zonelists, pool: &Pool) -> Self {
+        let index = |node: NodeId| pool.index_of(node).expect("zonelists are of the pool's nodes");
+        let kind = |node: NodeId| pool.nodes()[index(node)].kind;
+        let found = candidates(&policy, pool.local(), zonelists, kind);
+        let named = |node: NodeId| match &policy.mode {
+            Mode::Local => false,
+            Mode::Preferred(one) => *one == node,
+            Mode::Bind(mask)
+            | Mode::PreferredMany(mask)
+            | Mode::Interleave(mask)
+            | Mode::WeightedInterleave(mask) => mask.contains(node),
+        };
+        let placed = |node: &NodeId| pool.is_placed(index(*node)) || named(*node);
+        let all = |nodes: Vec<NodeId>| nodes.into_iter().filter(placed).map(index).collect();
+        let nodes = all(found.policy);
+        let beyond = all(found.beyond);
+        let emergency = found.emergency.into_iter().map(index).collect();
+        Self { policy, nodes, beyond, emergency }
+    }
+}
 
 impl Engine {
     pub(crate) fn set_policy(
         &mut self,
-        _member: MemberId,
-        _policy: Option<crate::mempolicy::MemPolicy>,
+        member: MemberId,
+        policy: Option<MemPolicy>,
     ) -> Result<(), Refusal> {
-        Err(Refusal::NoBytes)
+        let token = self.connected(member)?;
+        let route = match policy {
+            Some(policy) => self.route(policy)?,
+            None => self.tenant(self.tenant_of(token)).route.clone(),
+        };
+        let process = self.process_mut(token);
+        process.route = route;
+        process.turn = Turn::default();
+        Ok(())
+    }
+
+    /// Where a policy leads, if it makes sense.
+    pub(crate) fn route(&self, policy: MemPolicy) -> Result<Arc<Route>, Refusal> {
+        policy.check(&self.zonelists)?;
+        Ok(Arc::new(Route::new(policy, &self.zonelists, &self.pool)))
+    }
+
+    /// Takes up to `count` pageblocks along a route and leases them to a process.
+    pub(crate) fn place(
+        &mut self,
+        token: TokenId,
+        count: u64,
+        after: Option<Pageblock>,
+        route: &Route,
+    ) -> Placed {
+        let tenant = self.tenant_of(token);
+        let unpromised = self.unpromised(tenant);
+        let placed = Placed::default();
+        let mut draft = Draft { token, tenant, left: count, after, unpromised, placed };
+        match route.policy.mode {
+            Mode::Interleave(_) | Mode::WeightedInterleave(_) => {
+                self.spread_over(&mut draft, route);
+            }
+            _ => self.take_along(&mut draft, &route.nodes),
+        }
+        self.take_along(&mut draft, self.beyond(tenant, route));
+        let inside = draft.placed.count;
+        let special = self.emergency(tenant, route);
+        self.take_along(&mut draft, special);
+        if draft.left > 0 && special.is_empty() && self.all_tried(tenant, route) {
+            let nodes = route.emergency.iter().map(|&node| self.pool.nodes()[node].id);
+            draft.placed.rules.extend(nodes.map(|node| Rule::NoEmergency { node }));
+        }
+        draft.placed.emergency = draft.placed.count - inside;
+        self.note_homes(&draft.placed, route);
+        let outside = |node: &usize| !route.nodes.contains(node);
+        let shares = draft.placed.shares.iter();
+        let shares = shares.map(|&(id, count)| (self.pool.index_of(id), count));
+        let beyond = shares.filter(|(node, _)| node.as_ref().is_some_and(outside));
+        draft.placed.beyond = beyond.map(|(_, count)| count).sum();
+        draft.placed
+    }
+
+    /// Notes of what was placed where it should be instead, if elsewhere.
+    fn note_homes(&mut self, placed: &Placed, route: &Route) {
+        for pageblock in placed.extents.iter().flat_map(|extent| extent.iter()) {
+            let nodes = self.pool.nodes();
+            let home = route.home_of(self.pool.block_of(pageblock).node, |node| nodes[node].kind);
+            self.leases.get_mut(&pageblock).expect("just leased").heat.home = home;
+        }
+    }
+
+    /// The second leg of a route, for this tenant.
+    fn beyond<'a>(&self, tenant: TenantId, route: &'a Route) -> &'a [usize] {
+        match self.tenant(tenant).config.on_depletion {
+            OnDepletion::FallBack => &route.beyond,
+            _ => &[],
+        }
+    }
+
+    /// The third leg of a route, for this tenant: only where all public nodes are tried before.
+    pub(crate) fn emergency<'a>(&self, tenant: TenantId, route: &'a Route) -> &'a [usize] {
+        match self.tenant(tenant).config.emergency {
+            Emergency::On if self.all_tried(tenant, route) => &route.emergency,
+            _ => &[],
+        }
+    }
+
+    /// Whether the first two legs have every public node.
+    fn all_tried(&self, tenant: TenantId, route: &Route) -> bool {
+        self.beyond(tenant, route).len() == route.beyond.len()
+    }
+
+    /// All that a tenant may be given along a route, leg by leg.
+    pub(crate) fn legs<'a>(
+        &self,
+        tenant: TenantId,
+        route: &'a Route,
+    ) -> impl Iterator<Item = usize> + use<'a> {
+        let beyond = self.beyond(tenant, route);
+        let emergency = self.emergency(tenant, route);
+        route.nodes.iter().chain(beyond).chain(emergency).copied()
+    }
+
+    /// Takes from one node after the other.
+    fn take_along(&mut self, draft: &mut Draft, nodes: &[usize]) {
+        for &node in nodes {
+            if draft.left == 0 {
+                return;
+            }
+            self.take_from(draft, node, draft.left);
+            self.note_shortage(draft, node);
+        }
+    }
+
+    /// Takes from all of them in turn. Nodes of one kind share their quota, so what is planned may
+    /// be more than can be had: what is missing then is planned anew.
+    fn spread_over(&mut self, draft: &mut Draft, route: &Route) {
+        let nodes: Vec<_> = route.nodes.iter().map(|&node| self.pool.nodes()[node].id).collect();
+        let weights = self.weights.clone();
+        let weights = matches!(route.policy.mode, Mode::WeightedInterleave(_)).then_some(&weights);
+        loop {
+            let mut turn = self.process(draft.token).turn;
+            let room = |id: NodeId| {
+                let node = self.pool.index_of(id).expect("a node of the route");
+                self.room_in(draft, node).0
+            };
+            let runs = turn.spread(&nodes, weights, draft.left, room);
+            self.process_mut(draft.token).turn = turn;
+            let before = draft.left;
+            for (id, count) in runs {
+                let node = self.pool.index_of(id).expect("a node of the route");
+                self.take_from(draft, node, count);
+            }
+            if draft.left == 0 || draft.left == before {
+                break;
+            }
+        }
+        for &node in &route.nodes {
+            self.note_shortage(draft, node);
+        }
+    }
+
+    /// How much of a node is left for what is being placed, and why no more.
+    fn room_in(&self, draft: &Draft, node: usize) -> (u64, Rule) {
+        let (room, rule) = self.room(draft.tenant, node);
+        if room > draft.unpromised && self.pool.is_placed(node) {
+            let node = self.pool.nodes()[node].id;
+            return (draft.unpromised, Rule::Promised { node, free: room });
+        }
+        (room, rule)
+    }
+
+    fn note_shortage(&self, draft: &mut Draft, node: usize) {
+        if draft.left > 0 {
+            let (_, rule) = self.room_in(draft, node);
+            draft.placed.rules.push(rule);
+        }
+    }
+
+    /// Leases what there is on a node, `most` at most.
+    fn take_from(&mut self, draft: &mut Draft, node: usize, most: u64) {
+        let (room, _) = self.room_in(draft, node);
+        let taken = self.pool.take_on(node, most.min(room), draft.after);
+        let count: u64 = taken.iter().map(|extent| u64::from(extent.count)).sum();
+        if count == 0 {
+            return;
+        }
+        for pageblock in taken.iter().flat_map(|extent| extent.iter()) {
+            self.add_lease(pageblock, draft.token, Share::Own);
+        }
+        draft.left -= count;
+        if self.pool.is_placed(node) {
+            draft.unpromised = draft.unpromised.saturating_sub(count);
+        }
+        let placed = &mut draft.placed;
+        placed.count += count;
+        placed.extents.extend(taken);
+        let id = self.pool.nodes()[node].id;
+        match placed.shares.iter_mut().find(|(other, _)| *other == id) {
+            Some((_, share)) => *share += count,
+            None => placed.shares.push((id, count)),
+        }
+    }
+
+    /// Takes up to `count` pageblocks for a process's memory to move to, away from a node. They
+    /// are not leased yet. Fewer when the process's tenant may have no more elsewhere.
+    pub(crate) fn destinations(
+        &mut self,
+        token: TokenId,
+        count: u64,
+        after: Option<Pageblock>,
+        leaving: usize,
+    ) -> Vec<Extent> {
+        let route = self.process(token).route.clone();
+        let tenant = self.tenant_of(token);
+        let kind = self.pool.nodes()[leaving].kind;
+        let special = match self.tenant(tenant).config.emergency {
+            Emergency::On => &route.emergency[..],
+            Emergency::Off => &[],
+        };
+        let legs = route.nodes.iter().chain(&route.beyond).chain(special).copied();
+        let (mut left, mut all) = (count, Vec::new());
+        // Charged only when it is leased.
+        let mut taken = PerKind::default();
+        for node in legs {
+            let to = self.pool.nodes()[node].kind;
+            let room = self.room_for_move(token, kind, node, taken[to as usize]);
+            let some = self.pool.take_on(node, left.min(room), after);
+            let count: u64 = some.iter().map(|extent| u64::from(extent.count)).sum();
+            taken[to as usize] += count;
+            left -= count;
+            all.extend(some);
+        }
+        all
     }
 }

@@ -10,6 +10,7 @@ use memtide_units::{Extent, NodeId, NodeKind, Pageblock};
 
 use crate::{
     config::{Config, ConfigError, NodeConfig},
+    nodes::NodeClass,
     pageblocks::{BlockState, PageblockState, Pageblocks},
     refusal::Refusal,
 };
@@ -27,6 +28,7 @@ pub(crate) struct Pool {
 pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) name: String,
+    pub(crate) kind: NodeKind,
     pub(crate) frames: Pageblocks,
 }
 
@@ -75,7 +77,8 @@ impl Pool {
             frames.online(block);
         }
         self.by_first.insert(config.first, self.nodes.len());
-        self.nodes.push(Node { id: node, name: config.name.clone(), frames });
+        let (name, kind) = (config.name.clone(), config.kind);
+        self.nodes.push(Node { id: node, name, kind, frames });
         Ok(())
     }
 
@@ -127,6 +130,11 @@ impl Pool {
         self.frames(id.node).block_pageblocks()
     }
 
+    /// The state of a block.
+    pub(crate) fn block_state(&self, id: BlockId) -> BlockState {
+        self.frames(id.node).block_state(id.block)
+    }
+
     /// Pageblocks in use in a block.
     pub(crate) fn block_used(&self, id: BlockId) -> u64 {
         self.frames(id.node).block_used(id.block)
@@ -137,23 +145,28 @@ impl Pool {
         self.frames(id.node).block_state(id.block) == BlockState::Online
     }
 
-    /// Pageblocks that can be taken by [`Pool::take`].
+    /// Whether a node is in the placement.
+    pub(crate) fn is_placed(&self, node: usize) -> bool {
+        self.placement.contains(&node)
+    }
+
+    /// Where requests start: the first node of the placement. (Without one, nothing is reached but
+    /// by naming it.)
+    pub(crate) fn local(&self) -> NodeId {
+        self.nodes[self.placement.first().copied().unwrap_or(0)].id
+    }
+
+    /// Pageblocks that can be taken on the nodes of the placement.
     pub(crate) fn available(&self) -> u64 {
         self.placement.iter().map(|&node| self.frames(node).counts().free).sum()
     }
 
-    /// Of those, how many lie in this block.
+    /// Pageblocks of a block that can be taken.
     pub(crate) fn available_in(&self, id: BlockId) -> u64 {
         if !self.placement.contains(&id.node) || !self.is_open(id) {
             return 0;
         }
-        self.block_pageblocks(id) - self.block_used(id)
-    }
-
-    /// Pageblocks that are online.
-    pub(crate) fn online(&self) -> u64 {
-        let counts = self.nodes.iter().map(|node| node.frames.counts());
-        counts.map(|counts| counts.present() - counts.offline).sum()
+        self.frames(id.node).block_free(id.block)
     }
 
     /// The blocks of these nodes that are in the pool.
@@ -166,19 +179,6 @@ impl Pool {
             all.extend(online.map(|block| BlockId { node, block }));
         }
         all
-    }
-
-    /// Takes up to `count`, node by node in the order of placement. What follows `after` is
-    /// preferred on its node, but no node is preferred for it.
-    pub(crate) fn take(&mut self, count: u64, after: Option<Pageblock>) -> Vec<Extent> {
-        let mut left = count;
-        let mut taken = Vec::new();
-        for n in 0..self.placement.len() {
-            let some = self.take_on(self.placement[n], left, after);
-            left -= some.iter().map(|extent| u64::from(extent.count)).sum::<u64>();
-            taken.extend(some);
-        }
-        taken
     }
 
     /// Takes up to `count` on one node.
@@ -201,6 +201,17 @@ impl Pool {
         self.frames_mut(id.node).put(pageblock);
     }
 
+    /// Takes a pageblock out of service for good.
+    pub(crate) fn retire(&mut self, pageblock: Pageblock) {
+        let id = self.block_of(pageblock);
+        self.frames_mut(id.node).retire(pageblock);
+    }
+
+    /// Whether a pageblock that some node has is retired.
+    pub(crate) fn is_retired(&self, pageblock: Pageblock) -> bool {
+        self.frames(self.block_of(pageblock).node).is_retired(pageblock)
+    }
+
     pub(crate) fn isolate(&mut self, id: BlockId) {
         self.frames_mut(id.node).isolate(id.block);
     }
@@ -215,6 +226,11 @@ impl Pool {
 
     pub(crate) fn online_block(&mut self, id: BlockId) {
         self.frames_mut(id.node).online(id.block);
+    }
+
+    /// The nodes that serve, in the order in which they do.
+    pub(crate) fn placement(&self) -> &[usize] {
+        &self.placement
     }
 
     /// The nodes in the order in which they are emptied: those that serve nobody, then the
@@ -269,17 +285,20 @@ impl Pool {
     }
 }
 
+/// The placement as it is configured, or the public nodes, the nearest kind first.
 fn placement(config: &Config) -> Result<Vec<usize>, ConfigError> {
     if config.placement.is_empty() {
-        let of = |kind: NodeKind| {
+        let public = |kind: NodeKind| {
             let nodes = config.nodes.iter().enumerate();
-            nodes.filter(move |(_, node)| node.kind == kind).map(|(index, _)| index)
+            let of_kind = nodes.filter(move |(_, node)| node.kind == kind);
+            of_kind.filter(|(_, node)| node.class == NodeClass::Public).map(|(index, _)| index)
         };
-        return Ok(of(NodeKind::Near).chain(of(NodeKind::Far)).collect());
+        return Ok(NodeKind::ALL.into_iter().flat_map(public).collect());
     }
     let mut order = Vec::new();
     for &node in &config.placement {
         let index = config.nodes.iter().position(|known| known.node == node);
+        let index = index.filter(|&index| config.nodes[index].class == NodeClass::Public);
         match index {
             Some(index) if !order.contains(&index) => order.push(index),
             _ => return Err(ConfigError::Placement { node }),

@@ -3,9 +3,17 @@
 //! A process is named by its life token: also a forked child that has not joined has one. One
 //! that joined has a member name too.
 
-use alloc::{collections::BTreeSet, string::String};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    sync::Arc,
+};
 
-use memtide_units::{ImageId, Instant, MemberId, Pageblock};
+use memtide_units::{ImageId, Instant, MemberId, Pageblock, TenantId};
+
+use crate::{mempolicy::Turn, place::Route};
+
+use crate::loss::Loss;
 
 /// One process, alive or not known to be dead.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,6 +22,12 @@ pub(crate) struct Process {
     pub(crate) link: Link,
     pub(crate) pid: u32,
     pub(crate) name: String,
+    /// Where what it leases goes.
+    pub(crate) route: Arc<Route>,
+    /// Where its interleaving goes on.
+    pub(crate) turn: Turn,
+    /// When it disconnected, if it has since this engine was made.
+    pub(crate) left_at: Option<Instant>,
     /// Pageblocks it promised itself.
     pub(crate) committed: u64,
     /// Pageblocks it has a stake in.
@@ -25,6 +39,8 @@ pub(crate) struct Process {
     /// Pairs it has been ordered to move and not answered.
     pub(crate) in_flight: u32,
     pub(crate) waiting: Waiting,
+    /// What it lost and has not let go of.
+    pub(crate) lost: BTreeMap<Pageblock, Loss>,
 }
 
 /// Whether one can speak with it.
@@ -50,18 +66,28 @@ pub(crate) enum Waiting {
 }
 
 impl Process {
-    pub(crate) const fn new(image: ImageId, link: Link, pid: u32, name: String) -> Self {
+    pub(crate) fn new(
+        image: ImageId,
+        link: Link,
+        pid: u32,
+        name: String,
+        route: Arc<Route>,
+    ) -> Self {
         Self {
             image,
             link,
             pid,
             name,
+            route,
+            turn: Turn::default(),
+            left_at: None,
             committed: 0,
             held: BTreeSet::new(),
             owned: 0,
             thawing: 0,
             in_flight: 0,
             waiting: Waiting::No,
+            lost: BTreeMap::new(),
         }
     }
 
@@ -87,6 +113,8 @@ impl Process {
 /// One image.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Image {
+    /// Who is charged for what it has.
+    pub(crate) tenant: TenantId,
     /// Its processes, unborn ones included.
     pub(crate) processes: u64,
     /// Pageblocks that are leased to them, or not yet zeroed after them.

@@ -14,26 +14,31 @@
 //! What processes share and the last that returned has given up stays *orphaned* while others are
 //! awaited: one of them may share it too, and zeroing it would destroy its content.
 //!
+//! What a process claims and is offline, or retired, it has lost, perhaps before this engine was
+//! there, and it is told so. So nothing is put back while processes are awaited.
+//!
 //! A process whose connection was lost may return to the same engine. What it holds is then what
 //! it claims: a grant that it never got, or a release that never came through, is made up for.
-//! That a process belongs to the image it names is for the caller to check.
+//! That a process belongs to the image it names is for the caller to check. Its policy is not known
+//! any more: it starts with its tenant's.
 
 use alloc::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     string::String,
     vec::Vec,
 };
 
-use memtide_units::{ImageId, Instant, MemberId, Pageblock, TokenId};
+use memtide_units::{ImageId, Instant, MemberId, Pageblock, TenantId, TokenId};
 
 use crate::{
     config::Awaited,
     engine::Engine,
     input::Claims,
     lease::Share,
-    pageblocks::PageblockState,
+    loss::Loss,
     process::{Link, Process},
     refusal::Refusal,
+    tenant::Credentials,
 };
 
 /// Who is awaited, and what waits for them.
@@ -41,25 +46,15 @@ use crate::{
 pub(crate) struct Recovery {
     pub(crate) awaited: BTreeSet<MemberId>,
     pub(crate) until: Instant,
-    pub(crate) queued: VecDeque<Wish>,
     /// Shared pageblocks that nobody who returned holds any more.
     pub(crate) orphans: BTreeMap<Pageblock, ImageId>,
-}
-
-/// A lease that waits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Wish {
-    pub(crate) member: MemberId,
-    pub(crate) count: u32,
-    pub(crate) after: Option<Pageblock>,
 }
 
 impl Recovery {
     pub(crate) fn new(awaited: Awaited) -> Option<Self> {
         let Awaited { members, until } = awaited;
         let awaited: BTreeSet<_> = members.into_iter().collect();
-        let (queued, orphans) = (VecDeque::new(), BTreeMap::new());
-        (!awaited.is_empty()).then_some(Self { awaited, until, queued, orphans })
+        (!awaited.is_empty()).then_some(Self { awaited, until, orphans: BTreeMap::new() })
     }
 }
 
@@ -90,10 +85,7 @@ impl Engine {
         for (pageblock, image) in recovery.orphans {
             self.zero(pageblock, image, None);
         }
-        for Wish { member, count, after } in recovery.queued {
-            let token = self.members[&member];
-            self.grant(member, token, count, after);
-        }
+        self.start_waiting();
         true
     }
 
@@ -103,11 +95,19 @@ impl Engine {
         pid: u32,
         name: String,
         token: TokenId,
+        who: &Credentials,
     ) -> Result<(), Refusal> {
         self.check_identity(&claims, token)?;
+        let tenant = match self.images.get(&claims.image) {
+            Some(image) => image.tenant,
+            None => self.tenant_for(who)?,
+        };
         let mut seen = BTreeSet::new();
-        let leased = self.pool.check(&claims.leased, &mut seen)?;
-        let shared = self.pool.check(&claims.shared, &mut seen)?;
+        let mut leased = self.pool.check(&claims.leased, &mut seen)?;
+        let mut shared = self.pool.check(&claims.shared, &mut seen)?;
+        let mut lost = self.take_lost(&mut leased);
+        let lost_shared = self.take_lost(&mut shared);
+        lost.extend(&lost_shared);
         for &pageblock in &leased {
             self.check_claim(pageblock, &claims, token, Share::Own)?;
         }
@@ -117,7 +117,7 @@ impl Engine {
         self.check_children(&claims, token)?;
 
         // Nothing is refused from here on.
-        self.enter_returning(&claims, pid, name, token);
+        self.enter_returning(&claims, pid, name, token, tenant);
         for pageblock in self.process(token).held.iter().copied().collect::<Vec<_>>() {
             if !seen.contains(&pageblock) {
                 self.drop_stake(pageblock, token);
@@ -133,16 +133,31 @@ impl Engine {
             if !self.processes.contains_key(&child) {
                 let parent = self.process(token);
                 let (pid, name) = (parent.pid, parent.name.clone());
-                let unborn = Process::new(claims.image, Link::Unborn, pid, name);
-                self.add_process(child, unborn);
+                let route = parent.route.clone();
+                let unborn = Process::new(claims.image, Link::Unborn, pid, name, route);
+                self.add_process(child, unborn, tenant);
                 for &pageblock in &shared {
                     self.add_stake(pageblock, child);
                 }
+                self.process_mut(child).lost = lost_shared.iter().copied().collect();
             }
         }
+        self.process_mut(token).lost = lost.into_iter().collect();
+        self.tell_losses(token);
         self.settle_all(token);
         self.touch_all(token);
         Ok(())
+    }
+
+    /// Takes out of what a returning process claims what is lost to it.
+    fn take_lost(&self, claimed: &mut Vec<Pageblock>) -> Vec<(Pageblock, Loss)> {
+        let mut lost = Vec::new();
+        claimed.retain(|&pageblock| {
+            let loss = self.loss_of_claim(pageblock);
+            lost.extend(loss.map(|loss| (pageblock, loss)));
+            loss.is_none()
+        });
+        lost
     }
 
     fn check_identity(&self, claims: &Claims, token: TokenId) -> Result<(), Refusal> {
@@ -175,9 +190,6 @@ impl Engine {
         share: Share,
     ) -> Result<(), Refusal> {
         let conflict = |by| Refusal::ClaimConflict { pageblock, image: claims.image, by };
-        if self.pool.state(pageblock) == Some(PageblockState::Offline) {
-            return Err(Refusal::ClaimOffline { pageblock });
-        }
         if let Some(residue) = self.zeroing.get(&pageblock) {
             return Err(conflict(residue.image));
         }
@@ -206,7 +218,14 @@ impl Engine {
     }
 
     /// Enters a returning process, or the one it has been here.
-    fn enter_returning(&mut self, claims: &Claims, pid: u32, name: String, token: TokenId) {
+    fn enter_returning(
+        &mut self,
+        claims: &Claims,
+        pid: u32,
+        name: String,
+        token: TokenId,
+        tenant: TenantId,
+    ) {
         let link = Link::Connected(claims.member);
         if self.processes.contains_key(&token) {
             let process = self.process_mut(token);
@@ -215,7 +234,8 @@ impl Engine {
             process.name = name;
             self.members.insert(claims.member, token);
         } else {
-            self.add_process(token, Process::new(claims.image, link, pid, name));
+            let route = self.tenant(tenant).route.clone();
+            self.add_process(token, Process::new(claims.image, link, pid, name, route), tenant);
         }
         self.process_mut(token).committed = claims.committed;
         if let Some(recovery) = &mut self.recovery {
@@ -229,7 +249,7 @@ impl Engine {
             let orphans = self.recovery.as_mut().map(|recovery| &mut recovery.orphans);
             match orphans.and_then(|orphans| orphans.remove(&pageblock)) {
                 // It is counted anew with the lease.
-                Some(image) => self.image_mut(image).pageblocks -= 1,
+                Some(image) => self.uncharge(image, pageblock),
                 None => self.pool.claim(pageblock),
             }
             self.add_lease(pageblock, token, share);

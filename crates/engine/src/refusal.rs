@@ -74,12 +74,6 @@ pub enum Refusal {
         /// Which.
         pageblock: Pageblock,
     },
-    /// A returning process claims what is not in the pool.
-    #[error("{pageblock} is claimed but offline")]
-    ClaimOffline {
-        /// Which.
-        pageblock: Pageblock,
-    },
     /// A returning process claims what somebody else has.
     #[error("{pageblock} is claimed by a process of {image} but is in use by {by}")]
     ClaimConflict {
@@ -118,16 +112,6 @@ pub enum Refusal {
     /// No bytes asked for.
     #[error("0 bytes; expected more")]
     NoBytes,
-    /// The pool cannot keep the promise.
-    #[error("{by} pageblocks more would make {promised} of {online} that are online")]
-    NoCapacity {
-        /// Pageblocks more that were asked for.
-        by: u64,
-        /// Pageblocks promised and leased, these included.
-        promised: u64,
-        /// Pageblocks online.
-        online: u64,
-    },
     /// The member takes back more than it promised itself.
     #[error("{member} takes back {by} pageblocks of {committed} promised")]
     CommitUnderflow {
@@ -233,10 +217,26 @@ pub enum Refusal {
         /// For what.
         what: &'static str,
     },
-    /// Too many leases wait for the end of recovery.
-    #[error("{leases} leases wait already; at most {leases} may")]
-    TooManyLeases {
-        /// How many there are: the limit.
-        leases: u32,
+    /// The member did not lose this pageblock, or has let go of it before.
+    #[error("{pageblock} is not one that {member} lost and has not let go of")]
+    NotLost {
+        /// Who.
+        member: MemberId,
+        /// Which.
+        pageblock: Pageblock,
+    },
+    /// A block cannot come back yet.
+    #[error("{pageblock} was lost, and not all who had it have let go of it")]
+    NotLetGo {
+        /// Which of its pageblocks.
+        pageblock: Pageblock,
+    },
+    /// A long pin on a node whose owner does not permit that.
+    #[error("{pageblock} is on {node}, whose owner does not permit pinning for long")]
+    PinNotPermitted {
+        /// Which.
+        pageblock: Pageblock,
+        /// Its node.
+        node: NodeId,
     },
 }

@@ -27,6 +27,12 @@ impl Charges {
         entry.1 += 1;
     }
 
+    /// A device's driver, under the name of its node: no image, no process.
+    fn add_driver(&mut self, node: &str, count: u64) {
+        let key = (ImageId(0), 0, HoldReason::DeviceState);
+        self.0.insert(key, (String::from(node), count));
+    }
+
     /// Largest first; equal ones by image, process and reason.
     fn into_holders(self) -> Vec<Holder> {
         let holder = |((image, pid, reason), (name, count))| {
@@ -45,9 +51,16 @@ impl Engine {
         let mut charges = Charges::default();
         if ending != Ending::Whole {
             match &request.aim {
-                Aim::GiveBack { nodes, tried, .. } => {
+                Aim::GiveBack { blocks, .. } if self.awaits_device(blocks).is_some() => {
+                    let left = request.wanted - request.done;
+                    let device = self.awaits_device(blocks).expect("just seen");
+                    charges.add_driver(&self.pool.nodes()[device].name, left);
+                }
+                Aim::GiveBack { nodes, tried, blocks, .. } => {
+                    let wanted =
+                        |block: &BlockId| blocks.left().is_none_or(|left| left.contains(block));
                     let short = request.done + request.emptying < request.wanted;
-                    for block in self.pool.online_blocks(nodes) {
+                    for block in self.pool.online_blocks(nodes).into_iter().filter(wanted) {
                         let ours = self.emptying.get(&block);
                         let ours = ours.is_some_and(|work| request.works.contains(work));
                         if short || ours || tried.contains(&block) {
@@ -55,15 +68,13 @@ impl Engine {
                         }
                     }
                 }
-                Aim::MoveTo { token, to } => {
-                    self.charge_process(request, *token, *to, &mut charges)
-                }
+                Aim::MoveTo { .. } => self.charge_process(request, &mut charges),
             }
         }
         let holders = charges.into_holders();
         let passing = |holder: &Holder| {
-            use HoldReason::{DirectRead, MoveFailed, Moving, NotResponding};
-            matches!(holder.reason, Moving | NotResponding | DirectRead | MoveFailed)
+            use HoldReason::{DeviceState, DirectRead, MoveFailed, Moving, NotResponding};
+            matches!(holder.reason, Moving | NotResponding | DirectRead | MoveFailed | DeviceState)
         };
         let requested = ByteSize::from_pageblocks(request.wanted);
         let returned = ByteSize::from_pageblocks(request.done);
@@ -107,8 +118,11 @@ impl Engine {
         }
     }
 
-    fn charge_process(&self, request: &Request, token: TokenId, to: usize, charges: &mut Charges) {
-        for (pageblock, lease) in self.owned_elsewhere(token, to) {
+    fn charge_process(&self, request: &Request, charges: &mut Charges) {
+        let Aim::MoveTo { token, .. } = request.aim else {
+            unreachable!("only a move is about a process")
+        };
+        for (pageblock, lease) in self.still_elsewhere(&request.aim) {
             let started = request.works.iter().any(|work| {
                 let todo = self.works[work].todo.get(&token);
                 todo.is_some_and(|todo| todo.contains(&pageblock))

@@ -46,6 +46,8 @@ pub(crate) enum Aim {
     GiveBack {
         /// From which nodes, in this order.
         nodes: Vec<usize>,
+        /// Which blocks of them.
+        blocks: Blocks,
         /// Blocks to try, the cheapest first.
         ranked: VecDeque<BlockId>,
         /// Blocks that were tried in vain.
@@ -54,15 +56,61 @@ pub(crate) enum Aim {
     MoveTo {
         /// Whose memory.
         token: TokenId,
-        /// To which node.
-        to: usize,
+        /// To which nodes, the best first.
+        to: Vec<usize>,
+        /// Which of it; all, when absent.
+        only: Option<BTreeSet<Pageblock>>,
     },
+}
+
+/// Which blocks a give-back wants.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Blocks {
+    /// Any, the cheapest first.
+    Any,
+    /// These very blocks.
+    These {
+        /// Those that are not gone.
+        left: BTreeSet<BlockId>,
+    },
+    /// All of a node, once the state of its device is saved.
+    All {
+        /// The node.
+        node: usize,
+        /// Those that are not gone.
+        left: BTreeSet<BlockId>,
+    },
+}
+
+impl Blocks {
+    /// Those that are wanted and not gone; none when any will do.
+    pub(crate) const fn left(&self) -> Option<&BTreeSet<BlockId>> {
+        match self {
+            Self::Any => None,
+            Self::These { left } | Self::All { left, .. } => Some(left),
+        }
+    }
+
+    pub(crate) const fn left_mut(&mut self) -> Option<&mut BTreeSet<BlockId>> {
+        match self {
+            Self::Any => None,
+            Self::These { left } | Self::All { left, .. } => Some(left),
+        }
+    }
+}
+
+impl Aim {
+    pub(crate) fn give_back(nodes: Vec<usize>, blocks: Blocks) -> Self {
+        let (ranked, tried) = (VecDeque::new(), BTreeSet::new());
+        Self::GiveBack { nodes, blocks, ranked, tried }
+    }
 }
 
 /// A part of a request that is under way.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Work {
-    pub(crate) request: RequestId,
+    /// None: it is for balance ([`crate::rebalance`]).
+    pub(crate) request: Option<RequestId>,
     pub(crate) goal: Goal,
     /// What is to be ordered to move, by owner. Entries may be out of date. [`Engine::wanted`]
     /// says which owners there are.
@@ -138,12 +186,14 @@ impl Engine {
         Ok(())
     }
 
-    pub(crate) fn open_work(&mut self, request: RequestId, goal: Goal) -> WorkId {
+    pub(crate) fn open_work(&mut self, request: Option<RequestId>, goal: Goal) -> WorkId {
         let id = WorkId(self.next_work);
         self.next_work += 1;
         self.works.insert(id, Work { request, goal, todo: BTreeMap::new(), in_flight: 0 });
-        let request = self.requests.get_mut(&request).expect("the caller found it");
-        request.works.insert(id);
+        if let Some(request) = request {
+            let request = self.requests.get_mut(&request).expect("the caller found it");
+            request.works.insert(id);
+        }
         id
     }
 
@@ -153,8 +203,10 @@ impl Engine {
         for token in work.todo.into_keys() {
             self.wanted.remove(&(token, id));
         }
-        let request = self.requests.get_mut(&work.request).expect("works have a request");
-        request.works.remove(&id);
+        if let Some(request) = work.request {
+            let request = self.requests.get_mut(&request);
+            request.expect("requests outlive their works").works.remove(&id);
+        }
         work.goal
     }
 
@@ -186,12 +238,13 @@ impl Engine {
 
     /// Lets a request go on as far as it can.
     pub(crate) fn step(&mut self, id: RequestId) {
+        self.count_gone(id);
         let request = &self.requests[&id];
         let due = request.deadline <= self.now;
         let prospect = match request.aim {
             _ if self.recovery.is_some() => Prospect::Waiting,
             Aim::GiveBack { .. } => self.step_give_back(id),
-            Aim::MoveTo { token, to } => self.step_move_to(id, token, to),
+            Aim::MoveTo { .. } => self.step_move_to(id),
         };
         let request = &self.requests[&id];
         if request.done >= request.wanted {
@@ -241,7 +294,8 @@ impl Engine {
             self.close_work_for(block, id, true);
             return;
         }
-        let failed = &self.requests[&self.works[&id].request].failed;
+        let request = self.works[&id].request.expect("blocks are emptied for requests");
+        let failed = &self.requests[&request].failed;
         let stays = self.leased_in(self.pool.span(block)).any(|(pageblock, lease)| {
             match self.standing(lease) {
                 Standing::Movable => failed.contains_key(&pageblock),
@@ -261,17 +315,19 @@ impl Engine {
     }
 
     fn close_work_for(&mut self, block: BlockId, id: WorkId, empty: bool) {
-        let request = self.works[&id].request;
+        let request = self.works[&id].request.expect("blocks are emptied for requests");
         self.close_work(id);
         self.emptying.remove(&block);
-        let request = self.requests.get_mut(&request).expect("works have a request");
+        let request = self.requests.get_mut(&request).expect("requests outlive their works");
         request.emptying -= self.pool.block_pageblocks(block);
         if empty {
             request.done += self.pool.block_pageblocks(block);
-            self.pool.offline(block);
-            let span = self.pool.span(block);
-            let offlined = self.out.offlined.entry(block.node).or_default();
-            offlined.extend((span.start.0..span.end.0).map(Pageblock));
+            if let Aim::GiveBack { blocks, .. } = &mut request.aim
+                && let Some(left) = blocks.left_mut()
+            {
+                left.remove(&block);
+            }
+            self.take_offline(block);
         } else {
             if let Aim::GiveBack { tried, .. } = &mut request.aim {
                 tried.insert(block);

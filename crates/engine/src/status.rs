@@ -27,6 +27,7 @@ impl Engine {
                 leased: ByteSize::from_pageblocks(counts.used),
                 isolated: ByteSize::from_pageblocks(counts.isolated),
                 offline: ByteSize::from_pageblocks(counts.offline),
+                retired: ByteSize::from_pageblocks(counts.retired),
             }
         };
         self.pool.nodes().iter().map(status).collect()

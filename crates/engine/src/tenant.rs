@@ -9,7 +9,16 @@ use core::time::Duration;
 
 use memtide_units::NodeKind;
 
-use crate::mempolicy::MemPolicy;
+use crate::{
+    config::{Config, ConfigError},
+    mempolicy::{MemPolicy, PolicyError},
+    nodes::Zonelists,
+};
+
+/// Most tenants.
+pub const TENANTS_MAX: usize = 256;
+/// The largest weight.
+pub const WEIGHT_MAX: u32 = 1000;
 
 /// One tenant, as it is configured.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -106,7 +115,8 @@ pub struct Quota {
     pub max: Option<u64>,
     /// It is sure to get so much: others never take what would be missing.
     pub min: u64,
-    /// How much of it may be pinned on request; no limit when absent.
+    /// How much of it may be pinned on request; no limit when absent. What the kernel or a device
+    /// pins is counted too, but never refused: it is a fact.
     pub pinned_max: Option<u64>,
 }
 
@@ -152,4 +162,101 @@ pub enum Migration {
     Allowed,
     /// Never: no moves at all. It is a holder with that reason when capacity is to leave.
     Never,
+}
+
+/// What of a tenant's configuration makes no sense.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TenantError {
+    /// It has no name.
+    #[error("name is empty; expected one")]
+    NoName,
+    /// Its weight is 0 or too large.
+    #[error("weight is {weight}; expected 1 to {WEIGHT_MAX}")]
+    Weight {
+        /// The weight.
+        weight: u32,
+    },
+    /// More is guaranteed to it than it may have.
+    #[error("min of {kind} memory is {min} pageblocks; expected no more than max, which is {max}")]
+    MinAboveMax {
+        /// Of which kind.
+        kind: NodeKind,
+        /// The minimum.
+        min: u64,
+        /// The maximum.
+        max: u64,
+    },
+    /// Something is guaranteed to it that it may not use.
+    #[error("min of {kind} memory is {min} pageblocks, but it may not use that; expected 0")]
+    MinWithoutAccess {
+        /// Of which kind.
+        kind: NodeKind,
+        /// The minimum.
+        min: u64,
+    },
+    /// A description that names nothing.
+    #[error("{field} is empty; expected a name")]
+    Nobody {
+        /// Which field.
+        field: &'static str,
+    },
+    /// A control group that is not a path from the root.
+    #[error("cgroup does not start with '/'; expected a path from the root of the hierarchy")]
+    Cgroup,
+    /// Its policy makes no sense.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}
+
+/// Checks the tenants of a configuration, one by one and together.
+pub(crate) fn check(config: &Config, zonelists: &Zonelists) -> Result<(), ConfigError> {
+    let (tenants, most) = (config.tenants.len(), TENANTS_MAX);
+    if !(1..=most).contains(&tenants) {
+        return Err(ConfigError::Tenants { tenants, most });
+    }
+    for (place, tenant) in config.tenants.iter().enumerate() {
+        let name = tenant.name.clone();
+        if config.tenants[..place].iter().any(|other| other.name == name) {
+            return Err(ConfigError::TenantTwice { name });
+        }
+        check_one(tenant, zonelists).map_err(|source| ConfigError::Tenant { name, source })?;
+    }
+    for kind in NodeKind::ALL {
+        let guaranteed = config.tenants.iter().map(|tenant| tenant.quota(kind).min);
+        let guaranteed = guaranteed.fold(0, u64::saturating_add);
+        let nodes = config.nodes.iter().filter(|node| node.kind == kind);
+        let present = nodes.map(|node| node.pageblocks).sum();
+        if guaranteed > present {
+            return Err(ConfigError::Guarantees { kind, guaranteed, present });
+        }
+    }
+    Ok(())
+}
+
+fn check_one(tenant: &TenantConfig, zonelists: &Zonelists) -> Result<(), TenantError> {
+    if tenant.name.is_empty() {
+        return Err(TenantError::NoName);
+    }
+    if !(1..=WEIGHT_MAX).contains(&tenant.weight) {
+        return Err(TenantError::Weight { weight: tenant.weight });
+    }
+    for who in &tenant.who {
+        match who {
+            Who::Label(label) if label.is_empty() => {
+                return Err(TenantError::Nobody { field: "label" });
+            }
+            Who::Cgroup(path) if !path.starts_with('/') => return Err(TenantError::Cgroup),
+            _ => {}
+        }
+    }
+    for (&kind, &Quota { access, max, min, .. }) in &tenant.quotas {
+        if access == Access::Denied && min > 0 {
+            return Err(TenantError::MinWithoutAccess { kind, min });
+        }
+        if let Some(max) = max.filter(|&max| min > max) {
+            return Err(TenantError::MinAboveMax { kind, min, max });
+        }
+    }
+    Ok(tenant.policy.check(zonelists)?)
 }

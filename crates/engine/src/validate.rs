@@ -6,13 +6,16 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use memtide_units::{ImageId, TokenId};
+use memtide_units::{ImageId, Pageblock, TokenId};
 
 use crate::{
+    decision::DECISIONS_MAX,
     engine::Engine,
     lease::{End, Flight, Share, Standing},
     pageblocks::PageblockState,
     process::{Link, Waiting},
+    queue::Wish,
+    quota::PerKind,
     request::Goal,
 };
 
@@ -27,6 +30,9 @@ impl Engine {
         self.validate_processes();
         self.validate_orders();
         self.validate_requests();
+        self.validate_losses();
+        self.validate_tenants();
+        self.validate_queue();
         assert_eq!(self.out, crate::outbox::Outbox::default());
         assert!(self.touched.is_empty());
     }
@@ -121,6 +127,48 @@ impl Engine {
         assert!(per_image.is_empty());
     }
 
+    fn validate_tenants(&self) {
+        let mut used = alloc::vec![PerKind::default(); self.tenants.len()];
+        let leased = self.leases.iter().map(|(&pageblock, lease)| (pageblock, lease.image));
+        let zeroing = self.zeroing.iter().map(|(&pageblock, residue)| (pageblock, residue.image));
+        let orphans = self.recovery.iter().flat_map(|recovery| &recovery.orphans);
+        let orphans = orphans.map(|(&pageblock, &image)| (pageblock, image));
+        for (pageblock, image) in leased.chain(zeroing).chain(orphans) {
+            let tenant = usize::from(self.images[&image].tenant.0);
+            used[tenant][self.kind_of(pageblock) as usize] += 1;
+        }
+        for ((id, tenant), used) in self.tenants().zip(used) {
+            assert_eq!(tenant.used, used, "{id} is charged for what it does not have");
+            assert!(tenant.decisions.len() <= DECISIONS_MAX);
+        }
+    }
+
+    fn validate_queue(&self) {
+        let mut count = 0;
+        for (&token, all) in &self.queue.of {
+            assert!(matches!(self.process(token).link, Link::Connected(_)), "{token} is gone");
+            assert!(!all.is_empty() && all.iter().is_sorted_by_key(|waiting| waiting.number));
+            count += all.len();
+        }
+        assert_eq!(count, self.queue.count);
+        assert!(count <= self.limits.leases_queued_max as usize);
+        if self.recovery.is_some() {
+            return;
+        }
+        for (token, head) in self.queue.heads() {
+            let tenant = self.tenant_of(token);
+            if let Wish::Lease(_, _, route) = &head.wish {
+                let is_kept = |node: usize| {
+                    let unpromised =
+                        if self.pool.is_placed(node) { self.unpromised(tenant) } else { u64::MAX };
+                    self.room(tenant, node).0.min(unpromised)
+                };
+                let room: u64 = self.legs(tenant, route).map(is_kept).sum();
+                assert_eq!(room, 0, "{token} waits for what is there");
+            }
+        }
+    }
+
     fn validate_orders(&self) {
         let mut in_flight: BTreeMap<TokenId, u32> = BTreeMap::new();
         let mut per_work = BTreeMap::new();
@@ -130,9 +178,19 @@ impl Engine {
             for pair in record.open() {
                 *in_flight.entry(record.token).or_default() += 1;
                 *per_work.entry(pair.work).or_insert(0u64) += 1;
-                let to = &self.leases[&pair.to];
-                assert_eq!(to.flight, Some(Flight { order, end: End::Destination }));
-                assert!(to.stakes().any(|stake| stake.token == record.token));
+                let is_lost = |at: Pageblock| {
+                    let state = self.pool.state(at);
+                    matches!(state, Some(PageblockState::Offline | PageblockState::Retired))
+                };
+                if let Some(to) = self.leases.get(&pair.to) {
+                    assert_eq!(to.flight, Some(Flight { order, end: End::Destination }));
+                    assert!(to.stakes().any(|stake| stake.token == record.token));
+                } else {
+                    assert!(is_lost(pair.to), "{} is nobody's", pair.to);
+                }
+                if is_lost(pair.from) {
+                    continue;
+                }
                 let from = self.leases.get(&pair.from).and_then(|lease| lease.flight);
                 let residue = self.zeroing.get(&pair.from).and_then(|residue| residue.order);
                 let kept = from.map(|flight| flight.order).or(residue);
@@ -154,7 +212,7 @@ impl Engine {
             assert!(request.done < request.wanted, "{id} should have been answered");
             assert!(request.deadline > self.now, "{id} is overdue");
             assert_eq!(request.told, request.done);
-            assert!(request.works.iter().all(|work| self.works[work].request == *id));
+            assert!(request.works.iter().all(|work| self.works[work].request == Some(*id)));
             let works = request.works.iter().map(|work| self.works[work].goal);
             let emptying = works.map(|goal| match goal {
                 Goal::Empty(block) => self.pool.block_pageblocks(block),
@@ -164,7 +222,8 @@ impl Engine {
             assert!(request.done + request.emptying <= request.wanted);
         }
         let works: usize = self.requests.values().map(|request| request.works.len()).sum();
-        assert_eq!(works, self.works.len());
+        assert_eq!(works + self.balance.works.len(), self.works.len());
+        assert!(self.balance.works.iter().all(|work| self.works[work].request.is_none()));
         let wanted = self.works.iter().flat_map(|(&id, work)| {
             assert!(work.todo.values().all(|todo| !todo.is_empty()));
             work.todo.keys().map(move |&token| (token, id))

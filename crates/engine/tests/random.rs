@@ -3,8 +3,10 @@
 
 mod model;
 
-use memtide_engine::OnFull;
-use model::{Op, World};
+use std::time::Duration;
+
+use memtide_engine::tenant::OnDepletion;
+use model::{Op, Setup, World};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -15,14 +17,16 @@ use proptest::{
 fn op() -> impl Strategy<Value = Op> {
     let n = any::<u8>;
     prop_oneof![
-        3 => Just(Op::Join),
+        3 => n().prop_map(|who| Op::Join { who }),
         4 => n().prop_map(|child| Op::JoinChild { child }),
         1 => (n(), n()).prop_map(|(process, moves_done)| Op::Left { process, moves_done }),
         4 => n().prop_map(|process| Op::Return { process }),
         4 => n().prop_map(|process| Op::Die { process }),
         3 => (n(), any::<i8>()).prop_map(|(process, by)| Op::Commit { process, by }),
-        12 => (n(), n(), n())
-            .prop_map(|(process, count, after)| Op::Lease { process, count, after }),
+        12 => (n(), n(), n(), n()).prop_map(|(process, count, after, policy)| {
+            Op::Lease { process, count, after, policy: if after % 2 == 0 { 0 } else { policy } }
+        }),
+        1 => (n(), n()).prop_map(|(process, policy)| Op::SetPolicy { process, policy }),
         8 => (n(), n(), n())
             .prop_map(|(process, which, count)| Op::Release { process, which, count }),
         3 => (n(), n(), n(), n(), prop::bool::weighted(0.7)).prop_map(
@@ -45,6 +49,16 @@ fn op() -> impl Strategy<Value = Op> {
             }
         ),
         6 => (0..60u8).prop_map(|ms| Op::Pass { ms }),
+        1 => any::<u16>().prop_map(|which| Op::Poison { which }),
+        1 => (n(), n(), n()).prop_map(|(node, block, count)| Op::Lost { node, block, count }),
+        8 => n().prop_map(|process| Op::Hear { process }),
+        4 => (n(), n(), n()).prop_map(|(node, block, count)| Op::Online { node, block, count }),
+        2 => (n(), n(), n(), 0..2000u16).prop_map(|(node, block, count, deadline_ms)| {
+            Op::GiveBackExtents { node, block, count, deadline_ms }
+        }),
+        1 => (n(), 0..2000u16)
+            .prop_map(|(node, deadline_ms)| Op::Evacuate { node, deadline_ms }),
+        2 => Just(Op::Driver),
         8 => (n(), n(), n(), vec((0..1200u16, n()), 0..6))
             .prop_map(|(kind, a, b, extents)| Op::Nonsense { kind, a, b, extents }),
     ]
@@ -57,8 +71,25 @@ fn op_with_restarts() -> impl Strategy<Value = Op> {
     })]
 }
 
-fn run(ops: &[Op], on_full: OnFull) -> World {
-    let mut world = World::new(on_full);
+/// Nothing that takes or moves capacity.
+fn op_that_only_lends() -> impl Strategy<Value = Op> {
+    op().prop_filter("it changes what is free", |op| {
+        !matches!(op, Op::GiveBack { .. } | Op::MoveTo { .. } | Op::Return { .. })
+    })
+}
+
+fn setup() -> impl Strategy<Value = Setup> {
+    let wait = Duration::from_millis(30);
+    prop_oneof![
+        1 => Just(Setup::One(OnDepletion::Fail)),
+        1 => Just(Setup::One(OnDepletion::FallBack)),
+        1 => Just(Setup::One(OnDepletion::Wait(wait))),
+        3 => Just(Setup::Several),
+    ]
+}
+
+fn run(ops: &[Op], setup: Setup) -> World {
+    let mut world = World::new(setup);
     for op in ops {
         world.run(op);
     }
@@ -71,7 +102,7 @@ fn run(ops: &[Op], on_full: OnFull) -> World {
 fn everything_happens_in_a_random_world() {
     let mut runner = TestRunner::deterministic();
     let ops = vec(op(), 20_000).new_tree(&mut runner).unwrap().current();
-    let marks = run(&ops, OnFull::Fallback).marks;
+    let marks = run(&ops, Setup::Several).marks;
     println!("{marks:#?}");
     let happens = [
         "Grant",
@@ -84,6 +115,11 @@ fn everything_happens_in_a_random_world() {
         "Onlined",
         "Progress",
         "Answer",
+        "Poisoned",
+        "Lost",
+        "SaveDevice",
+        "RestoreDevice",
+        "device-state",
         "whole",
         "part",
         "nothing",
@@ -97,6 +133,10 @@ fn everything_happens_in_a_random_world() {
         "moving",
         "no-room",
         "not-responding",
+        "no-migration",
+        "pin-limit",
+        "promised",
+        "not promised",
     ];
     for what in happens {
         assert!(marks.get(what).is_some_and(|&count| count > 0), "{what}: {:?}", marks.get(what));
@@ -112,16 +152,23 @@ proptest! {
     #[test]
     fn a_random_world_keeps_every_rule(
         ops in vec(op(), 1..3000),
-        fallback in any::<bool>(),
+        setup in setup(),
     ) {
-        run(&ops, if fallback { OnFull::Fallback } else { OnFull::Fail });
+        run(&ops, setup);
     }
 
+    #[test]
+    fn whoever_is_guaranteed_something_gets_it(
+        ops in vec(op_that_only_lends(), 1..2000),
+    ) {
+        run(&ops, Setup::Several);
+    }
 
     #[test]
     fn a_daemon_that_is_killed_now_and_then_keeps_every_rule(
         ops in vec(op_with_restarts(), 1..2000),
+        several in any::<bool>(),
     ) {
-        run(&ops, OnFull::Fallback);
+        run(&ops, if several { Setup::Several } else { Setup::One(OnDepletion::FallBack) });
     }
 }

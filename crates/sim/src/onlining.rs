@@ -4,15 +4,60 @@ use memtide_engine::onlining::{
     AutoMovable, GroupKind, Memory, OnlinePolicy, OnlineType, OnlineZone,
 };
 use memtide_units::{ByteSize, FrameRange, NodeId, PAGE_BYTES, Pfn};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     SimError,
-    scenario::{Device, Onlining, OnliningCase},
+    kind::{Job, Kind},
+    outcome::{gib, heading},
+    plot::{self, Line, Plot},
+    scenario::{Wrong, length, size, total, whole},
 };
 
+/// The most memory that one machine may have.
+pub const MEMORY_MAX: ByteSize = ByteSize(1 << 50);
 /// Runs of zones that are told, at most.
 pub const RUNS_MAX: usize = 12;
+
+/// Memory is plugged into a machine, unit by unit.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Onlining {
+    /// What the machine has at boot.
+    #[serde(deserialize_with = "size")]
+    pub early: ByteSize,
+    /// What is plugged.
+    #[serde(deserialize_with = "size")]
+    pub plugged: ByteSize,
+    /// The machines to compare.
+    pub case: Vec<OnliningCase>,
+}
+
+/// One machine.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct OnliningCase {
+    /// What plugs.
+    pub device: Device,
+    /// What is plugged at once: a DIMM, or a unit of virtio-mem.
+    #[serde(deserialize_with = "size")]
+    pub unit: ByteSize,
+    /// A memory block of Linux, the unit of onlining.
+    #[serde(deserialize_with = "size")]
+    pub block: ByteSize,
+    /// `auto_movable_ratio`.
+    pub ratio: u32,
+}
+
+/// What plugs memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Device {
+    /// One device that plugs units: one dynamic group.
+    VirtioMem,
+    /// A DIMM for each unit: a static group each.
+    Dimm,
+}
 
 /// What one machine made of it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -35,12 +80,63 @@ pub struct OnliningRow {
     pub curve: Vec<[u64; 2]>,
 }
 
-/// All machines of a scenario.
-///
-/// # Errors
-/// [`SimError`] when the rules refuse what is plugged.
-pub fn run(what: &Onlining) -> Result<Vec<OnliningRow>, SimError> {
-    what.case.iter().map(|case| run_case(what, case)).collect()
+impl Kind for Onlining {
+    type Row = OnliningRow;
+
+    fn check(&self) -> Result<(), Wrong> {
+        total(self.early, self.plugged, MEMORY_MAX)?;
+        length("case", self.case.len())?;
+        for (number, case) in self.case.iter().enumerate() {
+            let OnliningCase { unit, block, .. } = case;
+            let at = format!("case {}", number + 1);
+            whole(&format!("{at}: plugged"), self.plugged, "units", *unit)?;
+            whole(&format!("{at}: early"), self.early, "units", *unit)?;
+            whole(&format!("{at}: unit"), *unit, "blocks", *block)?;
+            if block.0 < 128 << 20 || !block.0.is_power_of_two() {
+                return Err(format!(
+                    "{at}: block {block}; expected a power of two, 128MiB or more"
+                )
+                .into());
+            }
+        }
+        Ok(())
+    }
+
+    fn jobs(&self) -> usize {
+        self.case.len()
+    }
+
+    fn run(&self, job: Job<'_>) -> Result<Vec<OnliningRow>, SimError> {
+        Ok(vec![run_case(self, &self.case[job.number])?])
+    }
+
+    fn table(rows: &[OnliningRow]) -> Vec<Vec<String>> {
+        let names = ["UNIT", "BLOCK", "RATIO", "MOVABLE GiB", "KERNEL GiB", "UNITS IN ORDER"];
+        let rows = rows.iter().map(|row| {
+            vec![
+                ByteSize(row.unit_bytes).to_string(),
+                ByteSize(row.block_bytes).to_string(),
+                row.ratio.to_string(),
+                gib(row.movable_bytes),
+                gib(row.kernel_bytes),
+                row.pattern.clone(),
+            ]
+        });
+        std::iter::once(heading(&names)).chain(rows).collect()
+    }
+
+    fn plots(rows: &[OnliningRow]) -> Result<Vec<Plot>, SimError> {
+        let axes = ["plugged, GiB", "movable, GiB"];
+        let lines: Vec<Line> = rows.iter().map(line).collect();
+        let svg = plot::draw("What is movable of what was plugged", axes, &lines)?;
+        Ok(vec![Plot { name: "onlining".to_owned(), svg }])
+    }
+}
+
+fn line(row: &OnliningRow) -> Line {
+    let points =
+        row.curve.iter().map(|&[plugged, movable]| (plot::gib(plugged), plot::gib(movable)));
+    (format!("units of {}, ratio {}", ByteSize(row.unit_bytes), row.ratio), points.collect())
 }
 
 const fn pages(size: ByteSize) -> u64 {

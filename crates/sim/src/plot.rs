@@ -2,13 +2,7 @@
 
 use plotters::prelude::*;
 
-use crate::{
-    SimError,
-    comes_back::ComesBackRow,
-    onlining::OnliningRow,
-    outcome::{Outcome, Results},
-};
-use memtide_units::ByteSize;
+use crate::{SimError, outcome::Outcome};
 
 /// A plot and the name of its file, without the ending.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,56 +13,24 @@ pub struct Plot {
     pub svg: String,
 }
 
-/// One line of a plot.
-type Line = (String, Vec<(f64, f64)>);
+/// One line of a plot: its name and its points.
+pub(crate) type Line = (String, Vec<(f64, f64)>);
 
 /// The plots of an outcome.
 ///
 /// # Errors
 /// [`SimError::Plot`] when the plotting library refuses one.
 pub fn plots(outcome: &Outcome) -> Result<Vec<Plot>, SimError> {
-    match &outcome.results {
-        Results::Onlining(rows) => {
-            let axes = ["plugged, GiB", "movable, GiB"];
-            let lines: Vec<Line> = rows.iter().map(onlining_line).collect();
-            let svg = draw("What is movable of what was plugged", axes, &lines)?;
-            Ok(vec![Plot { name: "onlining".to_owned(), svg }])
-        }
-        Results::ComesBack(rows) => {
-            let mut granularities: Vec<u64> =
-                rows.iter().map(|row| row.granularity_bytes).collect();
-            granularities.sort_unstable();
-            granularities.dedup();
-            granularities.into_iter().map(|bytes| comes_back_plot(rows, bytes)).collect()
-        }
-    }
+    outcome.results.plots()
 }
 
-const fn gib(bytes: u64) -> f64 {
+/// Bytes on an axis of GiB.
+pub(crate) const fn gib(bytes: u64) -> f64 {
     bytes as f64 / (1_u64 << 30) as f64
 }
 
-fn onlining_line(row: &OnliningRow) -> Line {
-    let points = row.curve.iter().map(|&[plugged, movable]| (gib(plugged), gib(movable)));
-    (format!("units of {}, ratio {}", ByteSize(row.unit_bytes), row.ratio), points.collect())
-}
-
-fn comes_back_plot(rows: &[ComesBackRow], bytes: u64) -> Result<Plot, SimError> {
-    let mut lines: Vec<Line> = Vec::new();
-    for row in rows.iter().filter(|row| row.granularity_bytes == bytes) {
-        let point = (f64::from(row.unmovable_percent), row.returned_permille() as f64 / 10.0);
-        match lines.iter_mut().find(|(name, _)| name == row.policy.name()) {
-            Some((_, points)) => points.push(point),
-            None => lines.push((row.policy.name().to_owned(), vec![point])),
-        }
-    }
-    let size = ByteSize(bytes);
-    let axes = ["asked for that cannot move, %", "comes back, %"];
-    let svg = draw(&format!("What comes back in units of {size}"), axes, &lines)?;
-    Ok(Plot { name: format!("comes-back-{size}"), svg })
-}
-
-fn draw(title: &str, axes: [&str; 2], lines: &[Line]) -> Result<String, SimError> {
+/// Lines over one another, both axes from 0.
+pub(crate) fn draw(title: &str, axes: [&str; 2], lines: &[Line]) -> Result<String, SimError> {
     fn wrong(error: impl std::fmt::Display) -> SimError {
         SimError::Plot(error.to_string())
     }

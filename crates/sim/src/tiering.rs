@@ -3,11 +3,11 @@
 //! The policies are the engine's own ([`memtide_engine::tiering`]); what is modelled is the world
 //! around them:
 //! * [`machine`]: tiers with a load-latency curve; throughput by Little's law.
-//! * [`workload`]: which pages the program accesses.
+//! * [`workload`]: which pages the program accesses. [`trace`]: what a real one did.
 //! * [`placement`]: where every page lies. `scatter`: where the popular ones are.
 //! * `drive`: the loop: accesses, time, samples, ticks. `manager`: the policy at work, and what it
 //!   costs. `oracle`: the best placements that a look into the future finds.
-//! * [`config`]: the scenario. [`row`]: what came out.
+//! * [`config`]: the scenario. [`row`]: what came out. [`probe`]: for a stopwatch.
 //!
 //! A policy is compared with bounds on the same accesses: everything in the fastest tier
 //! (`near-only`), in the slowest (`far-only`), the best placement that never changes
@@ -22,8 +22,11 @@ pub mod machine;
 mod manager;
 mod oracle;
 pub mod placement;
+mod plot;
+pub mod probe;
 pub mod row;
 mod scatter;
+pub mod trace;
 pub mod workload;
 
 pub use self::{
@@ -32,7 +35,13 @@ pub use self::{
     row::{TieringRow, table},
 };
 
-use self::machine::Machine;
+use self::{machine::Machine, workload::Pattern};
+use crate::{
+    SimError,
+    kind::{self, Kind},
+    plot::Plot,
+    scenario::Wrong,
+};
 
 /// One row to be: a workload and a contender. Rows do not depend on each other.
 #[derive(Clone, PartialEq, Debug)]
@@ -47,31 +56,46 @@ pub struct Job {
     pub contender: Contender,
 }
 
-/// The rows to be of a scenario, in order.
-#[must_use]
-pub fn jobs(what: &Tiering) -> Vec<Job> {
-    let Tiering { machine, page, workloads, policies } = what;
-    let of_workload = |workload: &Workload| {
-        let job = |contender: &Contender| Job {
-            machine: machine.clone(),
-            page_bytes: page.0,
-            workload: workload.clone(),
-            contender: contender.clone(),
-        };
-        policies.iter().map(job).collect::<Vec<_>>()
-    };
-    workloads.iter().flat_map(of_workload).collect()
+impl Tiering {
+    /// The n-th of its jobs: workload after workload, and all contenders on each.
+    fn job(&self, number: usize) -> Job {
+        let contenders = self.policies.len();
+        Job {
+            machine: self.machine.clone(),
+            page_bytes: self.page.0,
+            workload: self.workloads[number / contenders].clone(),
+            contender: self.policies[number % contenders].clone(),
+        }
+    }
 }
 
-/// Runs a scenario, one row after another. `progress` hears how many are done, of how many.
-#[must_use]
-pub fn run(what: &Tiering, seed: u64, progress: &mut dyn FnMut(u64, u64)) -> Vec<TieringRow> {
-    let jobs = jobs(what);
-    let all = jobs.len() as u64;
-    let rows = jobs.iter().zip(1..).map(|(job, done)| {
-        let row = run_job(job, seed);
-        progress(done, all);
-        row
-    });
-    rows.collect()
+impl Kind for Tiering {
+    type Row = TieringRow;
+
+    fn check(&self) -> Result<(), Wrong> {
+        Ok(self.check()?)
+    }
+
+    fn jobs(&self) -> usize {
+        self.workloads.len() * self.policies.len()
+    }
+
+    fn run(&self, job: kind::Job<'_>) -> Result<Vec<TieringRow>, SimError> {
+        let of = self.job(job.number);
+        if let (Pattern::Trace { file }, None) = (&of.workload.pattern, &of.workload.recorded) {
+            return Err(SimError::NoTrace(file.clone()));
+        }
+        Ok(vec![run_job(&of, job.seed, job.told)])
+    }
+
+    fn table(rows: &[TieringRow]) -> Vec<Vec<String>> {
+        table(rows)
+    }
+
+    fn plots(rows: &[TieringRow]) -> Result<Vec<Plot>, SimError> {
+        plot::plots(rows)
+    }
 }
+
+#[cfg(test)]
+mod tests;

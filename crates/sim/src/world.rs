@@ -10,7 +10,8 @@ use memtide_units::{ByteSize, PAGE_BYTES, Random};
 
 use crate::{
     SimError,
-    scenario::{ComesBack, Policy, Workload},
+    comes_back::ComesBack,
+    workload::{Policy, Workload},
 };
 
 /// Frames in a block that is added or removed: a pageblock, so that units of any size can leave.

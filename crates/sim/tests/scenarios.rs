@@ -1,6 +1,8 @@
 //! Scenarios as texts: the shipped ones are read, mistakes are named, one seed is one outcome.
 
-use memtide_sim::{Outcome, Results, Scenario, page::page, plot::plots, run};
+use std::num::NonZeroUsize;
+
+use memtide_sim::{Outcome, Results, Scenario, page::page, plot::plots, run, run_on};
 
 const ONLINING: &str = include_str!("../../../scenarios/onlining-1tib.toml");
 const COMES_BACK: &str = include_str!("../../../scenarios/comes-back.toml");
@@ -39,6 +41,17 @@ fn one_seed_is_one_outcome_byte_for_byte() {
     assert_eq!(one, json(Some(7)));
     assert_ne!(one, json(Some(8)));
     assert_eq!(json(None), json(Some(1)));
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let scenario = Scenario::read(&small()).unwrap();
+    let json = |threads| {
+        let outcome = run_on(NonZeroUsize::new(threads).unwrap(), &scenario, None, &mut |_, _| {});
+        serde_json::to_string(&outcome.unwrap()).unwrap()
+    };
+    assert_eq!(json(1), json(2));
+    assert_eq!(json(1), json(7));
 }
 
 #[test]

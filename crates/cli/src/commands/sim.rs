@@ -1,11 +1,24 @@
 //! `memtide sim`.
 
-use std::{fs, io::Read, path::Path, process::ExitCode};
+use std::{
+    fs,
+    io::{BufReader, Read},
+    num::NonZeroUsize,
+    path::Path,
+    process::ExitCode,
+};
 
-use memtide_sim::{Outcome, Scenario, page::page, plot::plots};
+use memtide_sim::{
+    Outcome, Scenario, ScenarioError, SimError,
+    kind::What,
+    page::{page, page_of_sweep},
+    plot::{Plot, plots},
+    tiering::{Tiering, trace::Recorded},
+};
+use serde::Serialize;
 
 use crate::{
-    arguments::{SimRun, SimWhat},
+    arguments::{SimFuzz, SimRun, SimSweep, SimWhat},
     failure::Failure,
     output,
     progress::Progress,
@@ -17,43 +30,142 @@ const FILE_MAX: u64 = 1 << 20;
 pub fn sim(what: &SimWhat) -> Result<ExitCode, Failure> {
     match what {
         SimWhat::Run(options) => run(options),
+        SimWhat::Sweep(options) => sweep(options),
+        SimWhat::Fuzz(options) => fuzz(options),
     }
 }
 
 fn run(options: &SimRun) -> Result<ExitCode, Failure> {
-    let scenario = read(&options.file)?;
+    let scenario = named(&options.file, Scenario::read(&read(&options.file)?))?;
     let mut progress = Progress::of_steps("simulating");
-    let outcome =
-        memtide_sim::run(&scenario, options.seed, &mut |done, of| progress.show(done, of));
+    let mut show = |done, of| progress.show(done, of);
+    let outcome = memtide_sim::run_on(cores(options.jobs), &scenario, options.seed, &mut show);
     progress.end();
-    let outcome = outcome.map_err(Failure::failed)?;
+    let outcome = outcome.map_err(|error| {
+        let seed = options.seed.unwrap_or(scenario.seed);
+        let again = format!("memtide sim run {} --seed {seed}", options.file.display());
+        failed(&error, &again)
+    })?;
     if let Some(directory) = &options.report {
-        report(&outcome, directory)?;
+        let plots = plots(&outcome).map_err(Failure::failed)?;
+        report(directory, &outcome, &plots, &page(&outcome, &plots))?;
     }
     if options.json {
         output::json(&outcome)?;
     } else {
         let Outcome { title, claim, seed, .. } = &outcome;
-        output::text(&format!("{title} (seed {seed})\n\nClaimed: {}\n\n", claim.trim()))?;
-        output::text(&output::table(&outcome.table()))?;
+        print(title, claim, *seed, &outcome.table())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(path: &Path) -> Result<Scenario, Failure> {
-    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let file = fs::File::open(path).map_err(|error| Failure::Usage(named(&error)))?;
-    let mut text = String::new();
-    let read = file.take(FILE_MAX + 1).read_to_string(&mut text);
-    if read.map_err(|error| Failure::Usage(named(&error)))? as u64 > FILE_MAX {
-        return Err(Failure::Usage(named(&format!("more than {FILE_MAX} bytes"))));
+fn sweep(options: &SimSweep) -> Result<ExitCode, Failure> {
+    let text = read(&options.file)?;
+    let mut progress = Progress::of_steps("simulating");
+    let mut show = |done, of| progress.show(done, of);
+    let threads = cores(options.jobs);
+    let sweep = memtide_sim::sweep::sweep(&text, &options.set, options.seed, threads, &mut show);
+    progress.end();
+    let sweep = sweep.map_err(|error| {
+        let message = format!("{}: {error}", options.file.display());
+        if error.is_usage() { Failure::Usage(message) } else { Failure::Failed(message) }
+    })?;
+    if let Some(directory) = &options.report {
+        let plots = sweep.plots().map_err(Failure::failed)?;
+        report(directory, &sweep, &plots, &page_of_sweep(&sweep, &plots))?;
     }
-    Scenario::read(&text).map_err(|error| {
-        Failure::Usage(format!("{}:{}: {}", path.display(), error.line, error.problem))
-    })
+    if options.json {
+        output::json(&sweep)?;
+    } else {
+        print(&sweep.title, &sweep.claim, sweep.seed, &sweep.table())?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
-fn report(outcome: &Outcome, directory: &Path) -> Result<(), Failure> {
+fn fuzz(options: &SimFuzz) -> Result<ExitCode, Failure> {
+    let mut progress = Progress::of_steps("fuzzing");
+    let mut show = |done, of| progress.show(done / 1000, of / 1000);
+    let outcome =
+        memtide_sim::machine::fuzz::fuzz(options.seeds.clone(), cores(options.jobs), &mut show);
+    progress.end();
+    if options.json {
+        output::json(&outcome)?;
+    } else {
+        output::text(&format!("{} seeds, {} steps\n\n", outcome.seeds, outcome.steps))?;
+        let heading = vec!["SEEN".to_owned(), "TIMES".to_owned()];
+        let rows = outcome.seen.iter().map(|(what, count)| vec![what.clone(), count.to_string()]);
+        output::text(&output::table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>()))?;
+        for failure in &outcome.failures {
+            let (seed, next) = (failure.seed, failure.seed.saturating_add(1));
+            let again = format!("again: memtide sim fuzz --seeds {seed}..{next}");
+            output::text(&format!("\nseed {seed}: {}{again}\n", failure.violation))?;
+        }
+    }
+    match outcome.failures.len() {
+        0 => Ok(ExitCode::SUCCESS),
+        failed => Err(Failure::Failed(format!("{failed} of {} seeds failed", outcome.seeds))),
+    }
+}
+
+/// Why a run failed; what must not happen, with the command that makes it happen again.
+fn failed(error: &SimError, again: &str) -> Failure {
+    match error {
+        SimError::Violated { .. } => Failure::Failed(format!("{error}again: {again}")),
+        _ => Failure::failed(error),
+    }
+}
+
+fn print(title: &str, claim: &str, seed: u64, table: &[Vec<String>]) -> Result<(), Failure> {
+    output::text(&format!("{title} (seed {seed})\n\nClaimed: {}\n\n", claim.trim()))?;
+    output::text(&output::table(table))
+}
+
+/// So many jobs at once; as many as there are cores unless something else is said.
+fn cores(jobs: Option<NonZeroUsize>) -> NonZeroUsize {
+    jobs.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let wrong =
+        |error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", path.display()));
+    let file = fs::File::open(path).map_err(|error| wrong(&error))?;
+    let mut text = String::new();
+    let read = file.take(FILE_MAX + 1).read_to_string(&mut text);
+    if read.map_err(|error| wrong(&error))? as u64 > FILE_MAX {
+        return Err(wrong(&format!("more than {FILE_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+fn named(path: &Path, scenario: Result<Scenario, ScenarioError>) -> Result<Scenario, Failure> {
+    let mut scenario = scenario.map_err(|error| {
+        Failure::Usage(format!("{}:{}: {}", path.display(), error.line, error.problem))
+    })?;
+    if let What::Tiering(tiering) = &mut scenario.what {
+        supply(tiering, path)?;
+    }
+    Ok(scenario)
+}
+
+/// Reads the traces that a scenario names; they lie beside it.
+fn supply(tiering: &mut Tiering, scenario: &Path) -> Result<(), Failure> {
+    for name in tiering.files() {
+        let path = scenario.with_file_name(&name);
+        let wrong =
+            |error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", path.display()));
+        let file = fs::File::open(&path).map_err(|error| wrong(&error))?;
+        let recorded = Recorded::read(BufReader::new(file), tiering.page_shift());
+        tiering.supply(&name, recorded.map_err(|error| wrong(&error))?);
+    }
+    Ok(())
+}
+
+fn report(
+    directory: &Path,
+    results: &impl Serialize,
+    plots: &[Plot],
+    page: &str,
+) -> Result<(), Failure> {
     let write = |name: &str, text: &str| {
         let path = directory.join(name);
         fs::write(&path, text)
@@ -61,11 +173,10 @@ fn report(outcome: &Outcome, directory: &Path) -> Result<(), Failure> {
     };
     fs::create_dir_all(directory)
         .map_err(|error| Failure::Failed(format!("{}: {error}", directory.display())))?;
-    let plots = plots(outcome).map_err(Failure::failed)?;
-    for plot in &plots {
+    for plot in plots {
         write(&format!("{}.svg", plot.name), &plot.svg)?;
     }
-    let json = serde_json::to_string_pretty(outcome).map_err(Failure::failed)?;
+    let json = serde_json::to_string_pretty(results).map_err(Failure::failed)?;
     write("results.json", &format!("{json}\n"))?;
-    write("index.html", &page(outcome, &plots))
+    write("index.html", page)
 }

@@ -1,4 +1,9 @@
 //! What sort of node: public, special or private.
+//!
+//! What is done with private memory, only its owner can know: the memory may be compressed and run
+//! out while it still looks free, or not survive being written by anybody else. So whoever brings
+//! such a node says one by one what of the usual management it can bear, and the rest is not done
+//! (the `NODE_PRIVATE` capabilities of the proposal of 2026).
 
 /// Who reaches a node's memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -56,5 +61,65 @@ impl Capabilities {
     #[must_use]
     pub const fn has(self, capability: Capability) -> bool {
         self.0 & 1 << capability as u16 != 0
+    }
+
+    /// Whether they make sense together: what is demoted to a node must be able to leave it again,
+    /// so [`Capability::Demotion`] needs [`Capability::Reclaim`].
+    ///
+    /// # Errors
+    /// [`CapabilityError`].
+    pub const fn check(self) -> Result<Self, CapabilityError> {
+        if self.has(Capability::Demotion) && !self.has(Capability::Reclaim) {
+            let (capability, needs) = (Capability::Demotion, Capability::Reclaim);
+            return Err(CapabilityError { capability, needs });
+        }
+        Ok(self)
+    }
+}
+
+/// A capability without another that it needs. `EINVAL` to Linux.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a private node permits {capability:?}; expected {needs:?} with it")]
+pub struct CapabilityError {
+    /// Which.
+    pub capability: Capability,
+    /// What it needs.
+    pub needs: Capability,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Capability::*;
+
+    const ALL: [Capability; 10] = [
+        Reclaim,
+        UserNuma,
+        Demotion,
+        NumaBalancing,
+        LongTermPin,
+        Damon,
+        Ksm,
+        Collapse,
+        Hugetlb,
+        Fallback,
+    ];
+
+    #[test]
+    fn capabilities_are_independent_bits() {
+        for one in ALL {
+            let only = Capabilities::NONE.with(one);
+            assert!(ALL.iter().all(|&other| only.has(other) == (other == one)));
+        }
+    }
+
+    #[test]
+    fn demotion_needs_reclaim_and_nothing_else_needs_anything() {
+        for one in ALL {
+            let only = Capabilities::NONE.with(one);
+            let error = CapabilityError { capability: Demotion, needs: Reclaim };
+            assert_eq!(only.check(), if one == Demotion { Err(error) } else { Ok(only) });
+            assert!(only.with(Reclaim).check().is_ok());
+        }
     }
 }

@@ -92,15 +92,47 @@ fn an_isolated_block_hands_out_nothing_and_leaves_when_empty() {
     let mut node = node(2);
     node.take(1, None);
     node.isolate(0);
-    assert_eq!(node.counts(), Counts { free: 4, used: 1, isolated: 3, offline: 0 });
+    assert_eq!(node.counts(), Counts { free: 4, used: 1, isolated: 3, ..Counts::default() });
     assert_eq!(node.take(9, Some(FIRST)), [run(104, 4)]);
     node.put(FIRST);
     assert_eq!(node.state(FIRST), PageblockState::Isolated);
     node.offline(0);
-    assert_eq!(node.counts(), Counts { free: 0, used: 4, isolated: 0, offline: 4 });
+    assert_eq!(node.counts(), Counts { used: 4, offline: 4, ..Counts::default() });
     node.online(0);
     assert_eq!(node.take(9, None), [run(100, 4)]);
     node.validate();
+}
+
+#[test]
+fn what_is_retired_is_never_handed_out_and_leaves_and_comes_back_with_its_block() {
+    let mut node = node(2);
+    node.take(2, None);
+    for n in [101, 102, 104] {
+        node.retire(Pageblock(n));
+        assert_eq!(node.state(Pageblock(n)), PageblockState::Retired);
+        node.validate();
+    }
+    assert_eq!(node.counts(), Counts { free: 4, used: 1, retired: 3, ..Counts::default() });
+    node.isolate(0);
+    node.put(FIRST);
+    node.offline(0);
+    node.validate();
+    assert_eq!(node.counts(), Counts { free: 3, offline: 4, retired: 1, ..Counts::default() });
+    // One more while it is away.
+    node.retire(Pageblock(103));
+    assert_eq!(node.state(Pageblock(103)), PageblockState::Offline);
+    node.online(0);
+    assert_eq!(node.counts(), Counts { free: 4, retired: 4, ..Counts::default() });
+    assert_eq!(node.take(9, None), [run(105, 3), run(100, 1)]);
+    node.validate();
+}
+
+#[test]
+#[should_panic(expected = "is retired twice")]
+fn nothing_is_retired_twice() {
+    let mut node = node(1);
+    node.retire(FIRST);
+    node.retire(FIRST);
 }
 
 #[test]
@@ -149,6 +181,7 @@ enum Op {
     Take(u64, Option<u64>),
     Put(u64),
     Claim(u64),
+    Retire(u64),
     Block(u64, BlockState),
 }
 
@@ -164,6 +197,7 @@ fn op() -> impl Strategy<Value = Op> {
         at().prop_map(Op::Put),
         at().prop_map(Op::Put),
         at().prop_map(Op::Claim),
+        at().prop_map(Op::Retire),
         (0..BLOCKS, state).prop_map(|(block, state)| Op::Block(block, state)),
     ]
 }
@@ -242,6 +276,13 @@ proptest! {
                     }
                 }
                 Op::Put(_) => {}
+                Op::Retire(at) if node.counts().retired < 12 => {
+                    if !node.is_retired(Pageblock(at)) {
+                        node.retire(Pageblock(at));
+                        used[(at - START) as usize] = false;
+                    }
+                }
+                Op::Retire(_) => {}
                 Op::Block(block, to) => bring(&mut node, block, to),
             }
             node.validate();

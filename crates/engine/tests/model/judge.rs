@@ -11,6 +11,7 @@ impl World {
     }
 
     pub(super) fn say(&mut self, input: Input) -> Result<(), Refusal> {
+        let returns = matches!(input, Input::Join { lineage: Lineage::Returning(_), .. });
         let before = self.engine.clone();
         self.trace(format_args!("{input:?}"));
         let effects = match self.engine.handle(self.now, input) {
@@ -22,8 +23,13 @@ impl World {
         };
         self.engine.validate();
         for node in self.engine.node_status() {
-            let sum = node.free.0 + node.leased.0 + node.isolated.0 + node.offline.0;
+            let sum =
+                node.free.0 + node.leased.0 + node.isolated.0 + node.offline.0 + node.retired.0;
             assert_eq!(sum, node.present.0, "{}", node.name);
+        }
+        self.check_quotas(&before.tenant_status(), &effects, returns);
+        if before.awaiting() > 0 && self.engine.awaiting() == 0 {
+            self.recovered = self.now;
         }
         for effect in effects {
             self.trace(format_args!("    -> {effect:?}"));
@@ -31,6 +37,7 @@ impl World {
         }
         let overdue = self.engine.next_deadline().is_some_and(|at| at <= self.now);
         assert!(!overdue, "a deadline has passed and nothing came of it");
+        self.check_waits();
         Ok(())
     }
 
@@ -50,8 +57,17 @@ impl World {
         match effect {
             Effect::Grant { member, extents } => {
                 let all: Vec<_> = extents.iter().flat_map(|extent| extent.iter()).collect();
-                // Granted before anything else came of this input.
-                self.check_new(&all, before);
+                // Granted before anything else came of this input, or after all else.
+                self.check_unmapped_and_zero(&all);
+                let open = |at: &Engine| self.isolated_among(&all, at).is_none();
+                assert!(open(before) || open(&self.engine), "granted out of an isolated block");
+                let image = self.by_member(member).image;
+                self.dirty.extend(all.iter().map(|&pageblock| (pageblock, image)));
+                let memtide_engine::Asked::Lease(asked) = self.answered(member) else {
+                    panic!("a grant where a promise was asked for");
+                };
+                assert!(all.len() as u64 <= asked);
+                self.check_guarantee(member, asked - all.len() as u64);
                 let process = self.by_member(member);
                 process.mapped.extend(all.into_iter().map(|p| (p, Mapping::Shared)));
             }
@@ -60,6 +76,8 @@ impl World {
                 // Ordered after everything else that came of this input.
                 let destinations: Vec<_> = pairs.iter().map(|&(_, to)| to).collect();
                 self.check_new(&destinations, &self.engine);
+                let image = self.by_member(member).image;
+                self.dirty.extend(destinations.iter().map(|&pageblock| (pageblock, image)));
                 let process = self.by_member(member);
                 for (from, _) in &pairs {
                     assert_eq!(process.mapped.get(from), Some(&Mapping::Shared));
@@ -99,15 +117,43 @@ impl World {
             }
             Effect::Offlined { extents, .. } => {
                 for pageblock in extents.iter().flat_map(|extent| extent.iter()) {
-                    self.check_unmapped(pageblock);
+                    // What is lost is mapped until that is heard, and discarded.
+                    if self.away.insert(pageblock) && !self.poisoned.contains(&pageblock) {
+                        self.check_unmapped(pageblock);
+                    }
+                    self.dirty.remove(&pageblock);
                 }
             }
-            Effect::Onlined { .. }
-            | Effect::Promise { .. }
-            | Effect::Poisoned { .. }
-            | Effect::Lost { .. }
-            | Effect::SaveDevice { .. }
-            | Effect::RestoreDevice { .. } => {}
+            Effect::Onlined { node, extents } => {
+                for pageblock in extents.iter().flat_map(|extent| extent.iter()) {
+                    self.check_unknown(pageblock);
+                    assert!(self.away.remove(&pageblock), "{pageblock} was not away");
+                }
+                self.evacuating.remove(&node);
+            }
+            Effect::Promise { member, granted } => {
+                let memtide_engine::Asked::Promise(by) = self.answered(member) else {
+                    panic!("a promise where a lease was asked for");
+                };
+                self.mark(if granted { "promised" } else { "not promised" });
+                if granted {
+                    self.by_member(member).committed += by;
+                }
+            }
+            Effect::Poisoned { member, extents } => {
+                let lost: Vec<_> = extents.iter().flat_map(|extent| extent.iter()).collect();
+                assert!(lost.iter().all(|pageblock| self.poisoned.contains(pageblock)));
+                self.by_member(member).losses.push_back(lost);
+            }
+            Effect::Lost { member, extents } => {
+                let lost: Vec<_> = extents.iter().flat_map(|extent| extent.iter()).collect();
+                assert!(lost.iter().all(|pageblock| self.away.contains(pageblock)));
+                self.by_member(member).losses.push_back(lost);
+            }
+            Effect::SaveDevice { node } | Effect::RestoreDevice { node } => {
+                assert_eq!((node, &self.asked), (DEVICE, &None), "one thing at a time");
+                self.asked = Some(effect);
+            }
             Effect::Progress { request, done, of } => {
                 assert!(self.open.contains(&request) && done < of);
             }
@@ -133,16 +179,24 @@ impl World {
 
     /// Pageblocks that somebody gets: nobody has them, and nobody empties their block.
     pub(super) fn check_new(&self, pageblocks: &[Pageblock], at: &Engine) {
+        self.check_unmapped_and_zero(pageblocks);
+        let isolated = self.isolated_among(pageblocks, at);
+        assert_eq!(isolated, None, "handed out of an isolated block");
+    }
+
+    pub(super) fn check_unmapped_and_zero(&self, pageblocks: &[Pageblock]) {
         for &pageblock in pageblocks {
             self.check_unmapped(pageblock);
+            self.check_good(pageblock);
             let zeroing = self.zeroing.iter().any(|&(_, other)| other == pageblock);
             assert!(!zeroing, "{pageblock} is handed out but not zeroed");
-            for node in NODES {
-                let isolated = at.isolated(node);
-                let inside = isolated.iter().any(|extent| extent.iter().any(|p| p == pageblock));
-                assert!(!inside, "{pageblock} is handed out of an isolated block");
-            }
         }
+    }
+
+    fn isolated_among(&self, pageblocks: &[Pageblock], at: &Engine) -> Option<Pageblock> {
+        let isolated = NODES.into_iter().flat_map(|node| at.isolated(node));
+        let isolated: BTreeSet<_> = isolated.flat_map(|extent| extent.iter()).collect();
+        pageblocks.iter().copied().find(|pageblock| isolated.contains(pageblock))
     }
 
     pub(super) fn check_unmapped(&self, pageblock: Pageblock) {
@@ -160,6 +214,9 @@ impl World {
         self.now = self.now.after(Duration::from_secs(70));
         self.must(Input::Tick);
         assert!(self.open.is_empty(), "not answered: {:?}", self.open);
+        let recovers = self.engine.awaiting() > 0;
+        let answered = |process: &Process| recovers || process.asked.is_empty();
+        assert!(self.processes.iter().all(answered), "somebody still waits");
         while !self.processes.is_empty() {
             self.die(self.processes.len() - 1);
         }

@@ -8,6 +8,8 @@
 //! * what is granted, or is the destination of a move, is mapped by no live process and does not
 //!   lie in a block that is being emptied;
 //! * what is zeroed is mapped by no live process;
+//! * what is handed out is neither poisoned nor lost, nor on a node that is being evacuated, and
+//!   nothing of what was in it before is left;
 //! * an input that is refused changed nothing, and what a well-behaved process, store or operator
 //!   says is not refused;
 //! * every request is answered once, with figures that add up.
@@ -16,9 +18,13 @@
 
 #![allow(dead_code, reason = "not every test uses all of it")]
 
+mod errors;
 mod judge;
 mod nonsense;
 mod processes;
+mod tenants;
+
+pub use tenants::Setup;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -26,8 +32,8 @@ use std::{
 };
 
 use memtide_engine::{
-    Claims, Config, Effect, Engine, Input, Limits, Lineage, MoveOutcome, NodeConfig, OnFull,
-    Refusal, Report,
+    Claims, Config, Effect, Engine, Input, Limits, Lineage, MoveOutcome, NodeConfig, Refusal,
+    Report, nodes::NodeClass,
 };
 use memtide_units::{
     ByteSize, Extent, HoldReason, ImageId, Instant, MemberId, MoveId, NodeId, NodeKind,
@@ -37,13 +43,14 @@ use memtide_units::{
 /// One thing to do. Numbers choose among what there is, modulo how many there are.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Op {
-    Join,
+    Join { who: u8 },
     JoinChild { child: u8 },
     Left { process: u8, moves_done: u8 },
     Return { process: u8 },
     Die { process: u8 },
     Commit { process: u8, by: i8 },
-    Lease { process: u8, count: u8, after: u8 },
+    Lease { process: u8, count: u8, after: u8, policy: u8 },
+    SetPolicy { process: u8, policy: u8 },
     Release { process: u8, which: u8, count: u8 },
     Pin { process: u8, which: u8, count: u8, reason: u8, unpin: bool },
     Fork { process: u8 },
@@ -55,6 +62,13 @@ pub enum Op {
     MoveTo { process: u8, to: u8, megabytes: u16, deadline_ms: u16 },
     Pass { ms: u8 },
     Restart,
+    Poison { which: u16 },
+    Lost { node: u8, block: u8, count: u8 },
+    Hear { process: u8 },
+    Online { node: u8, block: u8, count: u8 },
+    GiveBackExtents { node: u8, block: u8, count: u8, deadline_ms: u16 },
+    Evacuate { node: u8, deadline_ms: u16 },
+    Driver,
     Nonsense { kind: u8, a: u8, b: u8, extents: Vec<(u16, u8)> },
 }
 
@@ -82,10 +96,16 @@ struct Process {
     thaws: VecDeque<Pageblock>,
     children: Vec<TokenId>,
     committed: u64,
+    /// What it asked for and was not answered yet, the oldest first.
+    asked: VecDeque<tenants::Asked>,
     /// The engine forgot it: it held nothing when it left.
     forgotten: bool,
     /// It has not returned to the engine that took over.
     awaited: bool,
+    /// What it is told that it lost, and has not heard.
+    losses: VecDeque<Vec<Pageblock>>,
+    /// Destinations of its orders that it has heard are lost.
+    bad: BTreeSet<Pageblock>,
 }
 
 /// The engine and all around it.
@@ -100,17 +120,34 @@ pub struct World {
     pub reports: Vec<Report>,
     /// What happened how often.
     pub marks: BTreeMap<String, u64>,
+    poisoned: BTreeSet<Pageblock>,
+    /// Blocks that are being lost at this moment, or are offline.
+    away: BTreeSet<Pageblock>,
+    /// What may still have content, and of whom.
+    dirty: BTreeMap<Pageblock, ImageId>,
+    evacuating: BTreeSet<NodeId>,
+    /// What the driver of the device is asked and has not answered.
+    asked: Option<Effect>,
     next: u64,
     traced: bool,
-    on_full: OnFull,
+    setup: Setup,
+    /// When the last recovery was over.
+    recovered: Instant,
+    /// Whether nothing but leases, releases and deaths has changed what is free.
+    intact: bool,
 }
 
 pub const NEAR: NodeId = NodeId(0);
 pub const FAR: NodeId = NodeId(1);
 pub const SPARE: NodeId = NodeId(7);
+pub const DEVICE: NodeId = NodeId(3);
 
-/// Two nodes that touch, and a third, out of the way, that nothing is placed on.
-pub fn config(on_full: OnFull) -> Config {
+/// How long whoever asks waits for what is on its way back.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Two nodes that touch, a third, out of the way, that nothing is placed on unless a policy names
+/// it, and a device's.
+pub fn config(setup: Setup) -> Config {
     let node = |node, kind, first, pageblocks, block_pageblocks| NodeConfig {
         node,
         name: format!("{node}"),
@@ -126,33 +163,41 @@ pub fn config(on_full: OnFull) -> Config {
         node(FAR, NodeKind::Far, 32, 64, 8),
         node(NEAR, NodeKind::Near, 0, 32, 4),
         node(SPARE, NodeKind::Far, 1000, 16, 4),
+        NodeConfig { class: NodeClass::Special, ..node(DEVICE, NodeKind::Device, 200, 16, 4) },
     ]);
     config.placement = vec![NEAR, FAR];
-    config.on_full = on_full;
+    config.tenants = tenants::tenants(setup);
     config.limits = Limits {
         pairs_per_order_max: 3,
         pairs_in_flight_max: 7,
         stall_after: Duration::from_millis(300),
         requests_max: 4,
         leases_queued_max: 5,
+        patience: PATIENCE,
         ..Limits::default()
     };
     config
 }
 
-const NODES: [NodeId; 3] = [NEAR, FAR, SPARE];
+const NODES: [NodeId; 4] = [NEAR, FAR, SPARE, DEVICE];
 /// Most processes at once, so that a long run does not become a slow one.
 const PROCESSES_MAX: usize = 12;
-const PINS: [HoldReason; 3] = [HoldReason::MemoryLock, HoldReason::IoUring, HoldReason::Rdma];
+const PINS: [HoldReason; 5] = [
+    HoldReason::MemoryLock,
+    HoldReason::IoUring,
+    HoldReason::Rdma,
+    HoldReason::NoMigration,
+    HoldReason::LongTermPin,
+];
 
 fn choose<T: Copy>(all: &[T], n: u8) -> Option<T> {
     (!all.is_empty()).then(|| all[usize::from(n) % all.len()])
 }
 
 impl World {
-    pub fn new(on_full: OnFull) -> Self {
+    pub fn new(setup: Setup) -> Self {
         Self {
-            engine: Engine::new(config(on_full)).unwrap(),
+            engine: Engine::new(config(setup)).unwrap(),
             now: Instant::default(),
             processes: Vec::new(),
             zeroing: VecDeque::new(),
@@ -160,9 +205,16 @@ impl World {
             open: BTreeSet::new(),
             reports: Vec::new(),
             marks: BTreeMap::new(),
+            poisoned: BTreeSet::new(),
+            away: BTreeSet::new(),
+            dirty: BTreeMap::new(),
+            evacuating: BTreeSet::new(),
+            asked: None,
             next: 1,
             traced: std::env::var_os("MEMTIDE_TRACE").is_some(),
-            on_full,
+            setup,
+            recovered: Instant::default(),
+            intact: true,
         }
     }
 
@@ -189,19 +241,26 @@ impl World {
 
     fn try_run(&mut self, op: &Op) -> Option<()> {
         match *op {
-            Op::Join => self.join(),
+            Op::Join { who } => self.join(who),
             Op::JoinChild { child } => self.join_child(child)?,
             Op::Left { process, moves_done } => self.left(process, moves_done)?,
             Op::Return { process } => self.come_back(process)?,
             Op::Die { process } => self.die(self.pick(process, |_| true)?),
             Op::Commit { process, by } => self.commit(process, by)?,
-            Op::Lease { process, count, after } => {
+            Op::Lease { process, count, after, policy } => {
                 let (p, member) = self.connected(process)?;
                 let mapped: Vec<_> = self.processes[p].mapped.keys().copied().collect();
                 let after = choose(&mapped, after).filter(|_| after % 4 != 0);
                 let count = u32::from(count % 24) + 1;
-                match self.say(Input::Lease { member, count, after, policy: None }) {
-                    Ok(()) | Err(Refusal::TooManyLeases { leases: 5 }) => {}
+                let policy = Self::policy(policy);
+                let asked = memtide_engine::Asked::Lease(count.into());
+                self.ask(member, asked, Input::Lease { member, count, after, policy });
+            }
+            Op::SetPolicy { process, policy } => {
+                let (_, member) = self.connected(process)?;
+                let policy = Self::policy(policy);
+                match self.say(Input::SetPolicy { member, policy }) {
+                    Ok(()) | Err(Refusal::Policy(_)) => {}
                     Err(refusal) => panic!("{refusal}"),
                 }
             }
@@ -211,11 +270,21 @@ impl World {
                 let mapped = self.processes[p].mapped.keys().copied();
                 let all = mapped.skip(usize::from(which % 32)).take(usize::from(count % 4));
                 let (extents, reason) = (Extent::from_blocks(all), choose(&PINS, reason)?);
-                self.must(if unpin {
+                let said = self.say(if unpin {
                     Input::Unpin { member, extents, reason }
                 } else {
                     Input::Pin { member, extents, reason }
                 });
+                match said {
+                    Ok(()) => {}
+                    Err(Refusal::PinLimit { pinned, max: 1, .. }) if pinned > 1 => {
+                        assert!(
+                            !unpin && matches!(reason.code(), "no-migration" | "long-term-pin")
+                        );
+                        self.mark("pin-limit");
+                    }
+                    Err(refusal) => panic!("{refusal}"),
+                }
             }
             Op::Fork { process } => self.fork(process)?,
             Op::Answer { process, count, outcomes } => self.answer(process, count, outcomes)?,
@@ -224,13 +293,15 @@ impl World {
                 for _ in 0..=count % 16 {
                     let (image, pageblock) = self.zeroing.pop_front()?;
                     let extents = vec![Extent::new(pageblock, 1)];
+                    self.dirty.remove(&pageblock);
                     self.must(Input::Zeroed { image, extents });
                 }
             }
             Op::GiveBack { megabytes, from, deadline_ms } => {
                 let request = RequestId(self.fresh());
                 let bytes = ByteSize((u64::from(megabytes % 300) + 1) << 20);
-                let from = choose(&[None, Some(NEAR), Some(FAR), Some(SPARE)], from)?;
+                self.intact = false;
+                let from = choose(&[None, Some(NEAR), Some(FAR), Some(SPARE), Some(DEVICE)], from)?;
                 let deadline = Duration::from_millis(deadline_ms.into());
                 self.request(request, Input::GiveBack { request, bytes, from, deadline });
             }
@@ -238,6 +309,7 @@ impl World {
                 let bytes = ByteSize((u64::from(megabytes % 100) + 1) << 20);
                 match self.say(Input::Add { bytes, to: choose(&NODES, to)? }) {
                     Ok(()) | Err(Refusal::NotOffline { .. }) => {}
+                    Err(Refusal::NotLetGo { pageblock }) => self.check_spoken_of(pageblock),
                     Err(refusal) => panic!("{refusal}"),
                 }
             }
@@ -248,6 +320,7 @@ impl World {
                     unreachable!()
                 };
                 self.engine.image_of(member)?;
+                self.intact = false;
                 let request = RequestId(self.fresh());
                 let bytes = ByteSize(u64::from(megabytes % 100) << 20);
                 let bytes = (bytes.0 > 0).then_some(bytes);
@@ -260,6 +333,15 @@ impl World {
                 self.must(Input::Tick);
             }
             Op::Restart => self.restart(),
+            Op::Poison { which } => self.poison(which),
+            Op::Lost { node, block, count } => self.lose(node, block, count)?,
+            Op::Hear { process } => self.hear(process)?,
+            Op::Online { node, block, count } => self.online(node, block, count)?,
+            Op::GiveBackExtents { node, block, count, deadline_ms } => {
+                self.give_back_extents(node, block, count, deadline_ms)?
+            }
+            Op::Evacuate { node, deadline_ms } => self.evacuate(node, deadline_ms)?,
+            Op::Driver => self.driver()?,
             Op::Nonsense { kind, a, b, ref extents } => self.nonsense(kind, a, b, extents),
         }
         Some(())

@@ -1,22 +1,23 @@
 //! What processes, and the daemon between two lives, do.
 
 use super::*;
+use memtide_engine::tenant::Credentials;
 
 impl World {
-    pub(super) fn join(&mut self) {
+    pub(super) fn join(&mut self, who: u8) {
         if self.processes.len() >= PROCESSES_MAX {
             return;
         }
         let (member, token) = (MemberId(self.fresh()), TokenId(self.fresh()));
         let name = format!("p{}", member.0);
-        self.must(Input::Join {
-            member,
-            pid: 7,
-            name,
-            token,
-            lineage: Lineage::Fresh,
-            who: Default::default(),
-        });
+        let who = self.somebody(who);
+        let uid = who.uid;
+        let join = Input::Join { member, pid: 7, name, token, lineage: Lineage::Fresh, who };
+        if let Err(refusal) = self.say(join) {
+            assert_eq!(refusal, Refusal::NoTenant { uid: 5, gid: 0 });
+            assert_eq!(uid, 5);
+            return;
+        }
         let image = self.engine.image_of(member).unwrap();
         assert!(self.images.insert(image), "{image} is given out twice");
         self.push(token, image, Link::Connected(member), BTreeMap::new());
@@ -38,8 +39,11 @@ impl World {
             thaws: VecDeque::new(),
             children: Vec::new(),
             committed: 0,
+            asked: VecDeque::new(),
             forgotten: false,
             awaited: false,
+            losses: VecDeque::new(),
+            bad: BTreeSet::new(),
         });
     }
 
@@ -62,12 +66,16 @@ impl World {
         let orders = std::mem::take(&mut process.orders);
         let pairs = orders.iter().flat_map(|(_, pairs)| pairs);
         for &(from, to) in pairs.take(usize::from(moves_done % 4)) {
-            if process.mapped.get(&from) == Some(&Mapping::Shared) {
+            let good = !process.bad.contains(&to);
+            if good && process.mapped.get(&from) == Some(&Mapping::Shared) {
                 process.mapped.remove(&from);
                 process.mapped.insert(to, Mapping::Shared);
             }
         }
         process.thaws.clear();
+        process.losses.clear();
+        process.bad.clear();
+        process.asked.clear();
         self.must(Input::Left { member });
         Some(())
     }
@@ -92,6 +100,7 @@ impl World {
             committed: process.committed,
         };
         let (token, image) = (process.token, process.image);
+        self.intact = false;
         self.images.insert(image);
         let lineage = Lineage::Returning(claims);
         self.must(Input::Join {
@@ -100,7 +109,7 @@ impl World {
             name: String::from("back"),
             token,
             lineage,
-            who: Default::default(),
+            who: Credentials { uid: (member.0 % 5) as u32, ..Credentials::default() },
         });
         Some(())
     }
@@ -131,13 +140,15 @@ impl World {
 
     pub(super) fn commit(&mut self, process: u8, by: i8) -> Option<()> {
         let (p, member) = self.connected(process)?;
-        match self.say(Input::Commit { member, by: by.into() }) {
+        let input = Input::Commit { member, by: by.into() };
+        if by > 0 {
+            self.ask(member, memtide_engine::Asked::Promise(by.unsigned_abs().into()), input);
+            return Some(());
+        }
+        match self.say(input) {
             Ok(()) => {
                 let committed = &mut self.processes[p].committed;
                 *committed = committed.checked_add_signed(by.into()).unwrap();
-            }
-            Err(Refusal::NoCapacity { by: 1.., promised, online }) => {
-                assert!(promised > online && self.on_full == OnFull::Fail);
             }
             Err(Refusal::CommitUnderflow { by: less, committed, .. }) => assert!(less > committed),
             Err(refusal) => panic!("{refusal}"),
@@ -185,6 +196,7 @@ impl World {
             let Some((from, to)) = pairs.pop_front() else { break };
             let outcome = match process.mapped.get(&from) {
                 None => MoveOutcome::Gone,
+                Some(_) if process.bad.remove(&to) => MoveOutcome::Held(HoldReason::MoveFailed),
                 Some(Mapping::Frozen) => MoveOutcome::Held(HoldReason::SharedWithChild),
                 Some(Mapping::Shared) => match (outcomes >> (2 * n)) % 4 {
                     0 if outcomes & 15 == 0 => MoveOutcome::Held(HoldReason::DirectRead),
@@ -239,7 +251,7 @@ impl World {
     /// The daemon is killed and another takes over. Zeroing starts over before it serves; what a
     /// child that has not joined holds is known to its parent only.
     pub(super) fn restart(&mut self) {
-        let mut config = config(self.on_full);
+        let mut config = config(self.setup);
         for node in &mut config.nodes {
             node.offline = self.engine.offline(node.node);
         }
@@ -258,6 +270,9 @@ impl World {
                 process.link = Link::Disconnected(member);
                 process.orders.clear();
                 process.thaws.clear();
+                process.losses.clear();
+                process.bad.clear();
+                process.asked.clear();
                 true
             }
         });
@@ -276,5 +291,12 @@ impl World {
         self.images.clear();
         self.engine = Engine::new(config).unwrap();
         self.engine.validate();
+        let mapped = |at: &Pageblock| self.processes.iter().any(|p| p.mapped.contains_key(at));
+        self.dirty.retain(|at, _| mapped(at));
+        self.evacuating.clear();
+        self.asked = None;
+        for pageblock in self.poisoned.clone() {
+            self.must(Input::Poison { pageblock });
+        }
     }
 }

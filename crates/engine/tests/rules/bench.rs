@@ -55,7 +55,7 @@ pub fn size(pageblocks: u64) -> ByteSize {
 }
 
 /// A process.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Program {
     pub member: MemberId,
     pub token: TokenId,
@@ -134,6 +134,15 @@ impl Bench {
         match effects.into_iter().next() {
             Some(Effect::Grant { extents, .. }) => extents,
             other => panic!("no grant but {other:?}"),
+        }
+    }
+
+    /// Asks for a promise; says whether it is given at once.
+    pub fn commit(&mut self, program: Program, by: i64) -> bool {
+        let member = program.member;
+        match self.say(Input::Commit { member, by })[..] {
+            [Effect::Promise { member: to, granted }] if to == member => granted,
+            ref other => panic!("no answer but {other:?}"),
         }
     }
 

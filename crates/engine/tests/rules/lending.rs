@@ -1,6 +1,6 @@
 //! Leases, promises, pins, deaths.
 
-use memtide_engine::{Effect, Input, OnFull, Refusal};
+use memtide_engine::{Effect, Input, Refusal, tenant::OnDepletion};
 use memtide_units::{HoldReason, Pageblock, TokenId};
 
 use crate::bench::{Bench, FAR, NEAR, config, run};
@@ -79,28 +79,25 @@ fn only_holders_speak_of_a_pageblock() {
 
 #[test]
 fn promises_beyond_the_pool_are_refused_or_not() {
-    for on_full in [OnFull::Fail, OnFull::Fallback] {
+    for on_depletion in [OnDepletion::Fail, OnDepletion::FallBack] {
         let mut bench = Bench::with({
             let mut config = config();
-            config.on_full = on_full;
+            config.tenants[0].on_depletion = on_depletion;
             config
         });
         let (one, other) = (bench.join(), bench.join());
         bench.lease(one, 20);
-        bench.say(Input::Commit { member: one.member, by: 10 });
+        assert!(bench.commit(one, 10));
         // What is leased counts, whether promised or not.
-        bench.say(Input::Commit { member: other.member, by: 28 });
-        let more = Input::Commit { member: other.member, by: 1 };
-        if on_full == OnFull::Fail {
-            let refusal = Refusal::NoCapacity { by: 1, promised: 49, online: 48 };
-            assert_eq!(bench.refused(more), refusal);
-        } else {
-            bench.say(more);
-        }
+        assert!(bench.commit(other, 28));
+        assert_eq!(bench.commit(other, 1), on_depletion == OnDepletion::FallBack);
         let member = one.member;
         let less = Input::Commit { member, by: -11 };
         let refusal = Refusal::CommitUnderflow { member, by: 11, committed: 10 };
         assert_eq!(bench.refused(less), refusal);
+        assert!(!bench.commit(one, i64::MAX) || on_depletion == OnDepletion::FallBack);
+        assert!(!bench.commit(one, i64::MAX) || on_depletion == OnDepletion::FallBack);
+        assert!(!bench.commit(one, i64::MAX));
     }
 }
 

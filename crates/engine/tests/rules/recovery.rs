@@ -122,8 +122,6 @@ fn claims_that_contradict_others_are_refused() {
     assert_eq!(refused(run(3, 1), vec![]), conflict(3));
     assert_eq!(refused(vec![], run(3, 1)), conflict(3));
     assert_eq!(refused(run(7, 1), vec![]), conflict(7));
-    let pageblock = Pageblock(20);
-    assert_eq!(refused(run(20, 1), vec![]), Refusal::ClaimOffline { pageblock });
     let pageblock = Pageblock(48);
     assert_eq!(refused(run(40, u32::MAX), vec![]), Refusal::NoSuchPageblock { pageblock });
     assert_eq!(refused(run(9, 1), run(9, 1)), Refusal::NamedTwice { pageblock: Pageblock(9) });

@@ -1,18 +1,26 @@
 //! The scenario: `[tiering]`, checked.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use memtide_engine::tiering::by_name;
 use memtide_units::ByteSize;
 use serde::{Deserialize, Deserializer};
 
 use super::{
     machine::{Costs, Machine, TIERS_MAX, TierModel},
+    trace::Recorded,
     workload::Pattern,
 };
 
 /// Pages of a workload at most: 1 TiB of 4 KiB.
 pub const PAGES_MAX: u32 = 1 << 28;
-/// Visits of a workload at most.
-pub const VISITS_MAX: u64 = 1 << 40;
+/// Accesses of a workload at most: visits by the burst. It is also how long the list of its runs
+/// can get.
+pub const ACCESSES_MAX: u64 = 1 << 42;
+/// Visits of a phase at least: a run.
+pub const PHASE_MIN: u64 = 1 << 15;
+/// Edges of a graph at most.
+pub const EDGES_MAX: u64 = 1 << 28;
 /// Entries of a list at most.
 const LIST_MAX: usize = 64;
 
@@ -37,7 +45,9 @@ pub struct Tiering {
 pub struct Workload {
     /// Its name in tables.
     pub name: String,
-    /// Pages of the program. It touches them once in their order before it starts.
+    /// Pages of the program. It touches them once in their order before it starts. Not given for
+    /// a trace, which has its own.
+    #[serde(default)]
     pub pages: u32,
     /// How long it runs: visits.
     pub visits: u64,
@@ -45,10 +55,15 @@ pub struct Workload {
     pub burst: u32,
     /// Accesses that a thread has outstanding.
     pub parallelism: u32,
-    /// Percent of the visits that write; a graph decides for itself.
+    /// Percent of the visits that write. Not given for a graph or a trace, which have their own
+    /// writes.
+    #[serde(default)]
     pub write_percent: u32,
     /// Which pages it visits.
     pub pattern: Pattern,
+    /// The trace, when it is one and has been supplied.
+    #[serde(skip)]
+    pub recorded: Option<Arc<Recorded>>,
 }
 
 /// Who places the pages.
@@ -97,6 +112,33 @@ impl TryFrom<String> for Contender {
 }
 
 impl Tiering {
+    /// The files of its traces, as the scenario names them: what is to be supplied.
+    #[must_use]
+    pub fn files(&self) -> BTreeSet<String> {
+        let file = |workload: &Workload| match &workload.pattern {
+            Pattern::Trace { file } => Some(file.clone()),
+            _ => None,
+        };
+        self.workloads.iter().filter_map(file).collect()
+    }
+
+    /// Pages have 2^so many bytes; traces are read for that.
+    #[must_use]
+    pub const fn page_shift(&self) -> u8 {
+        self.page.0.trailing_zeros() as u8
+    }
+
+    /// Supplies the trace of a file.
+    pub fn supply(&mut self, file: &str, recorded: Recorded) {
+        let recorded = Arc::new(recorded);
+        for workload in &mut self.workloads {
+            if matches!(&workload.pattern, Pattern::Trace { file: named } if named == file) {
+                workload.pages = recorded.pages();
+                workload.recorded = Some(Arc::clone(&recorded));
+            }
+        }
+    }
+
     /// Whether it can be run.
     ///
     /// # Errors
@@ -175,20 +217,30 @@ impl Workload {
     fn check(&self) -> Result<(), String> {
         let Self { name, pages, visits, burst, parallelism, write_percent, .. } = self;
         let at = |field: &str| format!("workload {name:?}: {field}");
-        within(&at("pages"), u64::from(*pages), 2, u64::from(PAGES_MAX))?;
-        within(&at("visits"), *visits, 1, VISITS_MAX)?;
+        let own = |field: &str, value: u32| match value {
+            0 => Ok(()),
+            _ => Err(format!("{} {value}; expected none: it has its own", at(field))),
+        };
+        match self.pattern {
+            Pattern::Trace { .. } => own("pages", *pages)?,
+            _ => within(&at("pages"), u64::from(*pages), 2, u64::from(PAGES_MAX))?,
+        }
+        if let Pattern::Trace { .. } | Pattern::Graph { .. } = self.pattern {
+            own("write-percent", *write_percent)?;
+        }
         within(&at("burst"), u64::from(*burst), 1, 1 << 15)?;
+        within(&at("visits"), *visits, 1, ACCESSES_MAX / u64::from(*burst))?;
         within(&at("parallelism"), u64::from(*parallelism), 1, 1 << 10)?;
         within(&at("write-percent"), u64::from(*write_percent), 0, 100)?;
         if let Some(phase) = self.phase() {
-            within(&at("phase"), phase, 1, VISITS_MAX)?;
+            within(&at("phase"), phase, PHASE_MIN, ACCESSES_MAX)?;
         }
         match self.pattern {
             Pattern::HotSet { hot_pages, hot_visits, .. } => {
                 within(&at("hot-pages"), u64::from(hot_pages), 1, 100)?;
                 within(&at("hot-visits"), u64::from(hot_visits), 0, 100)
             }
-            Pattern::Zipf { theta, .. } if !(theta >= 0.01 && theta <= 0.999) => {
+            Pattern::Zipf { theta, .. } if !(0.01..=0.999).contains(&theta) => {
                 Err(format!("{} {theta}; expected 0.01 to 0.999", at("theta")))
             }
             Pattern::ScanAndHot { scan_visits } => {
@@ -196,7 +248,7 @@ impl Workload {
             }
             Pattern::Graph { scale, degree, .. } => {
                 within(&at("scale"), u64::from(scale), 1, 24)?;
-                within(&at("degree"), u64::from(degree), 1, 64)
+                within(&at("degree"), u64::from(degree), 1, EDGES_MAX >> scale)
             }
             _ => Ok(()),
         }

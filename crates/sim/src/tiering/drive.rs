@@ -10,41 +10,43 @@ use super::{
     machine::{Change, Demand, Flow, LINE_BYTES, Machine, TIERS_MAX},
     manager::{Cost, Manager},
     oracle::Counts,
-    placement::{Counted, Placement, RUN_MAX},
+    placement::{Counted, Placement},
     workload::{self, Stream},
 };
 
 /// Accesses of a run, about.
 const RUN_ACCESSES: u32 = 1 << 18;
+/// Visits of a run at most.
+const RUN_MAX: u32 = 1 << 15;
 /// Points of a curve.
 const CURVE_POINTS: u64 = 200;
 
-/// Runs a workload under a contender.
+/// Runs a workload under a contender. `told` hears now and then how many thousandths are done.
 #[must_use]
-pub fn run_job(job: &Job, seed: u64) -> TieringRow {
+pub fn run_job(job: &Job, seed: u64, told: &dyn Fn(u64)) -> TieringRow {
     match &job.contender {
-        Contender::Policy(name) => under_policy(job, name, seed),
+        Contender::Policy(name) => under_policy(job, name, seed, told),
         Contender::NearOnly => {
             let mut capacity = [0; TIERS_MAX];
             capacity[0] = job.workload.pages;
             let placement = Placement::new(job.workload.pages, capacity, |_, _| 0);
-            Drive::new(job, placement, seed).run(&mut Mover::Nobody)
+            Drive::new(job, placement, seed).run(&mut Mover::Nobody, told)
         }
         Contender::FarOnly => {
             let last = job.machine.tiers.len() - 1;
             let mut capacity = [0; TIERS_MAX];
             capacity[last] = job.workload.pages;
             let placement = Placement::new(job.workload.pages, capacity, |_, _| last as u8);
-            Drive::new(job, placement, seed).run(&mut Mover::Nobody)
+            Drive::new(job, placement, seed).run(&mut Mover::Nobody, told)
         }
-        Contender::StaticOracle => foreseen(job, job.workload.visits, seed),
+        Contender::StaticOracle => foreseen(job, job.workload.visits, seed, told),
         Contender::Clairvoyant => {
-            foreseen(job, job.workload.phase().unwrap_or(job.workload.visits), seed)
+            foreseen(job, job.workload.phase().unwrap_or(job.workload.visits), seed, told)
         }
     }
 }
 
-fn under_policy(job: &Job, name: &str, seed: u64) -> TieringRow {
+fn under_policy(job: &Job, name: &str, seed: u64, told: &dyn Fn(u64)) -> TieringRow {
     let Job { machine, workload, page_bytes, .. } = job;
     let policy = by_name(name, workload.pages, machine.tiers.len());
     let mut policy = policy.expect("a contender's name is one of a policy");
@@ -68,19 +70,19 @@ fn under_policy(job: &Job, name: &str, seed: u64) -> TieringRow {
     });
     let metadata_bytes = policy.metadata_bytes();
     let mut mover = Mover::Manager(Box::new(Manager::new(job, &mut *policy, !seed)));
-    let row = Drive::new(job, placement, seed).run(&mut mover);
+    let row = Drive::new(job, placement, seed).run(&mut mover, told);
     TieringRow { metadata_bytes, ..row }
 }
 
 /// The best placement for every `period` visits.
-fn foreseen(job: &Job, period: u64, seed: u64) -> TieringRow {
+fn foreseen(job: &Job, period: u64, seed: u64, told: &dyn Fn(u64)) -> TieringRow {
     let pages = job.workload.pages;
     let capacity = capacities(&job.machine, pages, 0);
     let placement = Placement::new(pages, capacity, |_, _| 0);
     let ahead = workload::stream(&job.workload, seed);
-    let run = vec![0; RUN_MAX];
+    let run = vec![0; RUN_MAX as usize];
     let mut mover = Mover::Oracle { ahead, run, period, capacity };
-    Drive::new(job, placement, seed).run(&mut mover)
+    Drive::new(job, placement, seed).run(&mut mover, told)
 }
 
 /// Pages that fit into each tier, less `books` of the first. The last has room for what the others
@@ -141,6 +143,8 @@ struct Totals {
     curve: Vec<[u64; 2]>,
     /// The visits and the time of the curve's last point.
     curve_from: (u64, f64),
+    /// Those at which the last tenth began.
+    settled_from: Option<(u64, f64)>,
 }
 
 impl<'a> Drive<'a> {
@@ -157,9 +161,9 @@ impl<'a> Drive<'a> {
         }
     }
 
-    fn run(mut self, mover: &mut Mover<'_>) -> TieringRow {
+    fn run(mut self, mover: &mut Mover<'_>, told: &dyn Fn(u64)) -> TieringRow {
         let Workload { visits, burst, .. } = self.job.workload;
-        let length = (RUN_ACCESSES / burst).clamp(1, RUN_MAX as u32);
+        let length = (RUN_ACCESSES / burst).clamp(1, RUN_MAX);
         let phase_visits = self.job.workload.phase().unwrap_or(visits);
         let mut run = vec![0; length as usize];
         let mut took_ns = 0.0;
@@ -179,6 +183,7 @@ impl<'a> Drive<'a> {
             }
             let counted = self.placement.count(run);
             took_ns = self.pass(&counted, &cost, took_ns, mover);
+            told(self.done * 1000 / visits);
         }
         assert!(self.placement.is_sound(), "the map of pages agrees with its counts");
         self.row(mover)
@@ -224,6 +229,9 @@ impl<'a> Drive<'a> {
         let accesses = (visits * burst) as f64;
         let held_up = (cost.cpu_ns + cost.stall_ns) / f64::from(self.machine.threads);
         let took_ns = accesses / flow.per_ns + held_up;
+        if self.done * 10 >= self.job.workload.visits * 9 {
+            self.totals.settled_from.get_or_insert((self.done, self.now_ns));
+        }
         self.now_ns += took_ns;
         self.done += visits;
         if let Mover::Manager(manager) = mover {
@@ -266,6 +274,8 @@ impl<'a> Drive<'a> {
         let gained_bytes = gained as f64 * LINE_BYTES;
         let moved_bytes = moves.done as f64 * job.page_bytes as f64;
         let per_gained = (gained > 0 && moves.done > 0).then(|| moved_bytes * 1e3 / gained_bytes);
+        let (settled_visits, settled_ns) = totals.settled_from.unwrap_or_default();
+        let settled = (done - settled_visits) * u64::from(burst);
         let mut slices = totals.slices_ps;
         slices.sort_unstable();
         let core_ns = now_ns * f64::from(job.machine.threads);
@@ -275,6 +285,7 @@ impl<'a> Drive<'a> {
             accesses,
             time_ns: now_ns as u64,
             per_second: (accesses as f64 / now_ns * 1e9) as u64,
+            settled_per_second: (settled as f64 / (now_ns - settled_ns) * 1e9) as u64,
             latency_ps: (totals.latency_ns / done as f64 * 1e3) as u64,
             slice_p99_ps: slices[(slices.len() - 1) * 99 / 100],
             near_ppm: ppm(totals.near, done),

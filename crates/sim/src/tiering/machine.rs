@@ -169,3 +169,95 @@ impl TierModel {
         self.latency_ns * (1.0 + self.load_factor * (1.0 - free) / free)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        let tier = |latency_ns, bandwidth_gbps| TierModel {
+            latency_ns,
+            bandwidth_gbps,
+            load_factor: 0.2,
+            capacity_percent: 100,
+        };
+        Machine {
+            threads: 8,
+            tiers: vec![tier(90.0, 60.0), tier(220.0, 24.0)],
+            migration_gbps: 4.0,
+            costs: Costs {
+                sample_ns: 0.0,
+                tick_ns: 0.0,
+                move_ns: 0.0,
+                copy_gbps: 8.0,
+                stall_ns: 0.0,
+            },
+            changes: Vec::new(),
+        }
+    }
+
+    fn demand(outstanding: f64, near: f64) -> Demand {
+        Demand { outstanding, share: [near, 1.0 - near, 0.0, 0.0], ..Demand::default() }
+    }
+
+    /// One access at a time waits for nobody.
+    #[test]
+    fn without_load_latency_is_unloaded() {
+        let flow = machine().solve(&demand(0.001, 0.5));
+        assert!((flow.latency_ns[0] / 90.0 - 1.0).abs() < 1e-4, "{flow:?}");
+        assert!((flow.latency_ns[1] / 220.0 - 1.0).abs() < 1e-4, "{flow:?}");
+        assert!((flow.per_ns * 155.0 / 0.001 - 1.0).abs() < 1e-4, "{flow:?}");
+    }
+
+    /// Half of the peak: u ∕ (1 − u) is 1, so latency is 1.2 times that without load.
+    #[test]
+    fn the_curve_is_as_documented() {
+        let per_ns = 60.0 / 64.0 / 2.0;
+        let flow = machine().solve(&demand(per_ns * 90.0 * 1.2, 1.0));
+        assert!((flow.latency_ns[0] - 108.0).abs() < 1e-6, "{flow:?}");
+        assert!((flow.per_ns - per_ns).abs() < 1e-9);
+        // Nine tenths: 1 + 0.2 × 9.
+        let per_ns = 60.0 / 64.0 * 0.9;
+        let flow = machine().solve(&demand(per_ns * 90.0 * 2.8, 1.0));
+        assert!((flow.latency_ns[0] - 252.0).abs() < 1e-6, "{flow:?}");
+    }
+
+    /// Whatever is asked, as much is outstanding as is allowed, and no tier is over its peak.
+    #[test]
+    fn littles_law_holds() {
+        let machine = machine();
+        for outstanding in [1.0, 32.0, 500.0, 10_000.0] {
+            for near in [0.0, 0.01, 0.3, 0.7, 0.99, 1.0] {
+                for (write, background) in [(0.0, 0.0), (0.5, 3.0), (1.0, 100.0)] {
+                    let mut demand = demand(outstanding, near);
+                    demand.writes = [write; TIERS_MAX];
+                    demand.background = [background; TIERS_MAX];
+                    let Flow { per_ns, latency_ns } = machine.solve(&demand);
+                    let average = near * latency_ns[0] + (1.0 - near) * latency_ns[1];
+                    let law = per_ns * average / outstanding;
+                    assert!((law - 1.0).abs() < 1e-3, "{demand:?}: {law}");
+                    for (at, tier) in machine.tiers.iter().enumerate() {
+                        let traffic = per_ns * demand.bytes(at);
+                        assert!(traffic < tier.bandwidth_gbps, "{demand:?}: tier {at}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn migration_slows_the_program() {
+        let mut demand = demand(64.0, 0.8);
+        let alone = machine().solve(&demand).per_ns;
+        demand.background = [4.0, 4.0, 0.0, 0.0];
+        let beside = machine().solve(&demand).per_ns;
+        assert!(beside < alone * 0.999 && beside > alone * 0.5, "{alone} {beside}");
+    }
+
+    /// Colloid's point: near can be slower than far.
+    #[test]
+    fn a_saturated_near_tier_is_slower_than_far() {
+        let flow = machine().solve(&demand(400.0, 0.99));
+        assert!(flow.latency_ns[0] > flow.latency_ns[1], "{flow:?}");
+    }
+}

@@ -5,6 +5,10 @@
 //! is better. So the fastest tier gets a window of ranks, and the window moves down the ranks; of
 //! 512 windows, evenly spaced in the share of accesses that they hold, the one of the highest
 //! throughput is taken. The other tiers get the rest, hottest first.
+//!
+//! They know the visits themselves, not only how likely they were: chance that evens out for
+//! nobody else is theirs as well. They do not know that a link will change: the machine is taken
+//! as it is when the placement is made.
 
 use std::ops::Range;
 
@@ -107,9 +111,9 @@ impl Counts {
             below + ranking.window(end, outside.saturating_sub(first))
         };
         let mut from = 0;
-        for tier in 1..TIERS_MAX {
-            let to = from + u64::from(capacity[tier]);
-            demand.share[tier] = (upto(to) - upto(from)) as f64 / all;
+        for (share, pages) in demand.share.iter_mut().zip(capacity).skip(1) {
+            let to = from + u64::from(pages);
+            *share = (upto(to) - upto(from)) as f64 / all;
             from = to;
         }
         machine.solve(&demand).per_ns
@@ -222,5 +226,37 @@ impl Ranks<'_> {
         let rank = self.next[level];
         self.next[level] += 1;
         rank
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memtide_units::Random;
+
+    use super::*;
+
+    /// Against sorting.
+    #[test]
+    fn ranks_and_windows_are_those_of_a_sort() {
+        for seed in 0..50 {
+            let mut random = Random::new(seed);
+            let pages = 1 + random.below(300);
+            let spread = [3, 100, 1 << 20][random.below(3) as usize];
+            let counts: Vec<u32> = (0..pages).map(|_| random.below(spread) as u32).collect();
+            let mut order: Vec<usize> = (0..counts.len()).collect();
+            order.sort_by_key(|&page| (std::cmp::Reverse(counts[page]), page));
+            let ranking = Ranking::new(&counts);
+            let mut ranks = ranking.ranks();
+            for (page, &count) in counts.iter().enumerate() {
+                let rank = ranks.next(count) as usize;
+                assert_eq!(order[rank], page, "seed {seed}");
+            }
+            for _ in 0..50 {
+                let [first, ranks] = [random.below(pages + 5), random.below(pages + 5)];
+                let inside = order.iter().skip(first as usize).take(ranks as usize);
+                let sum: u64 = inside.map(|&page| u64::from(counts[page])).sum();
+                assert_eq!(ranking.window(first, ranks), sum, "seed {seed}: {first} {ranks}");
+            }
+        }
     }
 }

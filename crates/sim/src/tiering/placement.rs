@@ -2,17 +2,19 @@
 //!
 //! The two lowest bits are the tier; the next two the tier that it was first put into, so that
 //! one look at the byte tells what an access costs and what it would have cost had nothing been
-//! moved. A run of visits is counted without a branch: each adds to one of four lanes of 16 bits.
+//! moved. A run of visits is counted block by block and without a branch for any of them.
 
 use memtide_engine::tiering::{Page, Tier};
 
 use super::machine::TIERS_MAX;
 
-/// Visits of a run at most: a lane holds them.
-pub const RUN_MAX: usize = 1 << 15;
 /// A visit is the number of a page; this bit of it says that it writes.
 pub const WRITE: u32 = 1 << 31;
 
+/// Visits that are counted at once.
+const BLOCK: usize = 1 << 10;
+/// Bits in which the writes of a block to one tier are counted.
+const LANE: u32 = 16;
 const TIER_BITS: u8 = 0b11;
 const FIRST_SHIFT: u32 = 2;
 
@@ -92,20 +94,30 @@ impl Placement {
         Some(from)
     }
 
-    /// Counts a run of [`RUN_MAX`] visits at most.
+    /// Counts a run of visits.
     #[must_use]
     pub fn count(&self, run: &[u32]) -> Counted {
-        assert!(run.len() <= RUN_MAX, "a lane holds {RUN_MAX} visits");
-        let (mut visits, mut writes, mut first) = (0_u64, 0_u64, 0_u64);
-        for &visit in run {
-            let byte = self.of[(visit & !WRITE) as usize];
-            let tier = u32::from(byte & TIER_BITS) * 16;
-            visits += 1 << tier;
-            writes += u64::from(visit >> 31) << tier;
-            first += u64::from(byte >> FIRST_SHIFT == 0);
+        let mut counted = Counted::default();
+        let mut bytes = [0; BLOCK];
+        for visits in run.chunks(BLOCK) {
+            // First all bytes, and nothing else: so many misses are under way at once.
+            let bytes = &mut bytes[..visits.len()];
+            for (byte, visit) in bytes.iter_mut().zip(visits) {
+                *byte = self.of[(visit & !WRITE) as usize];
+            }
+            let mut writes = 0_u64;
+            for (&byte, &visit) in bytes.iter().zip(visits) {
+                writes += u64::from(visit >> 31) << (u32::from(byte & TIER_BITS) * LANE);
+            }
+            for tier in 0..TIERS_MAX {
+                let here = |&&byte: &&u8| usize::from(byte & TIER_BITS) == tier;
+                counted.visits[tier] += bytes.iter().filter(here).count() as u64;
+                counted.writes[tier] += writes >> (tier as u32 * LANE) & ((1 << LANE) - 1);
+            }
+            let first = bytes.iter().filter(|&&byte| byte >> FIRST_SHIFT == 0).count();
+            counted.first_near += first as u64;
         }
-        let lanes = |sum: u64| std::array::from_fn(|lane| sum >> (16 * lane) & 0xffff);
-        Counted { visits: lanes(visits), writes: lanes(writes), first_near: first }
+        counted
     }
 
     /// Whether the counts of used pages are those of the map.
@@ -114,5 +126,70 @@ impl Placement {
         let mut used = [0; TIERS_MAX];
         self.of.iter().for_each(|byte| used[usize::from(byte & TIER_BITS)] += 1);
         used == self.used && used.iter().zip(self.capacity).all(|(&used, most)| used <= most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memtide_units::Random;
+
+    use super::*;
+
+    fn random_placement(random: &mut Random, pages: u32) -> Placement {
+        let capacity = [pages / 2, pages / 4, pages / 4, pages];
+        Placement::new(pages, capacity, |_, _| random.below(5) as Tier)
+    }
+
+    #[test]
+    fn a_full_tier_is_passed_over() {
+        let mut asked = Vec::new();
+        let placement = Placement::new(6, [2, 1, 3, 0], |page, free| {
+            asked.push((page, *free));
+            if page < 3 { 1 } else { 9 }
+        });
+        let tiers: Vec<Tier> = (0..6).map(|page| placement.tier(page)).collect();
+        assert_eq!(tiers, [1, 0, 0, 2, 2, 2]);
+        assert_eq!(asked[4], (4, [0, 0, 2, 0]));
+        assert!(placement.is_sound());
+    }
+
+    #[test]
+    fn a_refused_move_changes_nothing() {
+        let mut placement = Placement::new(4, [2, 3, 0, 0], |_, _| 0);
+        for (page, to) in [(0, 0), (2, 0), (4, 1), (0, 2), (0, 7)] {
+            assert_eq!(placement.shift(page, to), None, "{page} to {to}");
+        }
+        assert_eq!(placement.shift(0, 1), Some(0));
+        assert_eq!(placement.shift(2, 0), Some(1));
+        assert_eq!([placement.free(0), placement.free(1)], [0, 1]);
+        assert!(placement.is_sound());
+    }
+
+    /// Against one visit at a time, after random moves.
+    #[test]
+    fn counts_are_those_of_a_naive_count() {
+        for seed in 0..20 {
+            let mut random = Random::new(seed);
+            let pages = 64 + random.below(500) as u32;
+            let mut placement = random_placement(&mut random, pages);
+            let first: Vec<Tier> = (0..pages).map(|page| placement.tier(page)).collect();
+            for _ in 0..200 {
+                let page = random.below(u64::from(pages) + 2) as u32;
+                let _ = placement.shift(page, random.below(5) as Tier);
+            }
+            assert!(placement.is_sound(), "seed {seed}");
+            let length = random.below(5000);
+            let visit = |_| random.below(u64::from(pages)) as u32 | (random.next() as u32 & WRITE);
+            let run: Vec<u32> = (0..length).map(visit).collect();
+            let mut naive = Counted::default();
+            for visit in &run {
+                let page = visit & !WRITE;
+                let tier = usize::from(placement.tier(page));
+                naive.visits[tier] += 1;
+                naive.writes[tier] += u64::from(visit & WRITE != 0);
+                naive.first_near += u64::from(first[page as usize] == 0);
+            }
+            assert_eq!(placement.count(&run), naive, "seed {seed}");
+        }
     }
 }

@@ -12,6 +12,7 @@ mod graph;
 mod hot_set;
 mod power;
 mod scan;
+mod trace;
 mod uniform;
 mod zipf;
 
@@ -22,7 +23,7 @@ pub use graph::GraphKind;
 use super::{config::Workload, placement::WRITE};
 
 /// How visits come about.
-#[derive(Clone, Copy, PartialEq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum Pattern {
     /// GUPS: every page is as likely as any other.
@@ -70,6 +71,12 @@ pub enum Pattern {
         /// Edges for each vertex, on average.
         degree: u32,
     },
+    /// What a program did, over and over; see [`super::trace`].
+    #[serde(rename_all = "kebab-case")]
+    Trace {
+        /// The name of a file, beside the scenario's.
+        file: String,
+    },
 }
 
 /// In which order the vertices of a graph are visited.
@@ -88,12 +95,12 @@ pub trait Stream {
     fn fill(&mut self, phase: u64, into: &mut [u32]);
 }
 
-/// The stream of a workload.
+/// The stream of a workload; a trace has been supplied.
 #[must_use]
 pub fn stream(workload: &Workload, seed: u64) -> Box<dyn Stream> {
-    let Workload { pages, write_percent, .. } = *workload;
+    let &Workload { pages, write_percent, ref pattern, ref recorded, .. } = workload;
     let writes = Writes::new(write_percent);
-    match workload.pattern {
+    match *pattern {
         Pattern::Uniform => Box::new(uniform::Uniform::new(pages, writes, seed)),
         Pattern::HotSet { hot_pages, hot_visits, .. } => {
             Box::new(hot_set::HotSet::new(pages, hot_pages, hot_visits, writes, seed))
@@ -106,6 +113,10 @@ pub fn stream(workload: &Workload, seed: u64) -> Box<dyn Stream> {
         Pattern::Graph { traversal, edges, scale, degree } => {
             let graph = graph::Graph::new(edges, scale, degree, seed);
             Box::new(graph::Walk::new(graph, traversal, pages, seed))
+        }
+        Pattern::Trace { .. } => {
+            let recorded = recorded.clone().expect("a trace is supplied before it is run");
+            Box::new(trace::Trace::new(recorded))
         }
     }
 }

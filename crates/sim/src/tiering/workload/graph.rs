@@ -153,7 +153,7 @@ impl Walk {
     fn step(&mut self) {
         let vertex = self.vertex();
         let Self { graph, record_pages, edge_pages, visits, .. } = self;
-        let record = |vertex: u32| (u64::from(vertex) * *record_pages >> graph.scale) as u32;
+        let record = |vertex: u32| ((u64::from(vertex) * *record_pages) >> graph.scale) as u32;
         let mut edge = u64::from(graph.rows[vertex as usize]);
         visits.clear();
         self.done = 0;

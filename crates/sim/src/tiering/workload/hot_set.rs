@@ -40,7 +40,7 @@ impl Stream for HotSet {
             let random = self.random.next();
             let hot = u32::from((random >> 16) as u16) < self.hot_visits;
             let [among, from] = if hot { [self.hot_pages, first] } else { [self.pages, 0] };
-            let rank = from + ((random >> 32) * among >> 32);
+            let rank = from + (((random >> 32) * among) >> 32);
             let rank = if rank >= self.pages { rank - self.pages } else { rank };
             *visit = self.scatter.page(rank as u32) | self.writes.bit(random);
         }

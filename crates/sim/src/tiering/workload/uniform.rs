@@ -20,7 +20,7 @@ impl Stream for Uniform {
     fn fill(&mut self, _phase: u64, into: &mut [u32]) {
         for visit in into {
             let random = self.random.next();
-            *visit = ((random >> 32) * self.pages >> 32) as u32 | self.writes.bit(random);
+            *visit = (((random >> 32) * self.pages) >> 32) as u32 | self.writes.bit(random);
         }
     }
 }

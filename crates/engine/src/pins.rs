@@ -1,0 +1,117 @@
+//! What keeps leases in place.
+//!
+//! A pin has a reason. Most reasons are facts: the kernel or a device may write to the memory at
+//! any time, and whoever says so is believed, for nothing that is said changes it. Two are asked
+//! for: that memory is never moved, and that it is pinned for long. Those may be refused: a tenant
+//! may have so much of a kind of node pinned when it asks, facts included; and the owner of a
+//! private node must permit long pins.
+
+use alloc::{collections::BTreeMap, vec, vec::Vec};
+
+use memtide_units::{Extent, HoldReason, MemberId, NodeKind, Pageblock, TokenId};
+
+use crate::{
+    engine::Engine,
+    lease::Pins,
+    nodes::{Capability, NodeClass},
+    quota::PerKind,
+    refusal::Refusal,
+};
+
+impl Engine {
+    pub(crate) fn pin(
+        &mut self,
+        member: MemberId,
+        extents: &[Extent],
+        reason: HoldReason,
+    ) -> Result<(), Refusal> {
+        if !reason.is_pin() {
+            return Err(Refusal::NotAPin { reason });
+        }
+        let token = self.connected(member)?;
+        let pageblocks = self.check_held(member, token, extents)?;
+        if reason == HoldReason::LongTermPin {
+            self.check_permission(&pageblocks)?;
+        }
+        if matches!(reason, HoldReason::LongTermPin | HoldReason::NoMigration) {
+            self.check_limit(token, &pageblocks)?;
+        }
+        self.change_pins(token, pageblocks, |pins| pins.insert(reason));
+        Ok(())
+    }
+
+    pub(crate) fn unpin(
+        &mut self,
+        member: MemberId,
+        extents: &[Extent],
+        reason: HoldReason,
+    ) -> Result<(), Refusal> {
+        if !reason.is_pin() {
+            return Err(Refusal::NotAPin { reason });
+        }
+        let token = self.connected(member)?;
+        let pageblocks = self.check_held(member, token, extents)?;
+        self.change_pins(token, pageblocks, |pins| pins.remove(reason));
+        Ok(())
+    }
+
+    fn change_pins(
+        &mut self,
+        token: TokenId,
+        pageblocks: Vec<Pageblock>,
+        change: impl Fn(&mut Pins),
+    ) {
+        for pageblock in pageblocks {
+            let lease = self.leases.get_mut(&pageblock).expect("held pageblocks are leased");
+            change(&mut lease.stake_mut(token).expect("holders have a stake").pins);
+            self.touch(pageblock);
+        }
+    }
+
+    /// Whether the owners of private nodes permit long pins of these.
+    fn check_permission(&self, pageblocks: &[Pageblock]) -> Result<(), Refusal> {
+        for &pageblock in pageblocks {
+            let node = self.pool.nodes()[self.pool.block_of(pageblock).node].id;
+            let class = self.zonelists.class(node);
+            if let Some(NodeClass::Private(permitted)) = class
+                && !permitted.has(Capability::LongTermPin)
+            {
+                return Err(Refusal::PinNotPermitted { pageblock, node });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a process's tenant may have these pinned, too.
+    fn check_limit(&self, token: TokenId, pageblocks: &[Pageblock]) -> Result<(), Refusal> {
+        let tenant = self.tenant_of(token);
+        let config = &self.tenant(tenant).config;
+        if NodeKind::ALL.into_iter().all(|kind| config.quota(kind).pinned_max.is_none()) {
+            return Ok(());
+        }
+        let mut more: BTreeMap<NodeKind, u64> = BTreeMap::new();
+        for &pageblock in pageblocks {
+            if self.leases[&pageblock].pinned().is_none() {
+                *more.entry(self.kind_of(pageblock)).or_default() += 1;
+            }
+        }
+        let pinned = self.pinned_by_tenant()[usize::from(tenant.0)];
+        for (kind, by) in more {
+            let pinned = pinned[kind as usize] + by;
+            if let Some(max) = config.quota(kind).pinned_max.filter(|&max| pinned > max) {
+                return Err(Refusal::PinLimit { tenant, kind, by, pinned, max });
+            }
+        }
+        Ok(())
+    }
+
+    /// What every tenant has pinned, for whatever reason. Counted each time: it is seldom asked.
+    pub(crate) fn pinned_by_tenant(&self) -> Vec<PerKind> {
+        let mut pinned = vec![PerKind::default(); self.tenants.len()];
+        for (&pageblock, lease) in self.leases.iter().filter(|(_, l)| l.pinned().is_some()) {
+            let tenant = usize::from(self.images[&lease.image].tenant.0);
+            pinned[tenant][self.kind_of(pageblock) as usize] += 1;
+        }
+        pinned
+    }
+}

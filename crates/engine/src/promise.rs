@@ -1,0 +1,201 @@
+//! Promises: a program knows in advance that it will get what it is going to need.
+//!
+//! A program asks for a promise before it hands memory out to itself, so that its `malloc` can
+//! fail in time. A process's promise is the larger of what it asked to be promised and what it
+//! has. A promise reserves no pageblock. It is given when all that is promised fits:
+//!
+//! * **process**: its promise, into what its route leads to;
+//! * **tenant**: the promises of the tenant, into what it may have of all kinds;
+//! * **pool**: the promises of all processes that are bound to the same nodes, or some of them,
+//!   into those; and likewise those of everybody into all that is online. A tenant counts with what
+//!   is guaranteed to it at least, so that a promise never stands on memory that is sure to go to
+//!   somebody else.
+//!
+//! A tenant that falls back is promised anything, for its programs go on with ordinary memory.
+//! Such promises count with what their processes have. In return nothing is lent to such a tenant
+//! that others are promised ([`Engine::unpromised`]), except what is guaranteed to it.
+//!
+//! A promise that does not fit waits as a lease does ([`crate::queue`]). One that would not fit if
+//! nobody else were there is refused at once. While a promise waits for others to give back what
+//! they were promised, no later one passes it, but within what is guaranteed to its tenant. A
+//! promise that waits for its own tenant holds up that tenant only.
+
+use alloc::{collections::BTreeSet, vec::Vec};
+
+use memtide_units::{MemberId, NodeKind, TenantId, TokenId};
+
+use crate::{
+    decision::{Rule, Scope},
+    engine::Engine,
+    process::Process,
+    queue::Wish,
+    refusal::Refusal,
+    tenant::{Access, OnDepletion},
+};
+
+/// Which waiting promises a later one has to stay behind.
+#[derive(Debug, Default)]
+pub(crate) struct Ahead {
+    /// Pageblocks of promises that wait for the pool.
+    pub(crate) pool: u64,
+    /// Tenants with a promise that waits.
+    pub(crate) tenants: BTreeSet<TenantId>,
+}
+
+impl Engine {
+    pub(crate) fn commit(&mut self, member: MemberId, by: i64) -> Result<(), Refusal> {
+        let token = self.connected(member)?;
+        let change = by.unsigned_abs();
+        if by > 0 {
+            self.ask(token, Wish::Promise(change));
+            return Ok(());
+        }
+        let committed = self.process(token).committed;
+        let refusal = Refusal::CommitUnderflow { member, by: change, committed };
+        self.process_mut(token).committed = committed.checked_sub(change).ok_or(refusal)?;
+        Ok(())
+    }
+
+    /// Whether a process can be promised so much more now; the rule that forbids it otherwise.
+    pub(crate) fn can_promise(&self, token: TokenId, by: u64, ahead: &Ahead) -> Result<(), Rule> {
+        let tenant = self.tenant_of(token);
+        let process = self.process(token);
+        let most = self.reachable(token);
+        let own = Rule::Promises { scope: Scope::Process, promised: u64::MAX, most };
+        let after = process.committed.checked_add(by).ok_or(own)?.max(process.owned);
+        if self.falls_back(tenant) {
+            return Ok(());
+        }
+        fits(Scope::Process, after, most)?;
+
+        let of_tenant =
+            self.processes.iter().filter(|&(&other, _)| self.tenant_of(other) == tenant);
+        let before: u64 = of_tenant.fold(0, |sum, (_, p)| sum.saturating_add(p.promised()));
+        let promised = (before - process.promised()).saturating_add(after);
+        fits(Scope::Tenant, promised, self.allowed(tenant))?;
+        if ahead.tenants.contains(&tenant) {
+            return Err(Rule::Queue { before: ahead.pool });
+        }
+
+        let mut reaches: BTreeSet<Vec<usize>> = BTreeSet::new();
+        reaches.insert((0..self.pool.nodes().len()).collect());
+        let own = self.reach(token);
+        let all = self.processes.keys().map(|&token| self.reach(token));
+        reaches.extend(all.filter(|reach| own.iter().all(|node| reach.contains(node))));
+        for reach in reaches {
+            let others = self.promised_within(&reach, token);
+            fits(Scope::Pool, others.saturating_add(after), self.online_on(&reach))?;
+        }
+        let quotas = NodeKind::ALL.map(|kind| self.tenant(tenant).config.quota(kind).min);
+        if ahead.pool > 0 && promised > quotas.iter().sum() {
+            return Err(Rule::Queue { before: ahead.pool });
+        }
+        Ok(())
+    }
+
+    /// Whether a process could be promised so much more if nobody else were there.
+    pub(crate) fn could_promise(&self, token: TokenId, by: u64) -> bool {
+        let process = self.process(token);
+        let after = process.committed.checked_add(by).map(|after| after.max(process.owned));
+        after.is_some_and(|after| after <= self.reachable(token))
+    }
+
+    pub(crate) fn falls_back(&self, tenant: TenantId) -> bool {
+        matches!(self.tenant(tenant).config.on_depletion, OnDepletion::FallBack)
+    }
+
+    /// The nodes that a process may be given anything of, in their order in the pool.
+    fn reach(&self, token: TokenId) -> Vec<usize> {
+        let tenant = self.tenant_of(token);
+        let is_allowed = |&node: &usize| {
+            let kind = self.pool.nodes()[node].kind;
+            self.tenant(tenant).config.quota(kind).access == Access::Allowed
+        };
+        let legs = self.legs(tenant, &self.process(token).route);
+        let mut reach: Vec<_> = legs.filter(is_allowed).collect();
+        reach.sort_unstable();
+        reach
+    }
+
+    fn online_on(&self, nodes: &[usize]) -> u64 {
+        let counts = nodes.iter().map(|&node| self.pool.frames(node).counts());
+        counts.map(|counts| counts.present() - counts.offline).sum()
+    }
+
+    /// How much a process could have if nobody else were there.
+    fn reachable(&self, token: TokenId) -> u64 {
+        self.allowed_on(self.tenant_of(token), &self.reach(token))
+    }
+
+    /// How much a tenant could have if no other were there.
+    fn allowed(&self, tenant: TenantId) -> u64 {
+        let all: Vec<_> = (0..self.pool.nodes().len()).collect();
+        self.allowed_on(tenant, &all)
+    }
+
+    fn allowed_on(&self, tenant: TenantId, nodes: &[usize]) -> u64 {
+        let allowed = NodeKind::ALL.map(|kind| {
+            let quota = self.tenant(tenant).config.quota(kind);
+            let of_kind: Vec<_> =
+                nodes.iter().copied().filter(|&n| self.pool.nodes()[n].kind == kind).collect();
+            match quota.access {
+                Access::Allowed => self.online_on(&of_kind).min(quota.max.unwrap_or(u64::MAX)),
+                Access::Denied => 0,
+            }
+        });
+        allowed.iter().sum()
+    }
+
+    /// What all processes but one that are bound to these nodes are promised; of other tenants at
+    /// least what is guaranteed to them there.
+    fn promised_within(&self, nodes: &[usize], except: TokenId) -> u64 {
+        let own = self.tenant_of(except);
+        let mut by_tenant = alloc::vec![0u64; self.tenants.len()];
+        for (&token, process) in self.processes.iter().filter(|&(&token, _)| token != except) {
+            if self.reach(token).iter().all(|node| nodes.contains(node)) {
+                let tenant = self.tenant_of(token);
+                let sum = &mut by_tenant[usize::from(tenant.0)];
+                *sum = sum.saturating_add(self.counted(tenant, process));
+            }
+        }
+        let is_there = |kind: &NodeKind| nodes.iter().any(|&n| self.pool.nodes()[n].kind == *kind);
+        let sums = self.tenants().zip(by_tenant).map(|((id, tenant), promised)| {
+            let kinds = NodeKind::ALL.into_iter().filter(is_there);
+            let guaranteed: u64 = kinds.map(|kind| tenant.config.quota(kind).min).sum();
+            if id == own { promised } else { promised.max(guaranteed) }
+        });
+        sums.fold(0, u64::saturating_add)
+    }
+
+    /// What a process of a tenant counts with.
+    fn counted(&self, tenant: TenantId, process: &Process) -> u64 {
+        if self.falls_back(tenant) { process.owned } else { process.promised() }
+    }
+
+    /// How much of the placement's nodes may be lent to a tenant without breaking promises.
+    pub(crate) fn unpromised(&self, tenant: TenantId) -> u64 {
+        if !self.falls_back(tenant) {
+            return u64::MAX;
+        }
+        let open =
+            self.processes.iter().filter(|&(&token, _)| !self.falls_back(self.tenant_of(token)));
+        let promised: u64 = open.map(|(_, p)| p.promised() - p.owned).fold(0, u64::saturating_add);
+        let guaranteed = NodeKind::ALL.map(|kind| self.tenant(tenant).unused_guarantee(kind));
+        self.pool.available().saturating_sub(promised).max(guaranteed.iter().sum())
+    }
+}
+
+fn fits(scope: Scope, promised: u64, most: u64) -> Result<(), Rule> {
+    if promised > most { Err(Rule::Promises { scope, promised, most }) } else { Ok(()) }
+}
+
+impl Ahead {
+    /// A wish was tried in vain, by this rule.
+    pub(crate) fn add(&mut self, tenant: TenantId, wish: &Wish, rules: &[Rule]) {
+        let Wish::Promise(by) = *wish else { return };
+        self.tenants.insert(tenant);
+        if let Some(Rule::Promises { scope: Scope::Pool, .. }) = rules.first() {
+            self.pool = self.pool.saturating_add(by);
+        }
+    }
+}

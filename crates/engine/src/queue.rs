@@ -1,0 +1,382 @@
+//! Who waits for memory, and who is next.
+//!
+//! A lease waits when there is nothing for it, a promise when it does not fit. (A lease of which
+//! there is a part gets that part: a program goes on sooner with it, and nothing lies idle while
+//! somebody waits.) How long a wish waits:
+//!
+//! * as long as its tenant says ([`OnDepletion::Wait`], [`OnDepletion::Reclaim`]);
+//! * whatever its tenant says, up to [`crate::Limits::patience`] while memory is on its way back:
+//!   something is being zeroed, or a process disconnected a moment ago ([`ENDING`]) and is likely
+//!   to be gone soon;
+//! * a lease, during recovery, until that is over ([`crate::recovery`]).
+//!
+//! Then it is answered as things are: with nothing, as a rule. A wish that nothing can come of is
+//! answered at once.
+//!
+//! Who is next:
+//!
+//! 1. Of one process, in the order it asked. What it asks for while it waits waits behind that, so
+//!    that answers keep their order. Only the first wish of a process, its *head*, is tried.
+//! 2. Between tenants, whoever is charged for least in proportion to its weight, all kinds
+//!    together. So what comes back goes to those who have little until shares are as weights are.
+//! 3. Within a tenant, the earliest.
+//!
+//! The queue is served after every input, and a head that can be given something is given it. So
+//! between inputs there is no memory that a head could have, and whoever comes then and is given
+//! something takes it from nobody who waits: it is guaranteed to it, or out of reach for them.
+//! (Promises, which are all or nothing, need a rule of their own: [`crate::promise`].)
+//!
+//! The queue is bounded. When it is full, all that the process at its end waits for is answered as
+//! things are.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    vec::Vec,
+};
+use core::time::Duration;
+
+use memtide_units::{Instant, NodeKind, Pageblock, TenantId, TokenId};
+
+use crate::{
+    decision::{Asked, Outcome, Rule},
+    effect::Effect,
+    engine::Engine,
+    place::{Placed, Route},
+    process::Link,
+    promise::Ahead,
+    tenant::OnDepletion,
+};
+
+/// Who disconnected longer ago than this is not about to end.
+pub(crate) const ENDING: Duration = Duration::from_secs(5);
+
+/// No time: until recovery is over.
+const FOREVER: Instant = Instant(Duration::MAX);
+
+/// What a process asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Wish {
+    /// So many pageblocks, one of them to follow this one, along this route.
+    Lease(u32, Option<Pageblock>, Arc<Route>),
+    /// To be promised so many pageblocks more.
+    Promise(u64),
+}
+
+/// A wish that waits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Waiting {
+    /// The order of arrival.
+    pub(crate) number: u64,
+    pub(crate) wish: Wish,
+    /// Until when in any case.
+    until: Instant,
+    /// Until when if memory is on its way back.
+    patient_until: Instant,
+}
+
+/// All that waits.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Queue {
+    /// By process, in the order it asked; none is empty.
+    pub(crate) of: BTreeMap<TokenId, VecDeque<Waiting>>,
+    pub(crate) count: usize,
+    next: u64,
+}
+
+/// What came of trying a wish.
+enum Tried {
+    Placed(Placed),
+    Promised,
+    Nothing(Vec<Rule>),
+}
+
+impl Wish {
+    const fn is_lease(&self) -> bool {
+        matches!(self, Self::Lease(..))
+    }
+
+    pub(crate) const fn asked(&self) -> Asked {
+        match *self {
+            Self::Lease(count, ..) => Asked::Lease(count as u64),
+            Self::Promise(by) => Asked::Promise(by),
+        }
+    }
+}
+
+impl Queue {
+    /// The first wish of every process that waits.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = (TokenId, &Waiting)> {
+        self.of.iter().map(|(&token, all)| (token, &all[0]))
+    }
+
+    fn push(&mut self, token: TokenId, wish: Wish, until: Instant, patient_until: Instant) {
+        let waiting = Waiting { number: self.next, wish, until, patient_until };
+        self.next += 1;
+        self.count += 1;
+        self.of.entry(token).or_default().push_back(waiting);
+    }
+
+    fn pop(&mut self, token: TokenId) -> Waiting {
+        let all = self.of.get_mut(&token).expect("the caller found it waiting");
+        let head = all.pop_front().expect("whoever waits has a wish");
+        if all.is_empty() {
+            self.of.remove(&token);
+        }
+        self.count -= 1;
+        head
+    }
+
+    /// A process wants nothing any more.
+    pub(crate) fn forget(&mut self, token: TokenId) {
+        self.count -= self.of.remove(&token).map_or(0, |all| all.len());
+    }
+}
+
+impl Engine {
+    /// A process that is connected wants something: it gets it now, or waits for its answer.
+    pub(crate) fn ask(&mut self, token: TokenId, wish: Wish) {
+        let kept = self.recovery.is_some() && wish.is_lease();
+        if kept || self.queue.of.contains_key(&token) {
+            let until = if self.recovery.is_some() { FOREVER } else { self.until(token, &wish) };
+            self.wait(token, wish, until, Vec::new());
+            return;
+        }
+        let rules = match self.try_wish(token, &wish, &self.ahead()) {
+            Tried::Nothing(rules) => rules,
+            tried => return self.answer(token, wish.asked(), tried, Outcome::Refused),
+        };
+        let until = self.until(token, &wish);
+        if self.now < until || self.now < self.patience_end(self.patient_until()) {
+            self.wait(token, wish, until, rules);
+        } else {
+            self.answer(token, wish.asked(), Tried::Nothing(rules), Outcome::Refused);
+        }
+    }
+
+    /// Puts a wish at the end of its process's.
+    fn wait(&mut self, token: TokenId, wish: Wish, until: Instant, rules: Vec<Rule>) {
+        let patient_until = self.patient_until();
+        let outcome = Outcome::Waits(until.max(patient_until));
+        self.decide(token, wish.asked(), outcome, rules);
+        self.queue.push(token, wish, until, patient_until);
+        if self.queue.count > self.limits.leases_queued_max as usize {
+            while self.queue.of.contains_key(&token) {
+                self.answer_head(token);
+            }
+        }
+    }
+
+    /// Answers the first wish of a process as things are.
+    fn answer_head(&mut self, token: TokenId) {
+        let Waiting { wish, .. } = self.queue.pop(token);
+        let tried = match self.recovery {
+            Some(_) if wish.is_lease() => Tried::Nothing(Vec::new()),
+            _ => self.try_wish(token, &wish, &self.ahead()),
+        };
+        self.answer(token, wish.asked(), tried, Outcome::TimedOut);
+    }
+
+    /// Gives a process what it wants, as far as there is something to give.
+    fn try_wish(&mut self, token: TokenId, wish: &Wish, ahead: &Ahead) -> Tried {
+        match wish {
+            Wish::Lease(count, after, route) => {
+                let placed = self.place(token, u64::from(*count), *after, route);
+                if placed.count > 0 { Tried::Placed(placed) } else { Tried::Nothing(placed.rules) }
+            }
+            Wish::Promise(by) => match self.can_promise(token, *by, ahead) {
+                Ok(()) => {
+                    self.process_mut(token).committed += by;
+                    Tried::Promised
+                }
+                Err(rule) => Tried::Nothing(alloc::vec![rule]),
+            },
+        }
+    }
+
+    /// Tells a process what became of its wish, and notes it.
+    fn answer(&mut self, token: TokenId, asked: Asked, tried: Tried, refused: Outcome) {
+        let Link::Connected(member) = self.process(token).link else {
+            unreachable!("who disconnects wants nothing any more")
+        };
+        let promised = matches!(tried, Tried::Promised);
+        let (outcome, rules, extents, elsewhere) = match tried {
+            Tried::Placed(Placed { shares, count, beyond, emergency, rules, extents }) => {
+                let outcome = match (emergency, beyond) {
+                    (0, 0) => Outcome::Placed(shares),
+                    (0, _) => Outcome::FellBack(shares),
+                    _ => Outcome::Emergency(shares),
+                };
+                (outcome, rules, extents, (beyond, count))
+            }
+            Tried::Promised => (Outcome::Promised, Vec::new(), Vec::new(), (0, 0)),
+            Tried::Nothing(rules) => (refused, rules, Vec::new(), (0, 0)),
+        };
+        self.decide(token, asked, outcome, rules);
+        let tenant = self.tenant_of(token);
+        let (beyond, count) = elsewhere;
+        let ordinary = match asked {
+            Asked::Lease(asked) if self.falls_back(tenant) => asked - count,
+            _ => 0,
+        };
+        self.tenant_mut(tenant).fell_back += beyond + ordinary;
+        self.out.replies.push(match asked {
+            Asked::Lease(_) => Effect::Grant { member, extents },
+            Asked::Promise(_) => Effect::Promise { member, granted: promised },
+        });
+    }
+
+    /// Until when a wish waits from now on because its tenant says so; now, if it does not.
+    fn until(&self, token: TokenId, wish: &Wish) -> Instant {
+        let tenant = self.tenant_of(token);
+        let possible = match wish {
+            Wish::Lease(_, _, route) => self.legs(tenant, route).any(|node| {
+                let quota = self.tenant(tenant).config.quota(self.pool.nodes()[node].kind);
+                quota.access == crate::tenant::Access::Allowed && quota.max != Some(0)
+            }),
+            Wish::Promise(by) => self.could_promise(token, *by),
+        };
+        match self.tenant(tenant).config.on_depletion {
+            OnDepletion::Wait(most) | OnDepletion::Reclaim(most) if possible => {
+                self.now.after(most)
+            }
+            _ => self.now,
+        }
+    }
+
+    fn patient_until(&self) -> Instant {
+        self.now.after(self.limits.patience)
+    }
+
+    /// Until when a wish may wait whose patience ends then: no longer than memory is on its way
+    /// back.
+    fn patience_end(&self, patient_until: Instant) -> Instant {
+        if !self.zeroing.is_empty() {
+            return patient_until;
+        }
+        let ending = self.processes.values().filter_map(|process| match process.link {
+            Link::Disconnected(_) => process.left_at.map(|at| at.after(ENDING)),
+            _ => None,
+        });
+        ending.max().map_or(Instant::default(), |end| end.min(patient_until))
+    }
+
+    /// When the first wish that waits is to be answered whatever happens.
+    pub(crate) fn queue_deadline(&self) -> Option<Instant> {
+        let heads = self.queue.heads().map(|(_, head)| self.deadline(head));
+        heads.filter(|&at| at < FOREVER).min()
+    }
+
+    fn deadline(&self, head: &Waiting) -> Instant {
+        head.until.max(self.patience_end(head.patient_until))
+    }
+
+    /// Recovery is over: what waited for that waits for memory now.
+    pub(crate) fn start_waiting(&mut self) {
+        let all: Vec<_> = self.queue.of.keys().copied().collect();
+        for token in all {
+            let mut waiting = self.queue.of.remove(&token).expect("just seen");
+            for one in waiting.iter_mut().filter(|one| one.until == FOREVER) {
+                one.until = self.until(token, &one.wish);
+                one.patient_until = self.patient_until();
+            }
+            self.queue.of.insert(token, waiting);
+        }
+    }
+
+    /// Gives those who wait what there is, and answers those who have waited long enough.
+    pub(crate) fn serve_queue(&mut self) {
+        loop {
+            self.serve_heads();
+            let due = self.queue.heads().filter(|(_, head)| self.deadline(head) <= self.now);
+            let due: Vec<_> = due.map(|(token, _)| token).collect();
+            if due.is_empty() {
+                return;
+            }
+            due.into_iter().for_each(|token| self.answer_head(token));
+        }
+    }
+
+    /// Tries every head once, the fairest first. What is given only makes less of everything, so
+    /// a head that got nothing needs no second try.
+    fn serve_heads(&mut self) {
+        let mut ready: BTreeMap<TenantId, BTreeSet<(u64, TokenId)>> = BTreeMap::new();
+        let kept = |head: &Waiting| self.recovery.is_some() && head.wish.is_lease();
+        for (token, head) in self.queue.heads().filter(|(_, head)| !kept(head)) {
+            ready.entry(self.tenant_of(token)).or_default().insert((head.number, token));
+        }
+        let mut ahead = Ahead::default();
+        while let Some(tenant) = self.fairest(ready.keys().copied()) {
+            let all = ready.get_mut(&tenant).expect("one of its keys");
+            let Some((_, token)) = all.pop_first() else {
+                ready.remove(&tenant);
+                continue;
+            };
+            let head = &self.queue.of[&token][0];
+            let wish = head.wish.clone();
+            let tried = self.try_wish(token, &wish, &ahead);
+            if let Tried::Nothing(rules) = tried {
+                ahead.add(tenant, &wish, &rules);
+                continue;
+            }
+            self.queue.pop(token);
+            self.answer(token, wish.asked(), tried, Outcome::Refused);
+            if let Some(next) = self.queue.of.get(&token)
+                && !(self.recovery.is_some() && next[0].wish.is_lease())
+            {
+                all.insert((next[0].number, token));
+            }
+        }
+    }
+
+    /// Who of these is charged for least in proportion to its weight.
+    fn fairest(&self, all: impl Iterator<Item = TenantId>) -> Option<TenantId> {
+        all.min_by(|&one, &other| {
+            let load = |id: TenantId| u128::from(self.tenant(id).used_in_all());
+            let weight = |id: TenantId| u128::from(self.tenant(id).config.weight);
+            (load(one) * weight(other)).cmp(&(load(other) * weight(one)))
+        })
+    }
+
+    /// The promises that wait, as they concern one that is asked for now.
+    fn ahead(&self) -> Ahead {
+        let mut ahead = Ahead::default();
+        for (token, head) in self.queue.heads() {
+            if let Wish::Promise(by) = head.wish
+                && let Err(rule) = self.can_promise(token, by, &Ahead::default())
+            {
+                ahead.add(self.tenant_of(token), &head.wish, &[rule]);
+            }
+        }
+        ahead
+    }
+
+    /// What those lack who wait with [`OnDepletion::Reclaim`], by the kind of node where their
+    /// routes begin, as far as their tenants may have it.
+    pub(crate) fn shortage(&self) -> BTreeMap<NodeKind, u64> {
+        let mut lacking: BTreeMap<(TenantId, NodeKind), u64> = BTreeMap::new();
+        for (token, head) in self.queue.heads() {
+            let tenant = self.tenant_of(token);
+            let reclaims =
+                matches!(self.tenant(tenant).config.on_depletion, OnDepletion::Reclaim(_));
+            if let Wish::Lease(count, _, route) = &head.wish
+                && reclaims
+                && let Some(&first) = route.nodes.first()
+            {
+                let kind = self.pool.nodes()[first].kind;
+                *lacking.entry((tenant, kind)).or_default() += u64::from(*count);
+            }
+        }
+        let mut shortage = BTreeMap::new();
+        for ((tenant, kind), count) in lacking {
+            let tenant = self.tenant(tenant);
+            let quota = tenant.config.quota(kind);
+            let left =
+                quota.max.map_or(u64::MAX, |max| max.saturating_sub(tenant.used[kind as usize]));
+            if left > 0 && quota.access == crate::tenant::Access::Allowed {
+                *shortage.entry(kind).or_default() += count.min(left);
+            }
+        }
+        shortage
+    }
+}

@@ -1,0 +1,229 @@
+//! Memory goes from who holds it idle to who had to do without.
+//!
+//! One program holds scarce memory and does not use it; another, which does use its own, had to
+//! fall back, or waits with [`crate::tenant::OnDepletion::Reclaim`]. That is found out, and put
+//! right: first what is hot goes where it should be (its *home*), as far as there is room; for the
+//! rest, what is idle is moved out of the way, to where its owner may have it, but never what a
+//! tenant is guaranteed. What was moved out has a home it is not in, and if it gets hot it is like
+//! any other that fell back: it comes back when there is room, or something else is idle.
+//!
+//! Nothing ping-pongs:
+//! * what is to be moved for balance, whatever comes of it, is left alone from then on for
+//!   [`crate::Limits::settle_for`];
+//! * only what is idle makes way, only for what is hot, and nothing is both. So once as many are
+//!   hot as there is room for, or all the hot are home, there is nothing more to do.
+//!
+//! A round moves no more than a process may have in flight; what of it was not even ordered when
+//! the next one comes is given up. The engine looks while there is anything hot that is not home,
+//! or somebody waits, a few times in [`crate::Limits::idle_after`]; otherwise it does not look, and
+//! nothing is due.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+use core::time::Duration;
+
+use memtide_units::{Instant, NodeKind, Pageblock, TenantId, TokenId};
+
+use crate::{
+    engine::Engine,
+    lease::{Lease, Standing},
+    mempolicy::Mode,
+    place::Route,
+    request::{Goal, WorkId},
+};
+
+/// Looks in the time after which something is idle.
+const LOOKS: u32 = 8;
+
+/// What is under way for the sake of balance.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Balance {
+    /// When to look next.
+    pub(crate) at: Option<Instant>,
+    pub(crate) works: BTreeSet<WorkId>,
+}
+
+/// Moves to a node, by owner.
+type Plan = BTreeMap<(usize, TokenId), Vec<Pageblock>>;
+
+impl Route {
+    /// Where what lies on this node should be, if it should be elsewhere: a node of the kind that
+    /// the policy has first. What is spread over several is right on any of them.
+    pub(crate) fn home_of(&self, node: usize, kind: impl Fn(usize) -> NodeKind) -> Option<usize> {
+        let &first = self.nodes.first()?;
+        let right = match self.policy.mode {
+            Mode::Interleave(_) | Mode::WeightedInterleave(_) | Mode::Bind(_) => {
+                self.nodes.contains(&node)
+            }
+            _ => kind(first) == kind(node),
+        };
+        (!right).then_some(first)
+    }
+}
+
+impl Engine {
+    /// Has the engine look soon, unless it will anyway.
+    pub(crate) fn look_for_balance(&mut self) {
+        let every = (self.limits.idle_after / LOOKS).max(Duration::from_millis(1));
+        let at = self.now.after(every);
+        self.balance.at.get_or_insert(at);
+    }
+
+    /// Looks, if it is time. Says whether it was.
+    pub(crate) fn balance_if_due(&mut self) -> bool {
+        let waits = !self.shortage().is_empty();
+        if waits {
+            self.look_for_balance();
+        }
+        if self.recovery.is_some() || self.balance.at.is_none_or(|at| at > self.now) {
+            return false;
+        }
+        self.balance.at = None;
+        let hot = self.hot_and_away();
+        if !hot.is_empty() || waits {
+            self.look_for_balance();
+        }
+        for work in core::mem::take(&mut self.balance.works) {
+            self.close_work(work);
+        }
+        let plan = self.plan_balance(hot);
+        let until = self.now.after(self.limits.settle_for);
+        for ((node, token), pageblocks) in &plan {
+            for pageblock in pageblocks {
+                let lease = self.leases.get_mut(pageblock).expect("the plan is of leases");
+                lease.heat.settled_until = until;
+            }
+            let known = self.balance.works.iter().copied();
+            let mut known = known.filter(|work| self.works[work].goal == Goal::Fill(*node));
+            let work = known.next();
+            let work = work.unwrap_or_else(|| self.open_work(None, Goal::Fill(*node)));
+            self.balance.works.insert(work);
+            self.want(work, *token, pageblocks.iter().copied());
+        }
+        true
+    }
+
+    /// Ends what is done.
+    pub(crate) fn end_balance_works(&mut self) {
+        for work in self.balance.works.iter().copied().collect::<Vec<_>>() {
+            let of = &self.works[&work];
+            if of.in_flight == 0 && of.todo_count() == 0 {
+                self.close_work(work);
+                self.balance.works.remove(&work);
+            }
+        }
+    }
+
+    /// What is used and not where it should be, the most used first.
+    fn hot_and_away(&self) -> Vec<(Pageblock, usize)> {
+        let within = self.limits.idle_after;
+        let hot = self.leases.iter().filter_map(|(&pageblock, lease)| {
+            let heat = &lease.heat;
+            let count: u64 = heat.counts.values().map(|&count| u64::from(count)).sum();
+            let home = heat.home.filter(|_| heat.is_hot(self.now, within))?;
+            Some((core::cmp::Reverse(count), pageblock, home))
+        });
+        let mut hot: Vec<_> = hot.collect();
+        hot.sort_unstable();
+        hot.into_iter().map(|(_, pageblock, home)| (pageblock, home)).collect()
+    }
+
+    /// Whether balance may move a pageblock now.
+    fn may_balance(&self, pageblock: Pageblock, lease: &Lease) -> bool {
+        let leaving = self.emptying.contains_key(&self.pool.block_of(pageblock));
+        self.standing(lease) == Standing::Movable
+            && !leaving
+            && lease.heat.settled_until <= self.now
+    }
+
+    /// Who goes where in one round.
+    fn plan_balance(&self, hot: Vec<(Pageblock, usize)>) -> Plan {
+        let mut left = u64::from(self.limits.pairs_in_flight_max);
+        let mut plan = Plan::new();
+        // What others wait for is not filled up.
+        let mut lacking = self.shortage();
+        let mut room: BTreeMap<usize, u64> = BTreeMap::new();
+        let mut charged: BTreeMap<(TenantId, usize), u64> = BTreeMap::new();
+        for (pageblock, home) in hot {
+            let lease = &self.leases[&pageblock];
+            let token = lease.owner.token;
+            let tenant = self.tenant_of(token);
+            if left == 0 {
+                break;
+            }
+            if !self.may_balance(pageblock, lease) || self.is_closed(home) {
+                continue;
+            }
+            let kind = self.pool.nodes()[home].kind;
+            let more = charged.entry((tenant, kind as usize)).or_default();
+            if !self.may_have_more(tenant, kind, *more) {
+                continue;
+            }
+            *more += 1;
+            let free = room.entry(home).or_insert_with(|| self.room(tenant, home).0);
+            if *free > 0 {
+                *free -= 1;
+                left -= 1;
+                plan.entry((home, token)).or_default().push(pageblock);
+            } else {
+                *lacking.entry(kind).or_default() += 1;
+            }
+        }
+        for (kind, count) in lacking {
+            self.plan_out(kind, count.min(left), &mut left, &mut plan);
+        }
+        plan
+    }
+
+    /// Whether a tenant's own limits let it have so much more of a kind, and one.
+    fn may_have_more(&self, tenant: TenantId, kind: NodeKind, more: u64) -> bool {
+        let tenant = self.tenant(tenant);
+        let quota = tenant.config.quota(kind);
+        let most = quota.max.unwrap_or(u64::MAX);
+        quota.access == crate::tenant::Access::Allowed && tenant.used[kind as usize] + more < most
+    }
+
+    /// Moves out what is idle, the longest idle first.
+    fn plan_out(&self, kind: NodeKind, count: u64, left: &mut u64, plan: &mut Plan) {
+        let mut idle: Vec<_> = self.idle_leases(kind).collect();
+        idle.retain(|(pageblock, lease)| self.may_balance(*pageblock, lease));
+        idle.sort_by_key(|(pageblock, lease)| (lease.heat.since, *pageblock));
+        let mut spare: BTreeMap<TenantId, u64> = BTreeMap::new();
+        let mut taken: BTreeMap<usize, u64> = BTreeMap::new();
+        let mut count = count;
+        for (pageblock, lease) in idle {
+            let token = lease.owner.token;
+            let tenant = self.tenant_of(token);
+            let spare = spare.entry(tenant).or_insert_with(|| self.above_guarantee(tenant, kind));
+            if count == 0 || *left == 0 {
+                return;
+            }
+            let Some(to) = self.way_out(token, kind, &taken).filter(|_| *spare > 0) else {
+                continue;
+            };
+            *taken.entry(to).or_default() += 1;
+            *spare -= 1;
+            (count, *left) = (count - 1, *left - 1);
+            plan.entry((to, token)).or_default().push(pageblock);
+        }
+    }
+
+    /// Where a process may have what is to leave a kind of node: along its route, then at any
+    /// public node of the placement that the policy leaves out, if it is not bound.
+    fn way_out(
+        &self,
+        token: TokenId,
+        kind: NodeKind,
+        taken: &BTreeMap<usize, u64>,
+    ) -> Option<usize> {
+        let (route, tenant) = (&self.process(token).route, self.tenant_of(token));
+        let has_room = |node: &usize| {
+            let room = self.room(tenant, *node).0;
+            room > taken.get(node).copied().unwrap_or(0)
+        };
+        let elsewhere = |node: &usize| self.pool.nodes()[*node].kind != kind;
+        self.legs(tenant, route).filter(elsewhere).find(has_room)
+    }
+}

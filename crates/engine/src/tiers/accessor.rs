@@ -1,0 +1,161 @@
+//! What a page costs on each node, by who accesses it.
+//!
+//! A node is near or far only for somebody. Processors and devices each have a latency and a
+//! bandwidth to each node, and a page that all of them use belongs where the time that all of them
+//! spend on it is the least: the sum over accessors of how often, times how long it takes from
+//! there. That is how a buffer follows its use: from the node of the processor that fills it to the
+//! memory of the device that works on it, without either asking.
+//!
+//! What is not in the table cannot be reached: memory that one of its users cannot reach at all is
+//! no place for a page, however fast it is for the others. Bandwidth decides between nodes of equal
+//! cost, since a page alone does not saturate anything; then the number of the node, so that the
+//! answer is the same every time.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use memtide_units::{AccessorId, NodeId};
+
+use crate::config::Performance;
+
+/// What one accessor has to one node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Access {
+    /// Who.
+    pub accessor: AccessorId,
+    /// Which node.
+    pub node: NodeId,
+    /// How fast that is. Of a latency or bandwidth that is known for one direction only, the other
+    /// is taken to be the same.
+    pub performance: Performance,
+}
+
+/// Why there is no table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// Two entries for one pair.
+    #[error("what {accessor} has to {node} is there twice")]
+    Twice {
+        /// Who.
+        accessor: AccessorId,
+        /// Which node.
+        node: NodeId,
+    },
+    /// An entry that does not say how long an access takes.
+    #[error("{accessor} to {node} has no latency; expected 1 ns or more to read or to write")]
+    NoLatency {
+        /// Who.
+        accessor: AccessorId,
+        /// Which node.
+        node: NodeId,
+    },
+}
+
+/// What all accessors have to all nodes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AccessTable {
+    pairs: BTreeMap<(AccessorId, NodeId), Speed>,
+}
+
+/// One access. Twice the latency, so that a mean of two is a whole number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Speed {
+    twice_ns: u64,
+    bandwidth_mib: u64,
+}
+
+/// What a page costs on a node; less is better.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Rank {
+    twice_ns: u128,
+    /// The least that any of its accessors has; more is better.
+    bandwidth_mib: core::cmp::Reverse<u64>,
+    node: NodeId,
+}
+
+impl AccessTable {
+    /// The table of these entries.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn new(entries: &[Access]) -> Result<Self, AccessError> {
+        let mut table = Self::default();
+        for &Access { accessor, node, performance } in entries {
+            let speed = speed(&performance).ok_or(AccessError::NoLatency { accessor, node })?;
+            if table.pairs.insert((accessor, node), speed).is_some() {
+                return Err(AccessError::Twice { accessor, node });
+            }
+        }
+        Ok(table)
+    }
+
+    /// An accessor's way to a node became faster or slower, or there is one now.
+    ///
+    /// # Errors
+    /// [`AccessError::NoLatency`]; then nothing has changed.
+    pub fn set(&mut self, entry: Access) -> Result<(), AccessError> {
+        let Access { accessor, node, performance } = entry;
+        let speed = speed(&performance).ok_or(AccessError::NoLatency { accessor, node })?;
+        self.pairs.insert((accessor, node), speed);
+        Ok(())
+    }
+
+    /// The best of these nodes for one accessor: the shortest latency, then the largest bandwidth.
+    /// None if it reaches none of them.
+    #[must_use]
+    pub fn best_for(&self, accessor: AccessorId, nodes: &[NodeId]) -> Option<NodeId> {
+        self.best(&[(accessor, 1)], nodes)
+    }
+
+    /// Nanoseconds that these accessors spend on a page in so many accesses each if it lies on this
+    /// node, as many of them reads as writes. None if one of them cannot reach it. An accessor may
+    /// be there more than once; one that did not access it does not count.
+    #[must_use]
+    pub fn cost_ns(&self, counts: &[(AccessorId, u64)], node: NodeId) -> Option<u128> {
+        Some(self.rank(counts, node)?.twice_ns.div_ceil(2))
+    }
+
+    /// The best of these nodes for a page that these accessors accessed so often. None if no node
+    /// is reached by all of them, or there was no access at all.
+    #[must_use]
+    pub fn best(&self, counts: &[(AccessorId, u64)], nodes: &[NodeId]) -> Option<NodeId> {
+        if counts.iter().all(|&(_, count)| count == 0) {
+            return None;
+        }
+        Some(nodes.iter().filter_map(|&node| self.rank(counts, node)).min()?.node)
+    }
+
+    /// The nodes that an accessor reaches, the best first.
+    #[must_use]
+    pub fn order_for(&self, accessor: AccessorId, nodes: &[NodeId]) -> Vec<NodeId> {
+        let once = [(accessor, 1)];
+        let mut ranks: Vec<Rank> =
+            nodes.iter().filter_map(|&node| self.rank(&once, node)).collect();
+        ranks.sort_unstable();
+        ranks.into_iter().map(|rank| rank.node).collect()
+    }
+
+    fn rank(&self, counts: &[(AccessorId, u64)], node: NodeId) -> Option<Rank> {
+        let mut rank = Rank { twice_ns: 0, bandwidth_mib: core::cmp::Reverse(u64::MAX), node };
+        for &(accessor, count) in counts.iter().filter(|count| count.1 > 0) {
+            let speed = self.pairs.get(&(accessor, node))?;
+            rank.twice_ns += u128::from(count) * u128::from(speed.twice_ns);
+            rank.bandwidth_mib.0 = rank.bandwidth_mib.0.min(speed.bandwidth_mib);
+        }
+        Some(rank)
+    }
+}
+
+/// Both directions together; of what is known for one only, twice that.
+fn speed(performance: &Performance) -> Option<Speed> {
+    let both = |a: u32, b: u32| {
+        let known = |own: u32, other: u32| u64::from(if own == 0 { other } else { own });
+        known(a, b) + known(b, a)
+    };
+    let twice_ns = both(performance.read_latency_ns, performance.write_latency_ns);
+    let bandwidth_mib = both(performance.read_bandwidth_mib, performance.write_bandwidth_mib);
+    (twice_ns > 0).then_some(Speed { twice_ns, bandwidth_mib })
+}
+
+#[cfg(test)]
+mod tests;

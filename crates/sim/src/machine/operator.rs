@@ -1,0 +1,217 @@
+//! What comes from outside: operators, drivers, links, errors.
+
+use memtide_engine::{Input, Refusal, Report};
+use memtide_units::{ByteSize, Extent, NodeId, Pageblock, RequestId};
+
+use super::{
+    measure::AnswerRow,
+    oracle::{Checked, State},
+    plan::{Happening, MS, Nanos},
+    topology::Width,
+    world::{SLACK, Step, World},
+};
+
+/// A request that is not answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Open {
+    /// Its name.
+    pub request: RequestId,
+    /// What it is.
+    pub what: String,
+    /// Since when.
+    pub since: Nanos,
+    /// Until when.
+    pub until: Nanos,
+}
+
+fn id(node: usize) -> NodeId {
+    NodeId(node as u16)
+}
+
+impl World<'_> {
+    pub(super) fn event(&mut self, number: usize) -> Checked<()> {
+        let plan = self.plan;
+        let request = RequestId(number as u64 + 1);
+        let wait = |deadline: Nanos| core::time::Duration::from_nanos(deadline);
+        match plan.events[number].what {
+            Happening::GiveBack { pageblocks, from, deadline } => {
+                let bytes = ByteSize::from_pageblocks(pageblocks);
+                let what = match from {
+                    Some(node) => format!("give-back of {bytes} from {}", plan.nodes[node].name),
+                    None => format!("give-back of {bytes}"),
+                };
+                let (from, deadline_at) = (from.map(id), wait(deadline));
+                let input = Input::GiveBack { request, bytes, from, deadline: deadline_at };
+                self.ask(request, what, deadline, input)
+            }
+            Happening::Evacuate { node, deadline } => {
+                let what = format!("evacuation of {}", plan.nodes[node].name);
+                let input = Input::Evacuate { request, node: id(node), deadline: wait(deadline) };
+                self.ask(request, what, deadline, input)
+            }
+            Happening::MoveTo { program, to, deadline } => {
+                let process = self.processes.iter().find(|p| p.program == program && p.is_there());
+                let Some(member) = process.map(|process| process.member) else { return Ok(()) };
+                let what =
+                    format!("move of {} to {}", plan.programs[program].name, plan.nodes[to].name);
+                let (to, deadline_at) = (id(to), wait(deadline));
+                let input =
+                    Input::MoveTo { request, member, to, bytes: None, deadline: deadline_at };
+                self.ask(request, what, deadline, input)
+            }
+            Happening::Add { pageblocks, to } => {
+                let bytes = ByteSize::from_pageblocks(pageblocks);
+                match self.say(Input::Add { bytes, to: id(to) })? {
+                    Ok(()) | Err(Refusal::NotOffline { .. } | Refusal::NotLetGo { .. }) => Ok(()),
+                    Err(refusal) => Err(format!("refused: {refusal}; it was {bytes} to put back")),
+                }
+            }
+            Happening::Link { link, width } => self.set_link(link, width),
+            Happening::Remove { node } => self.remove(node),
+            Happening::Poison { node, pageblock } => {
+                let first = plan.first(node);
+                let pageblock = Pageblock(first.0 + pageblock % plan.nodes[node].pageblocks);
+                self.poison(pageblock)
+            }
+        }
+    }
+
+    fn ask(
+        &mut self,
+        request: RequestId,
+        what: String,
+        deadline: Nanos,
+        input: Input,
+    ) -> Checked<()> {
+        let until = self.now.saturating_add(deadline) + SLACK;
+        self.oracle.owe(until, what.clone());
+        self.open.push(Open { request, what, since: self.now, until });
+        match self.say(input)? {
+            Ok(()) => Ok(()),
+            Err(refusal) => {
+                let at = self.open.iter().position(|open| open.request == request);
+                let open = at.map(|at| self.open.remove(at)).ok_or("refused and answered")?;
+                self.oracle.settled(open.until, &open.what);
+                match refusal {
+                    Refusal::TooManyRequests { .. } => Ok(()),
+                    refusal => Err(format!("refused: {refusal}; it was the {}", open.what)),
+                }
+            }
+        }
+    }
+
+    pub(super) fn answered(&mut self, request: RequestId, report: &Report) -> Checked<()> {
+        let at = self.open.iter().position(|open| open.request == request);
+        let Some(at) = at else { return Err(format!("{request} is answered but was not asked")) };
+        let open = self.open.remove(at);
+        self.oracle.settled(open.until, &open.what);
+        self.asked_until = self.now;
+        if report.returned.0 + report.remaining.0 != report.requested.0 {
+            return Err(format!("the figures of {report:?} do not add up"));
+        }
+        let holders = report.holders.iter();
+        self.measure.answers.push(AnswerRow {
+            request: open.what,
+            at_ms: open.since / MS,
+            took_ms: (self.now - open.since) / MS,
+            requested_bytes: report.requested.0,
+            returned_bytes: report.returned.0,
+            remaining_bytes: report.remaining.0,
+            holders: holders
+                .map(|holder| {
+                    (holder.name.clone(), holder.reason.code().to_owned(), holder.bytes.0)
+                })
+                .collect(),
+            ask_again: report.ask_again,
+        });
+        Ok(())
+    }
+
+    /// A driver is asked to save or restore its device's state.
+    pub(super) fn save(&mut self, node: NodeId, done: fn(usize) -> Step) -> Checked<()> {
+        let node = usize::from(node.0);
+        if self.happens(self.plan.faults.driver_mute_permille) {
+            self.measure.saw("fault driver mute");
+            return Ok(());
+        }
+        self.queue.push(self.now + self.plan.nodes[node].driver, done(node));
+        Ok(())
+    }
+
+    pub(super) fn saved(&mut self, node: usize) -> Checked<()> {
+        self.driver_says(Input::DeviceSaved { node: id(node) })
+    }
+
+    pub(super) fn restored(&mut self, node: usize) -> Checked<()> {
+        self.driver_says(Input::DeviceRestored { node: id(node) })
+    }
+
+    /// A driver that comes too late is told so; that is no harm.
+    fn driver_says(&mut self, input: Input) -> Checked<()> {
+        match self.say(input)? {
+            Ok(()) | Err(Refusal::NotAsked { .. }) => Ok(()),
+            Err(refusal) => Err(format!("refused: {refusal}; it was a driver's answer")),
+        }
+    }
+
+    /// A link becomes narrower or wider, or is lost; what is reached over it follows.
+    pub(super) fn set_link(&mut self, link: usize, width: Width) -> Checked<()> {
+        if self.topology.widths[link] == Width::Lost {
+            return Ok(());
+        }
+        let speeds = |world: &Self| -> Vec<_> {
+            let nodes = 0..world.plan.nodes.len();
+            nodes.map(|node| world.plan.best_performance(&world.topology, node)).collect()
+        };
+        let before = speeds(self);
+        self.topology.widths[link] = width;
+        let after = speeds(self);
+        for (node, (before, after)) in before.into_iter().zip(after).enumerate() {
+            if self.removed[node] || before == after {
+                continue;
+            }
+            match after {
+                Some(performance) => {
+                    self.must(Input::LinkChanged { node: id(node), performance })?;
+                }
+                None => self.remove(node)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A node is gone: leases on it end.
+    fn remove(&mut self, node: usize) -> Checked<()> {
+        if std::mem::replace(&mut self.removed[node], true) {
+            return Ok(());
+        }
+        let first = self.plan.first(node).0;
+        let all = (first..first + self.plan.nodes[node].pageblocks).map(Pageblock);
+        let there =
+            all.clone().filter(|&p| !matches!(self.oracle.state(p), State::Offline | State::Gone));
+        let there: Vec<Pageblock> = there.collect();
+        there.iter().for_each(|&pageblock| self.oracle.gone(pageblock));
+        // Blocks that have left already may be named.
+        let extents = Extent::from_blocks(all);
+        self.end_of(&there, Input::Lost { extents })
+    }
+
+    fn poison(&mut self, pageblock: Pageblock) -> Checked<()> {
+        if matches!(self.oracle.state(pageblock), State::Offline | State::Gone) {
+            return Ok(());
+        }
+        self.oracle.poisoned(pageblock);
+        self.end_of(&[pageblock], Input::Poison { pageblock })
+    }
+
+    /// Pageblocks are no more. Whoever mapped them must be told at once.
+    fn end_of(&mut self, all: &[Pageblock], input: Input) -> Checked<()> {
+        self.must(input)?;
+        for process in self.processes.iter().filter(|process| process.is_there()) {
+            if let Some(pageblock) = all.iter().find(|&p| process.places.contains_key(p)) {
+                return Err(format!("{} is not told that {pageblock} is gone", process.member));
+            }
+        }
+        Ok(())
+    }
+}
