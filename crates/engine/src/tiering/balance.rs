@@ -67,3 +67,29 @@ pub(super) fn measured(
     let costs = others.iter().map(|tier| cost(tier) * tier.accesses as f64);
     Some((share, costs.sum::<f64>() / below as f64))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Balance;
+
+    #[test]
+    fn no_shift_within_5_percent() {
+        assert_eq!(Balance::new().shift(0.4, 100.0, 104.9), 0.0);
+        assert!(Balance::new().shift(0.4, 100.0, 105.1) > 0.0);
+        assert!(Balance::new().shift(0.4, 100.0, 94.9) < 0.0);
+    }
+
+    #[test]
+    fn the_share_is_found_by_halving_and_found_again() {
+        let mut balance = Balance::new();
+        // The fast tier costs as much as its share of this makes it; the other 200.
+        let mut share = 0.1;
+        for (slope, balanced) in [(400.0, 0.5), (250.0, 0.8), (1000.0, 0.2)] {
+            for _ in 0..40 {
+                share += balance.shift(share, slope * share, 200.0);
+                assert!((0.0..=1.0).contains(&share));
+            }
+            assert!((share - balanced).abs() < 0.04 * balanced, "{share}, not {balanced}");
+        }
+    }
+}

@@ -170,3 +170,35 @@ impl Policy for Colloid {
         self.counts.bytes() + self.placed.bytes() + self.promote.bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::World, *};
+
+    fn busy(near_ns: f64) -> World {
+        let mut world = World::new("colloid", &[1000, 5000], 3000, 1);
+        world.access(60_000, &|number| (number % 3000) as Page);
+        world.tiers[0].loaded_ns = near_ns;
+        world
+    }
+
+    #[test]
+    fn nothing_is_promoted_while_the_fast_tier_is_the_slower_one() {
+        let moves = busy(300.0).tick(500, 100);
+        assert!(!moves.is_empty() && moves.iter().all(|wanted| wanted.to > 0), "{moves:?}");
+    }
+
+    #[test]
+    fn nothing_moves_while_latencies_are_within_5_percent() {
+        assert_eq!(busy(225.0).tick(500, 100), []);
+    }
+
+    #[test]
+    fn what_is_shifted_has_the_share_that_is_to_be_shifted() {
+        let mut world = busy(300.0);
+        let share = world.tiers[0].accesses as f64 / 60_000.0 / 200.0;
+        let moved = world.tick(2000, 100).len();
+        // From the share to half of it; each page has a 3000th.
+        assert!((moved as f64 / 3000.0 - share / 2.0).abs() < 0.01, "{moved} of {share}");
+    }
+}

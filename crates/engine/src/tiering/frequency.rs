@@ -61,3 +61,21 @@ impl Frequency {
         (self.counts.capacity() * 2 + self.generations.capacity()) as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Frequency;
+
+    #[test]
+    fn counts_are_halved_for_each_cooling_they_lag() {
+        let mut counts = Frequency::new(2);
+        (0..40).for_each(|_| drop(counts.add(0)));
+        counts.cool();
+        counts.cool();
+        assert_eq!((counts.count(0), counts.count(1)), (10, 0));
+        assert_eq!((counts.raw(0), counts.lag(0)), (40, 2));
+        assert_eq!(counts.add(0), 11);
+        (0..17).for_each(|_| counts.cool());
+        assert_eq!(counts.count(0), 0);
+    }
+}

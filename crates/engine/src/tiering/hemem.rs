@@ -125,3 +125,52 @@ impl Policy for HeMem {
         self.reads.bytes() + self.writes.bytes() + self.placed.bytes() + self.hot.bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::World, *};
+
+    fn sampled(policy: &mut dyn Policy, page: Page, write: bool, times: u32) {
+        (0..times).for_each(|_| policy.samples(&[Sample { page, tier: 1, write }]));
+    }
+
+    #[test]
+    fn hot_from_8_loads_or_4_stores_on() {
+        let mut hemem = HeMem::new(10);
+        sampled(&mut hemem, 1, false, 7);
+        sampled(&mut hemem, 2, true, 3);
+        assert!(!hemem.is_hot(1) && !hemem.is_hot(2));
+        sampled(&mut hemem, 1, false, 1);
+        sampled(&mut hemem, 2, true, 1);
+        assert!(hemem.is_hot(1) && hemem.is_hot(2));
+    }
+
+    #[test]
+    fn a_count_of_18_cools_all() {
+        let mut hemem = HeMem::new(10);
+        sampled(&mut hemem, 1, false, 8);
+        sampled(&mut hemem, 2, false, 17);
+        assert!(hemem.is_hot(1));
+        sampled(&mut hemem, 2, false, 1);
+        assert!(!hemem.is_hot(1), "8 became 4");
+        assert_eq!(hemem.reads.count(2), 9);
+    }
+
+    #[test]
+    fn nothing_moves_when_no_page_of_the_fast_tier_is_cold() {
+        let mut world = World::new("hemem", &[10, 100], 50, 1);
+        for page in 0..11 {
+            world.access(11, &|_| page);
+        }
+        assert_eq!(world.tick(100, 100), []);
+    }
+
+    #[test]
+    fn a_hot_page_takes_the_room_of_a_cold_one() {
+        let mut world = World::new("hemem", &[10, 100], 50, 1);
+        world.access(11, &|_| 30);
+        let moves = world.tick(100, 100);
+        assert_eq!(moves.len(), 2);
+        assert_eq!(moves[1], Move { page: 30, to: 0 });
+    }
+}

@@ -183,3 +183,74 @@ impl Policy for Memtis {
         self.counts.bytes() + self.placed.bytes() + self.promote.bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::{super::tests::World, *};
+
+    #[test]
+    fn bins_are_logarithms_of_counts() {
+        let bins = [0, 1, 2, 3, 6, 7, 14, 15, u16::MAX].map(bin);
+        assert_eq!(bins, [0, 1, 1, 2, 2, 3, 3, 4, 15]);
+    }
+
+    fn with_bins(near: u64, bins: &[(usize, u64)]) -> Memtis {
+        let mut memtis = Memtis::new(10);
+        memtis.near = near;
+        bins.iter().for_each(|&(bin, pages)| memtis.bins[bin] = pages);
+        memtis.adapt();
+        memtis
+    }
+
+    #[test]
+    fn hot_is_what_fills_97_percent_of_the_fast_tier() {
+        assert_eq!(with_bins(100, &[(9, 50), (5, 47), (4, 1)]).hot, 5, "50 + 47 fit");
+        assert_eq!(with_bins(100, &[(9, 50), (5, 48), (4, 1)]).hot, 6, "50 + 48 do not");
+        assert_eq!(with_bins(100, &[(0, 1000)]).hot, 1, "the lowest threshold is 1");
+    }
+
+    #[test]
+    fn the_bin_below_is_warm_when_hot_pages_fill_less_than_75_percent() {
+        let warm = with_bins(100, &[(9, 74), (5, 90)]);
+        assert_eq!((warm.hot, warm.warm), (6, 5));
+        let full = with_bins(100, &[(9, 75), (5, 90)]);
+        assert_eq!((full.hot, full.warm), (6, 6));
+    }
+
+    #[test]
+    fn two_million_samples_halve_all_counts() {
+        let mut memtis = Memtis::new(10);
+        let sample = |page| Sample { page, tier: 0, write: false };
+        memtis.samples(&vec![sample(1); 40]);
+        memtis.samples(&vec![sample(2); COOLING as usize - 41]);
+        assert_eq!(memtis.counts.count(1), 40);
+        memtis.samples(&[sample(2)]);
+        assert_eq!(memtis.counts.count(1), 20);
+    }
+
+    #[test]
+    fn two_percent_of_the_fast_tier_are_kept_free() {
+        let mut world = World::new("memtis", &[1000, 5000], 3000, 1);
+        world.tick(5000, 100);
+        assert_eq!(world.tiers[0].free, 20);
+    }
+
+    /// Coolings move bins, samples move pages between bins: together no page is lost.
+    #[test]
+    fn the_bins_hold_all_pages() {
+        let mut world = Memtis::new(1000);
+        let tier =
+            TierState { pages: 1000, free: 1000, unloaded_ns: 1.0, loaded_ns: 1.0, accesses: 0 };
+        (0..1000).for_each(|page| drop(world.place(page, &[tier])));
+        for round in 0..3000_u32 {
+            let page = round.wrapping_mul(2_654_435_761) % 1000 % (1 + round % 999);
+            world.samples(&[Sample { page, tier: 0, write: false }]);
+            if round % 500 == 499 {
+                world.cool();
+            }
+        }
+        assert_eq!(world.bins.iter().sum::<u64>(), 1000);
+    }
+}

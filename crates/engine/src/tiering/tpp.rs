@@ -165,3 +165,40 @@ impl Policy for Tpp {
         self.marks.capacity() as u64 + self.clock.bytes() + self.promote.bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::World, *};
+
+    #[test]
+    fn the_demotion_watermark_is_2_percent_of_the_tier() {
+        assert_eq!(demotion_watermark(10_000), 200);
+        let mut world = World::new("tpp", &[1000, 5000], 3000, 1);
+        world.tick(5000, 100);
+        assert_eq!(world.tiers[0].free, 20);
+    }
+
+    #[test]
+    fn a_page_is_promoted_when_it_faults_while_active() {
+        let mut world = World::new("tpp", &[1000, 5000], 3000, 1);
+        world.tick(5000, 100);
+        // Referenced, active, promoted: each fault needs the page to be armed again.
+        for fault in 1..=3 {
+            world.access(5, &|_| 2500);
+            let promoted = world.tick(5000, 100).iter().any(|wanted| wanted.to == 0);
+            assert_eq!(promoted, fault == 3, "fault {fault}");
+        }
+        assert_eq!(world.tier_of[2500], 0);
+    }
+
+    #[test]
+    fn pages_that_are_referenced_get_a_second_chance() {
+        let mut world = World::new("tpp", &[1000, 5000], 3000, 1);
+        for page in 0..10 {
+            world.access(1, &|_| page);
+        }
+        world.tick(5000, 100);
+        assert_eq!(world.near(0..10), 10, "the clock passed them by");
+        assert_eq!(world.near(10..30), 0, "these were the next");
+    }
+}

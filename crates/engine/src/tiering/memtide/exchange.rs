@@ -13,6 +13,10 @@ use super::{
     word::Past,
 };
 
+/// How much better a page must be than the one that makes room, besides the cost: rates are
+/// measured, and those of equal classes differ by chance.
+const MARGIN: f32 = 0.2;
+
 /// What is worth an exchange.
 pub(super) struct Exchange {
     wanted: Vec<bool>,
@@ -54,7 +58,7 @@ impl Exchange {
             pages[1] += far;
         }
         let of = |class: &Class| outlook.of(*class);
-        self.order.sort_by(|a, b| of(b).total_cmp(&of(a)).then(a.cmp(b)));
+        self.order.sort_unstable_by(|a, b| of(b).total_cmp(&of(a)).then(a.cmp(b)));
         let all = self.pages.iter().enumerate();
         self.hits = all.map(|(class, [near, far])| outlook.rate(class) * (near + far) as f32).sum();
         let (floor, ceiling) = self.matched(outlook, cost, free);
@@ -94,7 +98,7 @@ impl Exchange {
                     victims = next;
                 }
                 let theirs = outlook.of(victims.0);
-                if best - theirs <= 2.0 * cost {
+                if best - theirs <= 2.0 * cost + MARGIN * theirs {
                     return (floor, ceiling);
                 }
                 let both = left.min(victims.1);

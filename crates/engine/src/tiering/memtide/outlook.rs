@@ -25,16 +25,18 @@ use alloc::{vec, vec::Vec};
 
 use super::word::{OLD, Past, SCORE_MAX};
 
-/// Steps of age: 1, 2, 3..4, 5..7, older.
+/// Steps of age: 1, 2, 3, 4..5, older.
 const AGES: usize = 5;
 /// Turns that a page spends in a step of age.
-const TURNS: [f32; AGES] = [1.0, 1.0, 2.0, 3.0, f32::INFINITY];
+const TURNS: [f32; AGES] = [1.0, 1.0, 1.0, 2.0, f32::INFINITY];
 /// The first score of each step.
 const SCORES: [u8; 16] = [0, 1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 28, 38, 51, 71, 96];
 /// Classes.
 pub(super) const CLASSES: usize = AGES * SCORES.len();
 /// Hits that the window of a rate holds.
 const WINDOW: f32 = 512.0;
+/// What is left of what was seen after another turn, at most.
+const FADE: f32 = 0.9;
 /// Average pages that a class is mixed with, in hits.
 const PRIOR: f32 = 4.0;
 /// Iterations of the equation each turn; it goes on from the last turn's solution.
@@ -48,8 +50,8 @@ pub(super) fn class(past: Past) -> Class {
     let age = match past.age {
         0 | 1 => 0,
         2 => 1,
-        3..=4 => 2,
-        5..OLD => 3,
+        3 => 2,
+        4..OLD => 3,
         _ => 4,
     };
     age * SCORES.len() + step(past.score)
@@ -83,6 +85,7 @@ pub(super) struct Outlook {
     hits: Vec<u32>,
     rate: Vec<f32>,
     outlook: Vec<f32>,
+    broken: f32,
 }
 
 impl Outlook {
@@ -94,6 +97,7 @@ impl Outlook {
             hits: vec![0; CLASSES],
             rate: vec![0.0; CLASSES],
             outlook: vec![0.0; CLASSES],
+            broken: 0.0,
         }
     }
 
@@ -123,14 +127,18 @@ impl Outlook {
         let pages: u32 = self.starters.iter().sum();
         let hits: u32 = self.hits.iter().sum();
         let mean = (hits as f32 / (pages as f32).max(1.0)).max(1e-9);
+        let (mut promised, mut missing) = (0.0, 0.0);
         for class in 0..CLASSES {
+            let promise = self.starters[class] as f32 * self.rate[class];
+            promised += promise;
+            missing += (promise - self.hits[class] as f32).max(0.0);
             let seen = &mut self.seen[class];
             let expected = seen.hits.max(seen.pages * self.rate[class]);
             // The pages of this turn push out what they are equal to.
             if expected > 0.0 {
                 let here =
                     (self.starters[class] as f32 * self.rate[class]).max(self.hits[class] as f32);
-                let keep = ((WINDOW - here) / expected).clamp(0.0, 1.0);
+                let keep = ((WINDOW - here) / expected).clamp(0.0, FADE);
                 seen.pages *= keep;
                 seen.hits *= keep;
             }
@@ -138,7 +146,13 @@ impl Outlook {
             seen.hits += self.hits[class] as f32;
             self.rate[class] = ((seen.hits + PRIOR) / (seen.pages + PRIOR / mean)).min(1.0);
         }
+        self.broken = missing / promised.max(1.0);
         self.hits.fill(0);
+    }
+
+    /// Which part of the hits that were expected of the last turn, class by class, did not come.
+    pub(super) fn broken(&self) -> f32 {
+        self.broken
     }
 
     fn iterate(&mut self, discount: f32, growth: f32) {

@@ -13,7 +13,7 @@
 //! every page more often than that, and brings its word up to date.
 
 /// The turns that ages are told apart for; older ones are all this old.
-pub(super) const OLD: u8 = 8;
+pub(super) const OLD: u8 = 6;
 /// The largest score.
 pub(super) const SCORE_MAX: u8 = 127;
 /// Turns that stamps are counted by.
