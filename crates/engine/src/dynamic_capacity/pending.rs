@@ -65,8 +65,8 @@ pub(super) enum Step {
     AnswerNothing {
         refused: Vec<DcExtent>,
         why: Refused,
-        /// Tags whose rest may be on its way.
-        torn: BTreeSet<Tag>,
+        /// Tags whose rest may be on its way; absent: the chain has come to its end.
+        torn: Option<BTreeSet<Tag>>,
     },
 }
 
@@ -94,8 +94,8 @@ impl Chain {
                 match more {
                     _ if pending.len() > pending_max => {
                         if more == More::Last {
-                            let torn = BTreeSet::new();
-                            return Step::AnswerNothing { refused: pending, why: too_many, torn };
+                            let (refused, why, torn) = (pending, too_many, None);
+                            return Step::AnswerNothing { refused, why, torn };
                         }
                         *self = Self::Overfull { tags: tags(&pending), until: was };
                         Step::Refuse(pending, too_many)
@@ -108,7 +108,7 @@ impl Chain {
                 }
             }
             (Self::Open { pending, .. }, Event::TooLate) => {
-                let torn = tags(&pending);
+                let torn = Some(tags(&pending));
                 Step::AnswerNothing { refused: pending, why: Refused::TimedOut, torn }
             }
             (overfull @ Self::Overfull { .. }, Event::Record(extent, More::Follows)) => {
@@ -116,11 +116,11 @@ impl Chain {
                 Step::Refuse(alloc::vec![extent], too_many)
             }
             (Self::Overfull { .. }, Event::Record(extent, More::Last)) => {
-                let (refused, torn) = (alloc::vec![extent], BTreeSet::new());
-                Step::AnswerNothing { refused, why: too_many, torn }
+                Step::AnswerNothing { refused: alloc::vec![extent], why: too_many, torn: None }
             }
-            (Self::Overfull { tags: torn, .. }, Event::TooLate) => {
-                Step::AnswerNothing { refused: Vec::new(), why: Refused::TimedOut, torn }
+            (Self::Overfull { tags, .. }, Event::TooLate) => {
+                let (refused, why) = (Vec::new(), Refused::TimedOut);
+                Step::AnswerNothing { refused, why, torn: Some(tags) }
             }
             (Self::Closed, Event::TooLate) => Step::Wait,
         }
@@ -146,7 +146,9 @@ impl Host {
             Step::Refuse(extents, why) => self.refuse(device, &extents, why),
             Step::AnswerNothing { refused, why, torn } => {
                 self.refuse(device, &refused, why);
-                self.device_mut(device).torn = torn;
+                if let Some(torn) = torn {
+                    self.device_mut(device).torn = torn;
+                }
                 self.answer(device, Vec::new(), Vec::new());
             }
         }

@@ -67,6 +67,20 @@ fn the_rest_of_a_chain_that_was_cut_off_does_not_look_like_all_of_it() {
 }
 
 #[test]
+fn a_chain_with_too_many_does_not_make_a_tag_whole_that_was_cut_off() {
+    let mut test = Test::new(Splitting::Group);
+    test.add(extent(0, GIB, A), Follows);
+    test.now = at(20);
+    test.say(Input::Tick);
+    for n in 0..100 {
+        test.add(extent(n * 2 * MIB, 2 * MIB, B), Follows);
+    }
+    assert_eq!(accepted(&test.add(extent(GIB, GIB, B), Last)), []);
+    let effects = test.chain(&[extent(GIB, GIB, A)]);
+    assert_eq!(refused(&effects), [(range(GIB, GIB), Refused::Torn { tag: A })]);
+}
+
+#[test]
 fn more_than_100_pending_extents_are_refused() {
     let mut test = Test::new(Splitting::Group);
     let many = |count| -> Vec<DcExtent> {
