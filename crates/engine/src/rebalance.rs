@@ -73,7 +73,8 @@ impl Engine {
 
     /// Looks, if it is time. Says whether it was.
     pub(crate) fn balance_if_due(&mut self) -> bool {
-        let waits = !self.shortage().is_empty();
+        // While processes are awaited nothing is placed, and so nothing is missing.
+        let waits = self.recovery.is_none() && !self.shortage().is_empty();
         if waits {
             self.look_for_balance();
         }
@@ -82,7 +83,6 @@ impl Engine {
         }
         self.balance.at = None;
         if self.recovery.is_some() {
-            self.look_for_balance();
             return false;
         }
         let hot = self.hot_and_away();

@@ -180,7 +180,6 @@ pub fn config(setup: Setup) -> Config {
         patience: PATIENCE,
         idle_after: Duration::from_millis(150),
         settle_for: Duration::from_millis(200),
-        ..Limits::default()
     };
     config
 }

@@ -186,11 +186,8 @@ fn ping_pong_is_bounded_and_stable_demands_come_to_rest() {
                 0..150 => random.below(3) == 0,
                 _ => at.0 % 16 < 9,
             };
-            let hot: Vec<_> = if second < 150 || second == 150 {
-                all.iter().filter(hot).copied().collect()
-            } else {
-                Vec::new()
-            };
+            let hot: Vec<_> =
+                if second <= 150 { all.iter().filter(hot).copied().collect() } else { Vec::new() };
             access(&mut bench, &Extent::from_blocks(hot));
             let moved = bench.engine.moved_pageblocks();
             while !bench.orders.is_empty() || !bench.zero.is_empty() {
