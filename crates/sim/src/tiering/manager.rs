@@ -361,6 +361,8 @@ mod tests {
         wanted.extend((300..311).map(|page| (page, 0)));
         policy.answers.push_back(moves(&wanted));
         let mut manager = Manager::new(&job, &mut policy, 5);
+        // A time without moves is not saved up.
+        assert_eq!(manager.carry_out(0.0, 1e6, &mut placement), Cost::default());
         manager.tick(1e6, &job.machine, &placement);
         // 4.096 bytes a nanosecond: 4 pages in 4 microseconds.
         let cost = manager.carry_out(1e6, 4000.0, &mut placement);
