@@ -8,9 +8,9 @@ use memtide_units::{Extent, HoldReason, MemberId, MoveId, PAGEBLOCK_BYTES, Pageb
 
 use super::{
     oracle::Checked,
-    plan::{MS, Nanos, Promise, SECOND},
+    plan::{MS, Nanos, Promise},
     process::{Asked, Life, Page, Pairs, Process, What},
-    world::{SLACK, Step, World, variant},
+    world::{SLACK, Step, World, transfer, variant},
 };
 
 /// Pageblocks that are moved at once, as the live pager does it.
@@ -322,8 +322,7 @@ impl World<'_> {
             };
             let read = of(from).map_or(1, |speed| speed.read_bandwidth_mib);
             let write = of(to).map_or(1, |speed| speed.write_bandwidth_mib);
-            let mib = u64::from(read.min(write).max(1));
-            takes += PAGEBLOCK_BYTES * SECOND / (mib << 20);
+            takes += transfer(PAGEBLOCK_BYTES, read.min(write).into());
         }
         if self.happens(faults.late_permille) {
             self.measure.saw("fault late");
