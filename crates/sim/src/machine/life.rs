@@ -261,7 +261,7 @@ impl World<'_> {
         let last =
             self.engine.decisions(TenantId(tenant as u16)).filter(|one| one.member == member);
         let Some(last) = last.last() else { return };
-        let names: Vec<String> = last.rules.iter().map(|rule| variant(rule)).collect();
+        let names: Vec<String> = last.rules.iter().map(variant).collect();
         for name in names {
             self.measure.saw(&format!("rule {name}"));
             self.measure.note(self.now, tenant, |row| {
@@ -417,7 +417,7 @@ impl World<'_> {
             && !self.processes.iter().any(waits)
     }
 
-    pub(super) fn to_thaw(&mut self, member: MemberId, extents: &[Extent]) -> Checked<()> {
+    pub(super) fn thaw_ordered(&mut self, member: MemberId, extents: &[Extent]) -> Checked<()> {
         let number = self.by_member(member)?;
         let process = &mut self.processes[number];
         let is_idle = process.thaws.is_empty();

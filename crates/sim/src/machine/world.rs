@@ -228,7 +228,7 @@ impl<'p> World<'p> {
                 self.sample();
                 // All of a large machine takes a while to look at.
                 self.samples += 1;
-                if self.samples % SAMPLES_UNCHECKED == 0 {
+                if self.samples.is_multiple_of(SAMPLES_UNCHECKED) {
                     self.check_all()?;
                 }
                 self.queue.push(self.now + self.plan.sample_every, Step::Sample);
@@ -298,7 +298,7 @@ impl<'p> World<'p> {
             Effect::Grant { member, extents } => self.granted(member, &extents),
             Effect::Promise { member, granted } => self.promised(member, granted),
             Effect::Move { member, id, pairs } => self.ordered(member, id, pairs),
-            Effect::Thaw { member, extents } => self.to_thaw(member, &extents),
+            Effect::Thaw { member, extents } => self.thaw_ordered(member, &extents),
             Effect::Poisoned { member, extents } | Effect::Lost { member, extents } => {
                 self.lost(member, &extents)
             }
