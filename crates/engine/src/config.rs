@@ -8,6 +8,7 @@ use crate::{
     mempolicy::{WeightError, Weighting},
     nodes::{NodeClass, ZonelistError},
     tenant::{TenantConfig, TenantError},
+    tiers::{Access, accessor::AccessError},
 };
 use memtide_units::{ByteSize, Extent, ImageId, Instant, MemberId, NodeId, NodeKind, Pageblock};
 
@@ -29,6 +30,9 @@ pub struct Config {
     pub weighting: Weighting,
     /// Weights of nodes by hand, 1 to 255.
     pub weights: Vec<(NodeId, u8)>,
+    /// What processors and devices have to the nodes. Where memory lies that more than one of them
+    /// accesses follows this; empty: nothing is known, and it does not.
+    pub accessors: Vec<Access>,
     /// Who may have what. Of several that fit a program, the first counts.
     pub tenants: Vec<TenantConfig>,
     /// How much of anything.
@@ -49,6 +53,7 @@ impl Config {
             distances: Vec::new(),
             weighting: Weighting::Automatic,
             weights: Vec::new(),
+            accessors: Vec::new(),
             tenants: alloc::vec![TenantConfig::everybody("everybody")],
             limits: Limits::default(),
             next_image: ImageId(1),
@@ -268,7 +273,10 @@ pub enum ConfigError {
     /// A weight of a node makes no sense.
     #[error(transparent)]
     Weight(#[from] WeightError),
-    /// Distances or weights of a node that is not there.
+    /// What an accessor has to a node makes no sense.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// Distances, weights or accessors of a node that is not there.
     #[error("{field} names {node}, which is not there")]
     NoSuchNode {
         /// Which field.

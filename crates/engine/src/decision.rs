@@ -120,6 +120,16 @@ pub enum Rule {
         /// Which.
         node: NodeId,
     },
+    /// The process waits for what it asked for before.
+    Earlier {
+        /// How many wishes of it wait.
+        wishes: u64,
+    },
+    /// Programs of an earlier engine have not said yet what they hold.
+    Recovery {
+        /// How many.
+        awaited: u64,
+    },
     /// All that may be promised is promised.
     Promises {
         /// To whom.

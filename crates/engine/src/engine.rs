@@ -33,6 +33,7 @@ use crate::{
     refusal::Refusal,
     request::{Request, Work, WorkId},
     tenant::{self, Migration},
+    tiers::{Access, AccessTable},
 };
 
 /// The rulebook and all it knows.
@@ -79,6 +80,7 @@ pub struct Engine {
     /// How fast the nodes are, in their order.
     pub(crate) performance: Vec<Performance>,
     pub(crate) balance: Balance,
+    pub(crate) accessors: AccessTable,
 }
 
 impl Engine {
@@ -97,6 +99,11 @@ impl Engine {
         if let Some(&(node, _)) = config.weights.iter().find(known) {
             return Err(ConfigError::NoSuchNode { field: "weights", node });
         }
+        let unknown = |access: &&Access| pool.index_of(access.node).is_none();
+        if let Some(&Access { node, .. }) = config.accessors.iter().find(unknown) {
+            return Err(ConfigError::NoSuchNode { field: "accessors", node });
+        }
+        let accessors = AccessTable::new(&config.accessors)?;
         let weights = Weights::new(config.weighting, &config.weights, &performance)?;
         let tenant = |tenant: tenant::TenantConfig| {
             let route = Route::new(tenant.policy.clone(), &zonelists, &pool);
@@ -133,6 +140,7 @@ impl Engine {
             devices: BTreeMap::new(),
             performance: performance.into_iter().map(|(_, performance)| performance).collect(),
             balance: Balance::default(),
+            accessors,
         })
     }
 

@@ -12,6 +12,7 @@ use memtide_units::{ByteSize, NodeId, TenantId, TokenId};
 use crate::{
     decision::{Asked, DECISIONS_MAX, Decision, Outcome, Rule, Scope},
     engine::Engine,
+    queue::FOREVER,
 };
 
 impl Engine {
@@ -42,7 +43,7 @@ impl Engine {
 
     /// What was decided lately for a tenant, the oldest first. Nothing when there is no such
     /// tenant.
-    pub fn decisions(&self, tenant: TenantId) -> impl Iterator<Item = &Decision> {
+    pub fn decisions(&self, tenant: TenantId) -> impl DoubleEndedIterator<Item = &Decision> {
         let tenant = self.tenants.get(usize::from(tenant.0));
         tenant.into_iter().flat_map(|tenant| &tenant.decisions)
     }
@@ -81,6 +82,7 @@ impl Outcome {
             Self::FellBack(all) => format!("fell back to {}", shares(all, name)),
             Self::Emergency(all) => format!("in an emergency placed {}", shares(all, name)),
             Self::Promised => String::from("promised"),
+            Self::Waits(FOREVER) => String::from("waits for programs to return"),
             Self::Waits(until) => format!("waits until {:?} at most", until.0),
             Self::Refused => String::from("refused"),
             Self::TimedOut => String::from("refused after it had waited"),
@@ -114,6 +116,12 @@ impl Rule {
             ),
             Self::Queue { before: 0 } => String::from("its tenant waits for a promise already"),
             Self::Queue { before } => format!("others wait for promises of {}", size(before)),
+            Self::Earlier { wishes } => {
+                format!("the program waits for {wishes} things that it asked for before")
+            }
+            Self::Recovery { awaited } => {
+                format!("{awaited} programs have not said yet what they hold")
+            }
             Self::Full { node } => format!("{}: nothing is free", name(node)),
             Self::NoCapacity { node } => format!("{}: all of it is offline", name(node)),
             Self::NoEmergency { node } => {

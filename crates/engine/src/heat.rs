@@ -4,9 +4,12 @@
 //! [`crate::Limits::idle_after`] without an access. Of the accessors of one pageblock the few that
 //! access it most are known. All this belongs to the content, and goes with it when it moves.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
-use memtide_units::{AccessorId, Extent, Instant, Pageblock};
+use memtide_units::{AccessorId, Extent, Instant, NodeId, Pageblock};
 
 use crate::{
     engine::Engine,
@@ -81,13 +84,40 @@ impl Engine {
             for pageblock in extent.iter() {
                 if let Some(lease) = self.leases.get_mut(&pageblock) {
                     lease.heat.access(now, fades, accessor, times);
-                    if lease.heat.home.is_some() {
+                    self.follow_accessors(pageblock);
+                    if self.leases[&pageblock].heat.home.is_some() {
                         self.look_for_balance();
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// The node where those who access a pageblock spend the least time on it, among those where
+    /// its owner may have it. None where too little is known: nobody accessed it, or there is no
+    /// node of which [`crate::Config::accessors`] says that all of them reach it.
+    #[must_use]
+    pub fn best_node_for(&self, pageblock: Pageblock) -> Option<NodeId> {
+        let lease = self.leases.get(&pageblock)?;
+        let reach = self.process(lease.owner.token).reach.iter();
+        let nodes: Vec<_> = reach.map(|&node| self.pool.nodes()[node].id).collect();
+        let counts = lease.heat.counts.iter();
+        let counts: Vec<_> = counts.map(|(&by, &count)| (by, u64::from(count))).collect();
+        self.accessors.best(&counts, &nodes)
+    }
+
+    /// What several access belongs where that is best for all of them, whatever its policy has
+    /// first.
+    fn follow_accessors(&mut self, pageblock: Pageblock) {
+        if self.leases[&pageblock].heat.counts.len() < 2 {
+            return;
+        }
+        let Some(best) = self.best_node_for(pageblock) else { return };
+        let best = self.pool.index_of(best);
+        let here = self.pool.block_of(pageblock).node;
+        let lease = self.leases.get_mut(&pageblock).expect("the caller found it");
+        lease.heat.home = best.filter(|&best| best != here);
     }
 
     /// What was moved is used as it was before. What had to leave wants to come back some day.

@@ -90,14 +90,15 @@ pub enum Input {
         /// Which.
         token: TokenId,
     },
-    /// The process promises itself `by` more pageblocks (fewer, when negative).
+    /// The process promises itself `by` more pageblocks (fewer, when negative). When more, the
+    /// answer is a [`crate::Effect::Promise`], now or later.
     Commit {
         /// Who.
         member: MemberId,
         /// Pageblocks more or fewer.
         by: i64,
     },
-    /// The process wants pageblocks, now.
+    /// The process wants pageblocks. The answer is a [`crate::Effect::Grant`], now or later.
     Lease {
         /// Who.
         member: MemberId,

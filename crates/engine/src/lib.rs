@@ -16,12 +16,20 @@
 //! * `pageblocks`: the pageblocks of one node, held in its page-frame allocator.
 //! * `words`: the memory of that allocator's metadata.
 //! * `process`: processes, images.
+//! * [`tenant`]: who is charged, as it is configured.
 //! * `lease`: one leased pageblock, and its life cycle.
 //! * `request`: requests that take time, and their works.
 //!
 //! The rules, one idea each:
-//! * `member`: processes come and go, and promise themselves memory.
-//! * `lending`: leases, releases, zeroing, pins.
+//! * `member`: processes come and go.
+//! * [`nodes`]: sorts of nodes, and the order of fallback among them.
+//! * [`mempolicy`]: which nodes a request may be placed on.
+//! * `place`: where a lease goes.
+//! * `quota`: what a tenant has of each kind of node, and how much more it may have.
+//! * `promise`: a program knows in advance that it will get what it is going to need.
+//! * `queue`: who waits for memory, and who is next.
+//! * `lending`: leases, releases, zeroing.
+//! * `pins`: what keeps leases in place.
 //! * `fork`: sharing after a fork, and its end.
 //! * `moves`: orders to move pageblocks, and their answers.
 //! * `giveback`: capacity leaves a node, and comes back.
@@ -33,6 +41,7 @@
 //! * `report`: who holds what could not leave, and why.
 //! * `recovery`: an engine that takes over from an earlier one.
 //! * [`onlining`]: which zone plugged memory goes to, as Linux decides it.
+//! * `explain`: what was decided, why, and how to say it; [`decision`] has the words.
 //! * `validate`: the books agree with each other.
 
 #![forbid(unsafe_code)]

@@ -118,8 +118,10 @@ impl Engine {
         if let Some(member) = process.member() {
             self.members.insert(member, token);
         }
+        let route = process.route.clone();
         let before = self.processes.insert(token, process);
         assert!(before.is_none(), "{token} names two processes");
+        self.set_route(token, route);
     }
 
     pub(crate) fn left(&mut self, member: MemberId) -> Result<(), Refusal> {

@@ -39,7 +39,7 @@ use crate::{
     pool::Pool,
     quota::PerKind,
     refusal::Refusal,
-    tenant::{Emergency, OnDepletion},
+    tenant::{Access, Emergency, OnDepletion},
 };
 
 /// Nodes, by their place in the pool, in the order in which they are tried.
@@ -113,10 +113,29 @@ impl Engine {
             Some(policy) => self.route(policy)?,
             None => self.tenant(self.tenant_of(token)).route.clone(),
         };
+        self.set_route(token, route);
+        self.process_mut(token).turn = Turn::default();
+        Ok(())
+    }
+
+    /// From now on what a process leases goes along this route.
+    pub(crate) fn set_route(&mut self, token: TokenId, route: Arc<Route>) {
+        let reach = self.reach(self.tenant_of(token), &route).into();
         let process = self.process_mut(token);
         process.route = route;
-        process.turn = Turn::default();
-        Ok(())
+        process.reach = reach;
+    }
+
+    /// The nodes that a process of a tenant may be given anything of along a route, in their order
+    /// in the pool.
+    pub(crate) fn reach(&self, tenant: TenantId, route: &Route) -> Vec<usize> {
+        let is_allowed = |&node: &usize| {
+            let kind = self.pool.nodes()[node].kind;
+            self.tenant(tenant).config.quota(kind).access == Access::Allowed
+        };
+        let mut reach: Vec<_> = self.legs(tenant, route).filter(is_allowed).collect();
+        reach.sort_unstable();
+        reach
     }
 
     /// Where a policy leads, if it makes sense.
@@ -217,14 +236,14 @@ impl Engine {
     /// be more than can be had: what is missing then is planned anew.
     fn spread_over(&mut self, draft: &mut Draft, route: &Route) {
         let nodes: Vec<_> = route.nodes.iter().map(|&node| self.pool.nodes()[node].id).collect();
-        let weights = self.weights.clone();
-        let weights = matches!(route.policy.mode, Mode::WeightedInterleave(_)).then_some(&weights);
+        let is_weighted = matches!(route.policy.mode, Mode::WeightedInterleave(_));
         loop {
             let mut turn = self.process(draft.token).turn;
             let room = |id: NodeId| {
                 let node = self.pool.index_of(id).expect("a node of the route");
                 self.room_in(draft, node).0
             };
+            let weights = is_weighted.then_some(&self.weights);
             let runs = turn.spread(&nodes, weights, draft.left, room);
             self.process_mut(draft.token).turn = turn;
             let before = draft.left;

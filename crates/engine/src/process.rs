@@ -24,6 +24,8 @@ pub(crate) struct Process {
     pub(crate) name: String,
     /// Where what it leases goes.
     pub(crate) route: Arc<Route>,
+    /// The nodes that it may be given anything of, in their order in the pool.
+    pub(crate) reach: Arc<[usize]>,
     /// Where its interleaving goes on.
     pub(crate) turn: Turn,
     /// When it disconnected, if it has since this engine was made.
@@ -79,6 +81,7 @@ impl Process {
             pid,
             name,
             route,
+            reach: Arc::new([]),
             turn: Turn::default(),
             left_at: None,
             committed: 0,

@@ -77,14 +77,13 @@ impl Engine {
             return Err(Rule::Queue { before: ahead.pool });
         }
 
-        let mut reaches: BTreeSet<Vec<usize>> = BTreeSet::new();
-        reaches.insert((0..self.pool.nodes().len()).collect());
-        let own = self.reach(token);
-        let all = self.processes.keys().map(|&token| self.reach(token));
-        reaches.extend(all.filter(|reach| own.iter().all(|node| reach.contains(node))));
+        let all_nodes: Vec<_> = (0..self.pool.nodes().len()).collect();
+        let mut reaches = BTreeSet::from([&all_nodes[..]]);
+        let all = self.processes.values().map(|other| &*other.reach);
+        reaches.extend(all.filter(|reach| is_within(&process.reach, reach)));
         for reach in reaches {
-            let others = self.promised_within(&reach, token);
-            fits(Scope::Pool, others.saturating_add(after), self.online_on(&reach))?;
+            let others = self.promised_within(reach, token);
+            fits(Scope::Pool, others.saturating_add(after), self.online_on(reach))?;
         }
         let quotas = NodeKind::ALL.map(|kind| self.tenant(tenant).config.quota(kind).min);
         if ahead.pool > 0 && promised > quotas.iter().sum() {
@@ -104,19 +103,6 @@ impl Engine {
         matches!(self.tenant(tenant).config.on_depletion, OnDepletion::FallBack)
     }
 
-    /// The nodes that a process may be given anything of, in their order in the pool.
-    fn reach(&self, token: TokenId) -> Vec<usize> {
-        let tenant = self.tenant_of(token);
-        let is_allowed = |&node: &usize| {
-            let kind = self.pool.nodes()[node].kind;
-            self.tenant(tenant).config.quota(kind).access == Access::Allowed
-        };
-        let legs = self.legs(tenant, &self.process(token).route);
-        let mut reach: Vec<_> = legs.filter(is_allowed).collect();
-        reach.sort_unstable();
-        reach
-    }
-
     fn online_on(&self, nodes: &[usize]) -> u64 {
         let counts = nodes.iter().map(|&node| self.pool.frames(node).counts());
         counts.map(|counts| counts.present() - counts.offline).sum()
@@ -124,7 +110,7 @@ impl Engine {
 
     /// How much a process could have if nobody else were there.
     fn reachable(&self, token: TokenId) -> u64 {
-        self.allowed_on(self.tenant_of(token), &self.reach(token))
+        self.allowed_on(self.tenant_of(token), &self.process(token).reach)
     }
 
     /// How much a tenant could have if no other were there.
@@ -152,7 +138,7 @@ impl Engine {
         let own = self.tenant_of(except);
         let mut by_tenant = alloc::vec![0u64; self.tenants.len()];
         for (&token, process) in self.processes.iter().filter(|&(&token, _)| token != except) {
-            if self.reach(token).iter().all(|node| nodes.contains(node)) {
+            if is_within(&process.reach, nodes) {
                 let tenant = self.tenant_of(token);
                 let sum = &mut by_tenant[usize::from(tenant.0)];
                 *sum = sum.saturating_add(self.counted(tenant, process));
@@ -183,6 +169,11 @@ impl Engine {
         let guaranteed = NodeKind::ALL.map(|kind| self.tenant(tenant).unused_guarantee(kind));
         self.pool.available().saturating_sub(promised).max(guaranteed.iter().sum())
     }
+}
+
+/// Whether all of these nodes are among those.
+fn is_within(nodes: &[usize], among: &[usize]) -> bool {
+    nodes.iter().all(|node| among.contains(node))
 }
 
 fn fits(scope: Scope, promised: u64, most: u64) -> Result<(), Rule> {

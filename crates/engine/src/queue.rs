@@ -51,8 +51,8 @@ use crate::{
 /// Who disconnected longer ago than this is not about to end.
 pub(crate) const ENDING: Duration = Duration::from_secs(5);
 
-/// No time: until recovery is over.
-const FOREVER: Instant = Instant(Duration::MAX);
+/// Until recovery is over.
+pub(crate) const FOREVER: Instant = Instant(Duration::MAX);
 
 /// What a process asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -136,11 +136,17 @@ impl Queue {
 impl Engine {
     /// A process that is connected wants something: it gets it now, or waits for its answer.
     pub(crate) fn ask(&mut self, token: TokenId, wish: Wish) {
-        let kept = self.recovery.is_some() && wish.is_lease();
-        if kept || self.queue.of.contains_key(&token) {
-            let until = if self.recovery.is_some() { FOREVER } else { self.until(token, &wish) };
-            self.wait(token, wish, until, Vec::new());
-            return;
+        let earlier = self.queue.of.get(&token).map(|all| all.len() as u64);
+        let awaited = self.awaiting() as u64;
+        match (&self.recovery, earlier) {
+            (Some(_), _) if wish.is_lease() || earlier.is_some() => {
+                return self.wait(token, wish, FOREVER, alloc::vec![Rule::Recovery { awaited }]);
+            }
+            (None, Some(wishes)) => {
+                let until = self.until(token, &wish);
+                return self.wait(token, wish, until, alloc::vec![Rule::Earlier { wishes }]);
+            }
+            _ => {}
         }
         let rules = match self.try_wish(token, &wish, &self.ahead()) {
             Tried::Nothing(rules) => rules,
@@ -351,9 +357,11 @@ impl Engine {
         ahead
     }
 
-    /// What those lack who wait with [`OnDepletion::Reclaim`], by the kind of node where their
-    /// routes begin, as far as their tenants may have it.
-    pub(crate) fn shortage(&self) -> BTreeMap<NodeKind, u64> {
+    /// Pageblocks that those lack who wait with [`OnDepletion::Reclaim`], by the kind of node where
+    /// their policies begin, as far as their tenants may have it: what idle memory is moved away
+    /// for.
+    #[must_use]
+    pub fn shortage(&self) -> BTreeMap<NodeKind, u64> {
         let mut lacking: BTreeMap<(TenantId, NodeKind), u64> = BTreeMap::new();
         for (token, head) in self.queue.heads() {
             let tenant = self.tenant_of(token);

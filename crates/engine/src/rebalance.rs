@@ -73,14 +73,18 @@ impl Engine {
 
     /// Looks, if it is time. Says whether it was.
     pub(crate) fn balance_if_due(&mut self) -> bool {
-        let waits = !self.shortage().is_empty();
+        // While processes are awaited nothing is placed, and so nothing is missing.
+        let waits = self.recovery.is_none() && !self.shortage().is_empty();
         if waits {
             self.look_for_balance();
         }
-        if self.recovery.is_some() || self.balance.at.is_none_or(|at| at > self.now) {
+        if self.balance.at.is_none_or(|at| at > self.now) {
             return false;
         }
         self.balance.at = None;
+        if self.recovery.is_some() {
+            return false;
+        }
         let hot = self.hot_and_away();
         if !hot.is_empty() || waits {
             self.look_for_balance();

@@ -111,6 +111,8 @@ impl Engine {
                 assert_eq!(self.members.get(&member), Some(&token));
                 members += 1;
             }
+            let reach = self.reach(self.tenant_of(token), &process.route);
+            assert_eq!(*process.reach, *reach, "{token}");
             let owes = process.in_flight > 0 || process.thawing > 0;
             assert_eq!(owes, process.waiting != Waiting::No, "{token}");
             if let Waiting::Until(at) = process.waiting {

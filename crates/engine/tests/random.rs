@@ -56,9 +56,16 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (n(), n(), n(), 0..2000u16).prop_map(|(node, block, count, deadline_ms)| {
             Op::GiveBackExtents { node, block, count, deadline_ms }
         }),
-        1 => (n(), 0..2000u16)
+        2 => (n(), 0..200u16)
             .prop_map(|(node, deadline_ms)| Op::Evacuate { node, deadline_ms }),
-        2 => Just(Op::Driver),
+        1 => Just(Op::Driver),
+        6 => (n(), n(), n())
+            .prop_map(|(process, which, count)| Op::Accessed { process, which, count }),
+        2 => (n(), n(), n(), n(), 0..2000u16).prop_map(
+            |(process, which, count, to, deadline_ms)| {
+                Op::Mbind { process, which, count, to, deadline_ms }
+            }
+        ),
         8 => (n(), n(), n(), vec((0..1200u16, n()), 0..6))
             .prop_map(|(kind, a, b, extents)| Op::Nonsense { kind, a, b, extents }),
     ]
@@ -137,6 +144,11 @@ fn everything_happens_in_a_random_world() {
         "pin-limit",
         "promised",
         "not promised",
+        "Placed",
+        "FellBack",
+        "Emergency",
+        "Refused",
+        "TimedOut",
     ];
     for what in happens {
         assert!(marks.get(what).is_some_and(|&count| count > 0), "{what}: {:?}", marks.get(what));

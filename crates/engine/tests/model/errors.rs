@@ -112,6 +112,38 @@ impl World {
         Some(())
     }
 
+    /// A sampler saw a process access some of what it has, or had a moment ago.
+    pub(super) fn access(&mut self, process: u8, which: u8, count: u8) -> Option<()> {
+        let p = self.pick(process, |_| true)?;
+        let mapped = self.processes[p].mapped.keys().copied();
+        let all = mapped.skip(usize::from(which % 16)).take(usize::from(count % 24));
+        let extents = Extent::from_blocks(all).into_iter().map(|extent| (extent, 3)).collect();
+        let accessor = memtide_units::AccessorId(u16::from(which % 6));
+        self.must(Input::Accessed { accessor, extents });
+        Some(())
+    }
+
+    pub(super) fn mbind(
+        &mut self,
+        process: u8,
+        which: u8,
+        count: u8,
+        to: u8,
+        deadline_ms: u16,
+    ) -> Option<()> {
+        let (p, member) = self.connected(process)?;
+        let mapped = self.processes[p].mapped.keys().copied();
+        let all = mapped.skip(usize::from(which % 32)).take(usize::from(count % 16));
+        let extents = Extent::from_blocks(all);
+        let mask = [choose(&NODES, to)?].into_iter().collect();
+        let mode = memtide_engine::mempolicy::Mode::Bind(mask);
+        let policy = memtide_engine::mempolicy::MemPolicy { mode, ..Default::default() };
+        let request = RequestId(self.fresh());
+        let deadline = Duration::from_millis(deadline_ms.into());
+        self.request(request, Input::Mbind { request, member, extents, policy, deadline });
+        Some(())
+    }
+
     pub(super) fn driver(&mut self) -> Option<()> {
         let input = match self.asked.take()? {
             Effect::SaveDevice { node } => Input::DeviceSaved { node },
@@ -142,12 +174,15 @@ impl World {
 
     /// What comes in is known to nobody.
     pub(super) fn check_unknown(&self, pageblock: Pageblock) {
+        // What is bad is out of service still.
+        if self.poisoned.contains(&pageblock) {
+            return;
+        }
         self.check_unmapped(pageblock);
         let zeroing = self.zeroing.iter().any(|&(_, other)| other == pageblock);
         let lost = |p: &Process| p.losses.iter().flatten().any(|&other| other == pageblock);
         let unheard = self.processes.iter().any(lost);
-        let bad = self.poisoned.contains(&pageblock);
-        assert!(bad || !zeroing && !unheard, "{pageblock} comes back too early");
+        assert!(!zeroing && !unheard, "{pageblock} comes back too early");
     }
 
     /// What somebody gets is good, and nothing is left in it.

@@ -63,11 +63,13 @@ impl World {
                 assert!(open(before) || open(&self.engine), "granted out of an isolated block");
                 let image = self.by_member(member).image;
                 self.dirty.extend(all.iter().map(|&pageblock| (pageblock, image)));
-                let memtide_engine::Asked::Lease(asked) = self.answered(member) else {
+                let question = self.answered(member);
+                let memtide_engine::Asked::Lease(asked) = question.what else {
                     panic!("a grant where a promise was asked for");
                 };
                 assert!(all.len() as u64 <= asked);
-                self.check_guarantee(member, asked - all.len() as u64);
+                self.mark_decision(member);
+                self.check_guarantee(member, question, asked - all.len() as u64);
                 let process = self.by_member(member);
                 process.mapped.extend(all.into_iter().map(|p| (p, Mapping::Shared)));
             }
@@ -132,7 +134,7 @@ impl World {
                 self.evacuating.remove(&node);
             }
             Effect::Promise { member, granted } => {
-                let memtide_engine::Asked::Promise(by) = self.answered(member) else {
+                let memtide_engine::Asked::Promise(by) = self.answered(member).what else {
                     panic!("a promise where a lease was asked for");
                 };
                 self.mark(if granted { "promised" } else { "not promised" });
@@ -147,7 +149,8 @@ impl World {
             }
             Effect::Lost { member, extents } => {
                 let lost: Vec<_> = extents.iter().flat_map(|extent| extent.iter()).collect();
-                assert!(lost.iter().all(|pageblock| self.away.contains(pageblock)));
+                let known = |at: &Pageblock| self.away.contains(at) || self.poisoned.contains(at);
+                assert!(lost.iter().all(known));
                 self.by_member(member).losses.push_back(lost);
             }
             Effect::SaveDevice { node } | Effect::RestoreDevice { node } => {
@@ -175,6 +178,15 @@ impl World {
                 self.reports.push(report);
             }
         }
+    }
+
+    /// Marks what was decided for a process.
+    fn mark_decision(&mut self, member: MemberId) {
+        let tenant = self.engine.tenant_of_member(member).expect("told to who joined");
+        let decisions = self.engine.decisions(tenant);
+        let last = decisions.rev().find(|decision| decision.member == member);
+        let outcome = format!("{:?}", last.expect("every answer is decided").outcome);
+        self.mark(outcome.split('(').next().expect("the first part"));
     }
 
     /// Pageblocks that somebody gets: nobody has them, and nobody empties their block.
@@ -229,6 +241,9 @@ impl World {
         for node in self.engine.node_status() {
             assert_eq!((node.leased, node.isolated), (ByteSize(0), ByteSize(0)));
         }
+        // It may look once more whether anybody misses anything.
+        self.now = self.now.after(Duration::from_secs(1));
+        self.must(Input::Tick);
         assert_eq!(self.engine.next_deadline(), None);
     }
 }

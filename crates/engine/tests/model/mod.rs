@@ -69,6 +69,8 @@ pub enum Op {
     GiveBackExtents { node: u8, block: u8, count: u8, deadline_ms: u16 },
     Evacuate { node: u8, deadline_ms: u16 },
     Driver,
+    Accessed { process: u8, which: u8, count: u8 },
+    Mbind { process: u8, which: u8, count: u8, to: u8, deadline_ms: u16 },
     Nonsense { kind: u8, a: u8, b: u8, extents: Vec<(u16, u8)> },
 }
 
@@ -98,6 +100,8 @@ struct Process {
     committed: u64,
     /// What it asked for and was not answered yet, the oldest first.
     asked: VecDeque<tenants::Asked>,
+    /// Whether it has had a policy of its own.
+    guided: bool,
     /// The engine forgot it: it held nothing when it left.
     forgotten: bool,
     /// It has not returned to the engine that took over.
@@ -174,7 +178,8 @@ pub fn config(setup: Setup) -> Config {
         requests_max: 4,
         leases_queued_max: 5,
         patience: PATIENCE,
-        ..Limits::default()
+        idle_after: Duration::from_millis(150),
+        settle_for: Duration::from_millis(200),
     };
     config
 }
@@ -259,6 +264,7 @@ impl World {
             Op::SetPolicy { process, policy } => {
                 let (_, member) = self.connected(process)?;
                 let policy = Self::policy(policy);
+                self.by_member(member).guided = true;
                 match self.say(Input::SetPolicy { member, policy }) {
                     Ok(()) | Err(Refusal::Policy(_)) => {}
                     Err(refusal) => panic!("{refusal}"),
@@ -342,6 +348,10 @@ impl World {
             }
             Op::Evacuate { node, deadline_ms } => self.evacuate(node, deadline_ms)?,
             Op::Driver => self.driver()?,
+            Op::Accessed { process, which, count } => self.access(process, which, count)?,
+            Op::Mbind { process, which, count, to, deadline_ms } => {
+                self.mbind(process, which, count, to, deadline_ms)?
+            }
             Op::Nonsense { kind, a, b, ref extents } => self.nonsense(kind, a, b, extents),
         }
         Some(())

@@ -40,6 +40,7 @@ impl World {
             children: Vec::new(),
             committed: 0,
             asked: VecDeque::new(),
+            guided: false,
             forgotten: false,
             awaited: false,
             losses: VecDeque::new(),
@@ -128,6 +129,10 @@ impl World {
                     || !process.children.contains(&other.token)
                     || self.engine.knows(other.token)
             });
+            // The store discards what nobody who returned has.
+            let mapped = |at: &Pageblock| self.processes.iter().any(|p| p.mapped.contains_key(at));
+            let zeroing = |at: &Pageblock| self.zeroing.iter().any(|(_, other)| other == at);
+            self.dirty.retain(|at, _| mapped(at) || zeroing(at));
             self.must(Input::AwaitedGone { member });
         }
         // After a restart the engine knows of nobody before somebody says so.
@@ -181,7 +186,9 @@ impl World {
         parent.thaws.clear();
         parent.children.push(token);
         let (image, mapped) = (parent.image, parent.mapped.clone());
+        let guided = parent.guided;
         self.push(token, image, Link::Unborn, mapped);
+        self.processes.last_mut().expect("just pushed").guided = guided;
         self.must(Input::ForkBegin { member, token });
         Some(())
     }

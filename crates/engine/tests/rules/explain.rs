@@ -91,6 +91,24 @@ fn every_placement_and_refusal_says_which_rule_and_which_numbers() {
 }
 
 #[test]
+fn who_waits_for_its_turn_is_told_so() {
+    let mut config = explained();
+    config.awaited.members = vec![memtide_units::MemberId(7)];
+    config.awaited.until = Instant(Duration::from_secs(20));
+    let mut bench = Bench::with(config);
+    let program = bench.join_as(4);
+    ask(&mut bench, program, 17);
+    let decision = last(&bench, 3);
+    assert_eq!(decision.rules, [Rule::Recovery { awaited: 1 }]);
+    assert_eq!(decision.outcome.to_string(), "waits for programs to return");
+    bench.pass(20);
+    assert_eq!(last(&bench, 3).outcome, Outcome::Placed(vec![(NEAR, 4)]));
+    ask(&mut bench, program, 1);
+    ask(&mut bench, program, 2);
+    assert_eq!(last(&bench, 3).rules, [Rule::Earlier { wishes: 1 }]);
+}
+
+#[test]
 fn equal_decisions_in_a_row_are_kept_once() {
     let mut bench = Bench::with(explained());
     let program = bench.join_as(1);

@@ -1,11 +1,16 @@
 //! The rules, one test each.
 
+mod balance;
 mod bench;
+mod errors;
+mod evacuate;
 mod explain;
 mod fork;
 mod giveback;
 mod lending;
+mod mbind;
 mod moves;
+mod online;
 mod policies;
 mod queue;
 mod recovery;

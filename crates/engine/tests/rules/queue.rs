@@ -208,8 +208,24 @@ fn capacity_that_comes_serves_those_who_wait() {
     assert_eq!(ask(&mut bench, wants, 2), []);
     let bytes = memtide_units::ByteSize(1);
     let effects = bench.say(Input::Add { bytes, to: NEAR });
-    assert!(matches!(&effects[..], [Effect::Grant { extents, .. }, Effect::Onlined { .. }]
+    assert!(matches!(&effects[..], [Effect::Onlined { .. }, Effect::Grant { extents, .. }]
         if extents[0].start == Pageblock(12)));
+}
+
+#[test]
+fn a_block_that_is_opened_again_serves_those_who_wait() {
+    let mut bench = Bench::with(impatient(vec![waits("w", 1, 100), tenant("has", 2, &[])]));
+    let (wants, has) = (bench.join_as(1), bench.join_as(2));
+    bench.lease(has, 16);
+    free(&mut bench, has, run(15, 1));
+    // No other block can be tried.
+    bench.pin(has, run(0, 12));
+    bench.give_back(4, NEAR);
+    assert_eq!(bench.counts(NEAR), (0, 15, 1, 0));
+    assert_eq!(ask(&mut bench, wants, 1), []);
+    let direct_read = memtide_units::HoldReason::DirectRead;
+    let effects = bench.answer(memtide_engine::MoveOutcome::Held(direct_read));
+    assert_eq!(members(&grants(&effects)), [(wants.member.0, 1)]);
 }
 
 #[test]
@@ -225,6 +241,28 @@ fn a_full_queue_answers_as_things_are_and_in_order() {
     let effects = ask(&mut bench, wants, 2);
     let nothing = Effect::Grant { member, extents: Vec::new() };
     assert_eq!(effects, [nothing.clone(), Effect::Promise { member, granted: false }, nothing]);
+}
+
+#[test]
+fn what_those_lack_who_reclaim_is_known() {
+    let reclaims = TenantConfig {
+        on_depletion: OnDepletion::Reclaim(Duration::from_secs(9)),
+        policy: bind(&[NEAR]),
+        ..tenant("reclaims", 2, &[(NodeKind::Near, quota(0, Some(5)))])
+    };
+    let mut bench = Bench::with(impatient(vec![waits("w", 1, 100), reclaims]));
+    let (has, wants, other) = (bench.join_as(1), bench.join_as(2), bench.join_as(2));
+    bench.lease(wants, 1);
+    bench.lease(has, 15);
+    ask(&mut bench, has, 1);
+    assert!(bench.engine.shortage().is_empty());
+    ask(&mut bench, wants, 3);
+    assert_eq!(bench.engine.shortage(), [(NodeKind::Near, 3)].into());
+    // No more than its tenant may have.
+    ask(&mut bench, other, 3);
+    assert_eq!(bench.engine.shortage(), [(NodeKind::Near, 4)].into());
+    bench.pass(9);
+    assert!(bench.engine.shortage().is_empty());
 }
 
 #[test]

@@ -199,6 +199,41 @@ fn moves_to_another_kind_keep_to_quotas_and_those_within_one_need_none() {
 }
 
 #[test]
+fn what_lies_where_its_tenant_may_not_be_any_more_moves_to_where_it_may() {
+    let mut config = with(vec![tenant("one", 1, &[(NodeKind::Far, DENIED)])]);
+    config.awaited.members = vec![MemberId(1)];
+    config.awaited.until = memtide_units::Instant(std::time::Duration::from_secs(9));
+    let mut bench = Bench::with(config);
+    let claims = memtide_engine::Claims {
+        member: MemberId(1),
+        image: memtide_units::ImageId(4),
+        leased: [run(16, 1), run(20, 1)].concat(),
+        shared: Vec::new(),
+        children: Vec::new(),
+        committed: 0,
+    };
+    let program = Program { member: MemberId(1), token: TokenId(1) };
+    let Input::Join { member, pid, name, token, lineage, .. } =
+        bench.joining(program, Lineage::Returning(claims))
+    else {
+        unreachable!()
+    };
+    let who = Credentials { uid: 1, ..Credentials::default() };
+    bench.say(Input::Join { member, pid, name, token, lineage, who });
+    assert_eq!(bench.used(), [(0, 2)]);
+    // The other block that it is in would have room, near is full.
+    let near = bench.lease(program, 16);
+    assert_eq!(near, run(0, 16));
+    let answer = report(&bench.give_back(28, FAR));
+    assert!(bench.orders.is_empty());
+    assert_eq!((answer.returned, holders(&answer)[0].2), (size(24), HoldReason::NoRoom));
+    bench.release(program, run(3, 1));
+    bench.quiet();
+    bench.give_back(4, FAR);
+    assert_eq!(bench.orders[0].2, [(Pageblock(20), Pageblock(3))]);
+}
+
+#[test]
 fn who_must_not_be_moved_is_not_and_is_named() {
     let stays = TenantConfig { migration: Migration::Never, ..tenant("one", 1, &[]) };
     let mut bench = Bench::with(with(vec![stays]));
@@ -226,6 +261,8 @@ fn pins_that_are_asked_for_keep_to_the_limit_and_facts_do_not() {
     let (tenant, kind) = (TenantId(0), NodeKind::Near);
     let refusal = Refusal::PinLimit { tenant, kind, by: 2, pinned: 5, max: 3 };
     assert_eq!(bench.refused(pin(run(2, 3), HoldReason::LongTermPin)), refusal);
+    let refusal = Refusal::PinLimit { tenant, kind, by: 1, pinned: 4, max: 3 };
+    assert_eq!(bench.refused(pin(run(3, 1), HoldReason::NoMigration)), refusal);
     bench.say(pin(run(4, 4), HoldReason::IoUring));
     assert_eq!(pinned(&bench), size(7));
     let reason = HoldReason::NoMigration;

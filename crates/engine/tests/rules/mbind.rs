@@ -1,0 +1,120 @@
+//! Hints after the fact, and links that change.
+
+use std::time::Duration;
+
+use memtide_engine::{
+    Effect, Input, Performance, Refusal,
+    mempolicy::{MemPolicy, Mode},
+};
+use memtide_units::{HoldReason, NodeId};
+
+use crate::bench::{Bench, FAR, NEAR, Program, REQUEST, config, holders, report, run, size};
+
+fn mbind(bench: &mut Bench, program: Program, start: u64, count: u32, mode: Mode) -> Vec<Effect> {
+    let policy = MemPolicy { mode, ..MemPolicy::LOCAL };
+    bench.say(Input::Mbind {
+        request: REQUEST,
+        member: program.member,
+        extents: run(start, count),
+        policy,
+        deadline: Duration::from_secs(60),
+    })
+}
+
+fn bind(node: NodeId) -> Mode {
+    Mode::Bind([node].into_iter().collect())
+}
+
+#[test]
+fn what_is_named_and_lies_wrong_moves_and_nothing_else() {
+    let mut bench = Bench::new();
+    let program = bench.join();
+    bench.lease(program, 8);
+    mbind(&mut bench, program, 2, 3, bind(FAR));
+    let answer = report(&bench.quiet());
+    assert_eq!((answer.requested, answer.returned), (size(3), size(3)));
+    assert_eq!((bench.counts(NEAR).1, bench.counts(FAR).1), (5, 3));
+    // All of it lies right already.
+    let answer = report(&mbind(&mut bench, program, 16, 3, bind(FAR)));
+    assert_eq!((answer.requested, answer.returned), (size(0), size(0)));
+    // Local, preferred: on that very node.
+    mbind(&mut bench, program, 16, 1, Mode::Local);
+    assert_eq!(report(&bench.quiet()).returned, size(1));
+    mbind(&mut bench, program, 17, 1, Mode::Preferred(NEAR));
+    assert_eq!(report(&bench.quiet()).returned, size(1));
+    assert_eq!((bench.counts(NEAR).1, bench.counts(FAR).1), (7, 1));
+}
+
+#[test]
+fn what_cannot_move_is_named() {
+    let mut bench = Bench::new();
+    let program = bench.join();
+    bench.lease(program, 16);
+    bench.lease(program, 32);
+    bench.release(program, run(16, 3));
+    bench.quiet();
+    bench.pin(program, run(0, 2));
+    mbind(&mut bench, program, 0, 8, bind(FAR));
+    let answer = report(&bench.quiet());
+    let pid = u32::try_from(program.member.0).unwrap();
+    let held = [(pid, 3, HoldReason::NoRoom), (pid, 2, HoldReason::MemoryLock)];
+    assert_eq!((answer.returned, holders(&answer)), (size(3), held.to_vec()));
+}
+
+#[test]
+fn the_best_node_fills_up_before_the_next() {
+    let mut bench = Bench::new();
+    let program = bench.join();
+    bench.lease(program, 47);
+    bench.release(program, run(0, 14));
+    bench.quiet();
+    // Near has room for 14 of the 31 that lie far.
+    mbind(&mut bench, program, 16, 31, Mode::PreferredMany([NEAR].into_iter().collect()));
+    let answer = report(&bench.quiet());
+    assert_eq!((answer.requested, answer.returned), (size(31), size(14)));
+}
+
+#[test]
+fn nonsense_is_refused() {
+    let mut bench = Bench::new();
+    let program = bench.join();
+    bench.lease(program, 1);
+    let policy = |mode| MemPolicy { mode, ..MemPolicy::LOCAL };
+    let (request, member, deadline) = (REQUEST, program.member, Duration::from_secs(1));
+    let node = NodeId(9);
+    let input =
+        |extents, mode| Input::Mbind { request, member, extents, policy: policy(mode), deadline };
+    assert!(matches!(bench.refused(input(run(0, 1), bind(node))), Refusal::Policy(_)));
+    let pageblock = memtide_units::Pageblock(1);
+    let refusal = Refusal::NotHeld { member, pageblock };
+    assert_eq!(bench.refused(input(run(1, 1), bind(FAR))), refusal);
+}
+
+#[test]
+fn weights_and_tiers_follow_a_link_and_nothing_moves() {
+    let speed = |ns, mib| Performance {
+        read_latency_ns: ns,
+        write_latency_ns: ns,
+        read_bandwidth_mib: mib,
+        write_bandwidth_mib: mib,
+    };
+    let mut config = config();
+    config.nodes[0].performance = speed(100, 80_000);
+    config.nodes[1].performance = speed(200, 40_000);
+    let mut bench = Bench::with(config);
+    let program = bench.join();
+    bench.lease(program, 20);
+    let weights = |bench: &Bench| (bench.engine.weight_of(NEAR), bench.engine.weight_of(FAR));
+    assert_eq!(weights(&bench), (2, 1));
+    let tier = |bench: &Bench| bench.engine.tiers().unwrap().tier_of(FAR).unwrap();
+    let before = tier(&bench);
+    // Half the width.
+    let changed = Input::LinkChanged { node: FAR, performance: speed(200, 20_000) };
+    assert_eq!(bench.say(changed), []);
+    assert_eq!(weights(&bench), (4, 1));
+    assert!(tier(&bench) > before);
+    assert!(bench.orders.is_empty() && bench.engine.moved_pageblocks() == 0);
+    let node = NodeId(9);
+    let changed = Input::LinkChanged { node, performance: speed(1, 1) };
+    assert_eq!(bench.refused(changed), Refusal::NoSuchNode { node });
+}
