@@ -15,8 +15,12 @@ fn shipped(name: &str) -> PathBuf {
 }
 
 fn sim(arguments: &[&str]) -> Output {
+    sim_what("run", arguments)
+}
+
+fn sim_what(what: &str, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_memtide"))
-        .args(["sim", "run"])
+        .args(["sim", what])
         .args(arguments)
         .output()
         .unwrap()
@@ -120,4 +124,67 @@ fn nonsense_is_refused_with_file_line_and_reason() {
     let missing = sim(&[directory.join("none.toml").to_str().unwrap()]);
     assert_eq!(missing.status.code(), Some(2));
     fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn a_device_of_16_gib_is_reported_and_any_number_of_jobs_says_the_same() {
+    let directory = directory("device");
+    let file = shipped("device-sixteen.toml");
+    let run = |jobs: &str| {
+        let report = directory.join(jobs);
+        let paths = [file.to_str().unwrap(), "--jobs", jobs, "--report", report.to_str().unwrap()];
+        let output = sim(&paths);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let page = fs::read_to_string(report.join("index.html")).unwrap();
+        assert!(page.contains("<svg") && page.contains("McKenney"));
+        (output.stdout, page, fs::read(report.join("results.json")).unwrap())
+    };
+    assert_eq!(run("1"), run("2"));
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn a_sweep_prints_every_combination() {
+    let directory = directory("sweep");
+    let file = shipped("onlining-1tib.toml");
+    let file = file.to_str().unwrap();
+    let report = directory.to_str().unwrap();
+    let set = ["--set", "onlining.case.0.ratio=0,100,301"];
+    let output = sim_what("sweep", &[file, set[0], set[1], "--json", "--report", report]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let swept: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let movable: Vec<u64> = swept["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| run["results"]["rows"][0]["movable_bytes"].as_u64().unwrap())
+        .collect();
+    assert!(movable[0] == 0 && movable[1] < movable[2], "{movable:?}");
+    assert!(directory.join("sweep-movable-gib.svg").exists());
+    assert!(fs::read_to_string(directory.join("index.html")).unwrap().contains("<svg"));
+    for (set, reason) in [
+        ("onlining.case.9.ratio=1", "has no entry \"9\""),
+        ("onlining.ratio=1", "ratio"),
+        ("onlining.early=4Gib0", "unknown unit"),
+    ] {
+        let output = sim_what("sweep", &[file, "--set", set]);
+        assert_eq!(output.status.code(), Some(2), "{set}");
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(message.contains(reason) && message.contains("onlining-1tib"), "{message}");
+    }
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn a_fuzz_says_what_it_has_covered() {
+    let output = sim_what("fuzz", &["--seeds", "0..50", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let outcome: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(outcome["seeds"], 50);
+    assert!(outcome["seen"]["in Lease"].as_u64().unwrap() > 50);
+    let text = sim_what("fuzz", &["--seeds", "3..4"]);
+    assert!(String::from_utf8_lossy(&text.stdout).contains("1 seeds"));
+    for seeds in ["4..3", "4", "a..b", "0..99999999"] {
+        assert_eq!(sim_what("fuzz", &["--seeds", seeds]).status.code(), Some(2), "{seeds}");
+    }
 }

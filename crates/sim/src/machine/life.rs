@@ -8,9 +8,9 @@ use memtide_units::{Extent, HoldReason, MemberId, MoveId, PAGEBLOCK_BYTES, Pageb
 
 use super::{
     oracle::Checked,
-    plan::{MS, Nanos, Promise, SECOND},
+    plan::{MS, Nanos, Promise},
     process::{Asked, Life, Page, Pairs, Process, What},
-    world::{SLACK, Step, World, variant},
+    world::{SLACK, Step, World, transfer, variant},
 };
 
 /// Pageblocks that are moved at once, as the live pager does it.
@@ -261,7 +261,7 @@ impl World<'_> {
         let last =
             self.engine.decisions(TenantId(tenant as u16)).filter(|one| one.member == member);
         let Some(last) = last.last() else { return };
-        let names: Vec<String> = last.rules.iter().map(|rule| variant(rule)).collect();
+        let names: Vec<String> = last.rules.iter().map(variant).collect();
         for name in names {
             self.measure.saw(&format!("rule {name}"));
             self.measure.note(self.now, tenant, |row| {
@@ -322,8 +322,7 @@ impl World<'_> {
             };
             let read = of(from).map_or(1, |speed| speed.read_bandwidth_mib);
             let write = of(to).map_or(1, |speed| speed.write_bandwidth_mib);
-            let mib = u64::from(read.min(write).max(1));
-            takes += PAGEBLOCK_BYTES * SECOND / (mib << 20);
+            takes += transfer(PAGEBLOCK_BYTES, read.min(write).into());
         }
         if self.happens(faults.late_permille) {
             self.measure.saw("fault late");
@@ -418,7 +417,7 @@ impl World<'_> {
             && !self.processes.iter().any(waits)
     }
 
-    pub(super) fn to_thaw(&mut self, member: MemberId, extents: &[Extent]) -> Checked<()> {
+    pub(super) fn thaw_ordered(&mut self, member: MemberId, extents: &[Extent]) -> Checked<()> {
         let number = self.by_member(member)?;
         let process = &mut self.processes[number];
         let is_idle = process.thaws.is_empty();

@@ -119,6 +119,7 @@ pub struct Measure {
     /// How often what.
     pub seen: BTreeMap<String, u64>,
     windows: Vec<(Nanos, Nanos)>,
+    duration: Nanos,
     nodes: Vec<String>,
 }
 
@@ -148,6 +149,7 @@ impl Measure {
             answers: Vec::new(),
             seen: BTreeMap::new(),
             windows: plan.windows.iter().map(|window| (window.from, window.to)).collect(),
+            duration: plan.duration,
             nodes,
         }
     }
@@ -181,7 +183,8 @@ impl Measure {
     pub fn sample(&mut self, now: Nanos, tenant: usize, moment: &Moment) {
         let bytes_per_second = (moment.rate_mib * f64::from(1 << 20)).round() as u64;
         for (number, &(from, to)) in self.windows.iter().enumerate() {
-            if now <= from || to < now {
+            let is_end = now == to && to == self.duration;
+            if now < from || to <= now && !is_end {
                 continue;
             }
             let (sum, count) = &mut self.rates[number][tenant];

@@ -144,7 +144,10 @@ impl Oracle {
         let node = self.node_of(pageblock);
         let old = std::mem::replace(&mut self.states[pageblock.0 as usize], state);
         for (state, by) in [(old, -1_i64), (state, 1)] {
-            let add = |count: &mut u64| *count = count.strict_add_signed(by);
+            let add = |count: &mut u64| {
+                *count =
+                    count.checked_add_signed(by).expect("nothing is taken out that was not put in");
+            };
             if is_in_use(state) {
                 add(&mut self.in_use[node]);
             }

@@ -25,6 +25,8 @@ use memtide_units::Random;
 const TRACE_MAX: usize = 60;
 /// Pageblocks up to which everything is checked after every input.
 const SMALL: u64 = 4096;
+/// How many samples of a larger one are taken until everything is.
+const SAMPLES_UNCHECKED: u64 = 16;
 /// What an answer may be late by: it comes with the tick after its deadline.
 pub(super) const SLACK: Nanos = MS;
 
@@ -98,6 +100,7 @@ pub(super) struct World<'p> {
     pub asked_until: Nanos,
     ticks_at: Nanos,
     steps: u64,
+    samples: u64,
     trace: Option<VecDeque<String>>,
 }
 
@@ -137,6 +140,7 @@ impl<'p> World<'p> {
             asked_until: 0,
             ticks_at: Nanos::MAX,
             steps: 0,
+            samples: 0,
             trace: (tracing == Tracing::On).then(VecDeque::new),
         })
     }
@@ -222,7 +226,11 @@ impl<'p> World<'p> {
             }
             Step::Sample => {
                 self.sample();
-                self.check_all()?;
+                // All of a large machine takes a while to look at.
+                self.samples += 1;
+                if self.samples.is_multiple_of(SAMPLES_UNCHECKED) {
+                    self.check_all()?;
+                }
                 self.queue.push(self.now + self.plan.sample_every, Step::Sample);
                 Ok(())
             }
@@ -290,7 +298,7 @@ impl<'p> World<'p> {
             Effect::Grant { member, extents } => self.granted(member, &extents),
             Effect::Promise { member, granted } => self.promised(member, granted),
             Effect::Move { member, id, pairs } => self.ordered(member, id, pairs),
-            Effect::Thaw { member, extents } => self.to_thaw(member, &extents),
+            Effect::Thaw { member, extents } => self.thaw_ordered(member, &extents),
             Effect::Poisoned { member, extents } | Effect::Lost { member, extents } => {
                 self.lost(member, &extents)
             }
@@ -300,7 +308,7 @@ impl<'p> World<'p> {
                     self.oracle.zeroing(pageblock, image)?;
                     count += 1;
                 }
-                let takes = count * PAGEBLOCK_BYTES * SECOND / (self.plan.zero_mib << 20);
+                let takes = transfer(count * PAGEBLOCK_BYTES, self.plan.zero_mib);
                 self.queue.push(self.now + takes.max(1), Step::Zeroed(image, extents));
                 Ok(())
             }
@@ -329,6 +337,12 @@ impl<'p> World<'p> {
         }
         self.must(Input::Zeroed { image, extents: Extent::from_blocks(still) })
     }
+}
+
+/// How long so many bytes take at so many MiB a second.
+pub(super) fn transfer(bytes: u64, mib: u64) -> Nanos {
+    let takes = u128::from(bytes) * u128::from(SECOND) / (u128::from(mib.max(1)) << 20);
+    u64::try_from(takes).unwrap_or(Nanos::MAX)
 }
 
 /// The name of a variant, without what is in it, which may be long.
