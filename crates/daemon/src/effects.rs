@@ -8,7 +8,7 @@ use memtide_units::{ByteSize, Extent, ImageId, MemberId, RequestId, TokenId};
 
 use crate::{
     control,
-    daemon::{ConnectionId, Daemon, Member},
+    daemon::{ConnectionId, Daemon},
     explain::Past,
     notice::Notice,
 };
@@ -130,10 +130,15 @@ impl Daemon {
     /// Drops what is known of processes that the engine has dropped.
     fn forget_members(&mut self) {
         let engine = &self.engine;
-        let is_gone = |member: &MemberId, _: &mut Member| engine.image_of(*member).is_none();
-        let gone = self.members.extract_if(.., is_gone);
-        let past = |(id, member): (_, Member)| (id, Past { pid: member.pid, name: member.name });
-        let gone: BTreeMap<MemberId, Past> = gone.map(past).collect();
+        let mut gone = BTreeMap::new();
+        self.members.retain(|id, member| {
+            let is_there = engine.image_of(*id).is_some();
+            if !is_there {
+                let name = std::mem::take(&mut member.name);
+                gone.insert(*id, Past { pid: member.pid, name });
+            }
+            is_there
+        });
         self.state_changed |= !gone.is_empty();
         self.remember(gone);
     }

@@ -8,7 +8,7 @@ use common::{Pool, Program, blocks, next_packet};
 use memtide_daemon::config::{Quota, TenantConfig};
 use memtide_engine::{
     mempolicy::{MemPolicy, Mode},
-    tenant::{Migration, OnDepletion, Who},
+    tenant::{Access, Migration, OnDepletion, Who},
 };
 use memtide_proto::{
     ControlReply, ControlRequest, FromProgram, ToProgram, Whom,
@@ -73,7 +73,7 @@ fn wait_for_waiting(pool: &Pool, name: &str, requests: u64) {
     }
 }
 
-/// Says a lot of nothing to a program: whether it has heard anything after a while.
+/// Whether a program has heard anything after a while.
 fn has_heard(program: &Program) -> bool {
     std::thread::sleep(Duration::from_millis(100));
     let heard = program.connection.receive(&mut vec![0; memtide_proto::MAX_PACKET_BYTES]);
@@ -159,12 +159,10 @@ fn a_program_is_told_what_its_own_tenant_does_when_there_is_no_room() {
 
 #[test]
 fn a_promise_waits_for_another_of_its_tenant_and_is_kept_when_that_ends() {
-    let waits = at_most(at_most(tenant("waits", WAIT), NodeKind::Near, 2), NodeKind::Far, 0);
-    let mut pool_tenants = vec![waits, TenantConfig::everybody("rest")];
-    pool_tenants[0].quotas.get_mut(&NodeKind::Far).unwrap().max = None;
-    pool_tenants[0].quotas.get_mut(&NodeKind::Far).unwrap().access =
-        memtide_engine::tenant::Access::Denied;
-    let pool = Pool::with_tenants(4, 4, pool_tenants);
+    let mut waits = at_most(tenant("waits", WAIT), NodeKind::Near, 2);
+    let denied = Quota { access: Access::Denied, ..Quota::default() };
+    waits.quotas.insert(NodeKind::Far, denied);
+    let pool = Pool::with_tenants(4, 4, vec![waits, TenantConfig::everybody("rest")]);
     let first = Program::join_as(pool.socket(), "waits");
     assert_eq!(promise(&first, 2), GRANTED);
     let leased = first.lease(2);

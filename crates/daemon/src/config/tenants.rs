@@ -44,7 +44,8 @@ pub struct TenantConfig {
     pub weight: u32,
     /// Where its memory goes. Nodes are positions in the file.
     pub policy: MemPolicy,
-    /// What happens when the nodes of the policy have no room; as the pool's `on_full`, when absent.
+    /// What happens when the nodes of the policy have no room; as the pool's `on_full`, when
+    /// absent.
     pub on_depletion: Option<OnDepletion>,
     /// Whether it may use special memory when all else is exhausted.
     pub emergency: Emergency,

@@ -266,13 +266,13 @@ fn every_mistake_of_a_tenant_is_named_with_its_line_and_what_was_expected() {
             "\"user-numa\", \"fallback\"",
             "\"fallback\"",
             48,
-            "policy of tenant batch \"bind gpu\" fails: the policy binds to node2, whose owner does",
+            "policy of tenant batch \"bind gpu\" fails: the policy binds to node2, whose own",
         ),
         (
             "policy = \"bind\"",
             "policy = \"preferred\"",
             48,
-            "policy of tenant batch \"preferred gpu\" fails: the policy names node2, which is private",
+            "policy of tenant batch \"preferred gpu\" fails: the policy names node2, which is",
         ),
         ("weight = 3", "wieght = 3", 37, "unknown field `wieght`"),
     ] {
