@@ -156,14 +156,14 @@ impl Outlook {
     }
 
     fn iterate(&mut self, discount: f32, growth: f32) {
-        for age in 0..AGES {
+        for (age, turns) in TURNS.into_iter().enumerate() {
             for step in (0..SCORES.len()).rev() {
                 let class = age * SCORES.len() + step;
                 let rate = self.rate[class];
                 let sampled = 1.0 + discount * self.blend(0, step, 1.0 / width(step), growth);
                 let stays = self.blend(age, step, 0.0, growth);
                 let older = self.blend((age + 1).min(AGES - 1), step, 0.0, growth);
-                let passed = stays + (older - stays) / TURNS[age];
+                let passed = stays + (older - stays) / turns;
                 self.outlook[class] = rate * sampled + (1.0 - rate) * discount * passed;
             }
         }
