@@ -1,6 +1,6 @@
-//! What memtide's own policy is to reach, on small fast worlds: the ones of `scenarios/tiering.toml`
-//! with fewer pages and shorter runs. All figures are virtual and the same in every run; each bound
-//! leaves some margin.
+//! What memtide's own policy is to reach, on small fast worlds: the ones of
+//! `scenarios/tiering.toml` with fewer pages and shorter runs. All figures are virtual and the
+//! same in every run; each bound leaves some margin.
 
 use memtide_sim::tiering::{Contender, Job, Tiering, TieringRow, run_job};
 
@@ -14,8 +14,8 @@ fn tiering(workload: &str) -> Tiering {
         threads = 8
         migration-gbps = 4.0
         tiers = [
-            {{ latency-ns = 90.0, bandwidth-gbps = 60.0, load-factor = 0.2, capacity-percent = 33 }},
-            {{ latency-ns = 220.0, bandwidth-gbps = 24.0, load-factor = 0.2, capacity-percent = 100 }},
+    {{ latency-ns = 90.0, bandwidth-gbps = 60.0, load-factor = 0.2, capacity-percent = 33 }},
+    {{ latency-ns = 220.0, bandwidth-gbps = 24.0, load-factor = 0.2, capacity-percent = 100 }},
         ]
         [machine.costs]
         sample-ns = 100.0
