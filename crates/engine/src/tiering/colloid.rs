@@ -3,13 +3,13 @@
 //!
 //! The latencies of the tiers under load are compared each tick ([`super::balance`]). While the
 //! fast tier is the faster one, pages below are promoted that together have the share of the
-//! accesses by which it should grow, hottest first, and cold pages make room; while it is the slower
-//! one, nothing is promoted, and pages of it are demoted that have the share by which it should
-//! shrink.
+//! accesses by which it should grow, hottest first, and cold pages make room; while it is the
+//! slower one, nothing is promoted, and pages of it are demoted that have the share by which it
+//! should shrink.
 //!
 //! Hotness is a count of samples that is halved after every 2,000,000, as in MEMTIS, over which
-//! the paper evaluates it too. A page's share is its count among all counts; it is only moved if that
-//! is not more than the share that is still to be moved.
+//! the paper evaluates it too. A page's share is its count among all counts; it is only moved if
+//! that is not more than the share that is still to be moved.
 //!
 //! Left out: latencies by Little's law from the queues of the memory controller (the world tells
 //! latencies), the limit of migration that follows the shift (the budget is the limit).

@@ -69,7 +69,8 @@ mod tests {
     #[test]
     fn counts_are_halved_for_each_cooling_they_lag() {
         let mut counts = Frequency::new(2);
-        (0..40).for_each(|_| drop(counts.add(0)));
+        let added = (0..40).map(|_| counts.add(0));
+        assert_eq!(added.last(), Some(40));
         counts.cool();
         counts.cool();
         assert_eq!((counts.count(0), counts.count(1)), (10, 0));

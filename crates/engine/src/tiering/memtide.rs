@@ -1,12 +1,13 @@
 //! memtide's own policy: pages are judged by what pages like them were seen to do next.
 //!
-//! Other policies rank pages by a number made of their past (a count, an age), and compare it with
-//! a threshold; which number is the right one depends on the program. Here the past of a page is
-//! its *age* since the last sample and its *score*, a count of samples ([`word`]); how many pages
-//! have which past is known at any time ([`census`], [`books`]), and what pages of a given past do
-//! next is measured, turn by turn, and carried forward ([`outlook`]). Age is the short memory, score
-//! the long one, and the measurement says which of them to believe: when the hot set moves, pages
-//! with a high score and no recent sample are seen not to come back, within a turn or two.
+//! Other policies rank pages by a number made of their past (a count, an age), and compare it
+//! with a threshold; which number is the right one depends on the program. Here the past of a
+//! page is its *age* since the last sample and its *score*, a count of samples ([`word`]); how
+//! many pages have which past is known at any time ([`census`], [`books`]), and what pages of a
+//! given past do next is measured, turn by turn, and carried forward ([`outlook`]). Age is the
+//! short memory, score the long one, and the measurement says which of them to believe: when the
+//! hot set moves, pages with a high score and no recent sample are seen not to come back, within
+//! a turn or two.
 //!
 //! A *turn* is an eighth as many samples as the fast tier has pages, or a quarter of all pages if
 //! those are more. So time is measured by what there is to learn, on four gigabytes as on four
@@ -14,15 +15,15 @@
 //! follows from how long the program has behaved as it does ([`pace`], [`surprise`]).
 //!
 //! **What moves** ([`exchange`]). The best pages below are matched with the worst of the fast tier,
-//! for as long as a pair gains more than it costs: accesses that are expected to be saved,
-//! times what each saves, against the time that migration takes. Under a scan, or when all pages are
+//! for as long as a pair gains more than it costs: accesses that are expected to be saved, times
+//! what each saves, against the time that migration takes. Under a scan, or when all pages are
 //! alike, no pair does, and nothing moves. There is no threshold of hotness.
 //!
 //! **When the fast tier is saturated** the cost of an access is not its latency, but also what it
 //! adds to the latency of all others. With a curve that rises with load the marginal cost is at
 //! least the loaded latency plus what the load has added to it; that is what is balanced
-//! ([`super::balance`]), where Colloid balances the latencies. The gain of a pair is the difference of
-//! the marginal costs, too, so it is nothing once they are equal.
+//! ([`super::balance`]), where Colloid balances the latencies. The gain of a pair is the
+//! difference of the marginal costs, too, so it is nothing once they are equal.
 //!
 //! **What it costs.** Two bytes a page, and a queue of a page in 96. A sample is a look at a few
 //! words and counters; a tick looks at the classes, and at pages in proportion to samples.

@@ -243,7 +243,7 @@ mod tests {
         let mut world = Memtis::new(1000);
         let tier =
             TierState { pages: 1000, free: 1000, unloaded_ns: 1.0, loaded_ns: 1.0, accesses: 0 };
-        (0..1000).for_each(|page| drop(world.place(page, &[tier])));
+        assert!((0..1000).all(|page| world.place(page, &[tier]) == 0));
         for round in 0..3000_u32 {
             let page = round.wrapping_mul(2_654_435_761) % 1000 % (1 + round % 999);
             world.samples(&[Sample { page, tier: 0, write: false }]);

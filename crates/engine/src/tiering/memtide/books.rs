@@ -1,10 +1,10 @@
 //! What is known of all pages: their words, the census over them, and where they lie.
 //!
-//! The words are brought up to date by a *sweep* that passes four pages with each sample. A turn has
-//! at least a 32nd as many samples as there are pages, so the sweep goes round in eight turns, which
-//! is less than words stay right for; and the work follows the samples, not the memory. Pages of the fast tier are
-//! counted by blocks of 4096, so that a search for some can pass over what has none: what was touched
-//! first lies together.
+//! The words are brought up to date by a *sweep* that passes four pages with each sample. A turn
+//! has at least a 32nd as many samples as there are pages, so the sweep goes round in eight
+//! turns, which is less than words stay right for; and the work follows the samples, not the
+//! memory. Pages of the fast tier are counted by blocks of 4096, so that a search for some can
+//! pass over what has none: what was touched first lies together.
 
 use alloc::{vec, vec::Vec};
 

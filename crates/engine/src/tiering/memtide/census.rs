@@ -1,8 +1,9 @@
 //! How many pages have which past, in the fast tier and below.
 //!
-//! A page is counted in the cell of its past. When a turn ends all pages grow older, and when scores
-//! are halved all scores are; both happen to whole cells, exactly as they happen to the words of
-//! the pages when those are next looked at. So the census is right at any time, without a walk.
+//! A page is counted in the cell of its past. When a turn ends all pages grow older, and when
+//! scores are halved all scores are; both happen to whole cells, exactly as they happen to the
+//! words of the pages when those are next looked at. So the census is right at any time, without
+//! a walk.
 
 use alloc::{vec, vec::Vec};
 

@@ -1,10 +1,10 @@
 //! Which classes of pages are worth an exchange.
 //!
-//! The best pages below are matched with the worst of the fast tier, class by class, for as long as
-//! the difference of their outlooks is worth the two moves. The outlook of the worst class
-//! below that found a partner is the *floor*: pages below from there on are wanted. That of the best
-//! class of the fast tier that did is the *ceiling*: pages up to there are victims. Between the
-//! two lies what the cost of moving makes indifferent, and that is the hysteresis.
+//! The best pages below are matched with the worst of the fast tier, class by class, for as long
+//! as the difference of their outlooks is worth the two moves. The outlook of the worst class
+//! below that found a partner is the *floor*: pages below from there on are wanted. That of the
+//! best class of the fast tier that did is the *ceiling*: pages up to there are victims. Between
+//! the two lies what the cost of moving makes indifferent, and that is the hysteresis.
 
 use alloc::{vec, vec::Vec};
 

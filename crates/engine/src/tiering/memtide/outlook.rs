@@ -18,8 +18,8 @@
 //! step a page falls to the next lower score with a probability that undoes that growth.
 //!
 //! Each rate has a window of its own: what was seen is halved when about [`WINDOW`] hits were
-//! expected in it. So the rates of classes with many pages follow a change within a turn or two, and
-//! those with few do not jump. A class that was never seen is taken for an average one.
+//! expected in it. So the rates of classes with many pages follow a change within a turn or two,
+//! and those with few do not jump. A class that was never seen is taken for an average one.
 
 use alloc::{vec, vec::Vec};
 
@@ -156,21 +156,21 @@ impl Outlook {
     }
 
     fn iterate(&mut self, discount: f32, growth: f32) {
-        for age in 0..AGES {
+        for (age, turns) in TURNS.into_iter().enumerate() {
             for step in (0..SCORES.len()).rev() {
                 let class = age * SCORES.len() + step;
                 let rate = self.rate[class];
                 let sampled = 1.0 + discount * self.blend(0, step, 1.0 / width(step), growth);
                 let stays = self.blend(age, step, 0.0, growth);
                 let older = self.blend((age + 1).min(AGES - 1), step, 0.0, growth);
-                let passed = stays + (older - stays) / TURNS[age];
+                let passed = stays + (older - stays) / turns;
                 self.outlook[class] = rate * sampled + (1.0 - rate) * discount * passed;
             }
         }
     }
 
-    /// The outlook of a page of this age that is in this step of score, or, so probably, in the next
-    /// higher one, or has fallen to the next lower one.
+    /// The outlook of a page of this age that is in this step of score, or, so probably, in the
+    /// next higher one, or has fallen to the next lower one.
     fn blend(&self, age: usize, step: usize, up: f32, growth: f32) -> f32 {
         let row = &self.outlook[age * SCORES.len()..(age + 1) * SCORES.len()];
         let above = row.get(step + 1).unwrap_or(&row[step]);

@@ -1,9 +1,9 @@
 //! Whether something that should be small is larger than it usually gets.
 //!
-//! A change of the program's behaviour shows as a number that jumps: accesses to the fast tier fall,
-//! or pages that were expected to be sampled are not. But some programs never do as expected, and
-//! to start learning anew each time would only cost. So what is remembered is how large the number
-//! lately got, fading over seconds, and a surprise is what exceeds that clearly.
+//! A change of the program's behaviour shows as a number that jumps: accesses to the fast tier
+//! fall, or pages that were expected to be sampled are not. But some programs never do as
+//! expected, and to start learning anew each time would only cost. So what is remembered is how
+//! large the number lately got, fading over seconds, and a surprise is what exceeds that clearly.
 
 /// What the number must exceed at least.
 const LEAST: f32 = 0.1;
