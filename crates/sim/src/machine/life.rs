@@ -199,6 +199,8 @@ impl World<'_> {
         for &pageblock in &all {
             self.oracle.granted(pageblock, image)?;
             kinds.insert(plan.nodes[self.oracle.node_of(pageblock)].kind);
+            let place = self.processes[number].pages.len() as u32;
+            self.oracle.new_content((number as u64, place));
             self.processes[number].push(Page::Pool(pageblock));
         }
         self.oracle.quota(plan, tenant)?;
@@ -539,6 +541,8 @@ impl World<'_> {
             if !process.places.contains_key(&pageblock) {
                 continue;
             }
+            let place = process.places[&pageblock];
+            self.oracle.new_content((number as u64, place));
             process.lose(pageblock);
             count += PAGEBLOCK_BYTES;
         }
