@@ -262,7 +262,7 @@ impl World<'_> {
         let (member, tenant) = (self.processes[number].member, self.processes[number].tenant);
         let last =
             self.engine.decisions(TenantId(tenant as u16)).filter(|one| one.member == member);
-        let Some(last) = last.last() else { return };
+        let Some(last) = last.next_back() else { return };
         let names: Vec<String> = last.rules.iter().map(variant).collect();
         for name in names {
             self.measure.saw(&format!("rule {name}"));
