@@ -260,7 +260,7 @@ impl World<'_> {
     /// Counts the rules that stood in the way of a process's last wish.
     fn explain(&mut self, number: usize) {
         let (member, tenant) = (self.processes[number].member, self.processes[number].tenant);
-        let last =
+        let mut last =
             self.engine.decisions(TenantId(tenant as u16)).filter(|one| one.member == member);
         let Some(last) = last.next_back() else { return };
         let names: Vec<String> = last.rules.iter().map(variant).collect();
