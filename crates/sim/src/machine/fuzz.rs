@@ -11,6 +11,9 @@ use serde::Serialize;
 use super::{Violation, run_plan, swarm};
 use crate::parallel;
 
+/// Seeds whose results are kept apart until they are added up.
+const BATCH: u64 = 1024;
+
 /// What came of many seeds.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Fuzz {
@@ -36,25 +39,37 @@ pub struct Failure {
 /// Runs all seeds, so many at once. The outcome does not depend on how many.
 #[must_use]
 pub fn fuzz(seeds: Range<u64>, threads: NonZeroUsize, progress: &mut dyn FnMut(u64, u64)) -> Fuzz {
-    let count = usize::try_from(seeds.end.saturating_sub(seeds.start)).unwrap_or(usize::MAX);
-    let one = |number: usize, _: &dyn Fn(u64)| run_seed(seeds.start + number as u64);
-    let mut outcome =
-        Fuzz { seeds: count as u64, steps: 0, failures: Vec::new(), seen: BTreeMap::new() };
-    for (seed, result) in seeds.clone().zip(parallel::all(count, threads, one, progress)) {
+    let count = seeds.end.saturating_sub(seeds.start);
+    let mut outcome = Fuzz { seeds: count, steps: 0, failures: Vec::new(), seen: BTreeMap::new() };
+    let mut first = seeds.start;
+    while first < seeds.end {
+        let batch = (seeds.end - first).min(BATCH);
+        let one = |number: usize, _: &dyn Fn(u64)| run_seed(first + number as u64);
+        let before = (first - seeds.start) * 1000;
+        let mut told = |done, _| progress(before + done, count * 1000);
+        let results = parallel::all(batch as usize, threads, one, &mut told);
+        for (seed, result) in (first..).zip(results) {
+            outcome.add(seed, result);
+        }
+        first += batch;
+    }
+    outcome
+}
+
+impl Fuzz {
+    fn add(&mut self, seed: u64, result: Result<(u64, Seen), Violation>) {
         match result {
             Ok((steps, seen)) => {
-                outcome.steps += steps;
+                self.steps += steps;
                 for (what, count) in seen {
-                    *outcome.seen.entry(what).or_default() += count;
+                    *self.seen.entry(what).or_default() += count;
                 }
             }
             Err(violation) => {
-                let violation = violation.to_string();
-                outcome.failures.push(Failure { seed, violation });
+                self.failures.push(Failure { seed, violation: violation.to_string() });
             }
         }
     }
-    outcome
 }
 
 type Seen = BTreeMap<String, u64>;

@@ -199,6 +199,8 @@ impl World<'_> {
         for &pageblock in &all {
             self.oracle.granted(pageblock, image)?;
             kinds.insert(plan.nodes[self.oracle.node_of(pageblock)].kind);
+            let place = self.processes[number].pages.len() as u32;
+            self.oracle.new_content((number as u64, place));
             self.processes[number].push(Page::Pool(pageblock));
         }
         self.oracle.quota(plan, tenant)?;
@@ -258,9 +260,9 @@ impl World<'_> {
     /// Counts the rules that stood in the way of a process's last wish.
     fn explain(&mut self, number: usize) {
         let (member, tenant) = (self.processes[number].member, self.processes[number].tenant);
-        let last =
+        let mut last =
             self.engine.decisions(TenantId(tenant as u16)).filter(|one| one.member == member);
-        let Some(last) = last.last() else { return };
+        let Some(last) = last.next_back() else { return };
         let names: Vec<String> = last.rules.iter().map(variant).collect();
         for name in names {
             self.measure.saw(&format!("rule {name}"));
@@ -539,6 +541,8 @@ impl World<'_> {
             if !process.places.contains_key(&pageblock) {
                 continue;
             }
+            let place = process.places[&pageblock];
+            self.oracle.new_content((number as u64, place));
             process.lose(pageblock);
             count += PAGEBLOCK_BYTES;
         }

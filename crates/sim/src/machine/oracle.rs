@@ -84,7 +84,7 @@ pub struct Oracle {
     leaving: BTreeMap<Pageblock, Nanos>,
     /// What is to be answered until when, and by which name.
     due: BTreeSet<(Nanos, String)>,
-    /// When what was moved for the sake of balance left which node; by image and page.
+    /// When what was moved for the sake of balance left which node; by process and page.
     left: BTreeMap<(u64, u32), (usize, Nanos)>,
 }
 
@@ -304,6 +304,11 @@ impl Oracle {
             }
             None => Ok(()),
         }
+    }
+
+    /// Something else is in a page of a process from now on.
+    pub fn new_content(&mut self, page: (u64, u32)) {
+        self.left.remove(&page);
     }
 
     /// A page of a process was ordered from one node to another and went. `settle`: how long it
