@@ -200,6 +200,11 @@ impl Daemon {
             rule: name.to_owned(),
             node: node.map(|node| self.node_name(node)),
             amounts: amounts.into_iter().map(amount).collect(),
+            count: match *rule {
+                Rule::Earlier { wishes } => Some(wishes),
+                Rule::Recovery { awaited } => Some(awaited),
+                _ => None,
+            },
             text: rule.text(|node| self.node_name(node)),
         }
     }
@@ -251,7 +256,7 @@ fn kind(kind: memtide_engine::KindStatus) -> control::KindStatus {
     }
 }
 
-/// A rule's name, its node, and its numbers of pageblocks.
+/// A rule's name, its node, and its amounts in pageblocks.
 fn parts(rule: &Rule) -> (&'static str, Option<NodeId>, Vec<(&'static str, u64)>) {
     match *rule {
         Rule::NoAccess { node, .. } => ("no-access", Some(node), vec![]),
@@ -267,6 +272,8 @@ fn parts(rule: &Rule) -> (&'static str, Option<NodeId>, Vec<(&'static str, u64)>
         Rule::NoCapacity { node } => ("no-capacity", Some(node), vec![]),
         Rule::NoEmergency { node } => ("no-emergency", Some(node), vec![]),
         Rule::Evacuating { node } => ("evacuating", Some(node), vec![]),
+        Rule::Earlier { .. } => ("earlier", None, vec![]),
+        Rule::Recovery { .. } => ("recovery", None, vec![]),
         Rule::Promises { scope, promised, most } => {
             let name = match scope {
                 Scope::Process => "promises-of-process",

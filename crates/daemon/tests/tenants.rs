@@ -345,3 +345,31 @@ fn whoever_asks_without_end_is_answered_within_bounds() {
     assert!(tenants(&pool)[0].waiting.requests < 5000);
     assert_eq!(blocks(&first.lease(8)).len(), 8);
 }
+
+#[test]
+fn whatever_waits_says_for_what() {
+    let waits = at_most(at_most(tenant("waits", WAIT), NodeKind::Near, 1), NodeKind::Far, 1);
+    let mut pool = Pool::with_tenants(4, 4, vec![waits]);
+    let mut first = Program::join_as(pool.socket(), "waits");
+    assert_eq!(promise(&first, 2), GRANTED);
+    let second = Program::join_as(pool.socket(), "waits");
+    second.send(&FromProgram::Commit { by: 1 });
+    second.ask_for(1);
+    wait_for_waiting(&pool, "waits", 2);
+    let last = explain_tenant(&pool, "waits").pop().unwrap();
+    assert_eq!((last.outcome, last.asked), (Outcome::Waits, Asked::Lease));
+    let reason = &last.because[0];
+    assert_eq!((reason.rule.as_str(), reason.count), ("earlier", Some(1)), "{last:#?}");
+    drop(second);
+
+    pool.stop_daemon();
+    pool.start_daemon();
+    let third = Program::join_as(pool.socket(), "waits");
+    third.ask_for(1);
+    wait_for_waiting(&pool, "waits", 1);
+    let last = explain_tenant(&pool, "waits").pop().unwrap();
+    let reason = &last.because[0];
+    assert_eq!(reason.rule, "recovery", "{last:#?}");
+    let welcome = first.come_back_as(pool.socket(), &[], "waits");
+    assert!(matches!(welcome, Some(ToProgram::Welcome { .. })), "{welcome:?}");
+}

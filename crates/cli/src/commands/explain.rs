@@ -99,6 +99,7 @@ mod tests {
                 rule: "maximum".to_owned(),
                 node: Some("near".to_owned()),
                 amounts: BTreeMap::from([("max".to_owned(), ByteSize(64 << 20))]),
+                count: None,
                 text: "near: the tenant has 64MiB and may have 64MiB".to_owned(),
             }],
         }
@@ -134,7 +135,7 @@ mod tests {
             r#"{"tenant":"batch","pid":12,"program":"sort","ago_ms":61500,"times":1,"#.to_owned()
                 + r#""asked":"lease","bytes":8388608,"outcome":"fell-back","#
                 + r#""nodes":[{"node":"far","bytes":8388608}],"wait_ms":0,"#
-                + r#""because":[{"rule":"maximum","node":"near","amounts":{"max":67108864},"#
+                + r#""because":[{"rule":"maximum","node":"near","amounts":{"max":67108864},"count":null,"#
                 + r#""text":"near: the tenant has 64MiB and may have 64MiB"}]}"#
         );
     }

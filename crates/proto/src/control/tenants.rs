@@ -151,8 +151,10 @@ pub struct Reason {
     pub rule: String,
     /// Of which node, if of one.
     pub node: Option<String>,
-    /// Its numbers, by name, such as `used` and `max`.
+    /// Its amounts, by name, such as `used` and `max`.
     pub amounts: BTreeMap<String, ByteSize>,
+    /// How many requests or programs are before it, for a rule that counts those.
+    pub count: Option<u64>,
     /// The same in words.
     pub text: String,
 }
