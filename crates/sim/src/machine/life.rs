@@ -1,5 +1,6 @@
 //! What processes do: start, go through their phases, fork, lose memory, end.
 
+mod away;
 mod orders;
 mod wants;
 
@@ -15,6 +16,8 @@ use super::{
 
 /// Until a process that lost something has let go of it.
 const HEARS_AFTER: Nanos = 200_000;
+/// How often a process without a connection looks whether it can go on.
+const AWAY_TRIES: Nanos = 100_000_000;
 /// Until a forked child is heard of.
 const BORN_AFTER: Nanos = 50_000;
 
@@ -22,6 +25,11 @@ impl World<'_> {
     /// Whether something that goes wrong so often does now.
     pub(super) fn happens(&mut self, permille: u32) -> bool {
         permille > 0 && self.random.below(1000) < u64::from(permille)
+    }
+
+    /// What a program of a tenant is known by.
+    fn who(&self, tenant: usize) -> Credentials {
+        Credentials { label: self.plan.tenants[tenant].name.clone(), ..Credentials::default() }
     }
 
     pub(super) fn by_member(&self, member: MemberId) -> Checked<usize> {
@@ -44,10 +52,7 @@ impl World<'_> {
             name: program.name.clone(),
             token,
             lineage: Lineage::Fresh,
-            who: Credentials {
-                label: plan.tenants[program.tenant].name.clone(),
-                ..Credentials::default()
-            },
+            who: self.who(program.tenant),
         })?;
         let image = self.engine.image_of(member).ok_or("who joined has no image")?;
         self.oracle.image(image, program.tenant)?;
@@ -63,6 +68,9 @@ impl World<'_> {
 
     pub(super) fn phase(&mut self, process: usize, number: u32) -> Checked<()> {
         let plan = self.plan;
+        if self.processes[process].life == Life::Away {
+            self.queue.push(self.now + AWAY_TRIES, Step::Phase(process, number));
+        }
         if !self.processes[process].is_there() {
             return Ok(());
         }
@@ -84,12 +92,14 @@ impl World<'_> {
 
     pub(super) fn fork(&mut self, number: usize) -> Checked<()> {
         let plan = self.plan;
+        let program = &plan.programs[self.processes[number].program];
+        let Some((every, lives)) = program.fork else { return Ok(()) };
+        if self.processes[number].life != Life::Gone {
+            self.queue.push(self.now + every, Step::Fork(number));
+        }
         if !self.processes[number].is_there() {
             return Ok(());
         }
-        let program = &plan.programs[self.processes[number].program];
-        let Some((every, lives)) = program.fork else { return Ok(()) };
-        self.queue.push(self.now + every, Step::Fork(number));
         let child = self.processes.len();
         let parent = &mut self.processes[number];
         let mut process =
@@ -97,6 +107,7 @@ impl World<'_> {
         process.life = Life::Unborn;
         process.image = parent.image;
         parent.thaws.clear();
+        parent.children.push(child);
         let shared: Vec<Pageblock> = parent.places.keys().copied().collect();
         for &pageblock in &shared {
             parent.frozen.insert(pageblock);
@@ -129,7 +140,7 @@ impl World<'_> {
             name,
             token,
             lineage: Lineage::Child(token),
-            who: Credentials { label: plan.tenants[tenant].name.clone(), ..Credentials::default() },
+            who: self.who(tenant),
         })
     }
 
@@ -155,6 +166,9 @@ impl World<'_> {
         for pageblock in places.into_keys() {
             self.oracle.unmapped(pageblock);
         }
+        for pageblock in std::mem::take(&mut self.processes[number].unclaimed) {
+            self.oracle.not_coming(pageblock);
+        }
         // A child that its parent took along before anybody heard of it may be forgotten already.
         if self.engine.knows(token) { self.must(Input::TokenGone { token }) } else { Ok(()) }
     }
@@ -175,14 +189,20 @@ impl World<'_> {
         let tenant = self.processes[number].tenant;
         self.measure.note(self.now, tenant, |row| row.lost_bytes += count);
         self.queue.push(self.now, Step::Grow(number));
-        self.queue.push(self.now + HEARS_AFTER, Step::LetGo(number, extents.to_vec()));
+        let let_go = Step::LetGo(number, self.processes[number].connection, extents.to_vec());
+        self.queue.push(self.now + HEARS_AFTER, let_go);
         Ok(())
     }
 
     /// Says that nothing of a process maps what it lost.
-    pub(super) fn let_go(&mut self, number: usize, extents: Vec<Extent>) -> Checked<()> {
+    pub(super) fn let_go(
+        &mut self,
+        number: usize,
+        connection: u32,
+        extents: Vec<Extent>,
+    ) -> Checked<()> {
         let process = &self.processes[number];
-        if !process.is_there() {
+        if !process.is_there() || process.connection != connection {
             return Ok(());
         }
         self.must(Input::LetGo { member: process.member, extents })
