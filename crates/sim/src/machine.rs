@@ -12,9 +12,11 @@
 //!   `operator`: what comes from outside. `queue`: what is to happen.
 //! * `share`: how fast programs are. `speed`: what they read from where.
 //! * `oracle`: what must hold. `measure`: what a run leaves behind.
+//!   [`idle`]: who held memory and did not use it.
 //! * `swarm`: random machines. [`fuzz`]: many of them.
 
 pub mod fuzz;
+pub mod idle;
 mod life;
 pub mod measure;
 mod operator;
@@ -153,7 +155,7 @@ impl Kind for Machine {
         let mut names = vec!["CASE", "WINDOW", "TENANT", "MiB/s"];
         let of_nodes: Vec<String> = nodes.iter().map(|node| format!("{node} GiB")).collect();
         names.extend(of_nodes.iter().map(String::as_str));
-        names.extend(["ORDINARY GiB", "SHORT GiB", "WAITED", "WAIT ms", "MOVED GiB"]);
+        names.extend(["ORDINARY GiB", "SHORT GiB", "WAITED", "WAIT ms", "MOVED GiB", "HELD IDLE"]);
         let cells = |(row, one): (&MachineRow, &measure::TenantRow)| {
             let mut cells = vec![
                 row.case.clone(),
@@ -169,6 +171,7 @@ impl Kind for Machine {
                 one.leases_waited.to_string(),
                 one.wait_ms_max.to_string(),
                 gib(one.moved_bytes.values().sum()),
+                one.idle.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             ]);
             cells
         };

@@ -13,6 +13,7 @@ use memtide_sim::{
     run_on,
     sweep::{Setting, sweep},
 };
+use memtide_units::NodeKind;
 
 const IDLE_HOLDER: &str = include_str!("../../../scenarios/idle-holder.toml");
 const DEVICE_SIXTEEN: &str = include_str!("../../../scenarios/device-sixteen.toml");
@@ -65,6 +66,11 @@ fn random_machines_hold_what_must_hold_and_cover_the_rules() {
         "in Accessed",
         "in LinkChanged",
         "in Evacuate",
+        "in GiveBackExtents",
+        "in Online",
+        "in Mbind",
+        "in Left",
+        "fault moved but unanswered",
         "in DeviceSaved",
         "in Poison",
         "in Lost",
@@ -108,6 +114,18 @@ fn an_idle_holder_makes_way_and_nothing_ping_pongs() {
         let moved = of(&rows, "memtide", "all", tenant).moved_bytes.values().sum::<u64>();
         assert_eq!(moved, 3 * GIB, "{tenant}");
     }
+    // It is named: all that it held, when it had been idle for long enough, and what it kept.
+    let idle = |case, window, tenant| &of(&rows, case, window, tenant).idle;
+    let found = idle("memtide", "all", "first").iter().find(|row| row.kind == NodeKind::Device);
+    let found = found.expect("the idle holder is found");
+    assert_eq!((found.program.as_str(), found.bytes), ("first", 4 * GIB));
+    assert!((25_000..27_000).contains(&found.at_ms), "{found}");
+    assert!((5000..7000).contains(&found.idle_ms), "{found}");
+    let kept = idle("memtide", "after", "first").iter().find(|row| row.kind == NodeKind::Device);
+    assert!(kept.is_some_and(|row| (GIB..4 * GIB).contains(&row.bytes)), "{kept:?}");
+    assert!(idle("memtide", "before", "first").is_empty(), "it works until 20 s");
+    assert!(idle("memtide", "all", "second").is_empty(), "it works all the time");
+    assert!(idle("never idle", "all", "first").is_empty());
 }
 
 /// McKenney's 1b and 6c.

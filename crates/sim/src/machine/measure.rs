@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use memtide_units::PAGEBLOCK_BYTES;
 use serde::Serialize;
 
-use super::plan::{MS, Nanos, Plan};
+use super::{
+    idle::IdleRow,
+    plan::{MS, Nanos, Plan},
+};
 
 /// One case of a `[machine]`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -56,6 +59,8 @@ pub struct TenantRow {
     pub moved_bytes: BTreeMap<String, u64>,
     /// What was lost, to memory errors and with devices.
     pub lost_bytes: u64,
+    /// What its programs held idle: the most of each kind, and when.
+    pub idle: Vec<IdleRow>,
 }
 
 /// A tenant over time.

@@ -33,7 +33,7 @@ impl World<'_> {
         let plan = self.plan;
         let request = RequestId(number as u64 + 1);
         let wait = |deadline: Nanos| core::time::Duration::from_nanos(deadline);
-        match plan.events[number].what {
+        match plan.events[number].what.clone() {
             Happening::GiveBack { pageblocks, from, deadline } => {
                 let bytes = ByteSize::from_pageblocks(pageblocks);
                 let what = match from {
@@ -50,8 +50,8 @@ impl World<'_> {
                 self.ask(request, what, deadline, input)
             }
             Happening::MoveTo { program, to, deadline } => {
-                let process = self.processes.iter().find(|p| p.program == program && p.is_there());
-                let Some(member) = process.map(|process| process.member) else { return Ok(()) };
+                let Some(process) = self.process_of(program) else { return Ok(()) };
+                let member = self.processes[process].member;
                 let what =
                     format!("move of {} to {}", plan.programs[program].name, plan.nodes[to].name);
                 let (to, deadline_at) = (id(to), wait(deadline));
@@ -66,6 +66,40 @@ impl World<'_> {
                     Err(refusal) => Err(format!("refused: {refusal}; it was {bytes} to put back")),
                 }
             }
+            Happening::Mbind { program, policy, deadline } => {
+                let Some(process) = self.process_of(program) else { return Ok(()) };
+                let process = &self.processes[process];
+                let (member, extents) =
+                    (process.member, Extent::from_blocks(process.places.keys().copied()));
+                let what = format!("mbind of {}", plan.programs[program].name);
+                let deadline_at = wait(deadline);
+                let input =
+                    Input::Mbind { request, member, extents, policy, deadline: deadline_at };
+                self.ask(request, what, deadline, input)
+            }
+            Happening::GiveBackExtents { node, block, blocks, deadline } => {
+                let extents = self.blocks(node, block, blocks, |state| state != State::Offline);
+                if extents.is_empty() {
+                    return Ok(());
+                }
+                let what = format!("give-back of {extents:?}");
+                let input = Input::GiveBackExtents { request, extents, deadline: wait(deadline) };
+                self.ask(request, what, deadline, input)
+            }
+            Happening::Online { node, block, blocks } => {
+                let extents = self.blocks(node, block, blocks, |state| state == State::Offline);
+                if extents.is_empty() {
+                    return Ok(());
+                }
+                match self.say(Input::Online { extents })? {
+                    Ok(()) | Err(Refusal::NotLetGo { .. }) => Ok(()),
+                    Err(refusal) => Err(format!("refused: {refusal}; it was to come online")),
+                }
+            }
+            Happening::Leave { program, away } => match self.process_of(program) {
+                Some(process) => self.leave(process, away),
+                None => Ok(()),
+            },
             Happening::Link { link, width } => self.set_link(link, width),
             Happening::Remove { node } => self.remove(node),
             Happening::Poison { node, pageblock } => {
@@ -74,6 +108,34 @@ impl World<'_> {
                 self.poison(pageblock)
             }
         }
+    }
+
+    /// A process of a program that is connected.
+    fn process_of(&self, program: usize) -> Option<usize> {
+        self.processes.iter().position(|p| p.program == program && p.is_there())
+    }
+
+    /// Blocks of a node from one on, as long as all their pageblocks that are not broken are in
+    /// such a state.
+    fn blocks(
+        &self,
+        node: usize,
+        block: u64,
+        blocks: u64,
+        fits: impl Fn(State) -> bool,
+    ) -> Vec<Extent> {
+        let of = &self.plan.nodes[node];
+        let (all, size) = (of.pageblocks / of.block_pageblocks, of.block_pageblocks);
+        let first = self.plan.first(node).0;
+        let span = |block: u64| (first + block * size..first + (block + 1) * size).map(Pageblock);
+        let is_one = |&block: &u64| {
+            let mut whole = span(block).filter(|&at| !self.oracle.is_poisoned(at)).peekable();
+            // Where nothing is left whole, nothing can be seen from here.
+            whole.peek().is_some() && whole.all(|at| fits(self.oracle.state(at)))
+        };
+        let from = block % all;
+        let these = (from..all.min(from + blocks)).take_while(is_one);
+        Extent::from_blocks(these.flat_map(span))
     }
 
     fn ask(

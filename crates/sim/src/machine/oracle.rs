@@ -280,6 +280,11 @@ impl Oracle {
         self.set(pageblock, State::Gone);
     }
 
+    /// Whether it is broken.
+    pub fn is_poisoned(&self, pageblock: Pageblock) -> bool {
+        self.poisoned.contains(&pageblock)
+    }
+
     /// It is broken, for good.
     pub fn poisoned(&mut self, pageblock: Pageblock) {
         self.poisoned.insert(pageblock);

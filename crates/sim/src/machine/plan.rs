@@ -202,6 +202,42 @@ pub enum Happening {
         /// How long to try.
         deadline: Nanos,
     },
+    /// What a program has already is to lie elsewhere.
+    Mbind {
+        /// Whose.
+        program: usize,
+        /// Where.
+        policy: MemPolicy,
+        /// How long to try.
+        deadline: Nanos,
+    },
+    /// A device wants these very blocks back.
+    GiveBackExtents {
+        /// Of which node.
+        node: usize,
+        /// The first, modulo how many there are.
+        block: u64,
+        /// How many, as far as they are online and follow.
+        blocks: u64,
+        /// How long to try.
+        deadline: Nanos,
+    },
+    /// A device offers these very blocks.
+    Online {
+        /// Of which node.
+        node: usize,
+        /// The first, modulo how many there are.
+        block: u64,
+        /// How many, as far as they are offline and follow.
+        blocks: u64,
+    },
+    /// A program's connection is lost.
+    Leave {
+        /// Whose.
+        program: usize,
+        /// Until it returns.
+        away: Nanos,
+    },
     /// A link becomes narrower, wider, or is lost.
     Link {
         /// Which.

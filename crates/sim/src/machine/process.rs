@@ -46,6 +46,8 @@ pub enum Life {
     Running,
     /// It runs but answers no orders.
     Mute,
+    /// It runs but its connection is lost.
+    Away,
     /// It is gone.
     Gone,
 }
@@ -90,6 +92,12 @@ pub struct Process {
     pub orders: VecDeque<(MoveId, Pairs)>,
     /// What is to be mapped shared again.
     pub thaws: VecDeque<Pageblock>,
+    /// How often its connection was lost.
+    pub connection: u32,
+    /// Destinations of moves that its connection's loss ended.
+    pub unclaimed: Vec<Pageblock>,
+    /// The processes that it forked.
+    pub children: Vec<usize>,
 }
 
 impl Process {
@@ -113,6 +121,9 @@ impl Process {
             promised: 0,
             orders: VecDeque::new(),
             thaws: VecDeque::new(),
+            connection: 0,
+            unclaimed: Vec::new(),
+            children: Vec::new(),
         }
     }
 

@@ -112,6 +112,7 @@ impl World<'_> {
             }
             self.measure.sample(self.now, tenant, &moment);
         }
+        self.note_idle();
     }
 
     /// Tells the engine what was accessed since the last time, as a sampler would.

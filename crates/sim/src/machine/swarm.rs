@@ -43,6 +43,9 @@ struct Features {
     heat: bool,
     operators: bool,
     evacuations: bool,
+    extents: bool,
+    mbinds: bool,
+    leaves: bool,
     losses: bool,
     poison: bool,
     faults: bool,
@@ -125,6 +128,9 @@ impl Swarm {
             heat: self.percent(50),
             operators: self.percent(70),
             evacuations: self.percent(40),
+            extents: self.percent(40),
+            mbinds: self.percent(40),
+            leaves: self.percent(40),
             losses: self.percent(25),
             poison: self.percent(30),
             faults: self.percent(50),
@@ -366,20 +372,19 @@ impl Swarm {
         programs: usize,
     ) -> Vec<Event> {
         let mut events = Vec::new();
-        for _ in 0..self.below(12) {
+        for _ in 0..self.below(24) {
             let node = self.below(nodes.len() as u64) as usize;
             let pageblocks = self.between(1, nodes[node].pageblocks + 4);
             let deadline = self.one_of(&[0, 10 * MS, SECOND, 10 * SECOND]);
-            let what = match self.below(8) {
+            let program = self.below(programs as u64) as usize;
+            let (block, blocks) = (self.below(64), self.between(1, 4));
+            let what = match self.below(13) {
                 0 | 1 if has.operators => {
                     let from = self.percent(70).then_some(node);
                     Happening::GiveBack { pageblocks, from, deadline }
                 }
                 2 if has.operators => Happening::Add { pageblocks, to: node },
-                3 if has.operators => {
-                    let program = self.below(programs as u64) as usize;
-                    Happening::MoveTo { program, to: node, deadline }
-                }
+                3 if has.operators => Happening::MoveTo { program, to: node, deadline },
                 4 if has.evacuations => Happening::Evacuate { node, deadline },
                 5 if has.losses && self.percent(40) => Happening::Remove { node },
                 6 if has.poison => Happening::Poison { node, pageblock: self.below(1000) },
@@ -389,6 +394,16 @@ impl Swarm {
                     let percent = self.between(1, 100) as u32;
                     let width = if lost { Width::Lost } else { Width::Percent(percent) };
                     Happening::Link { link, width }
+                }
+                8 if has.extents => Happening::GiveBackExtents { node, block, blocks, deadline },
+                9 if has.extents => Happening::Online { node, block, blocks },
+                10 if has.mbinds => {
+                    let policy = self.policy(nodes);
+                    Happening::Mbind { program, policy, deadline }
+                }
+                11 | 12 if has.leaves => {
+                    let away = self.one_of(&[0, 10 * MS, 500 * MS, 5 * SECOND]);
+                    Happening::Leave { program, away }
                 }
                 _ => continue,
             };

@@ -1,33 +1,46 @@
 //! The keys of `[machine]`, and their way to a [`Plan`]: every name known, every size possible.
+//!
+//! Each part has a file that reads it and resolves its names. Here is what is about several: names
+//! that are there once, links, and what no part can say of itself.
+
+mod event;
+mod limits;
+mod name;
+mod node;
+mod policy;
+mod program;
+mod tenant;
+mod value;
 
 use core::num::NonZeroU32;
 use std::collections::BTreeMap;
 
-use memtide_engine::{
-    Limits, Performance, TenantConfig,
-    mempolicy::{Extended, MemPolicy, Mode, Weighting},
-    nodes::{Capabilities, Capability, NodeClass, NodeMask},
-    tenant::{Access as Allowed, Emergency, Migration, OnDepletion, Quota, Who},
-};
-use memtide_units::{ByteSize, HoldReason, NodeId, NodeKind, PAGEBLOCK_BYTES};
-use serde::{Deserialize, Deserializer, de::Error as _};
+use memtide_engine::{mempolicy::Weighting, tenant::Access};
+use memtide_units::{NodeId, NodeKind};
+use serde::Deserialize;
 use toml::Spanned;
 
+use self::{
+    event::EventText,
+    limits::{FaultsText, LimitsText},
+    name::{Names, find, unique, wrong},
+    node::{LinkText, NodeText, speed},
+    program::ProgramText,
+    tenant::TenantText,
+    value::{Time, second},
+};
 use super::{
-    plan::{
-        Access, Event, Faults, Happening, MS, Nanos, Node, Phase, Plan, Program, Promise, SECOND,
-        Window,
-    },
-    topology::{Link, Place, Topology, Width},
+    plan::{Plan, Window},
+    topology::{Link, Place, Topology},
 };
 use crate::scenario::Wrong;
 
-/// Entries of a list at most.
-const LIST_MAX: usize = 256;
 /// Programs at most.
 const PROGRAMS_MAX: u64 = 100_000;
+
 /// Pageblocks of all nodes at most: 8 TiB.
 const PAGEBLOCKS_MAX: u64 = 1 << 22;
+
 /// Samples at most.
 const SAMPLES_MAX: u64 = 100_000;
 
@@ -62,52 +75,6 @@ pub(super) struct Text {
     event: Vec<Spanned<EventText>>,
 }
 
-/// A time, such as `"1.5s"`, `"20ms"`, `"3us"`, in nanoseconds.
-#[derive(Clone, Copy)]
-struct Time(Nanos);
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let wrong =
-            || D::Error::custom(format!("{text:?}; expected a time such as \"10s\" or \"1ms\""));
-        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let (number, unit) = text.split_at(digits);
-        let unit = match unit {
-            "ns" => 1,
-            "us" => 1000,
-            "ms" => MS,
-            "s" => SECOND,
-            "min" => 60 * SECOND,
-            "h" => 3600 * SECOND,
-            _ => return Err(wrong()),
-        };
-        let number: Nanos = number.parse().map_err(|_| wrong())?;
-        number.checked_mul(unit).filter(|&ns| ns <= 24 * 3600 * SECOND).map(Self).ok_or_else(wrong)
-    }
-}
-
-const fn second() -> Time {
-    Time(SECOND)
-}
-
-/// A size of whole pageblocks, in pageblocks.
-#[derive(Clone, Copy)]
-struct Blocks(u64);
-
-impl<'de> Deserialize<'de> for Blocks {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let size: ByteSize =
-            text.parse().map_err(|error| D::Error::custom(format!("{text:?} {error}")))?;
-        if size.0.is_multiple_of(PAGEBLOCK_BYTES) {
-            Ok(Self(size.0 / PAGEBLOCK_BYTES))
-        } else {
-            Err(D::Error::custom(format!("{size}; expected whole pageblocks of 2MiB")))
-        }
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum WeightingText {
@@ -122,26 +89,6 @@ struct OrdinaryText {
     bandwidth_mib: NonZeroU32,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct LimitsText {
-    patience: Option<Time>,
-    idle_after: Option<Time>,
-    settle_for: Option<Time>,
-    stall_after: Option<Time>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-struct FaultsText {
-    die_permille: u32,
-    mute_permille: u32,
-    late_permille: u32,
-    held_permille: u32,
-    driver_mute_permille: u32,
-    link_lost_permille: u32,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct WindowText {
@@ -154,261 +101,6 @@ struct WindowText {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Named {
     name: Spanned<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct NodeText {
-    name: Spanned<String>,
-    kind: NodeKind,
-    #[serde(default)]
-    class: ClassText,
-    #[serde(default)]
-    permits: Vec<CapabilityText>,
-    size: Blocks,
-    block: Option<Blocks>,
-    latency_ns: NonZeroU32,
-    bandwidth_mib: NonZeroU32,
-    write_latency_ns: Option<NonZeroU32>,
-    write_bandwidth_mib: Option<NonZeroU32>,
-    driver: Option<Time>,
-}
-
-#[derive(Deserialize, Default, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-enum ClassText {
-    #[default]
-    Public,
-    Special,
-    Private,
-}
-
-#[derive(Deserialize, Clone, Copy)]
-#[serde(rename_all = "kebab-case")]
-enum CapabilityText {
-    Reclaim,
-    UserNuma,
-    Demotion,
-    NumaBalancing,
-    LongTermPin,
-    Damon,
-    Ksm,
-    Collapse,
-    Hugetlb,
-    Fallback,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct LinkText {
-    name: Option<String>,
-    from: Spanned<String>,
-    to: Spanned<String>,
-    latency_ns: u32,
-    bandwidth_mib: NonZeroU32,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct TenantText {
-    name: String,
-    #[serde(default = "one")]
-    weight: NonZeroU32,
-    policy: Option<PolicyText>,
-    #[serde(default)]
-    on_depletion: DepletionText,
-    wait: Option<Time>,
-    #[serde(default)]
-    emergency: Switch,
-    #[serde(default)]
-    migration: MigrationText,
-    #[serde(default)]
-    quota: BTreeMap<NodeKind, QuotaText>,
-}
-
-const fn one() -> NonZeroU32 {
-    NonZeroU32::MIN
-}
-
-#[derive(Deserialize, Default, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-enum DepletionText {
-    #[default]
-    Fail,
-    FallBack,
-    Wait,
-    Reclaim,
-}
-
-#[derive(Deserialize, Default, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-enum Switch {
-    On,
-    #[default]
-    Off,
-}
-
-#[derive(Deserialize, Default, Clone, Copy)]
-#[serde(rename_all = "kebab-case")]
-enum MigrationText {
-    #[default]
-    Allowed,
-    Never,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct QuotaText {
-    #[serde(default)]
-    access: AllowedText,
-    max: Option<Blocks>,
-    min: Option<Blocks>,
-    pinned_max: Option<Blocks>,
-}
-
-#[derive(Deserialize, Default, Clone, Copy)]
-#[serde(rename_all = "kebab-case")]
-enum AllowedText {
-    #[default]
-    Allowed,
-    Denied,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct PolicyText {
-    mode: ModeText,
-    #[serde(default)]
-    nodes: Vec<Spanned<String>>,
-    #[serde(default)]
-    extended: ExtendedText,
-}
-
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-enum ModeText {
-    Local,
-    Bind,
-    Preferred,
-    PreferredMany,
-    Interleave,
-    WeightedInterleave,
-}
-
-#[derive(Deserialize, Default, Clone, Copy)]
-#[serde(rename_all = "kebab-case")]
-enum ExtendedText {
-    #[default]
-    Any,
-    Only,
-    Never,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct ProgramText {
-    name: String,
-    tenant: Spanned<String>,
-    #[serde(default = "one")]
-    count: NonZeroU32,
-    start: Option<Time>,
-    every: Option<Time>,
-    processor: Option<Spanned<String>>,
-    #[serde(default = "one")]
-    repeats: NonZeroU32,
-    policy: Option<PolicyText>,
-    pin: Option<HoldReason>,
-    #[serde(default)]
-    promise: Switch,
-    #[serde(default = "leases")]
-    lease_max: NonZeroU32,
-    retry: Option<Time>,
-    fork: Option<ForkText>,
-    phase: Vec<PhaseText>,
-}
-
-const fn leases() -> NonZeroU32 {
-    NonZeroU32::new(64).expect("not 0")
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct ForkText {
-    every: Time,
-    lives: Time,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct PhaseText {
-    lasts: Time,
-    working_set: Blocks,
-    /// MiB a second; idle when 0.
-    #[serde(default)]
-    wants_mib: u64,
-    lines: Option<NonZeroU32>,
-    hot_percent: Option<u32>,
-    hot_share_percent: Option<u32>,
-}
-
-/// One event: a time, what is done, and what that needs.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct EventText {
-    at: Time,
-    #[serde(rename = "do")]
-    what: DoText,
-    node: Option<Spanned<String>>,
-    link: Option<Spanned<String>>,
-    program: Option<Spanned<String>>,
-    size: Option<Blocks>,
-    deadline: Option<Time>,
-    percent: Option<u32>,
-    pageblock: Option<u64>,
-}
-
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-enum DoText {
-    GiveBack,
-    Add,
-    Evacuate,
-    MoveTo,
-    SetLink,
-    LoseLink,
-    Remove,
-    Poison,
-}
-
-fn wrong(at: usize, problem: impl Into<String>) -> Wrong {
-    Wrong { at: Some(at), problem: problem.into() }
-}
-
-/// The number of a name, or what is wrong with it.
-fn find(names: &[String], what: &str, name: &Spanned<String>) -> Result<usize, Wrong> {
-    names.iter().position(|known| known == name.get_ref()).ok_or_else(|| {
-        let known = names.join(", ");
-        wrong(name.span().start, format!("no {what} {:?}; there are: {known}", name.get_ref()))
-    })
-}
-
-/// Names, each there once.
-fn unique<'a>(
-    what: &str,
-    names: impl Iterator<Item = (usize, &'a str)>,
-) -> Result<Vec<String>, Wrong> {
-    let mut known: Vec<String> = Vec::new();
-    for (at, name) in names {
-        if name.is_empty() || known.iter().any(|other| other == name) {
-            let expected = "expected a name that no other has";
-            return Err(wrong(at, format!("{what} {name:?}; {expected}")));
-        }
-        known.push(name.to_owned());
-    }
-    if known.len() > LIST_MAX {
-        return Err(wrong(0, format!("{} {what}s; expected {LIST_MAX} at most", known.len())));
-    }
-    Ok(known)
 }
 
 impl Text {
@@ -573,12 +265,12 @@ impl Text {
         for (number, tenant) in plan.tenants.iter().enumerate() {
             for (kind, quota) in &tenant.quotas {
                 let max = quota.max.unwrap_or(u64::MAX);
-                if quota.min > max || quota.access == Allowed::Denied && quota.min > 0 {
+                if quota.min > max || quota.access == Access::Denied && quota.min > 0 {
                     let problem = format!(
                         "tenant {:?}: at least {} pageblocks of {kind}; expected {} at most",
                         tenant.name,
                         quota.min,
-                        if quota.access == Allowed::Denied { 0 } else { max },
+                        if quota.access == Access::Denied { 0 } else { max },
                     );
                     return Err(wrong(self.tenant[number].span().start, problem));
                 }
@@ -608,313 +300,3 @@ const ORDINARY: OrdinaryText = OrdinaryText {
     latency_ns: NonZeroU32::new(100).expect("not 0"),
     bandwidth_mib: NonZeroU32::new(10 << 10).expect("not 0"),
 };
-
-/// What there is, by name.
-struct Names {
-    processors: Vec<String>,
-    nodes: Vec<String>,
-    tenants: Vec<String>,
-    programs: Vec<String>,
-    links: Vec<String>,
-}
-
-fn speed(
-    latency: NonZeroU32,
-    bandwidth: NonZeroU32,
-    write_latency: Option<NonZeroU32>,
-    write_bandwidth: Option<NonZeroU32>,
-) -> Performance {
-    Performance {
-        read_latency_ns: latency.get(),
-        write_latency_ns: write_latency.unwrap_or(latency).get(),
-        read_bandwidth_mib: bandwidth.get(),
-        write_bandwidth_mib: write_bandwidth.unwrap_or(bandwidth).get(),
-    }
-}
-
-impl NodeText {
-    fn node(&self, at: usize) -> Result<Node, Wrong> {
-        let block = self.block.map_or(1, |block| block.0);
-        let name = self.name.get_ref();
-        if !block.is_power_of_two() || self.size.0 == 0 || !self.size.0.is_multiple_of(block) {
-            let expected = "expected one or more whole blocks, of a power of two of pageblocks";
-            return Err(wrong(
-                at,
-                format!("node {name:?}: {} pageblocks; {expected}", self.size.0),
-            ));
-        }
-        if !self.permits.is_empty() && self.class != ClassText::Private {
-            return Err(wrong(at, format!("node {name:?}: permits are for private nodes")));
-        }
-        let permits = self.permits.iter();
-        let permits = permits.fold(Capabilities::NONE, |all, one| all.with(one.capability()));
-        Ok(Node {
-            name: name.clone(),
-            kind: self.kind,
-            class: match self.class {
-                ClassText::Public => NodeClass::Public,
-                ClassText::Special => NodeClass::Special,
-                ClassText::Private => NodeClass::Private(permits),
-            },
-            pageblocks: self.size.0,
-            block_pageblocks: block,
-            media: speed(
-                self.latency_ns,
-                self.bandwidth_mib,
-                self.write_latency_ns,
-                self.write_bandwidth_mib,
-            ),
-            driver: self.driver.map_or(MS, |time| time.0),
-        })
-    }
-}
-
-impl CapabilityText {
-    const fn capability(self) -> Capability {
-        match self {
-            Self::Reclaim => Capability::Reclaim,
-            Self::UserNuma => Capability::UserNuma,
-            Self::Demotion => Capability::Demotion,
-            Self::NumaBalancing => Capability::NumaBalancing,
-            Self::LongTermPin => Capability::LongTermPin,
-            Self::Damon => Capability::Damon,
-            Self::Ksm => Capability::Ksm,
-            Self::Collapse => Capability::Collapse,
-            Self::Hugetlb => Capability::Hugetlb,
-            Self::Fallback => Capability::Fallback,
-        }
-    }
-}
-
-impl PolicyText {
-    fn policy(&self, at: usize, names: &Names) -> Result<MemPolicy, Wrong> {
-        let nodes = self.nodes.iter().map(|name| find(&names.nodes, "node", name));
-        let nodes: Vec<NodeId> =
-            nodes.map(|node| node.map(|node| NodeId(node as u16))).collect::<Result<_, _>>()?;
-        let expected = match (self.mode, nodes.len()) {
-            (ModeText::Local, 1..) => "no nodes with \"local\"",
-            (ModeText::Preferred, 0 | 2..) => "one node with \"preferred\"",
-            (ModeText::Local | ModeText::Preferred, _) | (_, 1..) => "",
-            (_, 0) => "nodes",
-        };
-        if !expected.is_empty() {
-            return Err(wrong(
-                at,
-                format!("a policy of {} nodes; expected {expected}", nodes.len()),
-            ));
-        }
-        let mask = || nodes.iter().copied().collect::<NodeMask>();
-        let mode = match self.mode {
-            ModeText::Local => Mode::Local,
-            ModeText::Bind => Mode::Bind(mask()),
-            ModeText::Preferred => Mode::Preferred(nodes[0]),
-            ModeText::PreferredMany => Mode::PreferredMany(mask()),
-            ModeText::Interleave => Mode::Interleave(mask()),
-            ModeText::WeightedInterleave => Mode::WeightedInterleave(mask()),
-        };
-        let extended = match self.extended {
-            ExtendedText::Any => Extended::Any,
-            ExtendedText::Only => Extended::Only,
-            ExtendedText::Never => Extended::Never,
-        };
-        Ok(MemPolicy { mode, extended })
-    }
-}
-
-impl TenantText {
-    fn tenant(&self, at: usize, names: &Names) -> Result<TenantConfig, Wrong> {
-        if self.weight.get() > 1000 {
-            return Err(wrong(at, format!("weight {}; expected 1 to 1000", self.weight)));
-        }
-        let waits = matches!(self.on_depletion, DepletionText::Wait | DepletionText::Reclaim);
-        if waits != self.wait.is_some() {
-            let expected = "expected \"wait\" with on-depletion \"wait\" and \"reclaim\", else not";
-            return Err(wrong(at, format!("tenant {:?}: {expected}", self.name)));
-        }
-        let wait = core::time::Duration::from_nanos(self.wait.map_or(0, |time| time.0));
-        let policy = self.policy.as_ref().map(|policy| policy.policy(at, names)).transpose()?;
-        let quota = |(&kind, quota): (&NodeKind, &QuotaText)| {
-            let access = match quota.access {
-                AllowedText::Allowed => Allowed::Allowed,
-                AllowedText::Denied => Allowed::Denied,
-            };
-            let blocks = |blocks: Option<Blocks>| blocks.map(|blocks| blocks.0);
-            let (max, pinned_max) = (blocks(quota.max), blocks(quota.pinned_max));
-            (kind, Quota { access, max, min: blocks(quota.min).unwrap_or(0), pinned_max })
-        };
-        Ok(TenantConfig {
-            name: self.name.clone(),
-            who: vec![Who::Label(self.name.clone())],
-            quotas: self.quota.iter().map(quota).collect(),
-            weight: self.weight.get(),
-            policy: policy.unwrap_or(MemPolicy::LOCAL),
-            on_depletion: match self.on_depletion {
-                DepletionText::Fail => OnDepletion::Fail,
-                DepletionText::FallBack => OnDepletion::FallBack,
-                DepletionText::Wait => OnDepletion::Wait(wait),
-                DepletionText::Reclaim => OnDepletion::Reclaim(wait),
-            },
-            emergency: match self.emergency {
-                Switch::On => Emergency::On,
-                Switch::Off => Emergency::Off,
-            },
-            migration: match self.migration {
-                MigrationText::Allowed => Migration::Allowed,
-                MigrationText::Never => Migration::Never,
-            },
-        })
-    }
-}
-
-impl ProgramText {
-    fn program(&self, at: usize, names: &Names) -> Result<Program, Wrong> {
-        let processor = match &self.processor {
-            Some(name) => find(&names.processors, "processor", name)?,
-            None => 0,
-        };
-        if !(1..=LIST_MAX).contains(&self.phase.len()) {
-            let phases = self.phase.len();
-            return Err(wrong(at, format!("{phases} phases; expected 1 to {LIST_MAX}")));
-        }
-        if self.pin.is_some_and(|reason| !reason.is_pin()) {
-            return Err(wrong(at, "pin; expected a reason that lasts, such as \"memory-lock\""));
-        }
-        let phases = self.phase.iter().map(|phase| phase.phase(at)).collect::<Result<_, _>>()?;
-        let policy = self.policy.as_ref().map(|policy| policy.policy(at, names)).transpose()?;
-        let zero = |time: Option<Time>| time.map_or(0, |time| time.0);
-        if self.fork.as_ref().is_some_and(|fork| fork.every.0 == 0)
-            || self.retry.is_some_and(|t| t.0 == 0)
-        {
-            return Err(wrong(at, "a time of 0; expected more"));
-        }
-        Ok(Program {
-            name: self.name.clone(),
-            tenant: find(&names.tenants, "tenant", &self.tenant)?,
-            count: self.count.get(),
-            start: zero(self.start),
-            every: zero(self.every),
-            processor,
-            phases,
-            repeats: self.repeats.get(),
-            policy,
-            pin: self.pin,
-            promise: match self.promise {
-                Switch::On => Promise::Asked,
-                Switch::Off => Promise::NotAsked,
-            },
-            lease_max: self.lease_max.get(),
-            retry: self.retry.map(|time| time.0),
-            fork: self.fork.as_ref().map(|fork| (fork.every.0, fork.lives.0)),
-        })
-    }
-}
-
-impl PhaseText {
-    fn phase(&self, at: usize) -> Result<Phase, Wrong> {
-        let hot = (self.hot_percent.unwrap_or(100), self.hot_share_percent.unwrap_or(100));
-        if hot.0 == 0 || hot.0 > 100 || hot.1 > 100 || self.lasts.0 == 0 {
-            let problem = format!(
-                "a phase that lasts {} ns, {} % hot for {} % of accesses; expected more than 0, and \
-                 100 % at most",
-                self.lasts.0, hot.0, hot.1
-            );
-            return Err(wrong(at, problem));
-        }
-        let access = match self.wants_mib {
-            0 => Access::Idle,
-            wants_mib => Access::Busy {
-                wants_mib,
-                lines: self.lines.map(NonZeroU32::get),
-                hot_permille: hot.0 * 10,
-                hot_share_permille: hot.1 * 10,
-            },
-        };
-        Ok(Phase { lasts: self.lasts.0, pageblocks: self.working_set.0, access })
-    }
-}
-
-impl EventText {
-    fn event(&self, at: usize, names: &Names) -> Result<Event, Wrong> {
-        let need = |key: &str| wrong(at, format!("an event without {key:?}; expected one"));
-        let node = || {
-            let name = self.node.as_ref().ok_or_else(|| need("node"))?;
-            find(&names.nodes, "node", name)
-        };
-        let link = || {
-            let name = self.link.as_ref().ok_or_else(|| need("link"))?;
-            find(&names.links, "link", name)
-        };
-        let size = || match self.size {
-            Some(Blocks(size)) if size > 0 => Ok(size),
-            _ => Err(need("size")),
-        };
-        let deadline = self.deadline.map_or(5 * SECOND, |time| time.0);
-        let what = match self.what {
-            DoText::GiveBack => {
-                let from = self.node.as_ref().map(|name| find(&names.nodes, "node", name));
-                Happening::GiveBack { pageblocks: size()?, from: from.transpose()?, deadline }
-            }
-            DoText::Add => Happening::Add { pageblocks: size()?, to: node()? },
-            DoText::Evacuate => Happening::Evacuate { node: node()?, deadline },
-            DoText::MoveTo => {
-                let name = self.program.as_ref().ok_or_else(|| need("program"))?;
-                let program = find(&names.programs, "program", name)?;
-                Happening::MoveTo { program, to: node()?, deadline }
-            }
-            DoText::SetLink => match self.percent {
-                Some(percent @ 1..=100) => {
-                    Happening::Link { link: link()?, width: Width::Percent(percent) }
-                }
-                _ => return Err(wrong(at, "set-link; expected a \"percent\" of 1 to 100")),
-            },
-            DoText::LoseLink => Happening::Link { link: link()?, width: Width::Lost },
-            DoText::Remove => Happening::Remove { node: node()? },
-            DoText::Poison => {
-                let pageblock = self.pageblock.ok_or_else(|| need("pageblock"))?;
-                Happening::Poison { node: node()?, pageblock }
-            }
-        };
-        Ok(Event { at: self.at.0, what })
-    }
-}
-
-impl LimitsText {
-    fn limits(&self) -> Limits {
-        let usual = Limits::default();
-        let or = |time: Option<Time>, usual| {
-            time.map_or(usual, |time| core::time::Duration::from_nanos(time.0))
-        };
-        Limits {
-            patience: or(self.patience, usual.patience),
-            idle_after: or(self.idle_after, usual.idle_after),
-            settle_for: or(self.settle_for, usual.settle_for),
-            stall_after: or(self.stall_after, usual.stall_after),
-            ..usual
-        }
-    }
-}
-
-impl FaultsText {
-    fn faults(&self) -> Result<Faults, Wrong> {
-        let faults = Faults {
-            die_permille: self.die_permille,
-            mute_permille: self.mute_permille,
-            late_permille: self.late_permille,
-            held_permille: self.held_permille,
-            driver_mute_permille: self.driver_mute_permille,
-            link_lost_permille: self.link_lost_permille,
-        };
-        let all = [
-            faults.die_permille,
-            faults.mute_permille,
-            faults.late_permille,
-            faults.held_permille,
-            faults.driver_mute_permille,
-            faults.link_lost_permille,
-        ];
-        match all.iter().find(|&&permille| permille > 1000) {
-            Some(permille) => Err(format!("faults: {permille}; expected 1000 at most").into()),
-            None => Ok(faults),
-        }
-    }
-}

@@ -43,8 +43,10 @@ pub(super) enum Step {
     Shrink(usize),
     /// A process makes these unmovable.
     Pin(usize, Vec<Pageblock>),
-    /// A process has let go of what it lost.
-    LetGo(usize, Vec<Extent>),
+    /// A process has let go of what it lost, as it was told on its connection of this number.
+    LetGo(usize, u32, Vec<Extent>),
+    /// A process is connected again.
+    Return(usize),
     /// A process has copied what it is to move.
     Copied(usize),
     /// A process has mapped shared again what it is to thaw.
@@ -210,7 +212,8 @@ impl<'p> World<'p> {
             Step::Grow(process) => self.grow(process),
             Step::Shrink(process) => self.shrink(process),
             Step::Pin(process, all) => self.pin(process, &all),
-            Step::LetGo(process, extents) => self.let_go(process, extents),
+            Step::LetGo(process, connection, extents) => self.let_go(process, connection, extents),
+            Step::Return(process) => self.come_back(process),
             Step::Copied(process) => self.copied(process),
             Step::Thawed(process) => self.thawed(process),
             Step::Fork(process) => self.fork(process),
