@@ -267,8 +267,8 @@ mod tests {
             assert_eq!(rows[0].of_limit, 1.0);
             assert!(rows.iter().all(|row| row.per_second.min > 1e5 && row.of_limit > 0.0));
         }
-        // A byte a page, and it is noticed that the large case came after the small one.
-        let [small, large] = [0, 9].map(|first| report.rows[first].peak_bytes);
-        assert!(large >= small + (24 << 20), "{small} {large}");
+        // A byte a page. What else the process has depends on the tests beside this one.
+        let large = report.rows[9].peak_bytes;
+        assert!(large >= 1 << 25, "{large}");
     }
 }
