@@ -9,6 +9,7 @@
 //! * [`give_back`]: capacity coming back. [`overhead`]: a program with and without a pool.
 //! * [`pool`]: a daemon of the benchmark's own.
 //! * [`churn`]: a program that allocates and frees. [`frames`]: taking and giving frames.
+//! * [`simulator`]: how fast the simulator of tiers is.
 //! * [`histogram`]: how long single accesses took. [`report`]: medians, tables, JSON.
 
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ pub mod live;
 pub mod overhead;
 pub mod pool;
 pub mod report;
+pub mod simulator;
 pub mod writer;
 
 pub use give_back::{GiveBackOptions, GiveBackReport, bench_give_back};

@@ -13,7 +13,7 @@ use memtide_units::ByteSize;
 pub use self::frames::{
     BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
 };
-pub use self::sim::{Sim, SimFuzz, SimRun, SimSweep, SimWhat};
+pub use self::sim::{BenchSim, Sim, SimFuzz, SimRun, SimSweep, SimWhat};
 
 /// Run unmodified programs on near and far memory, and take capacity back while they run.
 #[derive(Debug, Parser)]
@@ -313,6 +313,7 @@ pub enum BenchWhat {
     GiveBack(BenchGiveBack),
     Run(BenchRun),
     Frames(BenchFrames),
+    Sim(BenchSim),
     #[command(hide = true)]
     FramesCount(BenchFramesCount),
     /// The program that `bench move` moves the memory of

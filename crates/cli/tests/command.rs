@@ -526,6 +526,18 @@ fn frames_are_measured() {
 }
 
 #[test]
+fn the_simulator_is_measured() {
+    let directory = Directory::new();
+    let smoke = ["bench", "sim", "--rounds", "1", "--accesses", "1000000"];
+    let found = json(&directory.output(&[&smoke[..], &["--json"]].concat()));
+    assert_eq!(found["rows"].as_array().unwrap().len(), 3 * 3);
+    assert_eq!(found["rows"][0]["of_limit"], 1.0);
+    assert!(found["rows"][8]["per_second"]["median"].as_f64().unwrap() > 0.0);
+    let text = directory.output(&smoke);
+    assert!(out(&text).contains("plain loop") && out(&text).contains("OF LIMIT"), "{text:?}");
+}
+
+#[test]
 fn nonsense_about_frames_is_refused() {
     let directory = Directory::new();
     for (arguments, said) in [

@@ -74,7 +74,8 @@ fn a_stable_hot_set_reaches_98_percent_of_the_static_oracle() {
 }
 
 /// A zipf has no edge between hot and cold: which of two pages in the middle is the more popular
-/// takes more samples to tell than there are in two seconds. After fourteen it is 98 %.
+/// takes more samples to tell than there are in two seconds. With 224 million visits, which take
+/// twelve and a half, it is 98.8 %.
 #[test]
 fn two_seconds_of_a_zipf_reach_96_percent_of_the_static_oracle() {
     let oracle = row(ZIPF, "static-oracle");

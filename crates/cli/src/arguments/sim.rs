@@ -105,3 +105,27 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
     });
     range.ok_or_else(|| format!("expected A..B, A below B, {SEEDS_MAX} seeds at most"))
 }
+
+/// How many page accesses a second the simulator of tiers looks up, on one core
+///
+/// Against a plain loop that reads a byte a page at the same random pages: the limit.
+#[derive(Debug, Args)]
+pub struct BenchSim {
+    /// How often each case is measured; the median counts
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Accesses of each case in each round
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 200_000_000,
+        value_parser = clap::value_parser!(u64).range(1_000_000..=100_000_000_000)
+    )]
+    pub accesses: u64,
+    /// Programs of 1 TiB, too, besides those of 4 GiB
+    #[arg(long)]
+    pub large: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}

@@ -8,12 +8,14 @@ use std::{
 use clap::ValueEnum;
 use memtide_bench::{
     GiveBackOptions, MoveOptions, OverheadOptions, bench_give_back, bench_move, bench_overhead,
-    churn, writer,
+    churn,
+    simulator::{SimulatorOptions, bench_simulator},
+    writer,
 };
 use serde::Serialize;
 
 use crate::{
-    arguments::{BenchGiveBack, BenchMove, BenchRun, BenchWhat, StoreKind},
+    arguments::{BenchGiveBack, BenchMove, BenchRun, BenchSim, BenchWhat, StoreKind},
     commands::bench_frames,
     failure::Failure,
     library, output,
@@ -26,6 +28,7 @@ pub fn bench(what: BenchWhat) -> Result<ExitCode, Failure> {
         BenchWhat::Run(options) => run(options),
         BenchWhat::Frames(options) => bench_frames::frames(&options, progress),
         BenchWhat::FramesCount(options) => bench_frames::frames_count(&options),
+        BenchWhat::Sim(options) => simulator(&options),
         BenchWhat::Writer { bytes, pause_ns } => {
             let bytes = usize::try_from(bytes).map_err(Failure::failed)?;
             writer::run(bytes, pause_ns)?;
@@ -80,6 +83,16 @@ fn run(options: BenchRun) -> Result<ExitCode, Failure> {
     };
     let report = bench_overhead(&options_of_bench, progress).map_err(Failure::failed)?;
     print(options.json, &report, || report.table())
+}
+
+fn simulator(options: &BenchSim) -> Result<ExitCode, Failure> {
+    const GIB_4: u32 = 1 << 20;
+    const TIB_1: u32 = 1 << 28;
+    let pages = if options.large { vec![GIB_4, TIB_1] } else { vec![GIB_4] };
+    let BenchSim { rounds, accesses, .. } = *options;
+    let options_of_bench = SimulatorOptions { rounds, accesses, pages };
+    let report = bench_simulator(&options_of_bench, progress).map_err(Failure::failed)?;
+    print(options.json, &report, || output::table(&report.rows()))
 }
 
 /// The name by which `--store` knows it.

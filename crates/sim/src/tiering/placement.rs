@@ -11,11 +11,14 @@ use super::machine::TIERS_MAX;
 /// A visit is the number of a page; this bit of it says that it writes.
 pub const WRITE: u32 = 1 << 31;
 
-/// Visits that are counted at once.
-const BLOCK: usize = 1 << 10;
-/// Bits in which the writes of a block to one tier are counted.
-const LANE: u32 = 16;
+/// Visits that are counted at once: as many as a byte can count, for whatever unit of vectors
+/// the processor has.
+const BLOCK: usize = u8::MAX as usize;
 const TIER_BITS: u8 = 0b11;
+/// Of a byte that was looked up for a visit that writes.
+const WRITE_BIT: u8 = 1 << 7;
+/// From [`WRITE`] to it.
+const WRITE_SHIFT: u32 = 24;
 const FIRST_SHIFT: u32 = 2;
 
 /// Where every page lies.
@@ -103,19 +106,16 @@ impl Placement {
             // First all bytes, and nothing else: so many misses are under way at once.
             let bytes = &mut bytes[..visits.len()];
             for (byte, visit) in bytes.iter_mut().zip(visits) {
-                *byte = self.of[(visit & !WRITE) as usize];
-            }
-            let mut writes = 0_u64;
-            for (&byte, &visit) in bytes.iter().zip(visits) {
-                writes += u64::from(visit >> 31) << (u32::from(byte & TIER_BITS) * LANE);
+                *byte =
+                    self.of[(visit & !WRITE) as usize] | (visit >> WRITE_SHIFT) as u8 & WRITE_BIT;
             }
             for tier in 0..TIERS_MAX {
-                let here = |&&byte: &&u8| usize::from(byte & TIER_BITS) == tier;
-                counted.visits[tier] += bytes.iter().filter(here).count() as u64;
-                counted.writes[tier] += writes >> (tier as u32 * LANE) & ((1 << LANE) - 1);
+                let here = tier as u8;
+                counted.visits[tier] += u64::from(alike(bytes, TIER_BITS, here));
+                let write = WRITE_BIT | here;
+                counted.writes[tier] += u64::from(alike(bytes, WRITE_BIT | TIER_BITS, write));
             }
-            let first = bytes.iter().filter(|&&byte| byte >> FIRST_SHIFT == 0).count();
-            counted.first_near += first as u64;
+            counted.first_near += u64::from(alike(bytes, TIER_BITS << FIRST_SHIFT, 0));
         }
         counted
     }
@@ -127,6 +127,11 @@ impl Placement {
         self.of.iter().for_each(|byte| used[usize::from(byte & TIER_BITS)] += 1);
         used == self.used && used.iter().zip(self.capacity).all(|(&used, most)| used <= most)
     }
+}
+
+/// How many of a block's bytes have these bits.
+fn alike(bytes: &[u8], of: u8, bits: u8) -> u8 {
+    bytes.iter().map(|byte| u8::from(byte & of == bits)).sum()
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use super::{
     workload::Pattern,
 };
 
-/// A zipf of theta 0.99 on DRAM and an expander, so many visits, under a policy or bound.
+/// So many visits of a pattern, one in twenty of them a write, on DRAM and an expander.
 #[must_use]
-pub fn zipf(pages: u32, visits: u64, contender: Contender) -> Job {
+pub fn job(pattern: Pattern, pages: u32, visits: u64, contender: Contender) -> Job {
     let tier = |latency_ns, bandwidth_gbps, capacity_percent| TierModel {
         latency_ns,
         bandwidth_gbps,
@@ -31,13 +31,13 @@ pub fn zipf(pages: u32, visits: u64, contender: Contender) -> Job {
         changes: Vec::new(),
     };
     let workload = Workload {
-        name: "zipf".to_owned(),
+        name: "probe".to_owned(),
         pages,
         visits,
         burst: 1,
         parallelism: 4,
         write_percent: 5,
-        pattern: Pattern::Zipf { theta: 0.99, phase: None },
+        pattern,
         recorded: None,
     };
     Job { machine, page_bytes: 4096, workload, contender }
