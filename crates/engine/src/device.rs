@@ -24,7 +24,15 @@
 //!
 //! A driver is asked one thing at a time, and its answer is waited for whatever is wanted by then:
 //! an answer that comes late must not be taken for that of a later question. Nothing is placed on
-//! a device's node but in `Running` and, before the node is to be evacuated, that is what it is in.
+//! a device's node but in `Running`, or in `SavingInVain`: its memory never left, and a driver that
+//! saves in vain only copies.
+//!
+//! So a driver that does not answer a save keeps nothing closed for ever. The evacuation ends at
+//! its deadline and names the driver as the holder; to repeat it is to wait again for the same
+//! answer, and to name the node's memory in [`crate::Input::Online`] is to use the node again. A
+//! driver that does not answer a restore has no device that works: all there is to do is to take
+//! the device away ([`crate::Input::Lost`]) and to put its memory back, which asks anew.
+//!
 //! `Gone` says that all of the device's memory was lost ([`crate::lost`]): a driver that was at
 //! work on it will not answer, and starts anew, or from what it saved before.
 
@@ -93,6 +101,11 @@ impl Device {
         })
     }
 
+    /// Whether its memory can be used.
+    const fn is_in_use(self) -> bool {
+        matches!(self, Self::Running | Self::SavingInVain)
+    }
+
     /// Whether its memory may not leave yet.
     pub(crate) const fn is_unsaved(self) -> bool {
         matches!(self, Self::Saving | Self::RestoringInVain)
@@ -106,9 +119,9 @@ impl Engine {
     }
 
     /// Whether nothing may be placed on a node: it is being evacuated, or was, or its device is
-    /// not back in use.
+    /// not in use.
     pub(crate) fn is_closed(&self, node: usize) -> bool {
-        self.evacuating.contains(&node) || self.device(node) != Device::Running
+        self.evacuating.contains(&node) || !self.device(node).is_in_use()
     }
 
     /// Tells a device what happened. Says whether that can happen now.

@@ -5,19 +5,23 @@
 //! anything cannot be moved is out of the question. It then isolates as many as it wants, the
 //! cheapest first, as long as there is room elsewhere for what is in them; it never isolates more,
 //! so that others can go on allocating. When a block turns out not to become empty it is opened
-//! again and the next in rank takes its place, each block once. When nothing is under way, the
-//! blocks are ranked anew, for things may have changed; if nothing can be started then, and
-//! nothing is about to change by itself, the request is answered.
+//! again and the next in rank takes its place. When nothing is under way, the blocks are ranked
+//! anew, for things may have changed: what kept a block may have let go of it. (What was ordered
+//! to move and stayed keeps its block for as long as the request lasts, and a block that was opened
+//! to make room for others is not tried again.) If nothing can be started then, and nothing is
+//! about to change by itself, the request is answered.
 //!
 //! A give-back of these very blocks ([`crate::online`]), or of all of a node ([`crate::evacuate`]),
-//! is the same, but of no others: what of them is gone, by whatever way, is done.
+//! is the same, but of no others: what of them is gone, by whatever way, is done. No other block
+//! can take the place of one that is shared with a child, and most children go, or start another
+//! program, the next moment: so such a request waits for that while it has time.
 //!
 //! Of equally cheap blocks the highest leaves first, and the lowest comes back first.
 
 use alloc::vec::Vec;
 use core::{cmp::Reverse, time::Duration};
 
-use memtide_units::{ByteSize, NodeId, RequestId};
+use memtide_units::{ByteSize, HoldReason, NodeId, RequestId};
 
 use crate::{
     engine::Engine,
@@ -25,7 +29,7 @@ use crate::{
     pageblocks::BlockState,
     pool::BlockId,
     refusal::Refusal,
-    request::{Aim, Blocks, Goal, Prospect, Request, Work},
+    request::{Aim, Blocks, Goal, Prospect, Request},
 };
 
 /// What emptying a block takes.
@@ -95,7 +99,7 @@ impl Engine {
         }
         let mut may_change = false;
         let mut ranked_now = false;
-        let mut waiting = None;
+        let mut elsewhere = None;
         loop {
             let request = &self.requests[&id];
             let need = request.wanted - request.done - request.emptying;
@@ -117,16 +121,17 @@ impl Engine {
             if size > need || !self.pool.is_open(block) {
                 continue;
             }
-            let room = self.room_outside(block);
-            let before = waiting.unwrap_or_else(|| self.waiting_to_leave());
-            waiting = Some(before);
             match self.cost(id, block) {
-                Cost::Moves(moves) if moves == 0 || before + moves <= room => {
-                    ranked_now = false;
-                    waiting = Some(before + moves);
-                    self.start_emptying(id, block);
+                Cost::Moves(moves) => {
+                    let known = elsewhere.get_or_insert_with(|| self.elsewhere());
+                    if moves == 0 || known.has_room(self, block) {
+                        ranked_now = false;
+                        elsewhere = None;
+                        self.start_emptying(id, block);
+                    } else {
+                        may_change |= known.may_come(self);
+                    }
                 }
-                Cost::Moves(_) => may_change |= self.room_may_come(),
                 Cost::LaterMaybe => may_change = true,
                 Cost::Never => {}
             }
@@ -142,7 +147,7 @@ impl Engine {
 
     /// Ranks the blocks that could be started. Says whether there may be more of them later.
     fn rank(&mut self, id: RequestId) -> bool {
-        let Aim::GiveBack { nodes, tried, blocks, .. } = &self.requests[&id].aim else {
+        let Aim::GiveBack { nodes, sacrificed, blocks, .. } = &self.requests[&id].aim else {
             unreachable!("only a give-back ranks blocks")
         };
         let mut may_change = false;
@@ -151,7 +156,7 @@ impl Engine {
             let all = (0..self.pool.frames(node).blocks()).map(|block| BlockId { node, block });
             let wanted = |block: &BlockId| blocks.left().is_none_or(|left| left.contains(block));
             for block in all.filter(wanted) {
-                if tried.contains(&block) || !self.pool.is_open(block) {
+                if sacrificed.contains(&block) || !self.pool.is_open(block) {
                     // What another give-back is emptying may be opened again.
                     may_change |= self.emptying.contains_key(&block);
                     continue;
@@ -180,11 +185,13 @@ impl Engine {
         if self.pool.block_used(block) == 0 {
             return Cost::Moves(0);
         }
-        let failed = &self.requests[&id].failed;
+        let Request { failed, aim, .. } = &self.requests[&id];
+        let only_these = matches!(aim, Aim::GiveBack { blocks, .. } if blocks.left().is_some());
         let mut moves = 0;
         let mut unsettled = false;
         for (pageblock, lease) in self.leased_in(self.pool.span(block)) {
             match self.standing(lease) {
+                Standing::Held(_, HoldReason::SharedWithChild) if only_these => unsettled = true,
                 Standing::Held(..) => return Cost::Never,
                 Standing::Movable if failed.contains_key(&pageblock) => return Cost::Never,
                 Standing::Movable => moves += 1,
@@ -193,12 +200,6 @@ impl Engine {
             }
         }
         if unsettled { Cost::LaterMaybe } else { Cost::Moves(moves) }
-    }
-
-    /// Pageblocks of blocks that are being emptied for which there must still be room.
-    fn waiting_to_leave(&self) -> u64 {
-        let emptying = self.works.values().filter(|work| matches!(work.goal, Goal::Empty(_)));
-        emptying.map(Work::todo_count).sum()
     }
 
     fn start_emptying(&mut self, id: RequestId, block: BlockId) {

@@ -32,6 +32,7 @@
 //! * `pins`: what keeps leases in place.
 //! * `fork`: sharing after a fork, and its end.
 //! * `moves`: orders to move pageblocks, and their answers.
+//! * `elsewhere`: whether there is room for what is to leave a block.
 //! * `giveback`: capacity leaves a node, and comes back.
 //! * `poison`, `lost`: memory that is broken, or gone; `loss`: what both do to processes.
 //! * `device`, `evacuate`, `online`: devices, and all or these very blocks that go and come.
@@ -54,6 +55,7 @@ pub mod decision;
 mod device;
 pub mod dynamic_capacity;
 pub mod effect;
+mod elsewhere;
 pub mod engine;
 mod evacuate;
 mod explain;

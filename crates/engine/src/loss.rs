@@ -21,12 +21,12 @@
 //! the old lease would be taken for the new one. (Of a poisoned one nothing comes back anyway.)
 
 use alloc::{collections::BTreeSet, vec::Vec};
+use core::ops::Range;
 
 use memtide_units::{Extent, MemberId, Pageblock, TokenId};
 
 use crate::{
-    engine::Engine, pageblocks::PageblockState, pool::BlockId, process::Link, refusal::Refusal,
-    request::WorkId,
+    engine::Engine, pageblocks::PageblockState, process::Link, refusal::Refusal, request::WorkId,
 };
 
 /// How a pageblock was lost.
@@ -36,6 +36,25 @@ pub(crate) enum Loss {
     Poisoned,
     /// Its memory is not there any more.
     Gone,
+}
+
+/// Which pageblocks somebody may speak of as of what they were.
+#[derive(Debug)]
+pub(crate) enum SpokenOf {
+    /// All.
+    Any,
+    /// No others.
+    These(BTreeSet<Pageblock>),
+}
+
+impl SpokenOf {
+    /// The first of a block that is offline, if there is one.
+    pub(crate) fn first_in(&self, span: Range<Pageblock>) -> Option<Pageblock> {
+        match self {
+            Self::Any => Some(span.start),
+            Self::These(all) => all.range(span).next().copied(),
+        }
+    }
 }
 
 impl Engine {
@@ -121,20 +140,18 @@ impl Engine {
         Ok(())
     }
 
-    /// A pageblock of a block that is offline that somebody may still speak of as of what it was
-    /// before it was lost, if there is one. Who is awaited may speak of any.
-    pub(crate) fn still_spoken_of(&self, block: BlockId) -> Option<Pageblock> {
-        let span = self.pool.span(block);
+    /// What somebody may still speak of as of what it was before it was lost. Whoever is awaited
+    /// may speak of any.
+    pub(crate) fn spoken_of(&self) -> SpokenOf {
         if self.recovery.is_some() {
-            return Some(span.start);
+            return SpokenOf::Any;
         }
-        let lost = self.processes.values();
-        let lost = lost.flat_map(|process| process.lost.range(span.clone()).map(|(&at, _)| at));
-        let zeros = self.void_zeros.range(span.clone()).map(|(&at, _)| at);
+        let lost = self.processes.values().flat_map(|process| process.lost.keys().copied());
+        let zeros = self.void_zeros.keys().copied();
         let pairs = self.orders.values().flat_map(|order| order.open());
-        let ends = pairs.flat_map(|pair| [pair.from, pair.to]).filter(|at| span.contains(at));
-        let mut all = lost.chain(zeros).chain(ends);
-        all.find(|&pageblock| !self.pool.is_retired(pageblock))
+        let ends = pairs.flat_map(|pair| [pair.from, pair.to]);
+        let all = lost.chain(zeros).chain(ends);
+        SpokenOf::These(all.filter(|&at| !self.pool.is_retired(at)).collect())
     }
 
     pub(crate) fn validate_losses(&self) {

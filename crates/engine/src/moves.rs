@@ -35,7 +35,6 @@ use crate::{
     engine::Engine,
     input::MoveOutcome,
     lease::{End, Flight, Pins, Share, Standing},
-    pool::BlockId,
     process::{Link, Waiting},
     refusal::Refusal,
     request::{Goal, WorkId},
@@ -257,13 +256,6 @@ impl Engine {
             }
         }
         self.send(token, draft.order);
-    }
-
-    /// Places for what leaves a block.
-    pub(crate) fn room_outside(&self, block: BlockId) -> u64 {
-        let open = self.pool.placement().iter().filter(|&&node| !self.is_closed(node));
-        let all: u64 = open.map(|&node| self.pool.frames(node).counts().free).sum();
-        all - if self.is_closed(block.node) { 0 } else { self.pool.available_in(block) }
     }
 
     /// Puts a pair into the order being written for a process, and sends the order when full.

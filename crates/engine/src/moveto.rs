@@ -73,6 +73,7 @@ impl Engine {
         let rooms = to.iter().map(|&node| (node, self.room(self.tenant_of(token), node).0));
         let (node, room) = { rooms }.find(|&(_, room)| room > 0).unwrap_or_default();
         let mut may_change = false;
+        let mut lacks_room = false;
         let mut next = BTreeSet::new();
         for (pageblock, lease) in self.still_elsewhere(&request.aim) {
             let leaving = self.emptying.contains_key(&self.pool.block_of(pageblock));
@@ -82,12 +83,13 @@ impl Engine {
                 Standing::Movable if (next.len() as u64) < need.min(room) => {
                     next.insert(pageblock);
                 }
-                Standing::Movable => may_change |= self.room_may_come(),
+                Standing::Movable => lacks_room = true,
                 Standing::Leaving | Standing::Unsettled => may_change = true,
                 Standing::Held(..) => {}
             }
         }
         if next.is_empty() {
+            may_change |= lacks_room && self.room_may_come();
             return if may_change { Prospect::Waiting } else { Prospect::Stuck };
         }
         if let Some(work) = work {

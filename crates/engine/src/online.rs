@@ -36,14 +36,23 @@ impl Engine {
         }
         let all = (0..frames.blocks()).map(|block| BlockId { node: to, block });
         let all = all.filter(|&block| self.pool.block_state(block) == BlockState::Offline);
-        let (free, kept): (Vec<_>, Vec<_>) =
-            all.partition(|&block| self.still_spoken_of(block).is_none());
         let count = usize::try_from(blocks).expect("bounded by the size of the node");
-        if let Some(&block) = kept.first().filter(|_| free.len() < count) {
-            let pageblock = self.still_spoken_of(block).expect("just seen");
+        let spoken_of = self.spoken_of();
+        let mut free = Vec::new();
+        let mut kept = None;
+        for block in all {
+            if free.len() == count {
+                break;
+            }
+            match spoken_of.first_in(self.pool.span(block)) {
+                None => free.push(block),
+                Some(pageblock) => kept = kept.or(Some(pageblock)),
+            }
+        }
+        if let Some(pageblock) = kept.filter(|_| free.len() < count) {
             return Err(Refusal::NotLetGo { pageblock });
         }
-        for block in free.into_iter().take(count) {
+        for block in free {
             self.bring_in(block);
         }
         Ok(())
@@ -59,7 +68,9 @@ impl Engine {
         }
         let is_offline = |block: BlockId| self.pool.block_state(block) == BlockState::Offline;
         let offline: Vec<_> = blocks.iter().copied().filter(|&block| is_offline(block)).collect();
-        if let Some(pageblock) = offline.iter().find_map(|&block| self.still_spoken_of(block)) {
+        let spoken_of = self.spoken_of();
+        let mut spans = offline.iter().map(|&block| self.pool.span(block));
+        if let Some(pageblock) = spans.find_map(|span| spoken_of.first_in(span)) {
             return Err(Refusal::NotLetGo { pageblock });
         }
         for block in offline {

@@ -166,10 +166,7 @@ impl Pool {
 
     /// Pageblocks of a block that can be taken.
     pub(crate) fn available_in(&self, id: BlockId) -> u64 {
-        if !self.placement.contains(&id.node) || !self.is_open(id) {
-            return 0;
-        }
-        self.frames(id.node).block_free(id.block)
+        if self.is_open(id) { self.frames(id.node).block_free(id.block) } else { 0 }
     }
 
     /// The blocks of these nodes that are in the pool.
@@ -229,11 +226,6 @@ impl Pool {
 
     pub(crate) fn online_block(&mut self, id: BlockId) {
         self.frames_mut(id.node).online(id.block);
-    }
-
-    /// The nodes that serve, in the order in which they do.
-    pub(crate) fn placement(&self) -> &[usize] {
-        &self.placement
     }
 
     /// The nodes in the order in which they are emptied: those that serve nobody, then the

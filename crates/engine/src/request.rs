@@ -52,6 +52,8 @@ pub(crate) enum Aim {
         ranked: VecDeque<BlockId>,
         /// Blocks that were tried in vain.
         tried: BTreeSet<BlockId>,
+        /// Those of them that were opened again to make room for others; they are not tried again.
+        sacrificed: BTreeSet<BlockId>,
     },
     MoveTo {
         /// Whose memory.
@@ -101,8 +103,8 @@ impl Blocks {
 
 impl Aim {
     pub(crate) fn give_back(nodes: Vec<usize>, blocks: Blocks) -> Self {
-        let (ranked, tried) = (VecDeque::new(), BTreeSet::new());
-        Self::GiveBack { nodes, blocks, ranked, tried }
+        let (ranked, tried, sacrificed) = (VecDeque::new(), BTreeSet::new(), BTreeSet::new());
+        Self::GiveBack { nodes, blocks, ranked, tried, sacrificed }
     }
 }
 
@@ -137,6 +139,17 @@ pub(crate) enum Prospect {
     Waiting,
     /// Nothing more can be done.
     Stuck,
+}
+
+/// How the emptying of a block ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Emptied {
+    /// It is empty, and leaves.
+    Whole,
+    /// Something in it stays for now.
+    Stays,
+    /// Others need the room that it has when it is open.
+    Sacrificed,
 }
 
 /// Why a request ends.
@@ -291,7 +304,7 @@ impl Engine {
     /// Takes an isolated block offline if it is empty, opens it again if it will not be.
     pub(crate) fn review(&mut self, block: BlockId, id: WorkId) {
         if self.pool.block_used(block) == 0 {
-            self.close_work_for(block, id, true);
+            self.close_work_for(block, id, Emptied::Whole);
             return;
         }
         let request = self.works[&id].request.expect("blocks are emptied for requests");
@@ -304,7 +317,7 @@ impl Engine {
             }
         });
         if stays {
-            self.close_work_for(block, id, false);
+            self.close_work_for(block, id, Emptied::Stays);
             return;
         }
         // Normally all there already; a process that came back may have claimed more.
@@ -314,13 +327,13 @@ impl Engine {
         }
     }
 
-    fn close_work_for(&mut self, block: BlockId, id: WorkId, empty: bool) {
+    fn close_work_for(&mut self, block: BlockId, id: WorkId, emptied: Emptied) {
         let request = self.works[&id].request.expect("blocks are emptied for requests");
         self.close_work(id);
         self.emptying.remove(&block);
         let request = self.requests.get_mut(&request).expect("requests outlive their works");
         request.emptying -= self.pool.block_pageblocks(block);
-        if empty {
+        if emptied == Emptied::Whole {
             request.done += self.pool.block_pageblocks(block);
             if let Aim::GiveBack { blocks, .. } = &mut request.aim
                 && let Some(left) = blocks.left_mut()
@@ -329,8 +342,11 @@ impl Engine {
             }
             self.take_offline(block);
         } else {
-            if let Aim::GiveBack { tried, .. } = &mut request.aim {
+            if let Aim::GiveBack { tried, sacrificed, .. } = &mut request.aim {
                 tried.insert(block);
+                if emptied == Emptied::Sacrificed {
+                    sacrificed.insert(block);
+                }
             }
             self.pool.unisolate(block);
         }
@@ -345,7 +361,7 @@ impl Engine {
             return false;
         }
         match self.works[&last].goal {
-            Goal::Empty(block) => self.close_work_for(block, last, false),
+            Goal::Empty(block) => self.close_work_for(block, last, Emptied::Sacrificed),
             Goal::Fill(_) => {
                 for (token, todo) in self.works[&last].todo.clone() {
                     self.unwant(last, token, &todo.into_iter().collect::<Vec<_>>());

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use memtide_engine::{Config, Effect, Input, NodeConfig, Refusal};
+use memtide_engine::{
+    Config, Effect, Input, NodeConfig, Refusal,
+    nodes::{Capabilities, Capability, NodeClass},
+};
 use memtide_units::{HoldReason, NodeId, NodeKind, Pageblock, RequestId};
 
 use crate::bench::{
     Bench, FAR, NEAR, Program, REQUEST, config, holders, report, run, size, unanswered,
 };
+use crate::tenants::bind;
 
 const DEVICE: NodeId = NodeId(2);
 
@@ -162,4 +166,68 @@ fn what_must_not_move_is_moved_by_nothing() {
         assert!(bench.orders.is_empty());
         assert_eq!(bench.engine.moved_pageblocks(), 0);
     }
+}
+
+/// A fork in the middle of an evacuation: the child is gone the next moment.
+#[test]
+fn what_is_shared_with_a_child_for_a_moment_does_not_end_an_evacuation() {
+    let mut bench = Bench::new();
+    let program = bench.join();
+    bench.lease(program, 6);
+    assert!(unanswered(&bench.say(evacuate(NEAR))));
+    let (member, token) = (program.member, memtide_units::TokenId(9999));
+    assert!(unanswered(&bench.say(Input::ForkBegin { member, token })));
+    assert!(unanswered(&bench.say(Input::TokenGone { token })));
+    assert_eq!(report(&bench.quiet()).returned, size(16));
+    assert_eq!(bench.counts(NEAR), (0, 0, 0, 16));
+}
+
+#[test]
+fn a_child_that_stays_is_waited_for_until_the_deadline() {
+    let mut bench = Bench::new();
+    let program = bench.join();
+    bench.lease(program, 6);
+    bench.fork(program);
+    assert!(unanswered(&bench.say(evacuate(NEAR))));
+    let answer = report(&bench.pass(60));
+    let pid = u32::try_from(program.member.0).unwrap();
+    assert_eq!(holders(&answer), [(pid, 6, HoldReason::SharedWithChild)]);
+    assert!(answer.ask_again);
+}
+
+/// A driver that never answers: the operator uses the node again, and asks again later.
+#[test]
+fn a_driver_that_never_answers_does_not_keep_its_node_closed() {
+    let (mut bench, program) = evacuating();
+    assert!(report(&bench.pass(60)).ask_again);
+    bench.release(program, run(48, 6));
+    bench.quiet();
+    assert!(bench.lease(program, 1)[0].start.0 < 48, "closed");
+    assert_eq!(bench.say(Input::Online { extents: run(48, 16) }), []);
+    assert_eq!(bench.lease(program, 2), run(48, 2));
+    // It is asked no second time: its late answer is the answer to this evacuation.
+    assert_eq!(bench.say(evacuate(DEVICE)), []);
+    bench.say(Input::DeviceSaved { node: DEVICE });
+    assert_eq!(report(&bench.quiet()).returned, size(16));
+}
+
+/// Nodes outside the placement are room, too, for whose policy names them.
+#[test]
+fn what_is_bound_to_private_nodes_moves_between_them_when_the_placement_is_full() {
+    let mut config = config();
+    let class = NodeClass::Private(Capabilities::NONE.with(Capability::UserNuma));
+    for (id, first) in [(2, 48), (3, 64)] {
+        let node = NodeConfig::new(NodeId(id), "own", NodeKind::Device, Pageblock(first), 8);
+        config.nodes.push(NodeConfig { class, ..node });
+    }
+    let mut bench = Bench::with(config);
+    let (program, other) = (bench.join(), bench.join());
+    let (member, both) = (program.member, bind(&[NodeId(2), NodeId(3)]));
+    bench.say(Input::SetPolicy { member, policy: Some(both) });
+    assert_eq!(bench.lease(program, 4), run(48, 4));
+    bench.lease(other, 48);
+    bench.say(evacuate(NodeId(2)));
+    bench.say(Input::DeviceSaved { node: NodeId(2) });
+    assert_eq!(report(&bench.quiet()).returned, size(8));
+    assert_eq!(bench.counts(NodeId(3)).1, 4);
 }
