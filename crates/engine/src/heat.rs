@@ -100,8 +100,8 @@ impl Engine {
     #[must_use]
     pub fn best_node_for(&self, pageblock: Pageblock) -> Option<NodeId> {
         let lease = self.leases.get(&pageblock)?;
-        let reach = self.process(lease.owner.token).reach.iter();
-        let nodes: Vec<_> = reach.map(|&node| self.pool.nodes()[node].id).collect();
+        let reach = self.reach(self.tenant_of(lease.owner.token), self.route_of(lease));
+        let nodes: Vec<_> = reach.iter().map(|&node| self.pool.nodes()[node].id).collect();
         let counts = lease.heat.counts.iter();
         let counts: Vec<_> = counts.map(|(&by, &count)| (by, u64::from(count))).collect();
         self.accessors.best(&counts, &nodes)
@@ -134,6 +134,8 @@ impl Engine {
             .is_some_and(|work| matches!(work.goal, Goal::Fill(_)) && work.request.is_some());
         let is_home = kind(home) == kind(here) || wanted;
         heat.home = (!is_home).then_some(home);
-        self.leases.get_mut(&to).expect("the caller found it").heat = heat;
+        let route = lease.route.clone();
+        let lease = self.leases.get_mut(&to).expect("the caller found it");
+        (lease.heat, lease.route) = (heat, route);
     }
 }

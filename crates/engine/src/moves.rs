@@ -240,19 +240,20 @@ impl Engine {
             let Some(&(_, id)) = self.wanted.range(rest).next() else { break };
             from = WorkId(id.0 + 1);
             let picked = self.pick(id, token, draft.slots);
-            let count = picked.len() as u64;
-            let places = match self.works[&id].goal {
-                Goal::Empty(block) => self.destinations(token, count, draft.last, block.node),
+            let pairs = match self.works[&id].goal {
+                Goal::Empty(block) => self.destinations(token, &picked, draft.last, block.node),
                 Goal::Fill(node) => {
                     let (room, _) = self.room(self.tenant_of(token), node);
-                    self.pool.take_on(node, count.min(room), draft.last)
+                    let count = room.min(picked.len() as u64);
+                    let places = self.pool.take_on(node, count, draft.last);
+                    let places = places.iter().flat_map(|extent| extent.iter());
+                    picked.iter().copied().zip(places).collect()
                 }
             };
-            let places: Vec<_> = places.iter().flat_map(|extent| extent.iter()).collect();
-            if places.len() < picked.len() {
+            if pairs.len() < picked.len() {
                 starved.push(id);
             }
-            for (from, to) in picked.into_iter().zip(places) {
+            for (from, to) in pairs {
                 self.pair_up(token, &mut draft, Pair { from, to, work: id });
             }
         }

@@ -204,7 +204,7 @@ impl Engine {
             if count == 0 || *left == 0 {
                 return;
             }
-            let Some(to) = self.way_out(token, kind, &taken).filter(|_| *spare > 0) else {
+            let Some(to) = self.way_out(lease, kind, &taken).filter(|_| *spare > 0) else {
                 continue;
             };
             *taken.entry(to).or_default() += 1;
@@ -214,15 +214,15 @@ impl Engine {
         }
     }
 
-    /// Where a process may have what is to leave a kind of node: along its route, then at any
-    /// public node of the placement that the policy leaves out, if it is not bound.
+    /// Where something may go that is to leave a kind of node: along its route, as far as its
+    /// tenant may.
     fn way_out(
         &self,
-        token: TokenId,
+        lease: &Lease,
         kind: NodeKind,
         taken: &BTreeMap<usize, u64>,
     ) -> Option<usize> {
-        let (route, tenant) = (&self.process(token).route, self.tenant_of(token));
+        let (route, tenant) = (self.route_of(lease), self.tenant_of(lease.owner.token));
         let has_room = |node: &usize| {
             let room = self.room(tenant, *node).0;
             room > taken.get(node).copied().unwrap_or(0)
