@@ -38,7 +38,7 @@ use crate::{
     pool::BlockId,
     process::{Link, Waiting},
     refusal::Refusal,
-    request::{Goal, WorkId},
+    request::{Goal, Work, WorkId},
 };
 
 /// An order that is not answered in full.
@@ -120,7 +120,7 @@ impl Engine {
                 let mut pins = Pins::NONE;
                 if source {
                     if destination {
-                        self.carry_heat(from, to, work);
+                        self.carry_heat(from, to);
                     }
                     let lease = self.leases.get_mut(&from).expect("just seen");
                     if let Some(stake) = lease.stake_mut(token) {
@@ -254,6 +254,9 @@ impl Engine {
                 starved.push(id);
             }
             for (from, to) in pairs {
+                if let Work { goal: Goal::Fill(node), request: Some(_), .. } = self.works[&id] {
+                    self.set_home([from], Some(node));
+                }
                 self.pair_up(token, &mut draft, Pair { from, to, work: id });
             }
         }

@@ -29,7 +29,7 @@
 //! lease would, so what is bound stays where it is bound to, and who asked for extended memory
 //! only does not find itself in near memory.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 use memtide_units::{Extent, MemberId, NodeId, Pageblock, TenantId, TokenId};
 
@@ -250,20 +250,33 @@ impl Engine {
         let nodes: Vec<_> = route.nodes.iter().map(|&node| self.pool.nodes()[node].id).collect();
         let is_weighted = matches!(route.policy.mode, Mode::WeightedInterleave(_));
         loop {
-            let mut turn = self.process(draft.token).turn;
+            let before = self.process(draft.token).turn;
+            let mut turn = before;
             let room = |id: NodeId| {
                 let node = self.pool.index_of(id).expect("a node of the route");
                 self.room_in(draft, node).0
             };
             let weights = is_weighted.then_some(&self.weights);
             let runs = turn.spread(&nodes, weights, draft.left, room);
-            self.process_mut(draft.token).turn = turn;
-            let before = draft.left;
+            let left = draft.left;
+            let mut taken: BTreeMap<NodeId, u64> = BTreeMap::new();
+            let mut is_cut = false;
             for (id, count) in runs {
                 let node = self.pool.index_of(id).expect("a node of the route");
+                let before = draft.left;
                 self.take_from(draft, node, count);
+                *taken.entry(id).or_default() += before - draft.left;
+                is_cut |= before - draft.left < count;
             }
-            if draft.left == 0 || draft.left == before {
+            if is_cut {
+                // The turn goes on by what was taken: as if there had been no more room.
+                turn = before;
+                let room = |id: NodeId| taken.get(&id).copied().unwrap_or(0);
+                let weights = is_weighted.then_some(&self.weights);
+                turn.spread(&nodes, weights, left - draft.left, room);
+            }
+            self.process_mut(draft.token).turn = turn;
+            if draft.left == 0 || draft.left == left {
                 break;
             }
         }
