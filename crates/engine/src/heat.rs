@@ -11,11 +11,7 @@ use alloc::{
 
 use memtide_units::{AccessorId, Extent, Instant, NodeId, Pageblock};
 
-use crate::{
-    engine::Engine,
-    refusal::Refusal,
-    request::{Goal, WorkId},
-};
+use crate::{engine::Engine, refusal::Refusal};
 
 /// Accessors of one pageblock that are known.
 const ACCESSORS_MAX: usize = 4;
@@ -69,6 +65,20 @@ impl Heat {
 }
 
 impl Engine {
+    /// From now on this is where these should be, if anywhere: an operator, or the program, says
+    /// so, and nothing from before counts any more.
+    pub(crate) fn set_home(
+        &mut self,
+        pageblocks: impl IntoIterator<Item = Pageblock>,
+        home: Option<usize>,
+    ) {
+        for pageblock in pageblocks {
+            if let Some(lease) = self.leases.get_mut(&pageblock) {
+                lease.heat.home = home;
+            }
+        }
+    }
+
     /// What was accessed may be anybody's, or nobody's any more: samples come late.
     pub(crate) fn accessed(
         &mut self,
@@ -95,13 +105,15 @@ impl Engine {
     }
 
     /// The node where those who access a pageblock spend the least time on it, among those where
-    /// its owner may have it. None where too little is known: nobody accessed it, or there is no
+    /// its owner may have it, and the owners of private nodes permit that. None where too little is known: nobody accessed it, or there is no
     /// node of which [`crate::Config::accessors`] says that all of them reach it.
     #[must_use]
     pub fn best_node_for(&self, pageblock: Pageblock) -> Option<NodeId> {
         let lease = self.leases.get(&pageblock)?;
-        let reach = self.process(lease.owner.token).reach.iter();
-        let nodes: Vec<_> = reach.map(|&node| self.pool.nodes()[node].id).collect();
+        let reach = self.reach(self.tenant_of(lease.owner.token), self.route_of(lease));
+        let here = self.pool.block_of(pageblock).node;
+        let may_go = reach.iter().filter(|&&to| self.may_follow_use(here, to));
+        let nodes: Vec<_> = may_go.map(|&node| self.pool.nodes()[node].id).collect();
         let counts = lease.heat.counts.iter();
         let counts: Vec<_> = counts.map(|(&by, &count)| (by, u64::from(count))).collect();
         self.accessors.best(&counts, &nodes)
@@ -121,19 +133,17 @@ impl Engine {
     }
 
     /// What was moved is used as it was before. What had to leave wants to come back some day.
-    pub(crate) fn carry_heat(&mut self, from: Pageblock, to: Pageblock, work: WorkId) {
+    pub(crate) fn carry_heat(&mut self, from: Pageblock, to: Pageblock) {
         let Some(lease) = self.leases.get(&from) else { return };
         let mut heat = lease.heat.clone();
         let (left, here) = (self.pool.block_of(from).node, self.pool.block_of(to).node);
         let kind = |node: usize| self.pool.nodes()[node].kind;
-        let home = heat.home.unwrap_or(left);
-        // An operator, or the program, wants it here.
-        let wanted = self
-            .works
-            .get(&work)
-            .is_some_and(|work| matches!(work.goal, Goal::Fill(_)) && work.request.is_some());
-        let is_home = kind(home) == kind(here) || wanted;
-        heat.home = (!is_home).then_some(home);
-        self.leases.get_mut(&to).expect("the caller found it").heat = heat;
+        heat.home = match heat.home {
+            Some(home) => Some(home).filter(|&home| kind(home) != kind(here)),
+            None => self.route_of(lease).home_after(left, here, kind),
+        };
+        let route = lease.route.clone();
+        let lease = self.leases.get_mut(&to).expect("the caller found it");
+        (lease.heat, lease.route) = (heat, route);
     }
 }

@@ -15,11 +15,11 @@
 //!
 //! Only in `Own`, with no pins and no order under way, can it be moved.
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 
 use memtide_units::{HoldReason, ImageId, Instant, MoveId, TokenId};
 
-use crate::heat::Heat;
+use crate::{heat::Heat, place::Route};
 
 /// One leased pageblock.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,6 +31,8 @@ pub(crate) struct Lease {
     /// By seniority.
     pub(crate) others: Vec<Stake>,
     pub(crate) heat: Heat,
+    /// Where the policy leads that it was asked for with; without one, its owner's counts.
+    pub(crate) route: Option<Arc<Route>>,
 }
 
 /// How the owner maps it.
@@ -92,7 +94,8 @@ pub(crate) enum Standing {
 impl Lease {
     pub(crate) fn new(image: ImageId, token: TokenId, share: Share, now: Instant) -> Self {
         let owner = Stake { token, pins: Pins::NONE };
-        Self { image, share, flight: None, owner, others: Vec::new(), heat: Heat::new(now) }
+        let (others, heat) = (Vec::new(), Heat::new(now));
+        Self { image, share, flight: None, owner, others, heat, route: None }
     }
 
     pub(crate) fn stakes(&self) -> impl Iterator<Item = &Stake> {

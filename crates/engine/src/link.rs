@@ -1,8 +1,9 @@
 //! A node becomes faster or slower: its link was renegotiated, or a switch on its way is loaded.
 //!
 //! Automatic weights follow at once, and so do tiers, which are worked out when they are asked
-//! for. Both are about memory that is placed from now on: nothing that lies somewhere is moved for
-//! it. (Linux does the same: weights are for new allocations only.)
+//! for, and what accessors have to the node, in proportion. Nothing that lies somewhere is moved
+//! for it at once. (Linux does the same: weights are for new allocations only.) What several
+//! access may follow later, as it is accessed.
 
 use memtide_units::{NodeId, NodeKind};
 
@@ -11,7 +12,10 @@ use crate::{
     engine::Engine,
     nodes::NodeMask,
     refusal::Refusal,
-    tiers::{AdistanceError, DramReference, MemoryTiers, TierNode},
+    tiers::{
+        AdistanceError, DramReference, MemoryTiers, TierNode,
+        abstract_distance::{ADISTANCE_DRAM, ADISTANCE_KMEM},
+    },
 };
 
 impl Engine {
@@ -21,33 +25,42 @@ impl Engine {
         performance: Performance,
     ) -> Result<(), Refusal> {
         let index = self.pool.index_of(node).ok_or(Refusal::NoSuchNode { node })?;
+        self.accessors.scale(node, &self.performance[index], &performance);
         self.performance[index] = performance;
         self.weights.set_performance(node, &performance);
         Ok(())
     }
 
-    /// The tiers of the nodes, by how fast they are now: those whose speed is known, with the near
-    /// ones for a measure.
+    /// The tiers of the nodes, by how fast they are now, with the near ones for a measure. A node of
+    /// which latency or bandwidth is not known, or that there is nothing to compare with, is as far
+    /// as the processors' own memory if it is near, else as far as memory that came by dax
+    /// ([`ADISTANCE_KMEM`]). Who is next is a matter of the distances as configured.
     ///
     /// # Errors
-    /// [`AdistanceError`] when no near node's speed is known, or near nodes differ too much.
+    /// [`AdistanceError`] when near nodes differ too much.
     pub fn tiers(&self) -> Result<MemoryTiers, AdistanceError> {
         let nodes = || self.pool.nodes().iter().zip(&self.performance);
-        let known = |performance: &Performance| *performance != Performance::default();
         let mut reference = DramReference::default();
         let near = || nodes().filter(|(node, _)| node.kind == NodeKind::Near);
-        for (node, performance) in near().filter(|(_, performance)| known(performance)) {
-            reference.set(node.id, performance)?;
+        for (node, performance) in near() {
+            match reference.set(node.id, performance) {
+                Ok(()) | Err(AdistanceError::Unknown { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         let mut all = alloc::vec::Vec::new();
-        for (node, performance) in nodes().filter(|(_, performance)| known(performance)) {
+        for (node, performance) in nodes() {
             let class = self.zonelists.class(node.id).unwrap_or_default();
-            let adistance = reference.adistance(performance)?;
+            let adistance = match reference.adistance(performance) {
+                Ok(adistance) => adistance,
+                Err(_) if node.kind == NodeKind::Near => ADISTANCE_DRAM,
+                Err(_) => ADISTANCE_KMEM,
+            };
             all.push(TierNode { node: node.id, class, adistance });
         }
         let processors: NodeMask = near().map(|(node, _)| node.id).collect();
-        // Where nothing else is said a step down may lead anywhere below.
-        Ok(MemoryTiers::establish(&all, &processors, |_, _| Some(20)))
+        let distance = |from, to| self.zonelists.distance(from, to);
+        Ok(MemoryTiers::establish(&all, &processors, distance))
     }
 
     /// The weight of a node for the weighted interleave.

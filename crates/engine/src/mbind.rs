@@ -5,7 +5,8 @@
 //! policy that is the local node, for the preferred one the preferred node: fallbacks are for what
 //! is new.) What cannot move stays, and the report says who holds it; where `MPOL_MF_STRICT` would
 //! make that `EIO`, here it is for the caller to say. The policy is not kept: what the program
-//! leases later goes where its own policy says.
+//! leases later goes where its own policy says. But where what is named should have been before
+//! counts no more, moved or not: balance ([`crate::rebalance`]) does not bring it back.
 
 use alloc::{collections::BTreeSet, vec::Vec};
 use core::time::Duration;
@@ -36,11 +37,13 @@ impl Engine {
         let only: BTreeSet<_> = if to.is_empty() {
             BTreeSet::new()
         } else {
-            named.into_iter().filter(lies_wrong).collect()
+            named.iter().copied().filter(lies_wrong).collect()
         };
         let wanted = only.len() as u64;
         let aim = Aim::MoveTo { token, to, only: Some(only) };
-        self.open_request(request, Request::new(aim, wanted, self.now.after(deadline)))
+        self.open_request(request, Request::new(aim, wanted, self.now.after(deadline)))?;
+        self.set_home(named, None);
+        Ok(())
     }
 
     /// The nodes where what lies under a policy lies right.

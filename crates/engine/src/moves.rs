@@ -37,7 +37,7 @@ use crate::{
     lease::{End, Flight, Pins, Share, Standing},
     process::{Link, Waiting},
     refusal::Refusal,
-    request::{Goal, WorkId},
+    request::{Goal, Work, WorkId},
 };
 
 /// An order that is not answered in full.
@@ -119,7 +119,7 @@ impl Engine {
                 let mut pins = Pins::NONE;
                 if source {
                     if destination {
-                        self.carry_heat(from, to, work);
+                        self.carry_heat(from, to);
                     }
                     let lease = self.leases.get_mut(&from).expect("just seen");
                     if let Some(stake) = lease.stake_mut(token) {
@@ -239,19 +239,23 @@ impl Engine {
             let Some(&(_, id)) = self.wanted.range(rest).next() else { break };
             from = WorkId(id.0 + 1);
             let picked = self.pick(id, token, draft.slots);
-            let count = picked.len() as u64;
-            let places = match self.works[&id].goal {
-                Goal::Empty(block) => self.destinations(token, count, draft.last, block.node),
+            let pairs = match self.works[&id].goal {
+                Goal::Empty(block) => self.destinations(token, &picked, draft.last, block.node),
                 Goal::Fill(node) => {
                     let (room, _) = self.room(self.tenant_of(token), node);
-                    self.pool.take_on(node, count.min(room), draft.last)
+                    let count = room.min(picked.len() as u64);
+                    let places = self.pool.take_on(node, count, draft.last);
+                    let places = places.iter().flat_map(|extent| extent.iter());
+                    picked.iter().copied().zip(places).collect()
                 }
             };
-            let places: Vec<_> = places.iter().flat_map(|extent| extent.iter()).collect();
-            if places.len() < picked.len() {
+            if pairs.len() < picked.len() {
                 starved.push(id);
             }
-            for (from, to) in picked.into_iter().zip(places) {
+            for (from, to) in pairs {
+                if let Work { goal: Goal::Fill(node), request: Some(_), .. } = self.works[&id] {
+                    self.set_home([from], Some(node));
+                }
                 self.pair_up(token, &mut draft, Pair { from, to, work: id });
             }
         }

@@ -23,17 +23,20 @@
 //! Memory that was promised to programs without anything to fall back on is not lent to those that
 //! can fall back ([`crate::promise`]).
 //!
-//! Moves away from a node ask here for destinations, too ([`Engine::destinations`]). They follow
-//! the route of their process, and take all its legs: what has to leave must go somewhere.
+//! What was leased with a policy of its own keeps it, wherever it goes and whatever policy its
+//! process has meanwhile (as a range does in Linux that was bound by mbind(2)). Moves away from a
+//! node ask here for destinations, too ([`Engine::destinations`]): they take the same legs as a
+//! lease would, so what is bound stays where it is bound to, and who asked for extended memory
+//! only does not find itself in near memory.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 use memtide_units::{Extent, MemberId, NodeId, Pageblock, TenantId, TokenId};
 
 use crate::{
     decision::Rule,
     engine::Engine,
-    lease::Share,
+    lease::{Lease, Share},
     mempolicy::{MemPolicy, Mode, Turn, candidates},
     nodes::Zonelists,
     pool::Pool,
@@ -150,7 +153,7 @@ impl Engine {
         token: TokenId,
         count: u64,
         after: Option<Pageblock>,
-        route: &Route,
+        route: &Arc<Route>,
     ) -> Placed {
         let tenant = self.tenant_of(token);
         let unpromised = self.unpromised(tenant);
@@ -171,7 +174,7 @@ impl Engine {
             draft.placed.rules.extend(nodes.map(|node| Rule::NoEmergency { node }));
         }
         draft.placed.emergency = draft.placed.count - inside;
-        self.note_homes(&draft.placed, route);
+        self.note_routes(token, &draft.placed, route);
         let outside = |node: &usize| !route.nodes.contains(node);
         let shares = draft.placed.shares.iter();
         let shares = shares.map(|&(id, count)| (self.pool.index_of(id), count));
@@ -180,13 +183,22 @@ impl Engine {
         draft.placed
     }
 
-    /// Notes of what was placed where it should be instead, if elsewhere.
-    fn note_homes(&mut self, placed: &Placed, route: &Route) {
+    /// Notes of what was placed its own policy, if it has one, and where it should be instead, if
+    /// elsewhere.
+    fn note_routes(&mut self, token: TokenId, placed: &Placed, route: &Arc<Route>) {
+        let own = (!Arc::ptr_eq(route, &self.process(token).route)).then_some(route);
         for pageblock in placed.extents.iter().flat_map(|extent| extent.iter()) {
             let nodes = self.pool.nodes();
             let home = route.home_of(self.pool.block_of(pageblock).node, |node| nodes[node].kind);
-            self.leases.get_mut(&pageblock).expect("just leased").heat.home = home;
+            let lease = self.leases.get_mut(&pageblock).expect("just leased");
+            lease.heat.home = home;
+            lease.route = own.cloned();
         }
+    }
+
+    /// The route that a lease keeps to: its own, else its owner's.
+    pub(crate) fn route_of<'a>(&'a self, lease: &'a Lease) -> &'a Arc<Route> {
+        lease.route.as_ref().unwrap_or_else(|| &self.process(lease.owner.token).route)
     }
 
     /// The second leg of a route, for this tenant.
@@ -238,20 +250,33 @@ impl Engine {
         let nodes: Vec<_> = route.nodes.iter().map(|&node| self.pool.nodes()[node].id).collect();
         let is_weighted = matches!(route.policy.mode, Mode::WeightedInterleave(_));
         loop {
-            let mut turn = self.process(draft.token).turn;
+            let before = self.process(draft.token).turn;
+            let mut turn = before;
             let room = |id: NodeId| {
                 let node = self.pool.index_of(id).expect("a node of the route");
                 self.room_in(draft, node).0
             };
             let weights = is_weighted.then_some(&self.weights);
             let runs = turn.spread(&nodes, weights, draft.left, room);
-            self.process_mut(draft.token).turn = turn;
-            let before = draft.left;
+            let left = draft.left;
+            let mut taken: BTreeMap<NodeId, u64> = BTreeMap::new();
+            let mut is_cut = false;
             for (id, count) in runs {
                 let node = self.pool.index_of(id).expect("a node of the route");
+                let before = draft.left;
                 self.take_from(draft, node, count);
+                *taken.entry(id).or_default() += before - draft.left;
+                is_cut |= before - draft.left < count;
             }
-            if draft.left == 0 || draft.left == before {
+            if is_cut {
+                // The turn goes on by what was taken: as if there had been no more room.
+                turn = before;
+                let room = |id: NodeId| taken.get(&id).copied().unwrap_or(0);
+                let weights = is_weighted.then_some(&self.weights);
+                turn.spread(&nodes, weights, left - draft.left, room);
+            }
+            self.process_mut(draft.token).turn = turn;
+            if draft.left == 0 || draft.left == left {
                 break;
             }
         }
@@ -302,27 +327,44 @@ impl Engine {
         }
     }
 
-    /// Takes up to `count` pageblocks for a process's memory to move to, away from a node. They
-    /// are not leased yet. Fewer when the process's tenant may have no more elsewhere.
+    /// Takes places for pageblocks of a process to move to, away from a node, each along its own
+    /// route. They are not leased yet. Some have none when the process's tenant may have no more
+    /// where they may go.
     pub(crate) fn destinations(
         &mut self,
         token: TokenId,
-        count: u64,
-        after: Option<Pageblock>,
+        from: &[Pageblock],
+        mut after: Option<Pageblock>,
         leaving: usize,
-    ) -> Vec<Extent> {
-        let route = self.process(token).route.clone();
-        let tenant = self.tenant_of(token);
-        let kind = self.pool.nodes()[leaving].kind;
-        let special = match self.tenant(tenant).config.emergency {
-            Emergency::On => &route.emergency[..],
-            Emergency::Off => &[],
-        };
-        let legs = route.nodes.iter().chain(&route.beyond).chain(special).copied();
-        let (mut left, mut all) = (count, Vec::new());
+    ) -> Vec<(Pageblock, Pageblock)> {
+        let route = |at: &Pageblock| self.route_of(&self.leases[at]).clone();
+        let from: Vec<_> = from.iter().map(|at| (*at, route(at))).collect();
+        let mut pairs = Vec::new();
         // Charged only when it is leased.
         let mut taken = PerKind::default();
-        for node in legs {
+        for run in from.chunk_by(|one, next| Arc::ptr_eq(&one.1, &next.1)) {
+            let count = run.len() as u64;
+            let to = self.take_away_from(leaving, token, &run[0].1, count, after, &mut taken);
+            let to = to.iter().flat_map(|extent| extent.iter());
+            pairs.extend(run.iter().map(|&(at, _)| at).zip(to));
+            after = pairs.last().map(|&(_, to)| to).or(after);
+        }
+        pairs
+    }
+
+    /// The same, of a run with one route; fewer when there is not enough.
+    fn take_away_from(
+        &mut self,
+        leaving: usize,
+        token: TokenId,
+        route: &Route,
+        count: u64,
+        after: Option<Pageblock>,
+        taken: &mut PerKind,
+    ) -> Vec<Extent> {
+        let kind = self.pool.nodes()[leaving].kind;
+        let (mut left, mut all) = (count, Vec::new());
+        for node in self.legs(self.tenant_of(token), route) {
             let to = self.pool.nodes()[node].kind;
             let room = self.room_for_move(token, kind, node, taken[to as usize]);
             let some = self.pool.take_on(node, left.min(room), after);

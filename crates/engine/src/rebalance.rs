@@ -13,6 +13,11 @@
 //! * only what is idle makes way, only for what is hot, and nothing is both. So once as many are
 //!   hot as there is room for, or all the hot are home, there is nothing more to do.
 //!
+//! The owner of a private node has a say: what is idle is moved out only with
+//! [`Capability::Reclaim`], what is used is taken from there only with
+//! [`Capability::NumaBalancing`], and nothing is moved in without [`Capability::Demotion`].
+//! Programs that name the node, and operators, need none of these.
+//!
 //! A round moves no more than a process may have in flight; what of it was not even ordered when
 //! the next one comes is given up. The engine looks while there is anything hot that is not home,
 //! or somebody waits, a few times in [`crate::Limits::idle_after`]; otherwise it does not look, and
@@ -30,6 +35,7 @@ use crate::{
     engine::Engine,
     lease::{Lease, Standing},
     mempolicy::Mode,
+    nodes::{Capability, NodeClass},
     place::Route,
     request::{Goal, WorkId},
 };
@@ -60,6 +66,26 @@ impl Route {
             _ => kind(first) == kind(node),
         };
         (!right).then_some(first)
+    }
+
+    /// Where what had to leave one node for another should be, if elsewhere: back where it was if
+    /// the policy has that first, or spreads over both.
+    pub(crate) fn home_after(
+        &self,
+        left: usize,
+        here: usize,
+        kind: impl Fn(usize) -> NodeKind,
+    ) -> Option<usize> {
+        if kind(left) == kind(here) {
+            return None;
+        }
+        let place = |node| self.nodes.iter().position(|&other| other == node);
+        let spreads = matches!(self.policy.mode, Mode::Interleave(_) | Mode::WeightedInterleave(_));
+        let came_first = match (place(left), place(here)) {
+            (Some(left), Some(here)) => left < here || spreads,
+            (left, _) => left.is_some(),
+        };
+        if came_first { Some(left) } else { self.home_of(here, kind) }
     }
 }
 
@@ -127,11 +153,28 @@ impl Engine {
             let heat = &lease.heat;
             let count: u64 = heat.counts.values().map(|&count| u64::from(count)).sum();
             let home = heat.home.filter(|_| heat.is_hot(self.now, within))?;
+            let here = self.pool.block_of(pageblock).node;
+            self.may_follow_use(here, home).then_some(())?;
             Some((core::cmp::Reverse(count), pageblock, home))
         });
         let mut hot: Vec<_> = hot.collect();
         hot.sort_unstable();
         hot.into_iter().map(|(_, pageblock, home)| (pageblock, home)).collect()
+    }
+
+    /// Whether the owner of a node permits something; of one that is not private, all is.
+    fn permits(&self, node: usize, capability: Capability) -> bool {
+        match self.zonelists.class(self.pool.nodes()[node].id) {
+            Some(NodeClass::Private(capabilities)) => capabilities.has(capability),
+            _ => true,
+        }
+    }
+
+    /// Whether what is used on one node may be brought to another for that.
+    pub(crate) fn may_follow_use(&self, from: usize, to: usize) -> bool {
+        let is_permitted =
+            self.permits(from, Capability::NumaBalancing) && self.permits(to, Capability::Demotion);
+        from == to || is_permitted
     }
 
     /// Whether balance may move a pageblock now.
@@ -148,7 +191,8 @@ impl Engine {
         let mut plan = Plan::new();
         // What others wait for is not filled up.
         let mut lacking = self.shortage();
-        let mut room: BTreeMap<usize, u64> = BTreeMap::new();
+        let mut room: BTreeMap<(TenantId, usize), u64> = BTreeMap::new();
+        let mut filled: BTreeMap<usize, u64> = BTreeMap::new();
         let mut charged: BTreeMap<(TenantId, usize), u64> = BTreeMap::new();
         for (pageblock, home) in hot {
             let lease = &self.leases[&pageblock];
@@ -166,9 +210,11 @@ impl Engine {
                 continue;
             }
             *more += 1;
-            let free = room.entry(home).or_insert_with(|| self.room(tenant, home).0);
-            if *free > 0 {
-                *free -= 1;
+            // What guarantees leave of a node differs by tenant; what is taken is gone for all.
+            let room = room.entry((tenant, home)).or_insert_with(|| self.room(tenant, home).0);
+            let filled = filled.entry(home).or_default();
+            if *room > *filled {
+                *filled += 1;
                 left -= 1;
                 plan.entry((home, token)).or_default().push(pageblock);
             } else {
@@ -192,7 +238,10 @@ impl Engine {
     /// Moves out what is idle, the longest idle first.
     fn plan_out(&self, kind: NodeKind, count: u64, left: &mut u64, plan: &mut Plan) {
         let mut idle: Vec<_> = self.idle_leases(kind).collect();
-        idle.retain(|(pageblock, lease)| self.may_balance(*pageblock, lease));
+        idle.retain(|(pageblock, lease)| {
+            let here = self.pool.block_of(*pageblock).node;
+            self.permits(here, Capability::Reclaim) && self.may_balance(*pageblock, lease)
+        });
         idle.sort_by_key(|(pageblock, lease)| (lease.heat.since, *pageblock));
         let mut spare: BTreeMap<TenantId, u64> = BTreeMap::new();
         let mut taken: BTreeMap<usize, u64> = BTreeMap::new();
@@ -204,7 +253,7 @@ impl Engine {
             if count == 0 || *left == 0 {
                 return;
             }
-            let Some(to) = self.way_out(token, kind, &taken).filter(|_| *spare > 0) else {
+            let Some(to) = self.way_out(lease, kind, &taken).filter(|_| *spare > 0) else {
                 continue;
             };
             *taken.entry(to).or_default() += 1;
@@ -214,20 +263,22 @@ impl Engine {
         }
     }
 
-    /// Where a process may have what is to leave a kind of node: along its route, then at any
-    /// public node of the placement that the policy leaves out, if it is not bound.
+    /// Where something may go that is to leave a kind of node: along its route, as far as its
+    /// tenant may.
     fn way_out(
         &self,
-        token: TokenId,
+        lease: &Lease,
         kind: NodeKind,
         taken: &BTreeMap<usize, u64>,
     ) -> Option<usize> {
-        let (route, tenant) = (&self.process(token).route, self.tenant_of(token));
+        let (route, tenant) = (self.route_of(lease), self.tenant_of(lease.owner.token));
         let has_room = |node: &usize| {
             let room = self.room(tenant, *node).0;
             room > taken.get(node).copied().unwrap_or(0)
         };
-        let elsewhere = |node: &usize| self.pool.nodes()[*node].kind != kind;
+        let elsewhere = |node: &usize| {
+            self.pool.nodes()[*node].kind != kind && self.permits(*node, Capability::Demotion)
+        };
         self.legs(tenant, route).filter(elsewhere).find(has_room)
     }
 }

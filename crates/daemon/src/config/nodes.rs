@@ -27,17 +27,13 @@ const WEIGHTS: (i64, i64) = (1, 255);
 /// Longest latency: a second.
 const LATENCY_MAX_NS: i64 = 1_000_000_000;
 
-/// What the owner of a private node may permit, by name.
-pub(super) const CAPABILITIES: [(&str, Capability); 10] = [
+/// What the owner of a private node may permit, by name: that of it which makes a difference.
+pub(super) const CAPABILITIES: [(&str, Capability); 6] = [
     ("reclaim", Capability::Reclaim),
     ("user-numa", Capability::UserNuma),
     ("demotion", Capability::Demotion),
     ("numa-balancing", Capability::NumaBalancing),
     ("long-term-pin", Capability::LongTermPin),
-    ("damon", Capability::Damon),
-    ("ksm", Capability::Ksm),
-    ("collapse", Capability::Collapse),
-    ("hugetlb", Capability::Hugetlb),
     ("fallback", Capability::Fallback),
 ];
 

@@ -252,6 +252,12 @@ fn every_mistake_of_a_tenant_is_named_with_its_line_and_what_was_expected() {
         ("\"private\"", "\"public\"", 27, "capabilities of node gpu say nothing here; expected"),
         ("\"private\"", "\"cdm\"", 26, "expected \"public\", \"special\" or \"private\""),
         ("\"user-numa\"", "\"numa\"", 27, "capabilities of node gpu \"numa\" is unknown; expected"),
+        (
+            "\"user-numa\"",
+            "\"ksm\"",
+            27,
+            "capabilities of node gpu \"ksm\" is unknown; expected \"re",
+        ),
         ("\"user-numa\"", "\"demotion\"", 27, "\"demotion\" needs \"reclaim\" beside it"),
         ("= 300", "= 0", 28, "read_latency_ns of node gpu \"0\" is out of range; expected 1 to"),
         ("\"20GiB\"", "\"1000\"", 29, "\"1000\" is no bandwidth; expected whole MiB a second"),

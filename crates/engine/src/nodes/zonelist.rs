@@ -85,6 +85,7 @@ impl core::fmt::Display for Shown {
 pub struct Zonelists {
     lists: BTreeMap<NodeId, Lists>,
     classes: BTreeMap<NodeId, NodeClass>,
+    distances: BTreeMap<(NodeId, NodeId), u8>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -118,6 +119,9 @@ impl Zonelists {
         }
         for (place, &(node, class)) in nodes.iter().enumerate() {
             let nearest = by_distance(nodes, place, &distance)?;
+            for &to in &nearest {
+                zonelists.distances.extend(distance(node, to).map(|far| ((node, to), far)));
+            }
             let lists = Lists::build(node, class, nearest, &zonelists.classes);
             zonelists.lists.insert(node, lists);
         }
@@ -148,6 +152,12 @@ impl Zonelists {
     #[must_use]
     pub fn nearest(&self, node: NodeId) -> &[NodeId] {
         self.lists.get(&node).map_or(&[], |lists| &lists.nearest)
+    }
+
+    /// How far one node is from another that can be reached from it.
+    #[must_use]
+    pub fn distance(&self, from: NodeId, to: NodeId) -> Option<u8> {
+        self.distances.get(&(from, to)).copied()
     }
 
     /// The class of a node, if there is one of this name.

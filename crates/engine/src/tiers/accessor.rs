@@ -55,6 +55,10 @@ pub enum AccessError {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AccessTable {
     pairs: BTreeMap<(AccessorId, NodeId), Speed>,
+    /// As told, not as scaled since.
+    told: BTreeMap<(AccessorId, NodeId), Performance>,
+    /// What the nodes were like then, of those that changed since.
+    was: BTreeMap<NodeId, Performance>,
 }
 
 /// One access. Twice the latency, so that a mean of two is a whole number.
@@ -82,6 +86,7 @@ impl AccessTable {
         let mut table = Self::default();
         for &Access { accessor, node, performance } in entries {
             let speed = speed(&performance).ok_or(AccessError::NoLatency { accessor, node })?;
+            table.told.insert((accessor, node), performance);
             if table.pairs.insert((accessor, node), speed).is_some() {
                 return Err(AccessError::Twice { accessor, node });
             }
@@ -89,15 +94,16 @@ impl AccessTable {
         Ok(table)
     }
 
-    /// An accessor's way to a node became faster or slower, or there is one now.
-    ///
-    /// # Errors
-    /// [`AccessError::NoLatency`]; then nothing has changed.
-    pub fn set(&mut self, entry: Access) -> Result<(), AccessError> {
-        let Access { accessor, node, performance } = entry;
-        let speed = speed(&performance).ok_or(AccessError::NoLatency { accessor, node })?;
-        self.pairs.insert((accessor, node), speed);
-        Ok(())
+    /// A node became faster or slower for all its accessors, in the proportion of its own
+    /// performance. What is not known of that before or after stays as it was told. Always counted
+    /// from what was told first, so that a node that is again as it was is so for all.
+    pub fn scale(&mut self, node: NodeId, before: &Performance, now: &Performance) {
+        let before = *self.was.entry(node).or_insert(*before);
+        for (&pair, told) in self.told.iter().filter(|(pair, _)| pair.1 == node) {
+            let scaled = scaled(told, &before, now);
+            let speed = speed(&scaled).expect("a latency that is not zero stays so");
+            self.pairs.insert(pair, speed);
+        }
     }
 
     /// The best of these nodes for one accessor: the shortest latency, then the largest bandwidth.
@@ -143,6 +149,24 @@ impl AccessTable {
             rank.bandwidth_mib.0 = rank.bandwidth_mib.0.min(speed.bandwidth_mib);
         }
         Some(rank)
+    }
+}
+
+/// What was told of an accessor, with the node as it is now.
+fn scaled(told: &Performance, before: &Performance, now: &Performance) -> Performance {
+    let scale = |told: u32, before: u32, now: u32| match (told, before, now) {
+        (0, _, _) | (_, 0, _) | (_, _, 0) => told,
+        _ => {
+            let scaled = u64::from(told) * u64::from(now) / u64::from(before);
+            u32::try_from(scaled.max(1)).unwrap_or(u32::MAX)
+        }
+    };
+    let of = |field: fn(&Performance) -> u32| scale(field(told), field(before), field(now));
+    Performance {
+        read_latency_ns: of(|performance| performance.read_latency_ns),
+        write_latency_ns: of(|performance| performance.write_latency_ns),
+        read_bandwidth_mib: of(|performance| performance.read_bandwidth_mib),
+        write_bandwidth_mib: of(|performance| performance.write_bandwidth_mib),
     }
 }
 

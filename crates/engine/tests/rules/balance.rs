@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use memtide_engine::{
-    Config, Effect, Input, Limits, Performance, TenantConfig, tenant::OnDepletion, tiers::Access,
+    Config, Effect, Input, Limits, NodeConfig, Performance, TenantConfig,
+    nodes::{Capabilities, Capability, NodeClass},
+    tenant::OnDepletion,
+    tiers::Access,
 };
 use memtide_units::{AccessorId, Extent, NodeKind, Pageblock, Random};
 
 use crate::{
     bench::{Bench, FAR, NEAR, Program, config, run, size},
-    tenants::{quota, tenant},
+    tenants::{bind, quota, tenant},
 };
 
 const IDLE: Duration = Duration::from_secs(10);
@@ -215,4 +218,258 @@ fn ping_pong_is_bounded_and_stable_demands_come_to_rest() {
         assert_eq!(bench.engine.next_deadline(), None, "seed {seed}");
         assert!(bench.engine.moved_pageblocks() > 0, "seed {seed}: nothing to balance");
     }
+}
+
+/// The settings of these tests with other tenants.
+fn settled(tenants: Vec<TenantConfig>) -> Config {
+    Config { tenants, ..two(0) }
+}
+
+/// What is free is guaranteed to one tenant: its hot memory comes home to that, and only as much
+/// of the idle makes way as the other needs.
+#[test]
+fn room_is_counted_for_each_tenant() {
+    let falls =
+        |tenant: TenantConfig| TenantConfig { on_depletion: OnDepletion::FallBack, ..tenant };
+    let sure = tenant("sure", 2, &[(NodeKind::Near, quota(4, None))]);
+    let mut bench = Bench::with(settled(vec![
+        falls(tenant("hot", 1, &[])),
+        falls(sure),
+        falls(tenant("idle", 3, &[])),
+    ]));
+    let (hot, sure, idle) = (bench.join_as(1), bench.join_as(2), bench.join_as(3));
+    bench.lease(idle, 12);
+    let away = bench.lease(hot, 2);
+    let near = bench.lease(sure, 4);
+    let fell = bench.lease(sure, 2);
+    bench.release(sure, near);
+    bench.quiet();
+    bench.pass(20);
+    for (extents, times) in [(away, 10), (fell, 1)] {
+        let extents = extents.iter().map(|&extent| (extent, times)).collect();
+        bench.say(Input::Accessed { accessor: AccessorId(0), extents });
+    }
+    bench.pass(2);
+    let moved = |bench: &Bench, program: Program| {
+        let of = bench.orders.iter().filter(|(member, ..)| *member == program.member);
+        of.map(|(_, _, pairs)| pairs.len()).sum::<usize>()
+    };
+    assert_eq!([hot, sure, idle].map(|program| moved(&bench, program)), [0, 2, 2]);
+}
+
+const PRIVATE: memtide_units::NodeId = memtide_units::NodeId(2);
+
+/// A private node of four pageblocks, from 48, whose owner permits this.
+fn with_private(permitted: &[Capability]) -> Config {
+    let mut config = two(0);
+    let capabilities = permitted.iter().fold(Capabilities::NONE, |all, &one| all.with(one));
+    let class = NodeClass::Private(capabilities.with(Capability::UserNuma));
+    let node = NodeConfig::new(PRIVATE, "private", NodeKind::Device, Pageblock(48), 4);
+    config.nodes.push(NodeConfig { class, ..node });
+    config
+}
+
+/// Leases with a policy of its own.
+fn lease_bound(bench: &mut Bench, program: Program, count: u32, nodes: &[memtide_units::NodeId]) {
+    let (member, policy) = (program.member, Some(bind(nodes)));
+    bench.say(Input::Lease { member, count, after: None, policy });
+}
+
+#[test]
+fn idle_pages_leave_a_private_node_only_with_reclaim() {
+    for (permitted, moved) in [(&[][..], 0), (&[Capability::Reclaim], 2)] {
+        let mut config = with_private(permitted);
+        config.tenants[1].on_depletion = OnDepletion::Reclaim(Duration::from_secs(100));
+        let mut bench = Bench::with(config);
+        let (idle, waits) = (bench.join_as(1), bench.join_as(2));
+        lease_bound(&mut bench, idle, 4, &[NEAR, PRIVATE]);
+        let request = crate::bench::REQUEST;
+        let (member, to, deadline) = (idle.member, PRIVATE, Duration::from_secs(60));
+        bench.say(Input::MoveTo { request, member, to, bytes: None, deadline });
+        bench.quiet();
+        assert_eq!(bench.counts(PRIVATE).1, 4, "an operator may");
+        bench.pass(20);
+        lease_bound(&mut bench, waits, 2, &[PRIVATE]);
+        bench.pass(2);
+        let ordered: usize = bench.orders.iter().map(|(_, _, pairs)| pairs.len()).sum();
+        assert_eq!(ordered, moved, "{permitted:?}");
+    }
+}
+
+#[test]
+fn use_takes_pages_onto_a_private_node_only_with_demotion() {
+    let both = [Capability::Reclaim, Capability::Demotion];
+    let all = [Capability::Reclaim, Capability::Demotion, Capability::NumaBalancing];
+    // Far is as good as nothing: it is not in the table. From near to the private node, and back.
+    for (permitted, there, back) in [(&[][..], 0, 0), (&both[..1], 0, 0), (&all, 1, 1)] {
+        let mut config = with_private(permitted);
+        let (processor, device) = (AccessorId(0), AccessorId(1));
+        let access = |accessor, node, ns| Access {
+            accessor,
+            node,
+            performance: Performance { read_latency_ns: ns, ..Performance::default() },
+        };
+        config.accessors = vec![
+            access(processor, NEAR, 100),
+            access(processor, PRIVATE, 300),
+            access(device, NEAR, 500),
+            access(device, PRIVATE, 100),
+        ];
+        let mut bench = Bench::with(config);
+        let program = bench.join_as(1);
+        lease_bound(&mut bench, program, 1, &[NEAR, PRIVATE]);
+        let mut say = |at, times: [u32; 2]| {
+            for (accessor, times) in [processor, device].into_iter().zip(times) {
+                bench.say(Input::Accessed { accessor, extents: vec![(run(at, 1)[0], times)] });
+            }
+            bench.pass(2);
+            bench.quiet();
+            bench.counts(PRIVATE).1
+        };
+        assert_eq!(say(0, [1, 10]), there, "{permitted:?}");
+        if there == 1 {
+            bench.pass(20);
+            let mut say = |times: [u32; 2]| {
+                for (accessor, times) in [processor, device].into_iter().zip(times) {
+                    bench.say(Input::Accessed { accessor, extents: vec![(run(48, 1)[0], times)] });
+                }
+                bench.pass(2);
+                bench.quiet();
+                bench.counts(PRIVATE).1
+            };
+            assert_eq!(say([100, 1]), 1 - back);
+        }
+    }
+}
+
+/// Used by the processor, at home in near memory, and put on a private node by its operator.
+#[test]
+fn use_takes_pages_off_a_private_node_only_with_numa_balancing() {
+    for (permitted, left) in [(&[][..], 1), (&[Capability::NumaBalancing], 0)] {
+        let mut config = with_private(permitted);
+        config.tenants[0].policy = bind(&[NEAR, PRIVATE]);
+        let processors = [AccessorId(0), AccessorId(1)];
+        config.accessors = Vec::new();
+        for accessor in processors {
+            for (node, read_latency_ns) in [(NEAR, 100), (PRIVATE, 300)] {
+                let performance = Performance { read_latency_ns, ..Performance::default() };
+                config.accessors.push(Access { accessor, node, performance });
+            }
+        }
+        let mut bench = Bench::with(config);
+        let program = bench.join_as(1);
+        lease_bound(&mut bench, program, 1, &[PRIVATE]);
+        let request = crate::bench::REQUEST;
+        let (member, extents, deadline) = (program.member, run(48, 1), Duration::from_secs(60));
+        bench.release(program, extents);
+        bench.quiet();
+        bench.lease(program, 1);
+        let to = PRIVATE;
+        bench.say(Input::MoveTo { request, member, to, bytes: None, deadline });
+        bench.quiet();
+        bench.pass(20);
+        for accessor in processors {
+            bench.say(Input::Accessed { accessor, extents: vec![(run(48, 1)[0], 5)] });
+        }
+        bench.pass(2);
+        bench.quiet();
+        assert_eq!(bench.counts(PRIVATE).1, left, "{permitted:?}");
+    }
+}
+
+/// A program, and two pageblocks of it that fell back to far memory; near is free again.
+fn fallen_back() -> (Bench, Program, Vec<Extent>) {
+    let mut bench = Bench::with(two(0));
+    let (full, program) = (bench.join_as(2), bench.join_as(1));
+    bench.lease(full, 16);
+    let far = bench.lease(program, 2);
+    bench.release(full, run(0, 16));
+    bench.quiet();
+    (bench, program, far)
+}
+
+/// Uses all that a program has for a minute.
+fn use_it(bench: &mut Bench, program: Program) {
+    for _ in 0..30 {
+        bench.now = bench.now.after(Duration::from_secs(2));
+        let all = [has(bench, program, NEAR), has(bench, program, FAR)].concat();
+        access(bench, &all);
+        bench.quiet();
+    }
+}
+
+#[test]
+fn what_a_program_binds_where_it_lies_already_is_not_brought_back() {
+    for is_bound in [false, true] {
+        let (mut bench, program, far) = fallen_back();
+        if is_bound {
+            bench.say(Input::Mbind {
+                request: crate::bench::REQUEST,
+                member: program.member,
+                extents: far.clone(),
+                policy: bind(&[FAR]),
+                deadline: Duration::from_secs(60),
+            });
+        }
+        use_it(&mut bench, program);
+        let there = has(&bench, program, FAR);
+        assert_eq!(there, if is_bound { far } else { vec![] });
+    }
+}
+
+#[test]
+fn a_move_that_ends_after_its_time_is_not_undone() {
+    let mut bench = Bench::with(two(0));
+    let program = bench.join_as(1);
+    bench.lease(program, 2);
+    let (member, extents, deadline) = (program.member, run(0, 2), Duration::from_secs(3));
+    let request = crate::bench::REQUEST;
+    bench.say(Input::Mbind { request, member, extents, policy: bind(&[FAR]), deadline });
+    bench.pass(4);
+    assert_eq!(bench.orders.len(), 1, "the order is not answered, the request is");
+    bench.quiet();
+    use_it(&mut bench, program);
+    assert_eq!(has(&bench, program, FAR), run(16, 2));
+}
+
+#[test]
+fn what_had_to_leave_comes_back_only_if_its_policy_has_that_first() {
+    for (from, at_last) in [(NEAR, NEAR), (FAR, NEAR)] {
+        let mut bench = Bench::with(two(0));
+        let program = bench.join_as(1);
+        lease_bound(&mut bench, program, 2, &[NEAR, FAR]);
+        let (request, member) = (crate::bench::REQUEST, program.member);
+        let (to, deadline) = (from, Duration::from_secs(60));
+        bench.say(Input::MoveTo { request, member, to, bytes: None, deadline });
+        bench.quiet();
+        let size = if from == NEAR { 16 } else { 32 };
+        bench.give_back(size, from);
+        bench.quiet();
+        bench.say(Input::Add { bytes: crate::bench::size(size), to: from });
+        use_it(&mut bench, program);
+        assert_eq!(has(&bench, program, at_last).iter().map(|e| e.count).sum::<u32>(), 2);
+    }
+}
+
+#[test]
+fn a_slower_link_changes_where_several_accessors_memory_is_best() {
+    let mut config = two(0);
+    config.nodes[0].performance = Performance { read_latency_ns: 100, ..Performance::default() };
+    let access = |accessor, node, ns| Access {
+        accessor: AccessorId(accessor),
+        node,
+        performance: Performance { read_latency_ns: ns, ..Performance::default() },
+    };
+    config.accessors =
+        vec![access(0, NEAR, 100), access(0, FAR, 300), access(1, NEAR, 200), access(1, FAR, 300)];
+    let mut bench = Bench::with(config);
+    let program = bench.join_as(1);
+    bench.lease(program, 1);
+    for accessor in [AccessorId(0), AccessorId(1)] {
+        bench.say(Input::Accessed { accessor, extents: vec![(run(0, 1)[0], 5)] });
+    }
+    assert_eq!(bench.engine.best_node_for(Pageblock(0)), Some(NEAR));
+    let performance = Performance { read_latency_ns: 250, ..Performance::default() };
+    bench.say(Input::LinkChanged { node: NEAR, performance });
+    assert_eq!(bench.engine.best_node_for(Pageblock(0)), Some(FAR));
 }

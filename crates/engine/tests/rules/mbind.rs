@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use memtide_engine::{
-    Effect, Input, Performance, Refusal,
+    Effect, Input, NodeConfig, Performance, Refusal,
     mempolicy::{MemPolicy, Mode},
 };
-use memtide_units::{HoldReason, NodeId};
+use memtide_units::{HoldReason, NodeId, Pageblock};
 
 use crate::bench::{Bench, FAR, NEAR, Program, REQUEST, config, holders, report, run, size};
 
@@ -117,4 +117,43 @@ fn weights_and_tiers_follow_a_link_and_nothing_moves() {
     let node = NodeId(9);
     let changed = Input::LinkChanged { node, performance: speed(1, 1) };
     assert_eq!(bench.refused(changed), Refusal::NoSuchNode { node });
+}
+
+#[test]
+fn tiers_follow_the_distances_and_what_is_unknown_is_as_far_as_dax() {
+    let speed = |ns, mib| Performance {
+        read_latency_ns: ns,
+        write_latency_ns: ns,
+        read_bandwidth_mib: mib,
+        write_bandwidth_mib: mib,
+    };
+    let node = |id, first| {
+        NodeConfig::new(NodeId(id), "far", memtide_units::NodeKind::Far, Pageblock(first), 8)
+    };
+    let mut config = config();
+    config.nodes[0].performance = speed(100, 80_000);
+    // Of these nothing is known, or half.
+    config.nodes[1].performance = Performance { read_latency_ns: 900, ..Performance::default() };
+    config.nodes.extend([node(2, 48), node(3, 64)]);
+    for from in 0..4 {
+        for to in (0..4).filter(|&to| to != from) {
+            let distance = match (from, to) {
+                (0, 1) => 40,
+                (0, 2) => 30,
+                (0, 3) => 255,
+                _ => 50,
+            };
+            config.distances.push((NodeId(from), NodeId(to), distance));
+        }
+    }
+    let tiers = Bench::with(config.clone()).engine.tiers().unwrap();
+    let of = |nodes: &[u16]| nodes.iter().map(|&node| NodeId(node)).collect();
+    // 576 is tier 4, 2880 tier 22.
+    assert_eq!(tiers.tier_of(NEAR), Some(4));
+    assert!([1, 2, 3].iter().all(|&far| tiers.tier_of(NodeId(far)) == Some(22)));
+    assert_eq!((tiers.preferred(NEAR), tiers.allowed(NEAR)), (of(&[2]), of(&[1, 2])));
+    // A near node of unknown speed is as any, and without a measure there are tiers still.
+    config.nodes[0].performance = Performance::default();
+    let tiers = Bench::with(config).engine.tiers().unwrap();
+    assert_eq!((tiers.tier_of(NEAR), tiers.tier_of(FAR)), (Some(4), Some(22)));
 }

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use memtide_engine::{Effect, Input, Limits, MoveOutcome, Refusal};
-use memtide_units::{HoldReason, MoveId, NodeId, Pageblock};
+use memtide_engine::{
+    Effect, Input, Limits, MoveOutcome, NodeConfig, Refusal,
+    mempolicy::{Extended, MemPolicy, Mode},
+    tenant::OnDepletion,
+};
+use memtide_units::{HoldReason, MoveId, NodeId, NodeKind, Pageblock};
 
 use crate::bench::{Bench, FAR, NEAR, Program, REQUEST, config, holders, report, run, size};
 
@@ -140,4 +144,73 @@ fn a_move_of_a_part_moves_that_part() {
         effects
     });
     assert_eq!((answer.returned, answer.remaining, answer.holders.len()), (size(5), size(4), 0));
+}
+
+/// Leases with a policy of their own; says what was granted.
+fn lease_with(bench: &mut Bench, program: Program, count: u32, policy: MemPolicy) -> u64 {
+    let (member, policy) = (program.member, Some(policy));
+    match &bench.say(Input::Lease { member, count, after: None, policy })[..] {
+        [Effect::Grant { extents, .. }] => extents.iter().map(|e| u64::from(e.count)).sum(),
+        other => panic!("no grant but {other:?}"),
+    }
+}
+
+#[test]
+fn a_lease_keeps_to_its_own_policy_when_its_node_leaves() {
+    let bound = || Mode::Bind([FAR].into_iter().collect());
+    for extended in [Extended::Any, Extended::Only] {
+        let mut bench = Bench::new();
+        let program = bench.join();
+        let policy = MemPolicy { mode: bound(), extended };
+        assert_eq!(lease_with(&mut bench, program, 4, policy), 4);
+        // The process may have near memory, this lease not.
+        bench.lease(program, 1);
+        let effects = bench.give_back(32, FAR);
+        let answer = report(&[effects, bench.quiet()].concat());
+        assert_eq!((answer.returned, holders(&answer)[0].2), (size(28), HoldReason::NoRoom));
+        assert_eq!((bench.counts(NEAR).1, bench.counts(FAR).1), (1, 4));
+    }
+}
+
+#[test]
+fn a_tenant_that_falls_back_takes_along_what_is_bound_but_not_to_near_instead_of_extended() {
+    for (extended, near) in [(Extended::Any, 4), (Extended::Only, 0)] {
+        let mut config = config();
+        config.tenants[0].on_depletion = OnDepletion::FallBack;
+        let mut bench = Bench::with(config);
+        let program = bench.join();
+        let mode = Mode::Bind([FAR].into_iter().collect());
+        assert_eq!(lease_with(&mut bench, program, 4, MemPolicy { mode, extended }), 4);
+        bench.give_back(32, FAR);
+        bench.quiet();
+        assert_eq!((bench.counts(NEAR).1, bench.counts(FAR).1), (near, 4 - near));
+    }
+}
+
+#[test]
+fn what_moved_keeps_its_own_policy_and_what_has_none_follows_its_process() {
+    let third = NodeId(2);
+    let mut config = config();
+    config.nodes.push(NodeConfig::new(third, "far too", NodeKind::Far, Pageblock(48), 8));
+    let mut bench = Bench::with(config);
+    let program = bench.join();
+    let mode = Mode::Bind([FAR, third].into_iter().collect());
+    let policy = MemPolicy { mode, extended: Extended::Only };
+    assert_eq!(lease_with(&mut bench, program, 4, policy), 4);
+    bench.give_back(32, FAR);
+    bench.quiet();
+    assert_eq!((bench.counts(NEAR).1, bench.counts(third).1), (0, 4));
+    // There it is bound still: near is not for it.
+    let effects = bench.give_back(8, third);
+    let answer = report(&[effects, bench.quiet()].concat());
+    assert_eq!((answer.returned, bench.counts(NEAR).1), (size(4), 0));
+    bench.lease(program, 2);
+    assert_eq!(bench.counts(NEAR).1, 2);
+    let mode = Mode::Bind([third].into_iter().collect());
+    let policy = Some(MemPolicy { mode, ..MemPolicy::LOCAL });
+    bench.say(Input::SetPolicy { member: program.member, policy });
+    let online = bench.counts(third).0;
+    bench.give_back(16, NEAR);
+    bench.quiet();
+    assert_eq!((bench.counts(NEAR).1, online), (2, 0), "its process is bound elsewhere now");
 }

@@ -2,7 +2,7 @@
 
 use memtide_engine::{
     Config, Effect, Input, NodeConfig, Performance, Refusal, TenantConfig,
-    mempolicy::{Extended, MemPolicy, Mode, PolicyError},
+    mempolicy::{Extended, MemPolicy, Mode, PolicyError, Weighting},
     nodes::{Capabilities, Capability, NodeClass},
     tenant::{Emergency, OnDepletion},
 };
@@ -10,7 +10,7 @@ use memtide_units::{NodeId, NodeKind, Pageblock};
 
 use crate::{
     bench::{Bench, FAR, NEAR, Program, config, run},
-    tenants::bind,
+    tenants::{bind, quota, tenant},
 };
 
 const DEVICE: NodeId = NodeId(2);
@@ -221,4 +221,33 @@ fn distances_decide_in_which_order_nodes_are_tried() {
     let mut bench = Bench::with(config);
     let program = bench.join();
     assert_eq!(lease(&mut bench, program, 26, None), [16, 2, 8, 0]);
+}
+
+/// Two far nodes share a quota, so what is planned for the second is not to be had.
+#[test]
+fn a_turn_that_a_quota_cuts_short_goes_on_where_it_was_cut() {
+    let other = NodeId(2);
+    let mut config = config();
+    config.nodes.push(NodeConfig::new(other, "far too", NodeKind::Far, Pageblock(48), 32));
+    config.weighting = Weighting::Manual;
+    config.weights = vec![(FAR, 3), (other, 1)];
+    config.tenants = vec![tenant("one", 0, &[(NodeKind::Far, quota(0, Some(5)))])];
+    let mut bench = Bench::with(config);
+    let program = bench.join();
+    let both = policy(Mode::WeightedInterleave([FAR, other].into_iter().collect()));
+    let mut lease = |count| {
+        let (member, policy) = (program.member, both.clone());
+        bench.say(Input::Lease { member, count, after: None, policy });
+        let leased = (bench.counts(FAR).1, bench.counts(other).1);
+        bench.release(program, run(16, leased.0 as u32));
+        if leased.1 > 0 {
+            bench.release(program, run(48, leased.1 as u32));
+        }
+        bench.quiet();
+        leased
+    };
+    assert_eq!(lease(8), (4, 1));
+    // Two more are left of its second turn.
+    assert_eq!(lease(3), (2, 1));
+    assert_eq!(lease(4), (3, 1));
 }

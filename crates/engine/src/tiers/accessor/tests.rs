@@ -73,13 +73,23 @@ fn a_page_of_several_lies_where_all_together_wait_least() {
 
 #[test]
 fn a_link_that_gets_slower_changes_the_answer() {
-    let mut table = table();
-    table.set(access(CPU, 0, 200, 50)).unwrap();
+    let (mut table, cost) =
+        (table(), |table: &AccessTable, by| table.cost_ns(&[(by, 1)], NODES[0]));
+    let speed = |ns, mib| access(CPU, 0, ns, mib).performance;
+    let (fast, slow) = (speed(100, 1000), speed(250, 1000));
+    table.scale(NODES[0], &fast, &slow);
     assert_eq!(table.best_for(CPU, &NODES), Some(NodeId(1)));
-    let before = table.clone();
-    let error = AccessError::NoLatency { accessor: CPU, node: NodeId(0) };
-    assert_eq!(table.set(access(CPU, 0, 0, 50)), Err(error));
-    assert_eq!(table, before);
+    // In proportion, for everybody; other nodes are as they were.
+    assert_eq!([CPU, OTHER, GPU].map(|by| cost(&table, by)), [200, 350, 1500].map(Some));
+    assert_eq!(table.cost_ns(&[(CPU, 1)], NODES[1]), Some(140));
+    // Nothing is lost by rounding: from 600 ns by way of 6 ns.
+    for step in [(slow, speed(1, 1)), (speed(1, 1), fast)] {
+        table.scale(NODES[0], &step.0, &step.1);
+    }
+    assert_eq!([CPU, OTHER, GPU].map(|by| cost(&table, by)), [80, 140, 600].map(Some));
+    // What is not known of the node says nothing about its accessors.
+    table.scale(NODES[0], &fast, &Performance::default());
+    assert_eq!(cost(&table, GPU), Some(600));
 }
 
 #[test]
