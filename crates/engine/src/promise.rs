@@ -50,9 +50,14 @@ impl Engine {
             self.ask(token, Wish::Promise(change));
             return Ok(());
         }
-        let committed = self.process(token).committed;
-        let refusal = Refusal::CommitUnderflow { member, by: change, committed };
-        self.process_mut(token).committed = committed.checked_sub(change).ok_or(refusal)?;
+        let process = self.process_mut(token);
+        let committed = process.committed.saturating_add(process.unkept);
+        if change > committed {
+            return Err(Refusal::CommitUnderflow { member, by: change, committed });
+        }
+        let never_kept = change.min(process.unkept);
+        process.unkept -= never_kept;
+        process.committed -= change - never_kept;
         Ok(())
     }
 
@@ -109,7 +114,7 @@ impl Engine {
     }
 
     /// How much a process could have if nobody else were there.
-    fn reachable(&self, token: TokenId) -> u64 {
+    pub(crate) fn reachable(&self, token: TokenId) -> u64 {
         self.allowed_on(self.tenant_of(token), &self.process(token).reach)
     }
 

@@ -8,7 +8,8 @@
 //! * whatever its tenant says, up to [`crate::Limits::patience`] while memory is on its way back:
 //!   something is being zeroed, or a process disconnected a moment ago ([`ENDING`]) and is likely
 //!   to be gone soon;
-//! * a lease, during recovery, until that is over ([`crate::recovery`]).
+//! * during recovery, until that is over ([`crate::recovery`]): what is there, and what is promised,
+//!   is not known before.
 //!
 //! Then it is answered as things are: with nothing, as a rule. A wish that nothing can come of is
 //! answered at once.
@@ -92,10 +93,6 @@ enum Tried {
 }
 
 impl Wish {
-    const fn is_lease(&self) -> bool {
-        matches!(self, Self::Lease(..))
-    }
-
     pub(crate) const fn asked(&self) -> Asked {
         match *self {
             Self::Lease(count, ..) => Asked::Lease(count as u64),
@@ -139,7 +136,7 @@ impl Engine {
         let earlier = self.queue.of.get(&token).map(|all| all.len() as u64);
         let awaited = self.awaiting() as u64;
         match (&self.recovery, earlier) {
-            (Some(_), _) if wish.is_lease() || earlier.is_some() => {
+            (Some(_), _) => {
                 return self.wait(token, wish, FOREVER, alloc::vec![Rule::Recovery { awaited }]);
             }
             (None, Some(wishes)) => {
@@ -177,8 +174,8 @@ impl Engine {
     fn answer_head(&mut self, token: TokenId) {
         let Waiting { wish, .. } = self.queue.pop(token);
         let tried = match self.recovery {
-            Some(_) if wish.is_lease() => Tried::Nothing(Vec::new()),
-            _ => self.try_wish(token, &wish, &self.ahead()),
+            Some(_) => Tried::Nothing(Vec::new()),
+            None => self.try_wish(token, &wish, &self.ahead()),
         };
         self.answer(token, wish.asked(), tried, Outcome::TimedOut);
     }
@@ -307,8 +304,10 @@ impl Engine {
     /// a head that got nothing needs no second try.
     fn serve_heads(&mut self) {
         let mut ready: BTreeMap<TenantId, BTreeSet<(u64, TokenId)>> = BTreeMap::new();
-        let kept = |head: &Waiting| self.recovery.is_some() && head.wish.is_lease();
-        for (token, head) in self.queue.heads().filter(|(_, head)| !kept(head)) {
+        if self.recovery.is_some() {
+            return;
+        }
+        for (token, head) in self.queue.heads() {
             ready.entry(self.tenant_of(token)).or_default().insert((head.number, token));
         }
         let mut ahead = Ahead::default();
@@ -327,9 +326,7 @@ impl Engine {
             }
             self.queue.pop(token);
             self.answer(token, wish.asked(), tried, Outcome::Refused);
-            if let Some(next) = self.queue.of.get(&token)
-                && !(self.recovery.is_some() && next[0].wish.is_lease())
-            {
+            if let Some(next) = self.queue.of.get(&token) {
                 all.insert((next[0].number, token));
             }
         }
@@ -345,7 +342,7 @@ impl Engine {
     }
 
     /// The promises that wait, as they concern one that is asked for now.
-    fn ahead(&self) -> Ahead {
+    pub(crate) fn ahead(&self) -> Ahead {
         let mut ahead = Ahead::default();
         for (token, head) in self.queue.heads() {
             if let Wish::Promise(by) = head.wish
