@@ -27,8 +27,8 @@
 //! something takes it from nobody who waits: it is guaranteed to it, or out of reach for them.
 //! (Promises, which are all or nothing, need a rule of their own: [`crate::promise`].)
 //!
-//! The queue is bounded. When it is full, all that the process at its end waits for is answered as
-//! things are.
+//! The queue is bounded. When it is full, all that the process with the most wishes waits for is
+//! answered as things are: nobody is turned away because of another that asks for ever more.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -164,8 +164,11 @@ impl Engine {
         self.decide(token, wish.asked(), outcome, rules);
         self.queue.push(token, wish, until, patient_until);
         if self.queue.count > self.limits.leases_queued_max as usize {
-            while self.queue.of.contains_key(&token) {
-                self.answer_head(token);
+            let all = self.queue.of.iter();
+            let greed = all.map(|(&of, wishes)| (wishes.len(), of == token, of));
+            let (_, _, greedy) = greed.max().expect("a wish has just been entered");
+            while self.queue.of.contains_key(&greedy) {
+                self.answer_head(greedy);
             }
         }
     }
