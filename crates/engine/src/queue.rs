@@ -293,7 +293,7 @@ impl Engine {
     /// Gives those who wait what there is, and answers those who have waited long enough.
     pub(crate) fn serve_queue(&mut self) {
         loop {
-            self.serve_heads();
+            while self.serve_heads() {}
             let due = self.queue.heads().filter(|(_, head)| self.deadline(head) <= self.now);
             let due: Vec<_> = due.map(|(token, _)| token).collect();
             if due.is_empty() {
@@ -303,12 +303,14 @@ impl Engine {
         }
     }
 
-    /// Tries every head once, the fairest first. What is given only makes less of everything, so
-    /// a head that got nothing needs no second try.
-    fn serve_heads(&mut self) {
+    /// Tries every head once, the fairest first; says whether any got something. Then another may
+    /// get something that got nothing: who has what it was promised outside the placement leaves
+    /// more of the placement to others.
+    fn serve_heads(&mut self) -> bool {
+        let mut any = false;
         let mut ready: BTreeMap<TenantId, BTreeSet<(u64, TokenId)>> = BTreeMap::new();
         if self.recovery.is_some() {
-            return;
+            return any;
         }
         for (token, head) in self.queue.heads() {
             ready.entry(self.tenant_of(token)).or_default().insert((head.number, token));
@@ -328,11 +330,13 @@ impl Engine {
                 continue;
             }
             self.queue.pop(token);
+            any = true;
             self.answer(token, wish.asked(), tried, Outcome::Refused);
             if let Some(next) = self.queue.of.get(&token) {
                 all.insert((next[0].number, token));
             }
         }
+        any
     }
 
     /// Who of these is charged for least in proportion to its weight.
