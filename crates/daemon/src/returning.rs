@@ -95,6 +95,10 @@ impl Daemon {
             Some(owner) if owner != (applicant.pid, applicant.started, claims.image) => {
                 Err(refused("member", claims.member, "the name that this process was given"))
             }
+            // The next stranger would be given it, too.
+            None if claims.member.0 >= self.next_member => {
+                Err(refused("member", claims.member, "a name that was given to somebody"))
+            }
             _ => Ok(()),
         }
     }

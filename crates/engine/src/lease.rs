@@ -135,9 +135,13 @@ impl Pins {
         self.0 |= other.0;
     }
 
+    pub(crate) const fn has(self, reason: HoldReason) -> bool {
+        self.0 & Self::bit(reason) != 0
+    }
+
     /// The first reason in the order of [`HoldReason::ALL`].
     pub(crate) fn first(self) -> Option<HoldReason> {
-        HoldReason::ALL.into_iter().find(|&reason| self.0 & Self::bit(reason) != 0)
+        HoldReason::ALL.into_iter().find(|&reason| self.has(reason))
     }
 }
 

@@ -4,7 +4,8 @@
 //! any time, and whoever says so is believed, for nothing that is said changes it. Two are asked
 //! for: that memory is never moved, and that it is pinned for long. Those may be refused: a tenant
 //! may have so much of a kind of node pinned when it asks, facts included; and the owner of a
-//! private node must permit long pins.
+//! private node must permit long pins. Only what was asked for already may be asked for again
+//! beyond the limit: a fact comes to an end, and what was asked for because of it stays.
 
 use alloc::{collections::BTreeMap, vec, vec::Vec};
 
@@ -17,6 +18,9 @@ use crate::{
     quota::PerKind,
     refusal::Refusal,
 };
+
+/// The reasons that may be refused.
+const ASKED_FOR: [HoldReason; 2] = [HoldReason::LongTermPin, HoldReason::NoMigration];
 
 impl Engine {
     pub(crate) fn pin(
@@ -33,7 +37,7 @@ impl Engine {
         if reason == HoldReason::LongTermPin {
             self.check_permission(&pageblocks)?;
         }
-        if matches!(reason, HoldReason::LongTermPin | HoldReason::NoMigration) {
+        if ASKED_FOR.contains(&reason) {
             self.check_limit(token, &pageblocks)?;
         }
         self.change_pins(token, pageblocks, |pins| pins.insert(reason));
@@ -89,15 +93,21 @@ impl Engine {
         if NodeKind::ALL.into_iter().all(|kind| config.quota(kind).pinned_max.is_none()) {
             return Ok(());
         }
-        let mut more: BTreeMap<NodeKind, u64> = BTreeMap::new();
+        // What is asked for anew, and what of it is not pinned yet.
+        let mut more: BTreeMap<NodeKind, (u64, u64)> = BTreeMap::new();
         for &pageblock in pageblocks {
-            if self.leases[&pageblock].pinned().is_none() {
-                *more.entry(self.kind_of(pageblock)).or_default() += 1;
+            let lease = &self.leases[&pageblock];
+            let mut stakes = lease.stakes();
+            if stakes.any(|stake| ASKED_FOR.iter().any(|&reason| stake.pins.has(reason))) {
+                continue;
             }
+            let (by, new) = more.entry(self.kind_of(pageblock)).or_default();
+            *by += 1;
+            *new += u64::from(lease.pinned().is_none());
         }
         let pinned = self.pinned_by_tenant()[usize::from(tenant.0)];
-        for (kind, by) in more {
-            let pinned = pinned[kind as usize] + by;
+        for (kind, (by, new)) in more {
+            let pinned = pinned[kind as usize] + new;
             if let Some(max) = config.quota(kind).pinned_max.filter(|&max| pinned > max) {
                 return Err(Refusal::PinLimit { tenant, kind, by, pinned, max });
             }

@@ -20,8 +20,8 @@
 //! ([`crate::queue`]), or it goes on with ordinary memory. Every node that had less room than was
 //! wanted leaves the [`Rule`] that made it so.
 //!
-//! Memory that was promised to programs without anything to fall back on is not lent to those that
-//! can fall back ([`crate::promise`]).
+//! Memory that is promised to a program without anything to fall back on is not lent to others
+//! ([`crate::promise`]).
 //!
 //! What was leased with a policy of its own keeps it, wherever it goes and whatever policy its
 //! process has meanwhile (as a range does in Linux that was bound by mbind(2)). Moves away from a
@@ -156,7 +156,7 @@ impl Engine {
         route: &Arc<Route>,
     ) -> Placed {
         let tenant = self.tenant_of(token);
-        let unpromised = self.unpromised(tenant);
+        let unpromised = self.unpromised(token);
         let placed = Placed::default();
         let mut draft = Draft { token, tenant, left: count, after, unpromised, placed };
         match route.policy.mode {
@@ -288,9 +288,10 @@ impl Engine {
     /// How much of a node is left for what is being placed, and why no more.
     fn room_in(&self, draft: &Draft, node: usize) -> (u64, Rule) {
         let (room, rule) = self.room(draft.tenant, node);
-        if room > draft.unpromised && self.pool.is_placed(node) {
+        let unpromised = self.unpromised_on(node, draft.token, draft.unpromised);
+        if room > unpromised {
             let node = self.pool.nodes()[node].id;
-            return (draft.unpromised, Rule::Promised { node, free: room });
+            return (unpromised, Rule::Promised { node, free: room });
         }
         (room, rule)
     }

@@ -159,11 +159,6 @@ impl Pool {
         self.nodes[self.placement.first().copied().unwrap_or(0)].id
     }
 
-    /// Pageblocks that can be taken on the nodes of the placement.
-    pub(crate) fn available(&self) -> u64 {
-        self.placement.iter().map(|&node| self.frames(node).counts().free).sum()
-    }
-
     /// Pageblocks of a block that can be taken.
     pub(crate) fn available_in(&self, id: BlockId) -> u64 {
         if self.is_open(id) { self.frames(id.node).block_free(id.block) } else { 0 }

@@ -32,6 +32,8 @@ pub(crate) struct Process {
     pub(crate) left_at: Option<Instant>,
     /// Pageblocks it promised itself.
     pub(crate) committed: u64,
+    /// What it says to be promised beyond that, and is not ([`crate::recovery`]).
+    pub(crate) unkept: u64,
     /// Pageblocks it has a stake in.
     pub(crate) held: BTreeSet<Pageblock>,
     /// How many of them it owns.
@@ -85,6 +87,7 @@ impl Process {
             turn: Turn::default(),
             left_at: None,
             committed: 0,
+            unkept: 0,
             held: BTreeSet::new(),
             owned: 0,
             thawing: 0,

@@ -9,11 +9,13 @@
 //! * **pool**: the promises of all processes that are bound to the same nodes, or some of them,
 //!   into those; and likewise those of everybody into all that is online. A tenant counts with what
 //!   is guaranteed to it at least, so that a promise never stands on memory that is sure to go to
-//!   somebody else.
+//!   somebody else. What is retired, and nodes that are being evacuated, are not there.
 //!
 //! A tenant that falls back is promised anything, for its programs go on with ordinary memory.
-//! Such promises count with what their processes have. In return nothing is lent to such a tenant
-//! that others are promised ([`Engine::unpromised`]), except what is guaranteed to it.
+//! Such promises count with what their processes have.
+//!
+//! A lease gets what its process was promised, and beyond that nothing that others are promised
+//! ([`Engine::unpromised`]), except what is guaranteed to its tenant of a kind of node.
 //!
 //! A promise that does not fit waits as a lease does ([`crate::queue`]). One that would not fit if
 //! nobody else were there is refused at once. While a promise waits for others to give back what
@@ -50,9 +52,14 @@ impl Engine {
             self.ask(token, Wish::Promise(change));
             return Ok(());
         }
-        let committed = self.process(token).committed;
-        let refusal = Refusal::CommitUnderflow { member, by: change, committed };
-        self.process_mut(token).committed = committed.checked_sub(change).ok_or(refusal)?;
+        let process = self.process_mut(token);
+        let committed = process.committed.saturating_add(process.unkept);
+        if change > committed {
+            return Err(Refusal::CommitUnderflow { member, by: change, committed });
+        }
+        let never_kept = change.min(process.unkept);
+        process.unkept -= never_kept;
+        process.committed -= change - never_kept;
         Ok(())
     }
 
@@ -103,13 +110,15 @@ impl Engine {
         matches!(self.tenant(tenant).config.on_depletion, OnDepletion::FallBack)
     }
 
+    /// What there is on these nodes for leases, in use or not.
     fn online_on(&self, nodes: &[usize]) -> u64 {
-        let counts = nodes.iter().map(|&node| self.pool.frames(node).counts());
-        counts.map(|counts| counts.present() - counts.offline).sum()
+        let open = nodes.iter().filter(|&&node| !self.is_closed(node));
+        let counts = open.map(|&node| self.pool.frames(node).counts());
+        counts.map(|counts| counts.present() - counts.offline - counts.retired).sum()
     }
 
     /// How much a process could have if nobody else were there.
-    fn reachable(&self, token: TokenId) -> u64 {
+    pub(crate) fn reachable(&self, token: TokenId) -> u64 {
         self.allowed_on(self.tenant_of(token), &self.process(token).reach)
     }
 
@@ -158,16 +167,46 @@ impl Engine {
         if self.falls_back(tenant) { process.owned } else { process.promised() }
     }
 
-    /// How much of the placement's nodes may be lent to a tenant without breaking promises.
-    pub(crate) fn unpromised(&self, tenant: TenantId) -> u64 {
-        if !self.falls_back(tenant) {
+    /// How much of the placement's nodes a process may have without breaking promises to others,
+    /// nor any by what is guaranteed: what it is promised itself, or what they leave.
+    pub(crate) fn unpromised(&self, token: TokenId) -> u64 {
+        let sums = self.tenants().map(|(id, _)| {
+            let guaranteed = NodeKind::ALL.map(|kind| self.tenant(id).unused_guarantee(kind));
+            self.open_promises(id, token).max(guaranteed.iter().sum())
+        });
+        let kept = sums.fold(0, u64::saturating_add);
+        let placed = self.pool.placement().iter().filter(|&&node| !self.is_closed(node));
+        let free: u64 = placed.map(|&node| self.pool.frames(node).counts().free).sum();
+        let process = self.process(token);
+        let own = match self.falls_back(self.tenant_of(token)) {
+            true => 0,
+            false => process.promised() - process.owned,
+        };
+        free.saturating_sub(kept).max(own)
+    }
+
+    /// The same of one node, so much being left of all: what is guaranteed to its tenant of the
+    /// node's kind a process may have in any case.
+    pub(crate) fn unpromised_on(&self, node: usize, token: TokenId, unpromised: u64) -> u64 {
+        if !self.pool.is_placed(node) {
             return u64::MAX;
         }
-        let open =
-            self.processes.iter().filter(|&(&token, _)| !self.falls_back(self.tenant_of(token)));
-        let promised: u64 = open.map(|(_, p)| p.promised() - p.owned).fold(0, u64::saturating_add);
-        let guaranteed = NodeKind::ALL.map(|kind| self.tenant(tenant).unused_guarantee(kind));
-        self.pool.available().saturating_sub(promised).max(guaranteed.iter().sum())
+        let tenant = self.tenant_of(token);
+        let sure = self.tenant(tenant).unused_guarantee(self.pool.nodes()[node].kind);
+        let beyond = sure.saturating_sub(self.open_promises(tenant, token));
+        unpromised.saturating_add(beyond).max(sure)
+    }
+
+    /// What the processes of a tenant but one are promised and do not have.
+    fn open_promises(&self, tenant: TenantId, except: TokenId) -> u64 {
+        if self.falls_back(tenant) {
+            return 0;
+        }
+        let of_it = self
+            .processes
+            .iter()
+            .filter(|&(&token, _)| token != except && self.tenant_of(token) == tenant);
+        of_it.map(|(_, process)| process.promised() - process.owned).fold(0, u64::saturating_add)
     }
 }
 

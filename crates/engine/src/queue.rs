@@ -8,7 +8,8 @@
 //! * whatever its tenant says, up to [`crate::Limits::patience`] while memory is on its way back:
 //!   something is being zeroed, or a process disconnected a moment ago ([`ENDING`]) and is likely
 //!   to be gone soon;
-//! * a lease, during recovery, until that is over ([`crate::recovery`]).
+//! * during recovery, until that is over ([`crate::recovery`]): what is there, and what is promised,
+//!   is not known before.
 //!
 //! Then it is answered as things are: with nothing, as a rule. A wish that nothing can come of is
 //! answered at once.
@@ -26,8 +27,8 @@
 //! something takes it from nobody who waits: it is guaranteed to it, or out of reach for them.
 //! (Promises, which are all or nothing, need a rule of their own: [`crate::promise`].)
 //!
-//! The queue is bounded. When it is full, all that the process at its end waits for is answered as
-//! things are.
+//! The queue is bounded. When it is full, all that the process with the most wishes waits for is
+//! answered as things are: nobody is turned away because of another that asks for ever more.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -92,10 +93,6 @@ enum Tried {
 }
 
 impl Wish {
-    const fn is_lease(&self) -> bool {
-        matches!(self, Self::Lease(..))
-    }
-
     pub(crate) const fn asked(&self) -> Asked {
         match *self {
             Self::Lease(count, ..) => Asked::Lease(count as u64),
@@ -139,7 +136,7 @@ impl Engine {
         let earlier = self.queue.of.get(&token).map(|all| all.len() as u64);
         let awaited = self.awaiting() as u64;
         match (&self.recovery, earlier) {
-            (Some(_), _) if wish.is_lease() || earlier.is_some() => {
+            (Some(_), _) => {
                 return self.wait(token, wish, FOREVER, alloc::vec![Rule::Recovery { awaited }]);
             }
             (None, Some(wishes)) => {
@@ -167,8 +164,11 @@ impl Engine {
         self.decide(token, wish.asked(), outcome, rules);
         self.queue.push(token, wish, until, patient_until);
         if self.queue.count > self.limits.leases_queued_max as usize {
-            while self.queue.of.contains_key(&token) {
-                self.answer_head(token);
+            let all = self.queue.of.iter();
+            let greed = all.map(|(&of, wishes)| (wishes.len(), of == token, of));
+            let (_, _, greedy) = greed.max().expect("a wish has just been entered");
+            while self.queue.of.contains_key(&greedy) {
+                self.answer_head(greedy);
             }
         }
     }
@@ -177,8 +177,8 @@ impl Engine {
     fn answer_head(&mut self, token: TokenId) {
         let Waiting { wish, .. } = self.queue.pop(token);
         let tried = match self.recovery {
-            Some(_) if wish.is_lease() => Tried::Nothing(Vec::new()),
-            _ => self.try_wish(token, &wish, &self.ahead()),
+            Some(_) => Tried::Nothing(Vec::new()),
+            None => self.try_wish(token, &wish, &self.ahead()),
         };
         self.answer(token, wish.asked(), tried, Outcome::TimedOut);
     }
@@ -293,7 +293,7 @@ impl Engine {
     /// Gives those who wait what there is, and answers those who have waited long enough.
     pub(crate) fn serve_queue(&mut self) {
         loop {
-            self.serve_heads();
+            while self.serve_heads() {}
             let due = self.queue.heads().filter(|(_, head)| self.deadline(head) <= self.now);
             let due: Vec<_> = due.map(|(token, _)| token).collect();
             if due.is_empty() {
@@ -303,12 +303,16 @@ impl Engine {
         }
     }
 
-    /// Tries every head once, the fairest first. What is given only makes less of everything, so
-    /// a head that got nothing needs no second try.
-    fn serve_heads(&mut self) {
+    /// Tries every head once, the fairest first; says whether any got something. Then another may
+    /// get something that got nothing: who has what it was promised outside the placement leaves
+    /// more of the placement to others.
+    fn serve_heads(&mut self) -> bool {
+        let mut any = false;
         let mut ready: BTreeMap<TenantId, BTreeSet<(u64, TokenId)>> = BTreeMap::new();
-        let kept = |head: &Waiting| self.recovery.is_some() && head.wish.is_lease();
-        for (token, head) in self.queue.heads().filter(|(_, head)| !kept(head)) {
+        if self.recovery.is_some() {
+            return any;
+        }
+        for (token, head) in self.queue.heads() {
             ready.entry(self.tenant_of(token)).or_default().insert((head.number, token));
         }
         let mut ahead = Ahead::default();
@@ -326,13 +330,13 @@ impl Engine {
                 continue;
             }
             self.queue.pop(token);
+            any = true;
             self.answer(token, wish.asked(), tried, Outcome::Refused);
-            if let Some(next) = self.queue.of.get(&token)
-                && !(self.recovery.is_some() && next[0].wish.is_lease())
-            {
+            if let Some(next) = self.queue.of.get(&token) {
                 all.insert((next[0].number, token));
             }
         }
+        any
     }
 
     /// Who of these is charged for least in proportion to its weight.
@@ -345,7 +349,7 @@ impl Engine {
     }
 
     /// The promises that wait, as they concern one that is asked for now.
-    fn ahead(&self) -> Ahead {
+    pub(crate) fn ahead(&self) -> Ahead {
         let mut ahead = Ahead::default();
         for (token, head) in self.queue.heads() {
             if let Wish::Promise(by) = head.wish

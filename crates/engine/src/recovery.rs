@@ -19,6 +19,11 @@
 //!
 //! A process whose connection was lost may return to the same engine. What it holds is then what
 //! it claims: a grant that it never got, or a release that never came through, is made up for.
+//! It can have no more than the books say that it has, or lost; so who is not awaited is refused
+//! with a claim to anything else, and a stranger with any claim. The same goes for what it says it
+//! is promised: more than in the books is a new promise, which is given if it fits now. Of an
+//! awaited process's promise so much is kept as it could have if nobody else were there. What is
+//! not kept is remembered only so that the process can give it up without being wrong.
 //! That a process belongs to the image it names is for the caller to check. Its policy is not known
 //! any more: it starts with its tenant's.
 
@@ -105,6 +110,10 @@ impl Engine {
         let mut seen = BTreeSet::new();
         let mut leased = self.pool.check(&claims.leased, &mut seen)?;
         let mut shared = self.pool.check(&claims.shared, &mut seen)?;
+        let is_awaited = self.is_awaited(claims.member);
+        if !is_awaited {
+            self.check_known(&seen, claims.member, token)?;
+        }
         let mut lost = self.take_lost(&mut leased);
         let lost_shared = self.take_lost(&mut shared);
         lost.extend(&lost_shared);
@@ -143,10 +152,54 @@ impl Engine {
             }
         }
         self.process_mut(token).lost = lost.into_iter().collect();
+        self.renew_promise(token, claims.committed, is_awaited);
         self.tell_losses(token);
         self.settle_all(token);
         self.touch_all(token);
         Ok(())
+    }
+
+    /// A process that has what it claims says that it is promised so much.
+    fn renew_promise(&mut self, token: TokenId, claimed: u64, is_awaited: bool) {
+        let known = self.process(token).committed;
+        let more = claimed.saturating_sub(known);
+        let fits = |engine: &Self| {
+            engine.recovery.is_none() && engine.can_promise(token, more, &engine.ahead()).is_ok()
+        };
+        let kept = if self.falls_back(self.tenant_of(token)) || more == 0 {
+            claimed
+        } else if is_awaited {
+            claimed.min(self.reachable(token))
+        } else if fits(self) {
+            claimed
+        } else {
+            known
+        };
+        let process = self.process_mut(token);
+        process.committed = kept;
+        process.unkept = claimed - kept;
+    }
+
+    /// Whether a process of an earlier engine has neither returned nor is known to be gone.
+    pub(crate) fn is_awaited(&self, member: MemberId) -> bool {
+        self.recovery.as_ref().is_some_and(|recovery| recovery.awaited.contains(&member))
+    }
+
+    /// Whether the books have a process hold all that it claims, or know that it lost it.
+    fn check_known(
+        &self,
+        claimed: &BTreeSet<Pageblock>,
+        member: MemberId,
+        token: TokenId,
+    ) -> Result<(), Refusal> {
+        let process = self.processes.get(&token);
+        let is_known = |at: &Pageblock| {
+            process.is_some_and(|known| known.held.contains(at) || known.lost.contains_key(at))
+        };
+        match claimed.iter().find(|at| !is_known(at)) {
+            Some(&pageblock) => Err(Refusal::NotHeld { member, pageblock }),
+            None => Ok(()),
+        }
     }
 
     /// Takes out of what a returning process claims what is lost to it.
@@ -237,7 +290,6 @@ impl Engine {
             let route = self.tenant(tenant).route.clone();
             self.add_process(token, Process::new(claims.image, link, pid, name, route), tenant);
         }
-        self.process_mut(token).committed = claims.committed;
         if let Some(recovery) = &mut self.recovery {
             recovery.awaited.remove(&claims.member);
         }

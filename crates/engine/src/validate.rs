@@ -160,10 +160,10 @@ impl Engine {
         for (token, head) in self.queue.heads() {
             let tenant = self.tenant_of(token);
             if let Wish::Lease(_, _, route) = &head.wish {
+                let unpromised = self.unpromised(token);
                 let is_kept = |node: usize| {
-                    let unpromised =
-                        if self.pool.is_placed(node) { self.unpromised(tenant) } else { u64::MAX };
-                    self.room(tenant, node).0.min(unpromised)
+                    let room = self.room(tenant, node).0;
+                    room.min(self.unpromised_on(node, token, unpromised))
                 };
                 let room: u64 = self.legs(tenant, route).map(is_kept).sum();
                 assert_eq!(room, 0, "{token} waits for what is there");

@@ -244,6 +244,19 @@ fn a_full_queue_answers_as_things_are_and_in_order() {
 }
 
 #[test]
+fn nobody_is_turned_away_because_another_asks_for_ever_more() {
+    let mut config = impatient(vec![waits("w", 1, 100)]);
+    config.limits.leases_queued_max = 4;
+    let mut bench = Bench::with(config);
+    let (has, greedy, modest) = (bench.join_as(1), bench.join_as(1), bench.join_as(1));
+    bench.lease(has, 16);
+    (0..4).for_each(|_| assert_eq!(ask(&mut bench, greedy, 1), []));
+    let answers = grants(&ask(&mut bench, modest, 1));
+    assert_eq!(members(&answers), [(greedy.member.0, 0); 4]);
+    assert_eq!(members(&grants(&free(&mut bench, has, run(0, 1)))), [(modest.member.0, 1)]);
+}
+
+#[test]
 fn what_those_lack_who_reclaim_is_known() {
     let reclaims = TenantConfig {
         on_depletion: OnDepletion::Reclaim(Duration::from_secs(9)),

@@ -93,6 +93,80 @@ fn parent_and_child_return_in_either_order() {
     }
 }
 
+/// A program that was there before says what it has.
+fn returns(bench: &Bench, program: Program, leased: Vec<Extent>, committed: u64) -> Input {
+    let image = bench.engine.image_of(program.member).unwrap_or(TENANT);
+    let (member, shared, children) = (program.member, Vec::new(), Vec::new());
+    let claims = Claims { member, image, leased, shared, children, committed };
+    bench.joining(program, Lineage::Returning(claims))
+}
+
+#[test]
+fn who_returns_to_the_same_engine_has_no_more_than_the_books_say() {
+    let mut bench = Bench::new();
+    let program = bench.join();
+    assert_eq!(bench.lease(program, 3), run(0, 3));
+    bench.say(Input::Poison { pageblock: Pageblock(2) });
+    bench.say(Input::Left { member: program.member });
+    let member = program.member;
+    let refusal = |n| Refusal::NotHeld { member, pageblock: Pageblock(n) };
+    assert_eq!(bench.refused(returns(&bench, program, run(0, 48), 0)), refusal(3));
+    assert_eq!(bench.refused(returns(&bench, program, run(30, 1), 0)), refusal(30));
+    // It never heard of the second, and the third is lost to it.
+    bench.say(returns(&bench, program, [run(0, 1), run(2, 1)].concat(), 0));
+    assert_eq!(bench.zero.len(), 1);
+    assert_eq!(bench.counts(NEAR).1, 2);
+    // A stranger has nothing, also while others are awaited.
+    for mut bench in [Bench::new(), Bench::with(awaiting(&[CHILD.member]))] {
+        let (member, pageblock) = (PARENT.member, Pageblock(5));
+        let join = returns(&bench, PARENT, run(5, 1), 0);
+        assert_eq!(bench.refused(join), Refusal::NotHeld { member, pageblock });
+        bench.say(returns(&bench, PARENT, Vec::new(), 0));
+    }
+}
+
+#[test]
+fn a_promise_that_cannot_have_been_given_is_not_kept() {
+    // Nobody was promised that much, and the next gets a promise all the same.
+    let mut bench = Bench::new();
+    let (program, other) = (bench.join(), bench.join());
+    bench.lease(program, 1);
+    assert!(bench.commit(program, 2) && bench.commit(other, 40));
+    bench.say(Input::Left { member: program.member });
+    bench.say(returns(&bench, program, run(0, 1), u64::MAX));
+    let committed = |bench: &Bench| bench.engine.member_status()[0].committed;
+    assert_eq!(committed(&bench), size(2));
+    assert!(bench.commit(other, 6));
+    assert!(!bench.commit(program, 1));
+    // It may give up what it thinks it has, and no more.
+    let member = program.member;
+    bench.say(Input::Commit { member, by: -i64::MAX });
+    assert_eq!(committed(&bench), size(2));
+    bench.say(Input::Commit { member, by: -i64::MAX });
+    let refusal = Refusal::CommitUnderflow { member, by: 2, committed: 1 };
+    assert_eq!(bench.refused(Input::Commit { member, by: -2 }), refusal);
+    assert_eq!(committed(&bench), size(1));
+    // What fits is promised.
+    bench.say(Input::Commit { member: other.member, by: -10 });
+    bench.say(Input::Left { member });
+    bench.say(returns(&bench, program, run(0, 1), 9));
+    assert_eq!(committed(&bench), size(9));
+    // Of who is awaited it is not known: as much as it could have.
+    let mut bench = Bench::with(awaiting(&[PARENT.member]));
+    bench.say(returns(&bench, PARENT, run(0, 1), 500));
+    assert_eq!(committed(&bench), size(48));
+}
+
+#[test]
+fn promises_wait_until_all_have_returned() {
+    let mut bench = Bench::with(awaiting(&[PARENT.member, CHILD.member]));
+    bench.say(returns(&bench, PARENT, run(0, 1), 10));
+    let member = PARENT.member;
+    assert_eq!(bench.say(Input::Commit { member, by: 20 }), []);
+    let effects = bench.say(returns(&bench, CHILD, Vec::new(), 30));
+    assert_eq!(effects, [Effect::Promise { member, granted: false }]);
+}
+
 /// Found by the random world: it was zeroed although the child, not yet back, mapped it.
 #[test]
 fn what_a_sibling_may_share_is_not_zeroed_before_it_has_returned() {

@@ -273,6 +273,19 @@ fn pins_that_are_asked_for_keep_to_the_limit_and_facts_do_not() {
 }
 
 #[test]
+fn a_fact_that_ends_leaves_no_more_pinned_than_may_be_asked_for() {
+    let near = Quota { pinned_max: Some(3), ..Quota::default() };
+    let mut bench = Bench::with(with(vec![tenant("one", 1, &[(NodeKind::Near, near)])]));
+    let program = bench.join_as(1);
+    bench.lease(program, 8);
+    bench.pin(program, run(0, 8));
+    let (tenant, kind, member) = (TenantId(0), NodeKind::Near, program.member);
+    let refusal = Refusal::PinLimit { tenant, kind, by: 8, pinned: 8, max: 3 };
+    let reason = HoldReason::LongTermPin;
+    assert_eq!(bench.refused(Input::Pin { member, extents: run(0, 8), reason }), refusal);
+}
+
+#[test]
 fn a_private_nodes_owner_permits_long_pins_or_not() {
     for permitted in [false, true] {
         let mut capabilities = Capabilities::NONE.with(Capability::UserNuma);
@@ -342,6 +355,53 @@ fn what_is_promised_is_not_lent_to_those_who_can_fall_back() {
     assert!(bench.commit(strict, 40));
     assert_eq!(bench.lease(falls, 20), run(0, 8));
     assert_eq!(bench.lease(strict, 40).iter().map(|run| run.count).sum::<u32>(), 40);
+}
+
+#[test]
+fn what_is_promised_is_not_lent_to_those_who_were_not_promised_it() {
+    let mut bench = Bench::new();
+    let (promised, other) = (bench.join(), bench.join());
+    let count = |extents: Vec<memtide_units::Extent>| extents.iter().map(|run| run.count).sum();
+    assert!(bench.commit(promised, 40));
+    let got: u32 = count(bench.lease(other, 48));
+    assert_eq!(got, 8);
+    let got: u32 = count(bench.lease(promised, 48));
+    assert_eq!(got, 40);
+}
+
+#[test]
+fn a_guarantee_of_one_kind_lends_nothing_of_another_that_is_promised() {
+    let falls = TenantConfig {
+        on_depletion: OnDepletion::FallBack,
+        policy: bind(&[FAR]),
+        ..tenant("falls", 1, &[(NodeKind::Near, quota(4, None))])
+    };
+    let mut bench = Bench::with(with(vec![falls, tenant("strict", 2, &[])]));
+    let (falls, strict) = (bench.join_as(1), bench.join_as(2));
+    assert!(bench.commit(strict, 44));
+    for _ in 0..10 {
+        bench.lease(falls, 4);
+    }
+    assert_eq!(bench.used()[0], (4, 0));
+    let strict: u32 = bench.lease(strict, 44).iter().map(|run| run.count).sum();
+    assert_eq!(strict, 44);
+}
+
+#[test]
+fn what_is_retired_or_evacuated_is_not_promised() {
+    let mut bench = Bench::new();
+    (0..40).for_each(|n| drop(bench.say(Input::Poison { pageblock: Pageblock(n) })));
+    let program = bench.join();
+    assert!(!bench.commit(program, 9));
+    assert!(bench.commit(program, 8));
+    let mut bench = Bench::new();
+    let (program, pins) = (bench.join(), bench.join());
+    bench.lease(pins, 1);
+    bench.pin(pins, run(0, 1));
+    let (request, deadline) = (crate::bench::REQUEST, std::time::Duration::from_secs(60));
+    bench.say(Input::Evacuate { request, node: NEAR, deadline });
+    assert!(!bench.commit(program, 33));
+    assert!(bench.commit(program, 31));
 }
 
 #[test]
