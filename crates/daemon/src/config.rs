@@ -29,11 +29,13 @@
 //!
 //! * `raw`: the keys of the file, nothing judged yet.
 //! * `nodes`, `tenants`, `policy`, `who`: what one table says, checked.
+//! * `reach`: which nodes a tenant can get anything of.
 //! * `write`: a file that says the same. `rulebook`: what the engine is told of it.
 
 mod nodes;
 mod policy;
 mod raw;
+mod reach;
 mod rulebook;
 mod tenants;
 #[cfg(test)]
@@ -53,6 +55,7 @@ use toml::Spanned;
 
 use crate::duration;
 use raw::{Located, RawConfig, Text, word, wrong};
+use reach::PoolRules;
 
 pub use nodes::{NodeConfig, Weights};
 pub use policy::words as policy_words;
@@ -194,17 +197,21 @@ impl Config {
             None => state_beside(&socket),
         };
         let on_full = [("fail", OnFull::Fail), ("fallback", OnFull::Fallback)];
+        let on_full = word(raw.on_full.as_ref(), "on_full", OnFull::Fail, &on_full)?;
+        let placement = nodes::placement(raw.placement.as_ref(), &nodes)?;
+        let rules = PoolRules { nodes: &nodes, placement: &placement, on_full };
+        let tenants = tenants::tenants(&raw.tenant, &rules)?;
         let config = Self {
             socket,
             mode: parse_mode(raw.mode.as_ref())?,
             state: Some(state),
-            on_full: word(raw.on_full.as_ref(), "on_full", OnFull::Fail, &on_full)?,
+            on_full,
             block,
             deadline: parse_deadline(raw.deadline.as_ref())?,
             grant_userfaultfd: raw.grant_userfaultfd.unwrap_or(true),
-            placement: nodes::placement(raw.placement.as_ref(), &nodes)?,
+            placement,
             weights: nodes::weights(raw.weights.as_ref(), &nodes)?,
-            tenants: tenants::tenants(&raw.tenant, &nodes)?,
+            tenants,
             nodes,
         };
         config.check().map_err(|problem| (0, problem))?;

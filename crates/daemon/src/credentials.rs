@@ -7,20 +7,34 @@
 
 use std::fs;
 
-use memtide_engine::tenant::Credentials;
+use memtide_engine::tenant::{Credentials, Who};
 use memtide_proto::{Refused, label};
 use memtide_sys::socket::Peer;
 
-use crate::program::refused;
+use crate::{config::TenantConfig, program::refused};
 
 /// Who is at the other end and calls itself `label`.
-pub(crate) fn of(peer: Peer, label: String) -> Result<Credentials, Refused> {
+/// `tenants` are those that it may belong to: where one is for a control group, a program whose own
+/// cannot be read is refused. It would be taken for somebody else's otherwise.
+pub(crate) fn of(
+    peer: Peer,
+    label: String,
+    tenants: &[TenantConfig],
+) -> Result<Credentials, Refused> {
     if !label.is_empty() && !label::is_label(&label) {
         return Err(refused(label::VARIABLE, label, label::EXPECTED));
     }
     let Peer { pid, uid, gid } = peer;
-    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup"));
-    let cgroup = cgroup.ok().and_then(|text| unified(&text)).unwrap_or_default();
+    let needed = tenants.iter().flat_map(|tenant| &tenant.who);
+    let needed = { needed }.any(|who| matches!(who, Who::Cgroup(_)));
+    let cgroup = match fs::read_to_string(format!("/proc/{pid}/cgroup")) {
+        Ok(text) => unified(&text).unwrap_or_default(),
+        Err(_) if !needed => String::new(),
+        Err(error) => {
+            let value = format!("{error} (process {pid})");
+            return Err(refused("control group", value, "one that the daemon can read"));
+        }
+    };
     Ok(Credentials { uid, gid, cgroup, label })
 }
 
@@ -56,14 +70,25 @@ mod tests {
     fn this_process_is_who_it_is() {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let peer = Peer { pid: std::process::id(), uid, gid };
-        let who = of(peer, "web".to_owned()).unwrap();
+        let who = of(peer, "web".to_owned(), &[]).unwrap();
         assert_eq!((who.uid, who.gid, who.label.as_str()), (uid, gid, "web"));
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         assert!(who.cgroup.is_empty() || own.contains(&format!("0::{}", who.cgroup)));
-        let error = of(peer, "a b".to_owned()).unwrap_err();
+        let error = of(peer, "a b".to_owned(), &[]).unwrap_err();
         assert!(
             error.to_string().contains("MEMTIDE_LABEL is \"a b\"; expected 1 to 64"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn an_unknown_control_group_is_nobodys_where_one_counts() {
+        // No process has this number (PID_MAX_LIMIT is 2^22).
+        let peer = Peer { pid: u32::MAX, uid: 1, gid: 1 };
+        let mut tenant = TenantConfig::everybody("db");
+        assert_eq!(of(peer, String::new(), &[tenant.clone()]).unwrap().cgroup, "");
+        tenant.who = vec![Who::Uid(1), Who::Cgroup("/db".to_owned())];
+        let error = of(peer, String::new(), &[tenant]).unwrap_err();
+        assert_eq!(error.field, "control group");
     }
 }

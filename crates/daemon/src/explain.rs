@@ -282,7 +282,55 @@ fn parts(rule: &Rule) -> (&'static str, Option<NodeId>, Vec<(&'static str, u64)>
             };
             (name, None, vec![("promised", promised), ("most", most)])
         }
-        // What the engine says of rules that this program does not know by name.
-        _ => ("other", None, vec![]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memtide_units::NodeKind;
+
+    use super::*;
+
+    /// One of every rule; [`parts`] does not compile without a name for each.
+    fn every_rule() -> Vec<Rule> {
+        let (node, kind) = (NodeId(1), NodeKind::Near);
+        let promises = |scope| Rule::Promises { scope, promised: 3, most: 2 };
+        vec![
+            Rule::NoAccess { node, kind },
+            Rule::Maximum { node, kind, used: 1, max: 2 },
+            Rule::Guaranteed { node, free: 1, reserved: 2 },
+            Rule::Promised { node, free: 1 },
+            Rule::Queue { before: 1 },
+            Rule::Full { node },
+            Rule::NoCapacity { node },
+            Rule::NoEmergency { node },
+            Rule::Evacuating { node },
+            Rule::Earlier { wishes: 1 },
+            Rule::Recovery { awaited: 1 },
+            promises(Scope::Process),
+            promises(Scope::Tenant),
+            promises(Scope::Pool),
+        ]
+    }
+
+    #[test]
+    fn every_rule_has_a_name_of_its_own_and_a_line_in_the_reference() {
+        let reference = include_str!("../../../docs/cli.md");
+        let mut names = BTreeSet::new();
+        for rule in every_rule() {
+            let (name, node, amounts) = parts(&rule);
+            assert!(names.insert(name), "{name} is there twice");
+            let short = name.strip_prefix("promises").unwrap_or("none");
+            let line = reference.lines().find(|line| {
+                line.starts_with('|')
+                    && (line.contains(&format!("`{name}`")) || line.contains(&format!("`{short}`")))
+            });
+            let line = line.unwrap_or_else(|| panic!("{name} is not in docs/cli.md"));
+            for (amount, _) in amounts {
+                assert!(line.contains(&format!("`{amount}`")), "{amount} of {name}: {line}");
+            }
+            let of_node = rule.text(|_| "n".to_owned()).starts_with("n:");
+            assert_eq!(node.is_some(), of_node, "{name}");
+        }
     }
 }

@@ -52,7 +52,11 @@ impl Daemon {
         let started = process::start_time(pid).map_err(|_| {
             refused("process", pid, "one that the daemon can see (a shared PID namespace)")
         })?;
-        let who = credentials::of(peer, hello.label)?;
+        let who = credentials::of(peer, hello.label, &self.config.tenants)?;
+        // What was read of a process number is of this process only if it still has it.
+        if !process::is_alive(pid, started) {
+            return Err(refused("process", pid, "one that lives until it has joined"));
+        }
         let applicant = Applicant { name: cut(hello.name), pid, started, who };
         match hello.lineage {
             Lineage::Fresh { token } => self.join_fresh(id, applicant, token, fds),

@@ -57,9 +57,9 @@ pub enum Outcome {
     TimedOut,
 }
 
-/// What stood in the way. Amounts are pageblocks.
+/// What stood in the way. Amounts are pageblocks. Exhaustive, so that whoever tells of rules names
+/// them all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
 pub enum Rule {
     /// The tenant may not use this kind.
     NoAccess {

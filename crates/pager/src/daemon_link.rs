@@ -2,7 +2,8 @@
 //!
 //! Everything that happens between two losses of the connection is told in order. When it is
 //! lost, orders are dropped (a new daemon gives new ones), promises hold, and the pager tries
-//! again until a daemon listens; then it says what this process holds.
+//! again until a daemon listens; then it says what this process holds, and asks again for what
+//! it has had no answer to.
 
 use std::{
     os::fd::{AsFd, BorrowedFd},
@@ -24,6 +25,7 @@ use crate::{
     mailbox::Reply,
     moves::Order,
     pager::{Child, Pager},
+    touch::OVERFLOW_AFTER,
 };
 
 /// Between two tries to reach a daemon.
@@ -77,9 +79,8 @@ impl Pager {
         match message {
             ToProgram::Grant { extents } => self.granted(&extents),
             ToProgram::Commit { granted } => {
-                if let Some(reply) = self.promises.pop_front() {
-                    reply.give(if granted { 1 } else { 2 });
-                }
+                let back = self.promises.answered(granted);
+                self.tell_given_back(back);
             }
             ToProgram::Move { id, pairs } => {
                 self.orders.push_back(Order { id, pairs, done: 0 });
@@ -104,17 +105,41 @@ impl Pager {
         if by == 0 {
             return;
         }
-        self.committed = self.committed.saturating_add_signed(by);
-        let told = self.tell(&FromProgram::Commit { by });
-        if by < 0 {
-            return;
-        }
+        let Ok(more) = u64::try_from(by) else {
+            let back = self.promises.give_back(by.unsigned_abs());
+            return self.tell_given_back(back);
+        };
         // A promise made without asking is answered all the same.
         let reply = reply.unwrap_or_default();
-        if told {
-            self.promises.push_back(reply);
+        if self.tell(&FromProgram::Commit { by }) {
+            self.promises.ask(more, reply);
         } else {
-            reply.give(1);
+            self.promises.hold(more, &reply);
+        }
+    }
+
+    fn tell_given_back(&mut self, blocks: u64) {
+        let by = i64::try_from(blocks).unwrap_or(i64::MAX);
+        if by > 0 {
+            self.tell(&FromProgram::Commit { by: -by });
+        }
+    }
+
+    /// When promises that wait for a daemon hold without one. One that is back soon is asked again:
+    /// who waits for its quota would have it all at once otherwise, whenever a daemon restarts.
+    pub(crate) fn promises_hold_at(&self) -> Option<Instant> {
+        let since = self.disconnected_since.filter(|_| self.promises.is_waiting())?;
+        Some(since + OVERFLOW_AFTER)
+    }
+
+    /// Asks a new daemon for what the old one had not answered.
+    fn ask_again(&mut self) {
+        let asked: Vec<u64> = self.promises.asked().collect();
+        for by in asked {
+            let by = i64::try_from(by).unwrap_or(i64::MAX);
+            if !self.tell(&FromProgram::Commit { by }) {
+                return;
+            }
         }
     }
 
@@ -128,9 +153,6 @@ impl Pager {
         self.orders.clear();
         self.thaws.clear();
         self.thaw_at = None;
-        for reply in self.promises.drain(..) {
-            reply.give(1);
-        }
     }
 
     /// Tries to come back to a daemon.
@@ -139,6 +161,7 @@ impl Pager {
         match self.try_reconnect() {
             Ok(()) => {
                 self.disconnected_since = None;
+                self.ask_again();
                 self.tell_all_pins();
                 self.serve_touched();
             }
@@ -148,7 +171,7 @@ impl Pager {
 
     fn try_reconnect(&mut self) -> Result<(), JoinError> {
         self.children.retain(|child| !token::is_gone(child.file.as_fd()).unwrap_or(false));
-        let hello = join::returning(&self.identity, self.memory.label(), self.committed);
+        let hello = join::returning(&self.identity, self.memory.label(), self.promises.held());
         let mut files: Vec<BorrowedFd<'_>> = Vec::new();
         files.extend(self.identity.token_file.as_ref().map(AsFd::as_fd));
         files.extend(self.nodes.files());

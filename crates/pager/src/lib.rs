@@ -11,7 +11,7 @@
 //!
 //! The pager thread:
 //! * [`pager`]: its loop. [`mailbox`]: how it is reached. [`link`], [`join`], [`daemon_link`]:
-//!   the daemon. [`nodes`], [`stock`]: files and leased pageblocks.
+//!   the daemon. [`promises`]: what it has promised. [`nodes`], [`stock`]: files and leased pageblocks.
 //! * [`touch`]: first touches. [`idle`]: giving back. [`pins`]: what cannot move.
 //! * [`moves`], [`move_block`], [`wakeups`]: live moves. [`freeze`], [`thaw`]: around a fork.
 //! * [`inject`]: faults on purpose.
@@ -34,6 +34,7 @@ mod moves;
 mod nodes;
 mod pager;
 mod pins;
+mod promises;
 pub mod space;
 pub mod start;
 mod stock;

@@ -31,12 +31,13 @@ use crate::{
     idle::IdleBlock,
     inject::Injector,
     link::Link,
-    mailbox::{Reply, Request},
+    mailbox::Request,
     memory::Memory,
     move_block::Journal,
     moves::Order,
     nodes::Nodes,
     pins::{ToldPins, TransferPin},
+    promises::Promises,
     space::BlockIndex,
     stock::Stock,
     wakeups::Wakeups,
@@ -85,9 +86,7 @@ pub struct Pager {
     pub(crate) asked: bool,
     /// When it was asked for.
     pub(crate) asked_at: Instant,
-    /// Replies to promises that the daemon owes us, in order.
-    pub(crate) promises: VecDeque<Reply>,
-    pub(crate) committed: u64,
+    pub(crate) promises: Promises,
     pub(crate) staging: Arena,
     /// Where old pageblocks are looked at, to wake who sleeps on them.
     pub(crate) alias: Arena,
@@ -181,6 +180,7 @@ impl Pager {
         [
             self.link.is_none().then_some(self.reconnect_at),
             self.overflow_at(),
+            self.promises_hold_at(),
             self.stock.expires(),
             self.idle.front().map(|idle| idle.look_at),
             self.wakeups.next(),
@@ -260,6 +260,9 @@ impl Pager {
         }
         if self.overflow_at().is_some_and(|at| now >= at) {
             self.touched_without_daemon();
+        }
+        if self.promises_hold_at().is_some_and(|at| now >= at) {
+            self.promises.grant_all();
         }
         if self.stock.expires().is_some_and(|at| now >= at) {
             let extents = self.stock.drain();

@@ -20,8 +20,9 @@ use crate::{
     space::{BLOCK, BlockIndex},
 };
 
-/// With no daemon, or no answer from it, for so long (and as long as it said that an answer may
-/// take), first touches take ordinary memory.
+/// With no daemon, or no answer from it, for so long, first touches take ordinary memory. However
+/// long a tenant is content to wait for promises, a touch waits no longer: a system call that touches
+/// a buffer (read(2)) waits in the kernel, where nothing but a deadly signal reaches the program.
 pub const OVERFLOW_AFTER: Duration = Duration::from_secs(2);
 
 impl Pager {
@@ -253,9 +254,7 @@ impl Pager {
         if self.touched.is_empty() || self.forking || self.fork.is_some() {
             return None;
         }
-        // Who is connected may have to wait for its turn.
-        let asked = self.asked.then(|| self.asked_at + self.memory.patience());
-        [self.disconnected_since, asked].into_iter().flatten().min().map(|at| at + OVERFLOW_AFTER)
+        waits_until(self.disconnected_since, self.asked.then_some(self.asked_at))
     }
 
     pub(crate) fn touched_without_daemon(&mut self) {
@@ -265,6 +264,11 @@ impl Pager {
     pub(crate) fn count_ordinary(&mut self, state: &State) {
         self.counters.overflow_bytes = (state.blocks.ordinary() * BLOCK) as u64;
     }
+}
+
+/// Until when touches wait with no daemon since, or no answer from it to what was asked then.
+fn waits_until(disconnected_since: Option<Instant>, asked_at: Option<Instant>) -> Option<Instant> {
+    [disconnected_since, asked_at].into_iter().flatten().min().map(|at| at + OVERFLOW_AFTER)
 }
 
 /// The whole of a block in parts of one protection each; what is not carved has none.
@@ -303,4 +307,19 @@ pub(crate) fn uniform_protection(state: &State, block: BlockIndex) -> Option<Pro
     let mut runs = state.space.runs_in(block);
     let first = runs.next()?.prot;
     runs.all(|run| run.prot == first).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_touch_waits_two_seconds_at_most_with_a_daemon_and_without() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        assert_eq!(waits_until(None, None), None);
+        assert_eq!(waits_until(None, Some(now)), Some(now + 2 * second));
+        assert_eq!(waits_until(Some(now), None), Some(now + 2 * second));
+        // A new question does not start the wait anew while no daemon is there.
+        assert_eq!(waits_until(Some(now), Some(now + second)), Some(now + 2 * second));
+    }
 }

@@ -229,7 +229,8 @@ pub enum ToProgram {
         nodes: Vec<NodeInfo>,
         /// What to do when the pool is full: what the program's tenant says.
         on_full: OnFull,
-        /// Longest that it may wait for the answer to a promise or a lease, in milliseconds.
+        /// Longest that it may wait for the answer to a promise or a lease, in milliseconds. A
+        /// program need not: the pager lets promises wait so long, and first touches two seconds.
         wait_ms: u64,
         /// Whether the last descriptor beside it is an open `/dev/userfaultfd`, with which a
         /// program needs no right of its own.

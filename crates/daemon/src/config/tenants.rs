@@ -11,7 +11,7 @@ use std::{
 
 use memtide_engine::{
     mempolicy::MemPolicy,
-    nodes::Zonelists,
+    nodes::NodeClass,
     tenant::{Access, Emergency, Migration, OnDepletion, Who},
 };
 use memtide_units::{ByteSize, NodeKind};
@@ -21,6 +21,7 @@ use super::{
     nodes::{self, NodeConfig},
     policy,
     raw::{Located, RawQuota, RawTenant, Text, number, size, word, wrong, wrong_at},
+    reach::PoolRules,
     who,
 };
 use crate::duration;
@@ -85,18 +86,18 @@ impl TenantConfig {
 
 pub(super) fn tenants(
     raw: &[Spanned<RawTenant>],
-    nodes: &[NodeConfig],
+    pool: &PoolRules<'_>,
 ) -> Result<Vec<TenantConfig>, Located> {
     if let Some(one) = raw.get(MAX_TENANTS) {
         let text = format!("is too many; expected at most {MAX_TENANTS} [[tenant]] tables");
         return Err(wrong(one, "tenant", &raw.len().to_string(), text));
     }
-    let zonelists = zonelists(nodes);
+    let zonelists = pool.zonelists();
     let mut seen = BTreeSet::new();
     let mut guaranteed = BTreeMap::new();
     let mut all: Vec<TenantConfig> = Vec::new();
     for raw in raw {
-        let tenant = tenant(raw.get_ref(), nodes, &mut seen)?;
+        let tenant = tenant(raw.get_ref(), pool.nodes, &all, &mut seen)?;
         let at = &raw.get_ref().name;
         if let Some(whole) = all.iter().find(|tenant| tenant.who.is_empty()) {
             let text = format!(
@@ -107,28 +108,26 @@ pub(super) fn tenants(
             return Err(wrong(at, "tenant", &tenant.name, text));
         }
         if let Some(zonelists) = &zonelists {
-            policy::makes_sense(&tenant.policy, raw.get_ref(), &tenant.name, zonelists, nodes)?;
+            policy::makes_sense(
+                &tenant.policy,
+                raw.get_ref(),
+                &tenant.name,
+                zonelists,
+                pool.nodes,
+            )?;
+            let reach = pool.reach(&tenant, zonelists);
+            check_reach(raw.get_ref(), &tenant, &reach)?;
+            check_guarantees(raw.get_ref(), &tenant, pool.nodes, &reach, &mut guaranteed)?;
         }
-        check_guarantees(raw.get_ref(), &tenant, nodes, &mut guaranteed)?;
         all.push(tenant);
     }
     Ok(all)
 }
 
-/// The order of fallback between these nodes, as far as policies depend on it: who is there, and
-/// of which class.
-fn zonelists(nodes: &[NodeConfig]) -> Option<Zonelists> {
-    let classes: Vec<_> = nodes
-        .iter()
-        .enumerate()
-        .map(|(index, node)| (crate::daemon::node_id(index), node.class))
-        .collect();
-    Zonelists::build(&classes, |from, to| Some(if from == to { 10 } else { 20 })).ok()
-}
-
 fn tenant(
     raw: &RawTenant,
     nodes: &[NodeConfig],
+    earlier: &[TenantConfig],
     seen: &mut BTreeSet<String>,
 ) -> Result<TenantConfig, Located> {
     let name = nodes::name(&raw.name, "tenant name", seen)?;
@@ -141,15 +140,14 @@ fn tenant(
         None => 1,
         Some(at) => number(at, &field("weight"), WEIGHTS, "")?,
     };
-    let emergency = [("off", Emergency::Off), ("on", Emergency::On)];
     let migration = [("allowed", Migration::Allowed), ("never", Migration::Never)];
     Ok(TenantConfig {
-        who: who::who(raw, &name)?,
+        who: who::who(raw, &name, earlier)?,
         quotas,
         weight,
         policy: policy::policy(raw, &name, nodes)?,
         on_depletion: on_depletion(raw, &name)?,
-        emergency: word(raw.emergency.as_ref(), &field("emergency"), Emergency::Off, &emergency)?,
+        emergency: emergency(raw, &name, nodes)?,
         migration: word(
             raw.migration.as_ref(),
             &field("migration"),
@@ -158,6 +156,20 @@ fn tenant(
         )?,
         name,
     })
+}
+
+fn emergency(raw: &RawTenant, tenant: &str, nodes: &[NodeConfig]) -> Result<Emergency, Located> {
+    let field = format!("emergency of tenant {tenant}");
+    let words = [("off", Emergency::Off), ("on", Emergency::On)];
+    let what = word(raw.emergency.as_ref(), &field, Emergency::Off, &words)?;
+    let special = nodes.iter().any(|node| node.class == NodeClass::Special);
+    match &raw.emergency {
+        Some(at) if what == Emergency::On && !special => {
+            let text = "says nothing here; expected a node of class \"special\", or \"off\"";
+            Err(wrong(at, &field, at.get_ref(), text))
+        }
+        _ => Ok(what),
+    }
 }
 
 fn quotas_of(raw: &RawTenant) -> impl Iterator<Item = (NodeKind, &Spanned<RawQuota>)> {
@@ -216,14 +228,18 @@ fn on_depletion(raw: &RawTenant, tenant: &str) -> Result<Option<OnDepletion>, Lo
         ("fail", OnDepletion::Fail),
         ("fall-back", OnDepletion::FallBack),
         ("wait", OnDepletion::Wait(wait)),
-        ("reclaim", OnDepletion::Reclaim(wait)),
     ];
     let given = raw.on_depletion.as_ref();
+    if let Some(at) = given.filter(|at| at.get_ref() == "reclaim") {
+        let text = "needs to know which memory is idle, and the daemon has no source of accesses \
+                    yet; expected \"wait\"";
+        return Err(wrong(at, &field("on_depletion"), at.get_ref(), text));
+    }
     let what = word(given, &field("on_depletion"), OnDepletion::Fail, &words)?;
-    let waits = matches!(what, OnDepletion::Wait(_) | OnDepletion::Reclaim(_));
+    let waits = matches!(what, OnDepletion::Wait(_));
     match &raw.wait {
         Some(at) if !waits => {
-            let text = "says nothing here; expected it beside on_depletion \"wait\" or \"reclaim\"";
+            let text = "says nothing here; expected it beside on_depletion \"wait\"";
             Err(wrong(at, &field("wait"), at.get_ref(), text))
         }
         Some(at) if wait.is_zero() => {
@@ -234,24 +250,60 @@ fn on_depletion(raw: &RawTenant, tenant: &str) -> Result<Option<OnDepletion>, Lo
     }
 }
 
-/// That what is guaranteed can be kept: not more of a kind than its nodes have.
+/// That there is a node that it can get anything of.
+fn check_reach(
+    raw: &RawTenant,
+    tenant: &TenantConfig,
+    reach: &BTreeSet<usize>,
+) -> Result<(), Located> {
+    if !reach.is_empty() {
+        return Ok(());
+    }
+    let starts = [&raw.extended, &raw.policy].map(|at| at.as_ref().map(|at| at.span().start));
+    let start = starts.into_iter().flatten().next().unwrap_or(raw.name.span().start);
+    let text = "may use no node: none fits its policy, nodes, extended and access all together; \
+                expected one at least";
+    Err(wrong_at(start, "tenant", &tenant.name, text))
+}
+
+/// What is guaranteed of a kind so far, and the nodes that it can lie on.
+#[derive(Default)]
+struct Guaranteed {
+    pageblocks: u64,
+    nodes: BTreeSet<usize>,
+}
+
+/// That what is guaranteed can be kept: to this tenant not more of a kind than the nodes have that
+/// it can get anything of, and to all of them not more than theirs have.
 fn check_guarantees(
     raw: &RawTenant,
     tenant: &TenantConfig,
     nodes: &[NodeConfig],
-    guaranteed: &mut BTreeMap<NodeKind, u64>,
+    reach: &BTreeSet<usize>,
+    guaranteed: &mut BTreeMap<NodeKind, Guaranteed>,
 ) -> Result<(), Located> {
+    let size = |of: &BTreeSet<usize>| -> u64 {
+        of.iter().map(|index| whole_pageblocks(nodes[*index].size)).sum()
+    };
     for (kind, at) in quotas_of(raw) {
         let min = tenant.quotas[&kind].min;
+        if min.0 == 0 {
+            continue;
+        }
+        let own = reach.iter().copied().filter(|index| nodes[*index].kind == kind);
+        let own: BTreeSet<usize> = own.collect();
         let sum = guaranteed.entry(kind).or_default();
-        *sum = sum.saturating_add(min.pageblocks_ceil());
-        let of_kind = nodes.iter().filter(|node| node.kind == kind);
-        let there: u64 = of_kind.map(|node| whole_pageblocks(node.size)).sum();
-        if min.0 > 0 && *sum > there {
+        sum.pageblocks = sum.pageblocks.saturating_add(min.pageblocks_ceil());
+        sum.nodes.extend(&own);
+        let (wanted, there, whose) = match (min.pageblocks_ceil(), size(&own)) {
+            (wanted, there) if wanted > there => (wanted, there, "this tenant can get"),
+            _ => (sum.pageblocks, size(&sum.nodes), "there are"),
+        };
+        if wanted > there {
             let start = at.get_ref().min.as_ref().map_or(at.span(), Spanned::span).start;
             let text = format!(
-                "makes {} guaranteed of {kind} memory; expected at most the {} that there are",
-                ByteSize::from_pageblocks(*sum),
+                "makes {} guaranteed of {kind} memory; expected at most the {} that {whose}",
+                ByteSize::from_pageblocks(wanted),
                 ByteSize::from_pageblocks(there)
             );
             let field = format!("{kind}.min of tenant {}", tenant.name);

@@ -11,7 +11,7 @@ use memtide_engine::{
 use memtide_proto::program::{Backing, OnFull};
 use memtide_units::{ByteSize, NodeId, NodeKind, PAGEBLOCK_BYTES, Pageblock, Random};
 
-use super::{Config, NodeConfig, Quota, TenantConfig, Weights};
+use super::{Config, NodeConfig, Quota, TenantConfig, Weights, reach::PoolRules};
 
 const GOOD: &str = r#"
 socket = "/run/x/y.sock"
@@ -119,7 +119,7 @@ weight = 3
 policy = "weighted-interleave"
 nodes = "0-1"
 extended = "any"
-on_depletion = "reclaim"
+on_depletion = "wait"
 wait = "2m"
 emergency = "on"
 
@@ -135,6 +135,12 @@ name = "rest"
 
 [weights]
 near = 3
+
+[[node]]
+name = "hbm"
+kind = "near"
+size = "1G"
+class = "special"
 "#;
 
 fn with_tenants() -> String {
@@ -159,7 +165,7 @@ fn tenants_are_read() {
     assert_eq!(db.quotas[&NodeKind::Device].access, Access::Denied);
     let both = [NodeId(0), NodeId(1)].into_iter().collect();
     assert_eq!(db.policy.mode, Mode::WeightedInterleave(both));
-    assert_eq!(db.on_depletion, Some(OnDepletion::Reclaim(Duration::from_secs(120))));
+    assert_eq!(db.on_depletion, Some(OnDepletion::Wait(Duration::from_secs(120))));
     assert_eq!((db.weight, db.emergency), (3, Emergency::On));
     assert_eq!(batch.policy.mode, Mode::Bind([NodeId(2)].into_iter().collect()));
     assert_eq!((batch.migration, batch.on_depletion), (Migration::Never, None));
@@ -204,9 +210,9 @@ fn every_mistake_of_a_tenant_is_named_with_its_line_and_what_was_expected() {
         ("min = \"1G\"", "min = \"3G\"", 35, "near.min of tenant db \"3G\" is more than max 2GiB"),
         (
             "max = \"2G\", min = \"1G\"",
-            "min = \"5G\"",
+            "min = \"6G\"",
             35,
-            "makes 5GiB guaranteed of near memory; e",
+            "makes 6GiB guaranteed of near memory; e",
         ),
         ("\"64M\"", "\"4G\"", 35, "near.pinned_max of tenant db \"4G\" is more than max 2GiB"),
         (
@@ -230,7 +236,7 @@ fn every_mistake_of_a_tenant_is_named_with_its_line_and_what_was_expected() {
         ),
         ("\"weighted-interleave\"", "\"local\"", 39, "say nothing under policy \"local\""),
         ("\"weighted-interleave\"", "\"preferred\"", 39, "\"2 nodes\" is too many; expected one"),
-        ("\"0-1\"", "\"0-3\"", 39, "nodes of tenant db \"0-3\" is no node; expected one of near"),
+        ("\"0-1\"", "\"0-4\"", 39, "nodes of tenant db \"0-4\" is no node; expected one of near"),
         ("\"0-1\"", "[0, 0]", 39, "nodes of tenant db \"near\" is there twice"),
         (
             "nodes = \"0-1\"\n",
@@ -239,8 +245,9 @@ fn every_mistake_of_a_tenant_is_named_with_its_line_and_what_was_expected() {
             "nodes of tenant db is missing; expected the nodes of policy",
         ),
         ("extended = \"any\"", "extended = \"all\"", 40, "expected \"any\", \"only\" or \"never\""),
-        ("\"reclaim\"", "\"reclaims\"", 41, "expected \"fail\", \"fall-back\", \"wait\" or \"recl"),
-        ("\"reclaim\"", "\"fail\"", 42, "wait of tenant db \"2m\" says nothing here; expected it"),
+        ("\"wait\"", "\"reclaims\"", 41, "expected \"fail\", \"fall-back\" or \"wait\""),
+        ("\"wait\"", "\"reclaim\"", 41, "has no source of accesses yet; expected \"wait\""),
+        ("\"wait\"", "\"fail\"", 42, "wait of tenant db \"2m\" says nothing here; expected it"),
         ("\"2m\"", "\"2y\"", 42, "wait of tenant db \"2y\" has an unknown unit"),
         ("\"2m\"", "\"0s\"", 42, "wait of tenant db \"0s\" is no time"),
         ("emergency = \"on\"", "emergency = \"yes\"", 43, "expected \"off\" or \"on\""),
@@ -289,6 +296,80 @@ fn every_mistake_of_a_tenant_is_named_with_its_line_and_what_was_expected() {
     }
 }
 
+/// Every one of these reads well and would surprise whoever runs it.
+#[test]
+fn tenants_that_nobody_reaches_and_that_reach_nothing_are_refused() {
+    let text = with_tenants();
+    let db = "name = \"db\"";
+    for (from, to, line, expected) in [
+        ("label = \"batch\"", "uid = 1000", 47, "uid of tenant batch \"1000\" is for tenant db"),
+        (
+            "label = \"batch\"",
+            "label = \"b\"\ncgroup = [\"/x\", \"/system.slice/db.service/worker\"]",
+            48,
+            "\"/system.slice/db.service/worker\" is for tenant db before it; expected each in one",
+        ),
+        ("label = \"batch\"", "cgroup = \"/system.slice/db.service/\"", 47, "is for tenant db"),
+        (
+            "nodes = [\"gpu\"]",
+            "nodes = [\"far\"]\nextended = \"never\"\non_depletion = \"fail\"",
+            50,
+            "tenant \"batch\" may use no node: none fits its policy, nodes, extended and access",
+        ),
+        (
+            "nodes = [\"gpu\"]",
+            "nodes = [\"far\"]\nfar = { access = \"denied\" }\non_depletion = \"fail\"",
+            48,
+            "tenant \"batch\" may use no node",
+        ),
+        (
+            "nodes = [\"gpu\"]",
+            "nodes = [\"far\"]\non_depletion = \"wait\"\nnear = { min = \"64M\" }",
+            51,
+            "near.min of tenant batch \"64MiB\" makes 64MiB guaranteed of near memory; expected at \
+             most the 0B that this tenant can get",
+        ),
+        (
+            "nodes = [\"gpu\"]",
+            "nodes = [\"near\", \"hbm\"]\non_depletion = \"wait\"\nnear = { min = \"5G\" }",
+            51,
+            "makes 6GiB guaranteed of near memory; expected at most the 5GiB that there are",
+        ),
+        (
+            "class = \"special\"",
+            "",
+            43,
+            "emergency of tenant db \"on\" says nothing here; expected a node of class",
+        ),
+        (db, db, 0, ""),
+    ] {
+        let changed = text.replacen(from, to, 1);
+        match parse(&changed) {
+            Ok(_) => assert_eq!(line, 0, "{to}: is let through"),
+            Err((at, message)) => {
+                assert!(line > 0 && message.contains(expected), "{to}: {at}: {message}");
+                assert_eq!(at, line, "{to}: {message}");
+            }
+        }
+    }
+    // Nothing is guaranteed of a node that is reached by naming it only.
+    let outside = GOOD.replace("[\"far\", \"near\"]", "[\"far\"]");
+    let tenant = "[[tenant]]\nname = \"t\"\non_depletion = \"fail\"\nnear = { min = \"64M\" }\n";
+    let (at, message) = parse(&format!("{outside}{tenant}")).unwrap_err();
+    assert!(message.contains("at most the 0B that this tenant can get"), "{message}");
+    assert_eq!(at, 24);
+    let named = tenant.replace("near =", "policy = \"bind\"\nnodes = \"near\"\nnear =");
+    parse(&format!("{outside}{named}")).unwrap();
+}
+
+#[test]
+fn control_groups_may_have_dots_in_their_names() {
+    let text = with_tenants().replacen("label = \"batch\"", "cgroup = \"/a..b\"", 1);
+    assert_eq!(parse(&text).unwrap().tenants[1].who, [Who::Cgroup("/a..b".to_owned())]);
+    let (_, message) = parse(&text.replace("/a..b", "/a/../b")).unwrap_err();
+    assert!(message.contains("is no control group"), "{message}");
+}
+
 #[test]
 fn distances_are_given_for_all_or_for_none() {
     let near = "name = \"near\"\n";
@@ -323,8 +404,8 @@ fn the_engine_counts_whole_pageblocks_and_promises_no_more_than_the_file() {
         .replace("min = \"1G\"", "min = \"3M\"")
         .replace("\"64M\"", "\"5M\"");
     let config = parse(&text).unwrap();
-    let firsts = [Pageblock(0), Pageblock(2048), Pageblock(6144)];
-    let rules = config.rulebook(&firsts, [&[][..]; 3].into_iter());
+    let firsts = [Pageblock(0), Pageblock(2048), Pageblock(6144), Pageblock(6656)];
+    let rules = config.rulebook(&firsts, [&[][..]; 4].into_iter());
     let near = rules.tenants[0].quota(NodeKind::Near);
     assert_eq!((near.max, near.min, near.pinned_max), (Some(1023), 2, Some(2)));
     assert_eq!(rules.tenants[1].on_depletion, OnDepletion::FallBack);
@@ -368,6 +449,17 @@ fn random_config(random: &mut Random) -> Config {
     config.on_full = [OnFull::Fail, OnFull::Fallback][random.below(2) as usize];
     config.placement = (0..random.below(count as u64 + 1) as usize).rev().collect();
     config.tenants = (0..random.below(4)).map(|n| random_tenant(n, count, random)).collect();
+    let rules =
+        PoolRules { nodes: &config.nodes, placement: &config.placement, on_full: config.on_full };
+    let zonelists = rules.zonelists().unwrap();
+    for tenant in &mut config.tenants {
+        if config.nodes.iter().all(|node| node.class != NodeClass::Special) {
+            tenant.emergency = Emergency::Off;
+        }
+        if rules.reach(tenant, &zonelists).is_empty() {
+            (tenant.policy, tenant.quotas) = (MemPolicy::LOCAL, BTreeMap::new());
+        }
+    }
     config
 }
 
@@ -375,9 +467,9 @@ fn random_tenant(number: u64, nodes: usize, random: &mut Random) -> TenantConfig
     let mut tenant = TenantConfig::everybody(&format!("t{number}"));
     let who = [
         Who::Uid(random.below(1 << 32) as u32 & 0x7fff_ffff),
-        Who::Gid(random.below(70_000) as u32),
-        Who::Cgroup("/a.slice/ü \"q\"".to_owned()),
-        Who::Label("l.x-1".to_owned()),
+        Who::Gid((number * 70_000 + random.below(70_000)) as u32),
+        Who::Cgroup(format!("/a.slice/ü \"q\"{number}")),
+        Who::Label(format!("l.x-{number}")),
     ];
     let first = random.below(4) as usize;
     tenant.who = who[first..].to_vec();
@@ -403,12 +495,11 @@ fn random_tenant(number: u64, nodes: usize, random: &mut Random) -> TenantConfig
     let extended = [Extended::Any, Extended::Only, Extended::Never][random.below(3) as usize];
     tenant.policy = MemPolicy { mode, extended };
     let wait = Duration::from_millis(1 + random.below(1000));
-    tenant.on_depletion = match random.below(5) {
+    tenant.on_depletion = match random.below(4) {
         0 => None,
         1 => Some(OnDepletion::Fail),
         2 => Some(OnDepletion::FallBack),
-        3 => Some(OnDepletion::Wait(wait)),
-        _ => Some(OnDepletion::Reclaim(wait)),
+        _ => Some(OnDepletion::Wait(wait)),
     };
     tenant.emergency = [Emergency::On, Emergency::Off][random.below(2) as usize];
     tenant.migration = [Migration::Allowed, Migration::Never][random.below(2) as usize];

@@ -9,10 +9,20 @@ use memtide_engine::tenant::Who;
 use memtide_proto::label;
 use toml::Spanned;
 
-use super::raw::{Listed, Located, RawTenant, Scalar, wrong_at};
+use super::{
+    TenantConfig,
+    raw::{Listed, Located, RawTenant, Scalar, wrong_at},
+};
 
 /// Whom a tenant is for; empty: everybody.
-pub(super) fn who(raw: &RawTenant, tenant: &str) -> Result<Vec<Who>, Located> {
+///
+/// A program belongs to the first tenant that fits it: what an `earlier` one describes already is
+/// never asked of this one.
+pub(super) fn who(
+    raw: &RawTenant,
+    tenant: &str,
+    earlier: &[TenantConfig],
+) -> Result<Vec<Who>, Located> {
     let mut all = Vec::new();
     type Read = fn(&Scalar) -> Result<Who, String>;
     let keys: [(&str, &Option<Spanned<Listed>>, Read); 4] = [
@@ -31,10 +41,31 @@ pub(super) fn who(raw: &RawTenant, tenant: &str) -> Result<Vec<Who>, Located> {
         }
         for item in &list.get_ref().0 {
             let wrong = |text| wrong_at(item.at.unwrap_or(start), &field, &item.value, text);
-            all.push(read(&item.value).map_err(wrong)?);
+            let one = read(&item.value).map_err(wrong)?;
+            if let Some(first) = earlier.iter().find(|other| describes(other, &one)) {
+                let text = "is for tenant {} before it; expected each in one tenant only";
+                return Err(wrong(text.replace("{}", &first.name)));
+            }
+            all.push(one);
         }
     }
     Ok(all)
+}
+
+/// Whether a tenant is for all whom this describes.
+fn describes(tenant: &TenantConfig, one: &Who) -> bool {
+    let cgroup = match one {
+        Who::Cgroup(path) => Some(path.trim_end_matches('/')),
+        _ => None,
+    };
+    let below = |other: &Who| match (other, cgroup) {
+        (Who::Cgroup(path), Some(cgroup)) => {
+            let rest = cgroup.strip_prefix(path.trim_end_matches('/'));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
+        _ => other == one,
+    };
+    tenant.who.iter().any(below)
 }
 
 fn id(value: &Scalar, file: &str, what: &str) -> Result<u32, String> {
@@ -59,7 +90,7 @@ fn look_up(file: &Path, name: &str) -> Option<u32> {
 
 fn cgroup(value: &Scalar) -> Result<Who, String> {
     match value {
-        Scalar::Text(path) if path.starts_with('/') && !path.contains("..") => {
+        Scalar::Text(path) if path.starts_with('/') && path.split('/').all(|part| part != "..") => {
             Ok(Who::Cgroup(path.clone()))
         }
         _ => {
