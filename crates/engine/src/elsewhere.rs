@@ -14,7 +14,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use memtide_units::TokenId;
 
-use crate::{engine::Engine, pool::BlockId, quota::PerKind, request::Goal, tenant::Emergency};
+use crate::{engine::Engine, pool::BlockId, quota::PerKind, request::Goal};
 
 /// What is known of the room elsewhere, as long as nothing is started.
 #[derive(Default)]
@@ -37,20 +37,15 @@ impl Engine {
     }
 
     /// Where a process's memory may go when it has to leave, in the order of [`crate::place`].
-    fn ways_out(&self, token: TokenId) -> impl Iterator<Item = usize> {
-        let route = &self.process(token).route;
-        let special = match self.tenant(self.tenant_of(token)).config.emergency {
-            Emergency::On => &route.emergency[..],
-            Emergency::Off => &[],
-        };
-        route.nodes.iter().chain(&route.beyond).chain(special).copied()
+    fn ways_out_of(&self, token: TokenId) -> impl Iterator<Item = usize> {
+        self.ways_out(self.tenant_of(token), &self.process(token).route)
     }
 
     /// How much of a process's memory may go elsewhere from a node, and to that node.
     fn room_from(&self, token: TokenId, leaving: usize) -> u64 {
         let kind = self.pool.nodes()[leaving].kind;
         let mut taken = PerKind::default();
-        for node in self.ways_out(token) {
+        for node in self.ways_out_of(token) {
             let taken = &mut taken[self.pool.nodes()[node].kind as usize];
             *taken += self.room_for_move(token, kind, node, *taken);
         }
@@ -68,7 +63,7 @@ impl Elsewhere {
         let free_in = engine.pool.available_in(block);
         let kind = engine.pool.nodes()[block.node].kind;
         let own = |token: TokenId| {
-            let counts = engine.ways_out(token).any(|node| node == block.node);
+            let counts = engine.ways_out_of(token).any(|node| node == block.node);
             let room = if counts { engine.room_for_move(token, kind, block.node, 0) } else { 0 };
             room.min(free_in)
         };
@@ -88,7 +83,7 @@ impl Elsewhere {
         leaving: &BTreeMap<TokenId, u64>,
     ) -> bool {
         let owners = leaving.keys().chain(self.waiting.keys());
-        let nodes: BTreeSet<usize> = owners.flat_map(|&owner| engine.ways_out(owner)).collect();
+        let nodes: BTreeSet<usize> = owners.flat_map(|&owner| engine.ways_out_of(owner)).collect();
         let free = nodes.iter().filter(|&&node| !engine.is_closed(node)).map(|&node| {
             let own = if node == block.node { engine.pool.available_in(block) } else { 0 };
             engine.pool.frames(node).counts().free - own

@@ -25,9 +25,10 @@
 //!
 //! What was leased with a policy of its own keeps it, wherever it goes and whatever policy its
 //! process has meanwhile (as a range does in Linux that was bound by mbind(2)). Moves away from a
-//! node ask here for destinations, too ([`Engine::destinations`]): they take the same legs as a
-//! lease would, so what is bound stays where it is bound to, and who asked for extended memory
-//! only does not find itself in near memory.
+//! node ask here for destinations, too ([`Engine::destinations`]): they follow the same route, and
+//! take all its legs whatever the tenant does on depletion, for what has to leave must go somewhere
+//! (Linux's `alloc_migration_target` asks no policy at all when a block goes offline). Still, who
+//! asked for extended memory only does not find itself in near memory: no leg leads there.
 
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
@@ -353,6 +354,20 @@ impl Engine {
         pairs
     }
 
+    /// Where memory along this route may go when it has to leave: all legs, whatever the tenant
+    /// does on depletion.
+    pub(crate) fn ways_out<'a>(
+        &self,
+        tenant: TenantId,
+        route: &'a Route,
+    ) -> impl Iterator<Item = usize> + use<'a> {
+        let special = match self.tenant(tenant).config.emergency {
+            Emergency::On => &route.emergency[..],
+            Emergency::Off => &[],
+        };
+        route.nodes.iter().chain(&route.beyond).chain(special).copied()
+    }
+
     /// The same, of a run with one route; fewer when there is not enough.
     fn take_away_from(
         &mut self,
@@ -365,7 +380,7 @@ impl Engine {
     ) -> Vec<Extent> {
         let kind = self.pool.nodes()[leaving].kind;
         let (mut left, mut all) = (count, Vec::new());
-        for node in self.legs(self.tenant_of(token), route) {
+        for node in self.ways_out(self.tenant_of(token), route) {
             let to = self.pool.nodes()[node].kind;
             let room = self.room_for_move(token, kind, node, taken[to as usize]);
             let some = self.pool.take_on(node, left.min(room), after);

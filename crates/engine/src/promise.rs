@@ -175,8 +175,9 @@ impl Engine {
             self.open_promises(id, token).max(guaranteed.iter().sum())
         });
         let kept = sums.fold(0, u64::saturating_add);
-        let placed = self.pool.placement().iter().filter(|&&node| !self.is_closed(node));
-        let free: u64 = placed.map(|&node| self.pool.frames(node).counts().free).sum();
+        let nodes = 0..self.pool.nodes().len();
+        let placed = nodes.filter(|&n| self.pool.is_placed(n) && !self.is_closed(n));
+        let free: u64 = placed.map(|node| self.pool.frames(node).counts().free).sum();
         let process = self.process(token);
         let own = match self.falls_back(self.tenant_of(token)) {
             true => 0,
