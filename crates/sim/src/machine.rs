@@ -6,8 +6,9 @@
 //! must hold is checked after every step by books that know nothing of the engine's
 //! (`machine::oracle`).
 //!
-//! * `text`: the keys of `[machine]`. [`plan`]: the same, checked and resolved. `topology`: who
-//!   reaches what over what.
+//! * `text`: the keys of `[machine]`. `event_keys`: those that would do nothing. [`plan`]: the same,
+//!   checked and resolved. `bounds`: how much may be asked for. `topology`: who reaches what over
+//!   what.
 //! * `world`: steps in the order of their time. `life`: what processes do. `process`: one of them.
 //!   `operator`: what comes from outside. `queue`: what is to happen.
 //! * `share`: how fast programs are. `speed`: what they read from where.
@@ -15,6 +16,8 @@
 //!   [`idle`]: who held memory and did not use it.
 //! * `swarm`: random machines. [`fuzz`]: many of them.
 
+mod bounds;
+mod event_keys;
 pub mod fuzz;
 pub mod idle;
 mod life;
@@ -67,6 +70,7 @@ impl TryFrom<Text> for Machine {
 
     fn try_from(text: Text) -> Result<Self, String> {
         let plan = text.plan().map_err(|wrong| wrong.problem)?;
+        bounds::check(&plan)?;
         Ok(Self { cases: vec![(String::new(), plan)] })
     }
 }
@@ -115,8 +119,11 @@ impl Kind for Machine {
                 change::put(&mut table, path.get_ref(), value)
                     .map_err(|wrong| Wrong { at: wrong.at.or(Some(at)), ..wrong })?;
             }
+            event_keys::check(&table)?;
             let text: Text = typed(Spanned::new(span.clone(), DeValue::Table(table)))?;
-            Ok((name, text.plan()?))
+            let plan = text.plan()?;
+            bounds::check(&plan)?;
+            Ok((name, plan))
         };
         Ok(Self { cases: cases.into_iter().map(plan).collect::<Result<_, Wrong>>()? })
     }
