@@ -30,7 +30,9 @@ impl Engine {
     pub(crate) fn elsewhere(&self) -> Elsewhere {
         let mut waiting = BTreeMap::new();
         let emptying = self.works.values().filter(|work| matches!(work.goal, Goal::Empty(_)));
-        for (&token, todo) in emptying.flat_map(|work| &work.todo) {
+        // The lists may be out of date, and name processes that are gone.
+        let listed = emptying.flat_map(|work| &work.todo);
+        for (&token, todo) in listed.filter(|(token, _)| self.processes.contains_key(token)) {
             *waiting.entry(token).or_default() += todo.len() as u64;
         }
         Elsewhere { waiting, ..Elsewhere::default() }

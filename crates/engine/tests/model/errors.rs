@@ -198,7 +198,9 @@ impl World {
             _ => SPARE,
         };
         assert!(!self.evacuating.contains(&node), "{pageblock} is handed out of {node}");
-        let driver = node == DEVICE && self.asked.is_some();
+        // One that saves in vain, for memory is back already, only copies.
+        let restores = matches!(self.asked, Some(Effect::RestoreDevice { .. }));
+        let driver = node == DEVICE && restores;
         assert!(!driver, "{pageblock} is handed out while its device is {:?}", self.asked);
     }
 }
