@@ -283,7 +283,7 @@ impl World {
                 });
                 match said {
                     Ok(()) => {}
-                    Err(Refusal::PinLimit { pinned, max: 1, .. }) if pinned > 1 => {
+                    Err(Refusal::PinLimit { pinned, max: 0, .. }) if pinned > 0 => {
                         assert!(
                             !unpin && matches!(reason.code(), "no-migration" | "long-term-pin")
                         );

@@ -62,7 +62,7 @@ pub(super) fn tenants(setup: Setup) -> Vec<TenantConfig> {
             TenantConfig {
                 quotas: BTreeMap::from([
                     (NodeKind::Near, quota(0, Some(16))),
-                    (NodeKind::Far, Quota { pinned_max: Some(1), ..Quota::default() }),
+                    (NodeKind::Far, Quota { pinned_max: Some(0), ..Quota::default() }),
                 ]),
                 policy: MemPolicy {
                     mode: Mode::Bind([NEAR].into_iter().collect()),
