@@ -139,10 +139,14 @@ fn nobody_returns_as_somebody_else() {
     liar.image = victim.image;
     let Some(ToProgram::Refused(why)) = liar.come_back(pool.socket(), &leased) else { panic!() };
     assert_eq!(why.field, "files");
-    // Under a new name, claiming what another has.
+    // Under a name that nobody was given, claiming what another has.
     let mut liar = Program::join(pool.socket());
     liar.member.0 += 1000;
     liar.life = Life::new();
+    let Some(ToProgram::Refused(why)) = liar.come_back(pool.socket(), &leased) else { panic!() };
+    assert_eq!(why.field, "member");
+    // Under its own name, the same.
+    let mut liar = Program::join(pool.socket());
     let Some(ToProgram::Refused(why)) = liar.come_back(pool.socket(), &leased) else { panic!() };
     assert_eq!(why.field, "claims");
     // More than there is.
