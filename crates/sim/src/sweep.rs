@@ -67,10 +67,10 @@ pub enum SweepError {
         error: ScenarioError,
     },
     /// With these values it could not be run to its end.
-    #[error("with {set}: {error}")]
+    #[error("with {}: {error}", named(set))]
     Run {
-        /// Which.
-        set: String,
+        /// Keys and their values.
+        set: Vec<(String, String)>,
         /// Why.
         error: SimError,
     },
@@ -84,7 +84,61 @@ impl SweepError {
     }
 }
 
-/// Runs every combination, so many at once. All are read before the first is run.
+/// A scenario with every combination of values: read, but not run.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Combinations(Vec<(Vec<(String, String)>, Scenario)>);
+
+impl Combinations {
+    /// Reads them all.
+    ///
+    /// # Errors
+    /// [`SweepError::Runs`] and [`SweepError::Scenario`], that of the first combination.
+    pub fn read(text: &str, settings: &[Setting]) -> Result<Self, SweepError> {
+        let runs = settings.iter().try_fold(1_usize, |all, one| all.checked_mul(one.values.len()));
+        let runs = runs.unwrap_or(usize::MAX);
+        if !(1..=RUNS_MAX).contains(&runs) {
+            return Err(SweepError::Runs { runs });
+        }
+        let read = |run| {
+            let set = combination(settings, run);
+            match Scenario::read_with(text, &set) {
+                Ok(scenario) => Ok((set, scenario)),
+                Err(error) => Err(SweepError::Scenario { set: named(&set), error }),
+            }
+        };
+        (0..runs).map(read).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The scenarios, to be supplied with the traces that they name.
+    pub fn scenarios(&mut self) -> impl Iterator<Item = &mut Scenario> {
+        self.0.iter_mut().map(|(_, scenario)| scenario)
+    }
+
+    /// Runs every combination, so many at once.
+    ///
+    /// # Errors
+    /// [`SweepError::Run`], that of the first combination.
+    pub fn run(
+        self,
+        seed: Option<u64>,
+        threads: NonZeroUsize,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Sweep, SweepError> {
+        let one = |number: usize, told: &dyn Fn(u64)| {
+            run(&self.0[number].1, seed, &mut |done, of| told(done * 1000 / of.max(1)))
+        };
+        let outcomes = parallel::all(self.0.len(), threads, one, progress);
+        let Scenario { title, claim, seed: own, .. } = &self.0[0].1;
+        let (title, claim, seed) = (title.clone(), claim.clone(), seed.unwrap_or(*own));
+        let done = self.0.into_iter().zip(outcomes).map(|((set, _), outcome)| match outcome {
+            Ok(outcome) => Ok(SweepRun { set, results: outcome.results }),
+            Err(error) => Err(SweepError::Run { set, error }),
+        });
+        Ok(Sweep { title, claim, seed, runs: done.collect::<Result<_, _>>()? })
+    }
+}
+
+/// Reads every combination, and runs them all. For scenarios that name no traces.
 ///
 /// # Errors
 /// [`SweepError`]; of several, that of the first combination.
@@ -95,29 +149,7 @@ pub fn sweep(
     threads: NonZeroUsize,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Sweep, SweepError> {
-    let runs = settings.iter().try_fold(1_usize, |all, one| all.checked_mul(one.values.len()));
-    let runs = runs.unwrap_or(usize::MAX);
-    if !(1..=RUNS_MAX).contains(&runs) {
-        return Err(SweepError::Runs { runs });
-    }
-    let sets: Vec<Vec<(String, String)>> =
-        (0..runs).map(|run| combination(settings, run)).collect();
-    let read = |set: &Vec<(String, String)>| {
-        let scenario = Scenario::read_with(text, set);
-        scenario.map_err(|error| SweepError::Scenario { set: named(set), error })
-    };
-    let scenarios: Vec<Scenario> = sets.iter().map(read).collect::<Result<_, _>>()?;
-    let one = |number: usize, told: &dyn Fn(u64)| {
-        run(&scenarios[number], seed, &mut |done, of| told(done * 1000 / of.max(1)))
-    };
-    let outcomes = parallel::all(runs, threads, one, progress);
-    let done = sets.into_iter().zip(outcomes).map(|(set, outcome)| match outcome {
-        Ok(outcome) => Ok(SweepRun { set, results: outcome.results }),
-        Err(error) => Err(SweepError::Run { set: named(&set), error }),
-    });
-    let runs = done.collect::<Result<_, _>>()?;
-    let Scenario { title, claim, seed: own, .. } = &scenarios[0];
-    Ok(Sweep { title: title.clone(), claim: claim.clone(), seed: seed.unwrap_or(*own), runs })
+    Combinations::read(text, settings)?.run(seed, threads, progress)
 }
 
 /// The values of a run: its number, written in digits of as many values as each key has.

@@ -1,22 +1,18 @@
 //! `memtide sim`.
 
-use std::{
-    fs,
-    io::{BufReader, Read},
-    num::NonZeroUsize,
-    path::Path,
-    process::ExitCode,
-};
+mod traces;
+
+use std::{fs, io::Read, num::NonZeroUsize, path::Path, process::ExitCode};
 
 use memtide_sim::{
     Outcome, Scenario, ScenarioError, SimError,
-    kind::What,
     page::{page, page_of_sweep},
     plot::{Plot, plots},
-    tiering::{Tiering, trace::Recorded},
+    sweep::{Combinations, SweepError},
 };
 use serde::Serialize;
 
+use self::traces::Traces;
 use crate::{
     arguments::{SimFuzz, SimRun, SimSweep, SimWhat},
     failure::Failure,
@@ -61,15 +57,15 @@ fn run(options: &SimRun) -> Result<ExitCode, Failure> {
 
 fn sweep(options: &SimSweep) -> Result<ExitCode, Failure> {
     let text = read(&options.file)?;
+    let mut all =
+        Combinations::read(&text, &options.set).map_err(|error| unswept(options, &error))?;
+    let mut traces = Traces::default();
+    all.scenarios().try_for_each(|one| traces.supply(&mut one.what, &options.file))?;
     let mut progress = Progress::of_steps("simulating");
     let mut show = |done, of| progress.show(done, of);
-    let threads = cores(options.jobs);
-    let sweep = memtide_sim::sweep::sweep(&text, &options.set, options.seed, threads, &mut show);
+    let sweep = all.run(options.seed, cores(options.jobs), &mut show);
     progress.end();
-    let sweep = sweep.map_err(|error| {
-        let message = format!("{}: {error}", options.file.display());
-        if error.is_usage() { Failure::Usage(message) } else { Failure::Failed(message) }
-    })?;
+    let sweep = sweep.map_err(|error| unswept(options, &error))?;
     if let Some(directory) = &options.report {
         let plots = sweep.plots().map_err(Failure::failed)?;
         report(directory, &sweep, &plots, &page_of_sweep(&sweep, &plots))?;
@@ -80,6 +76,35 @@ fn sweep(options: &SimSweep) -> Result<ExitCode, Failure> {
         print(&sweep.title, &sweep.claim, sweep.seed, &sweep.table())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why there is no sweep; what must not happen, with the command that makes it happen again.
+fn unswept(options: &SimSweep, error: &SweepError) -> Failure {
+    let message = format!("{}: {error}", options.file.display());
+    match error {
+        SweepError::Run { set, error: SimError::Violated { .. } } => {
+            let mut again = format!("memtide sim sweep {}", options.file.display());
+            for (path, value) in set {
+                again.push_str(&format!(" --set {}", quoted(&format!("{path}={value}"))));
+            }
+            if let Some(seed) = options.seed {
+                again.push_str(&format!(" --seed {seed}"));
+            }
+            Failure::Failed(format!("{message}again: {again}"))
+        }
+        error if error.is_usage() => Failure::Usage(message),
+        _ => Failure::Failed(message),
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "=.-_/".contains(c);
+    if word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 fn fuzz(options: &SimFuzz) -> Result<ExitCode, Failure> {
@@ -141,23 +166,8 @@ fn named(path: &Path, scenario: Result<Scenario, ScenarioError>) -> Result<Scena
     let mut scenario = scenario.map_err(|error| {
         Failure::Usage(format!("{}:{}: {}", path.display(), error.line, error.problem))
     })?;
-    if let What::Tiering(tiering) = &mut scenario.what {
-        supply(tiering, path)?;
-    }
+    Traces::default().supply(&mut scenario.what, path)?;
     Ok(scenario)
-}
-
-/// Reads the traces that a scenario names; they lie beside it.
-fn supply(tiering: &mut Tiering, scenario: &Path) -> Result<(), Failure> {
-    for name in tiering.files() {
-        let path = scenario.with_file_name(&name);
-        let wrong =
-            |error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", path.display()));
-        let file = fs::File::open(&path).map_err(|error| wrong(&error))?;
-        let recorded = Recorded::read(BufReader::new(file), tiering.page_shift());
-        tiering.supply(&name, recorded.map_err(|error| wrong(&error))?);
-    }
-    Ok(())
 }
 
 fn report(
@@ -179,4 +189,53 @@ fn report(
     let json = serde_json::to_string_pretty(results).map_err(Failure::failed)?;
     write("results.json", &format!("{json}\n"))?;
     write("index.html", page)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::quoted;
+
+    #[test]
+    fn a_shell_reads_what_was_quoted() {
+        for word in ["machine.duration=1s", "a b", "it's", "$HOME;`x`"] {
+            let echo = format!("printf %s {}", quoted(word));
+            let said = Command::new("sh").args(["-c", &echo]).output().unwrap().stdout;
+            assert_eq!(String::from_utf8(said).unwrap(), word);
+        }
+        assert_eq!(quoted("machine.duration=1s"), "machine.duration=1s");
+    }
+
+    #[test]
+    fn a_violation_in_a_sweep_is_told_with_the_command_that_does_it_again() {
+        use std::path::PathBuf;
+
+        use memtide_sim::{
+            SimError,
+            machine::Violation,
+            sweep::{Setting, SweepError},
+        };
+
+        use super::unswept;
+        use crate::{arguments::SimSweep, failure::Failure};
+
+        let values = vec!["1".to_owned(), "two words".to_owned()];
+        let options = SimSweep {
+            file: PathBuf::from("bad.toml"),
+            set: vec![Setting { path: "machine.x".to_owned(), values }],
+            seed: Some(7),
+            jobs: None,
+            json: false,
+            report: None,
+        };
+        let violation = Violation { at: 5, what: "broken".to_owned(), trace: Vec::new() };
+        let error = SweepError::Run {
+            set: vec![("machine.x".to_owned(), "two words".to_owned())],
+            error: SimError::Violated { case: String::new(), violation: Box::new(violation) },
+        };
+        let Failure::Failed(message) = unswept(&options, &error) else { panic!("a failure") };
+        let again = "again: memtide sim sweep bad.toml --set 'machine.x=two words' --seed 7";
+        assert!(message.contains("broken") && message.ends_with(again), "{message}");
+    }
 }

@@ -129,8 +129,8 @@ impl Tiering {
     }
 
     /// Supplies the trace of a file.
-    pub fn supply(&mut self, file: &str, recorded: Recorded) {
-        let recorded = Arc::new(recorded);
+    pub fn supply(&mut self, file: &str, recorded: impl Into<Arc<Recorded>>) {
+        let recorded = recorded.into();
         for workload in &mut self.workloads {
             if matches!(&workload.pattern, Pattern::Trace { file: named } if named == file) {
                 workload.pages = recorded.pages();
@@ -222,7 +222,10 @@ impl Workload {
             _ => Err(format!("{} {value}; expected none: it has its own", at(field))),
         };
         match self.pattern {
-            Pattern::Trace { .. } => own("pages", *pages)?,
+            Pattern::Trace { ref file } => {
+                plain(&at("file"), file)?;
+                own("pages", *pages)?;
+            }
             _ => within(&at("pages"), u64::from(*pages), 2, u64::from(PAGES_MAX))?,
         }
         if let Pattern::Trace { .. } | Pattern::Graph { .. } = self.pattern {
@@ -253,6 +256,15 @@ impl Workload {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a name is one of a file beside the scenario, and leads nowhere else.
+fn plain(name: &str, file: &str) -> Result<(), String> {
+    if file.is_empty() || file == "." || file == ".." || file.contains(['/', '\\', '\0']) {
+        let expected = "expected the plain name of a file beside the scenario";
+        return Err(format!("{name} {file:?}; {expected}"));
+    }
+    Ok(())
 }
 
 fn within(name: &str, value: u64, least: u64, most: u64) -> Result<(), String> {

@@ -44,6 +44,9 @@ pub const SHIFT_MIN: u8 = 6;
 pub const SHIFT_MAX: u8 = 30;
 /// Pages have smaller numbers than this: 64-bit addresses of lines.
 pub const PAGE_END: u64 = 1 << (64 - SHIFT_MIN as u32);
+/// Bytes of a trace that is replayed at most: what lackey writes has some 15 for a record, and
+/// most of it is left out.
+pub const BYTES_MAX: u64 = 1 << 34;
 /// Records of a trace that is replayed at most.
 pub const RECORDS_MAX: usize = 1 << 28;
 
