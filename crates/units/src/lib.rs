@@ -4,6 +4,7 @@
 //! not an instant. The crate has no I/O and no dependencies (`serde` is an optional feature for
 //! the crates that send these nouns somewhere).
 //!
+//! * [`address`]: [`PhysAddr`] and [`PhysRange`], with inclusive ends.
 //! * [`size`]: [`ByteSize`], its text form (`256M`, `4GiB`) and its errors.
 //! * [`block`]: [`Pageblock`] (2 MiB) and [`Extent`], a run of them.
 //! * [`frame`]: [`Pfn`] (4 KiB), [`Order`] and [`FrameRange`].
@@ -17,6 +18,7 @@
 
 extern crate alloc;
 
+pub mod address;
 pub mod block;
 pub mod frame;
 pub mod hold;
@@ -25,6 +27,7 @@ pub mod random;
 pub mod size;
 pub mod time;
 
+pub use address::{PhysAddr, PhysRange};
 pub use block::{Extent, PAGE_BYTES, PAGEBLOCK_BYTES, PAGES_PER_PAGEBLOCK, Pageblock};
 pub use frame::{FrameRange, Order, OrderError, Pfn};
 pub use hold::HoldReason;

@@ -1,0 +1,12 @@
+//! The physical address map of a machine, as data.
+//!
+//! Firmware tables and the kernel's lists of ranges come in as bytes and text; one map comes out,
+//! with every conflict named, and one allocator of what is free in it.
+//!
+//! The crate reads no file and writes none: whoever has a machine, a captured tree or a fuzzer
+//! brings the bytes.
+
+#![forbid(unsafe_code)]
+#![no_std]
+
+extern crate alloc;

@@ -1,0 +1,3 @@
+//! Real kernels on emulated hardware, driven by tests.
+
+#![forbid(unsafe_code)]
