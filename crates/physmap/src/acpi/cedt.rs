@@ -13,9 +13,7 @@ use super::{
     cursor::{Frames, Framing, List, TableError, Unknown, View},
     header::{HEADER_BYTES, Table},
 };
-use crate::interleave::{
-    Arithmetic, Granularity, Interleave, InterleaveError, RootDecoder, Ways, XorMaps,
-};
+use crate::interleave::{Granularity, Interleave, InterleaveError, RootDecoder, Ways};
 
 /// Linux wants windows that start at a multiple of this, and are one.
 pub const WINDOW_ALIGN: u64 = 256 << 20;
@@ -63,16 +61,8 @@ impl<'a> Cedt<'a> {
     /// are missing, too few, or not one for each address.
     pub fn decoder(self, window: &Cfmws<'_>) -> Result<RootDecoder, TableError> {
         let (range, interleave) = window.verify()?;
-        let arithmetic = match window.arithmetic {
-            0 => Arithmetic::Modulo,
-            _ => Arithmetic::Xor(self.maps(window, interleave)?),
-        };
-        Ok(RootDecoder::new(range, interleave, arithmetic))
-    }
-
-    fn maps(self, window: &Cfmws<'_>, interleave: Interleave) -> Result<XorMaps, TableError> {
-        if interleave.ways().xor_maps() == 0 {
-            return Ok(XorMaps::none());
+        if window.arithmetic == 0 || interleave.ways().xor_maps() == 0 {
+            return Ok(RootDecoder::modulo(range, interleave));
         }
         let eig = interleave.granularity().encoded();
         let found = self.records().filter_map(|record| match record {
@@ -83,7 +73,8 @@ impl<'a> Cedt<'a> {
             let expected = "a granularity that a CXIMS record is there for";
             return Err(window.view.wrong("granularity", eig.into(), expected));
         };
-        XorMaps::new(interleave, cxims.maps.iter()).map_err(|error| cxims.refused(error))
+        let decoder = RootDecoder::xor(range, interleave, cxims.maps.iter());
+        decoder.map_err(|error| cxims.refused(error))
     }
 }
 

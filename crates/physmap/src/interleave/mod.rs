@@ -26,7 +26,7 @@ pub mod target;
 pub mod xor;
 
 pub use modulo::{Interleave, Place};
-pub use target::{Arithmetic, RootDecoder, Route};
+pub use target::{RootDecoder, Route};
 pub use xor::XorMaps;
 
 use memtide_units::{PhysAddr, PhysRange};
