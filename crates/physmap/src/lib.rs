@@ -8,6 +8,7 @@
 //! * [`interleave`]: which device an address goes to, and where on it.
 //! * [`firmware_map`]: the ranges that firmware handed over, and `memmap=`.
 //! * [`iomem`]: the kernel's own map, `/proc/iomem`.
+//! * [`performance`]: latency and bandwidth of a path, from what tables say of its parts.
 //!
 //! The crate reads no file and writes none: whoever has a machine, a captured tree or a fuzzer
 //! brings the bytes.
@@ -22,3 +23,4 @@ pub mod cdat;
 pub mod firmware_map;
 pub mod interleave;
 pub mod iomem;
+pub mod performance;

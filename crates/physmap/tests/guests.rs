@@ -15,6 +15,7 @@ use memtide_physmap::{
     firmware_map::{MapEntry, MapType, MemmapOption, boot_log, memmap_options},
     interleave::{Place, RootDecoder, Route},
     iomem::{self, Visibility},
+    performance::{Coordinate, Flit, Link},
 };
 use memtide_units::{PhysAddr, PhysRange};
 
@@ -270,6 +271,46 @@ fn what_a_switch_says_of_itself() {
     assert_eq!(read[1].data_type, Ok(DataType::AccessBandwidth));
     assert_eq!(ways(read[1]), [(Some(0), Some(16_384)), (Some(1), Some(16_384))]);
     assert_eq!(read.len(), 2);
+}
+
+/// Processors to a bridge as far away as the far node of one guest, then the switch of another.
+#[test]
+fn a_path_from_processors_through_a_switch_to_a_device() {
+    let (hmat, switch, device) =
+        (data("hmat/HMAT"), data("switch/CDAT.switch"), data("switch/CDAT.endpoint"));
+    let bridge = Coordinate::from_hmat(Hmat::parse(&hmat).unwrap(), 0, 1);
+    let switch = Coordinate::of_switch(Cdat::parse(&switch).unwrap(), 1);
+    let device = Coordinate::of_device(Cdat::parse(&device).unwrap(), 0);
+    let numbers = |path: Coordinate| {
+        let latency = [path.read_latency_ns, path.write_latency_ns];
+        (latency.map(Option::unwrap), [path.read_mb_per_s, path.write_mb_per_s].map(Option::unwrap))
+    };
+    assert_eq!(numbers(bridge), ([250, 250], [20_480, 20_480]));
+    assert_eq!(numbers(switch), ([150, 150], [16_384, 16_384]));
+    assert_eq!(numbers(device), ([150, 250], [16_000, 16_000]));
+
+    let link = Link { mega_transfers_per_s: 16_000, lanes: 16, flit: Flit::Bytes68 }.coordinate();
+    let path = bridge.through(link).through(switch).through(link).through(device);
+    assert_eq!(numbers(path), ([250 + 34 + 150 + 34 + 150, 718], [16_000, 16_000]));
+
+    // Two such devices: what is above the switch is shared.
+    let part = switch.through(link).through(device);
+    let both = bridge.through(link).through(part.beside(part));
+    assert_eq!(numbers(both), ([618, 718], [20_480, 20_480]));
+}
+
+#[test]
+fn tables_say_nothing_of_what_they_do_not_know() {
+    let (hmat, switch, device) =
+        (data("hmat/HMAT"), data("switch/CDAT.switch"), data("switch/CDAT.endpoint"));
+    let hmat = Hmat::parse(&hmat).unwrap();
+    assert_eq!(Coordinate::from_hmat(hmat, 1, 0), Coordinate::UNKNOWN);
+    assert_eq!(Coordinate::from_hmat(hmat, 0, 2), Coordinate::UNKNOWN);
+    let (switch, device) = (Cdat::parse(&switch).unwrap(), Cdat::parse(&device).unwrap());
+    assert_eq!(Coordinate::of_switch(switch, 2), Coordinate::UNKNOWN);
+    assert_eq!(Coordinate::of_device(switch, 0), Coordinate::UNKNOWN);
+    assert_eq!(Coordinate::of_device(device, 1), Coordinate::UNKNOWN);
+    assert_eq!(Coordinate::of_switch(device, 0), Coordinate::UNKNOWN);
 }
 
 /// What the boot log says of firmware, changed by the command line, is the kernel's map.

@@ -100,6 +100,8 @@ fn srat_processors_of_all_kinds_and_generic_ports() {
     let processor = |domain, id, presence| Record::Processor(Processor { domain, id, presence });
     let handle = Handle::Acpi { hid: *b"ACPI0016", uid: 222 };
     let generic = Generic { domain: 9, handle, presence: Presence::Enabled, flags: 1 };
+    let domain = |uid| Srat::parse(&table).unwrap().host_bridge_domain(uid);
+    assert_eq!((domain(222), domain(9)), (Some(9), None));
     let unknown =
         Generic { domain: 9, handle: Handle::Unknown(2), presence: Presence::Disabled, flags: 0 };
     assert_eq!(
@@ -190,6 +192,10 @@ fn cedt_maps_that_do_not_fit_are_refused() {
     let low =
         "map is 0x2500: expected a map whose lowest bit is its own bit of the target's number";
     assert_eq!(decode(maps(1, 2, &[0x1200, 0x2500])), wrong(low));
+
+    // Of two records for a granularity the last counts.
+    let twice = [maps(1, 2, &[0x1200, 0x2400]), maps(1, 2, &[0x200, 0x400])];
+    assert_eq!(decode(twice.concat()), Ok(vec![0x200, 0x400]));
 
     // A count that is not true is no record at all: then there are no maps.
     let table = cedt(&[maps(1, 3, &[0x1200, 0x2400])]);

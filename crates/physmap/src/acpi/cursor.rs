@@ -408,14 +408,17 @@ mod tests {
     }
 
     #[test]
-    fn a_length_of_nothing_ends_it() {
-        let bytes = [0; 64];
+    fn a_length_below_its_own_header_ends_it() {
         for (framing, least) in [(Framing::Bytes, 2), (Framing::Words, 4), (Framing::Doubles, 8)] {
-            let mut frames = Frames::new(View::new(&bytes, 0, "table"), 0, framing);
-            let expected = Expected::AtLeast(least);
-            let error = TableError::Length { record: "record", offset: 0, length: 0, expected };
-            assert_eq!(frames.next(), Some(Err(error)));
-            assert_eq!(frames.next(), None);
+            for length in 0..least {
+                let mut bytes = [0; 64];
+                bytes[least as usize / 2] = length as u8;
+                let mut frames = Frames::new(View::new(&bytes, 0, "table"), 0, framing);
+                let expected = Expected::AtLeast(least);
+                let error = TableError::Length { record: "record", offset: 0, length, expected };
+                assert_eq!(frames.next(), Some(Err(error)));
+                assert_eq!(frames.next(), None);
+            }
         }
     }
 

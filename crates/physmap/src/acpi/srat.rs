@@ -40,6 +40,19 @@ impl<'a> Srat<'a> {
         frames.map(move |frame| frame.and_then(|(kind, view)| Record::read(kind, view, revision)))
     }
 
+    /// The domain of the port of the CXL host bridge with this `_UID`: where HMAT says how far it is
+    /// to the bridge (Linux's `acpi_find_genport_target`).
+    #[must_use]
+    pub fn host_bridge_domain(self, uid: u32) -> Option<u32> {
+        let wanted = Handle::Acpi { hid: *b"ACPI0016", uid };
+        self.records().find_map(|record| match record {
+            Ok(Record::GenericPort(port)) if port.presence == Presence::Enabled => {
+                (port.handle == wanted).then_some(port.domain)
+            }
+            _ => None,
+        })
+    }
+
     /// Memory that is enabled, in the table's order: domain and range.
     pub fn memory(self) -> impl Iterator<Item = (u32, PhysRange)> + Clone + use<'a> {
         self.records().filter_map(|record| match record {

@@ -14,6 +14,7 @@ use memtide_physmap::{
     },
     cdat::{self, Cdat},
     firmware_map, iomem,
+    performance::Coordinate,
 };
 
 /// Reads `bytes` as every table and every text.
@@ -83,10 +84,12 @@ fn srat(bytes: &[u8]) {
         }
     }
     assert!(table.memory().count() <= bytes.len() / 40);
+    let _ = table.host_bridge_domain(0);
 }
 
 fn hmat(bytes: &[u8]) {
     let Ok(table) = Hmat::parse(bytes) else { return };
+    let _ = Coordinate::from_hmat(table, 0, 1);
     for record in table.records() {
         match record {
             Ok(hmat::Record::Locality(locality)) => {
@@ -126,6 +129,7 @@ fn slit(bytes: &[u8]) {
 fn cdat(bytes: &[u8]) {
     let Ok(table) = Cdat::parse(bytes) else { return };
     let _ = (table.checksum(), table.revision(), table.sequence());
+    let _ = Coordinate::of_device(table, 0).through(Coordinate::of_switch(table, 0));
     for record in table.records() {
         match record {
             Ok(cdat::Record::Locality(locality)) => drop(locality.value()),
