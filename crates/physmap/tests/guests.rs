@@ -35,7 +35,7 @@ fn range(start: u64, bytes: u64) -> PhysRange {
 }
 
 fn decoders(table: Cedt<'_>) -> Vec<RootDecoder> {
-    table.windows().map(|window| table.decoder(&window).unwrap()).collect()
+    table.decoders().map(|(_, decoder)| decoder.unwrap()).collect()
 }
 
 /// Ways, granularity and range of each window.

@@ -165,10 +165,10 @@ fn window(eiw: u8, arithmetic: u8, eig: u32, targets: u32) -> Vec<u8> {
 fn cedt_windows_may_be_longer_than_their_targets() {
     let table = cedt(&[window(8, 0, 0, 5)]);
     let read = Cedt::parse(&table).unwrap();
-    let window = read.windows().next().unwrap();
+    let (window, decoder) = read.decoders().next().unwrap();
     assert_eq!(window.targets.len(), 5);
     assert!(window.targets.first(3).iter().eq(0..3));
-    assert_eq!(read.decoder(&window).unwrap().interleave().ways().count(), 3);
+    assert_eq!(decoder.unwrap().interleave().ways().count(), 3);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn cedt_maps_that_do_not_fit_are_refused() {
     let decode = |maps: Vec<u8>| {
         let table = cedt(&[window(10, 1, 1, 12), maps]);
         let read = Cedt::parse(&table).unwrap();
-        let decoder = read.decoder(&read.windows().next().unwrap());
+        let (_, decoder) = read.decoders().next().unwrap();
         decoder.map(|decoder| decoder.xor_maps().to_vec()).map_err(|error| error.to_string())
     };
     let at = 36 + 36 + 48;

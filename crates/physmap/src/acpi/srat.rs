@@ -40,8 +40,8 @@ impl<'a> Srat<'a> {
         frames.map(move |frame| frame.and_then(|(kind, view)| Record::read(kind, view, revision)))
     }
 
-    /// The domain of the port of the CXL host bridge with this `_UID`: where HMAT says how far it is
-    /// to the bridge (Linux's `acpi_find_genport_target`).
+    /// The domain of the port of the CXL host bridge with this `_UID`: what HMAT says of it is the
+    /// way to the bridge (Linux's `acpi_find_genport_target`).
     #[must_use]
     pub fn host_bridge_domain(self, uid: u32) -> Option<u32> {
         let wanted = Handle::Acpi { hid: *b"ACPI0016", uid };
