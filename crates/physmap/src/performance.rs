@@ -9,6 +9,9 @@
 //! Linux does in drivers/cxl/core/cdat.c (`cxl_coordinates_combine`, `cxl_bandwidth_add`,
 //! `cxl_region_perf_data_calculate`).
 //!
+//! All latencies are nanoseconds here, those of links too: Linux (6.12) adds a link's picoseconds to
+//! the others' nanoseconds, and so shows thousands too many for each.
+//!
 //! What nobody says counts for nothing: an unknown latency adds none, an unknown bandwidth limits
 //! none. So a path with unknown parts may be longer and narrower than its numbers, never
 //! shorter or wider.
