@@ -12,6 +12,7 @@ use memtide_physmap::{
         srat::{Generic, Handle, Presence, Processor, ProcessorId, Record, Srat},
     },
     cdat::{self, Cdat},
+    performance::Coordinate,
 };
 use memtide_units::PhysAddr;
 
@@ -89,19 +90,22 @@ fn srat_processors_of_all_kinds_and_generic_ports() {
     let gicc = Bytes::default().u32(2).u32(77).u32(0).u32(0);
     let bridge = Bytes::default().u8(0).u8(0).u32(9).bytes(b"ACPI0016").u32(222).u32(0);
     let port = bridge.u32(1).u32(0);
+    let absent = Bytes::default().u8(0).u8(0).u32(8).bytes(b"ACPI0016").u32(7).zeros(12);
     let newer = Bytes::default().u8(0).u8(2).u32(9).zeros(24);
     let table = srat(&[
         srat_record(2, x2apic),
         srat_record(3, gicc),
         srat_record(6, port),
         srat_record(5, newer),
+        // Not there, whatever it says.
+        srat_record(6, absent),
     ]);
     let read: Vec<_> = Srat::parse(&table).unwrap().records().map(Result::unwrap).collect();
     let processor = |domain, id, presence| Record::Processor(Processor { domain, id, presence });
     let handle = Handle::Acpi { hid: *b"ACPI0016", uid: 222 };
     let generic = Generic { domain: 9, handle, presence: Presence::Enabled, flags: 1 };
     let domain = |uid| Srat::parse(&table).unwrap().host_bridge_domain(uid);
-    assert_eq!((domain(222), domain(9)), (Some(9), None));
+    assert_eq!((domain(222), domain(9), domain(7)), (Some(9), None, None));
     let unknown =
         Generic { domain: 9, handle: Handle::Unknown(2), presence: Presence::Disabled, flags: 0 };
     assert_eq!(
@@ -111,6 +115,12 @@ fn srat_processors_of_all_kinds_and_generic_ports() {
             processor(2, ProcessorId::Uid(77), Presence::Disabled),
             Record::GenericPort(generic),
             Record::GenericInitiator(unknown),
+            Record::GenericPort(Generic {
+                domain: 8,
+                handle: Handle::Acpi { hid: *b"ACPI0016", uid: 7 },
+                presence: Presence::Disabled,
+                flags: 0,
+            }),
         ]
     );
 }
@@ -296,6 +306,47 @@ fn cdat_of_everything_there_is() {
     let cdat::Record::Unknown(unknown) = next() else { panic!() };
     assert_eq!((unknown.kind, unknown.length), (6, 4));
     assert_eq!(unknown.offset + 4, table.len());
+}
+
+/// What a cache before memory does is not what memory does.
+#[test]
+fn numbers_of_caches_are_not_those_of_memory() {
+    let latency = |hierarchy: u8, value: u16| {
+        let head = Bytes::default().u8(0).u8(hierarchy).u8(0).u8(0);
+        cxl_record(1, head.u64(1000).u16(value).zeros(6))
+    };
+    let table = cdat(&[latency(0, 100), latency(1, 5)]);
+    let device = Coordinate::of_device(Cdat::parse(&table).unwrap(), 0);
+    assert_eq!(device.read_latency_ns, Some(100));
+
+    let matrix = |hierarchy: u8, value: u16| {
+        let head = Bytes::default().u16(1).u16(0).u32(42).u8(hierarchy).u8(0).u16(0);
+        head.u32(1).u32(1).u32(0).u64(1000).u32(0).u32(1).u16(value).0
+    };
+    let table = [vec![0; 4], matrix(0, 80), matrix(2, 9)].concat();
+    let table = common::with_header(b"HMAT", 2, &table);
+    let node = Coordinate::from_hmat(Hmat::parse(&table).unwrap(), 0, 1);
+    assert_eq!((node.read_latency_ns, node.write_latency_ns), (Some(80), Some(80)));
+    assert_eq!((node.read_mb_per_s, node.write_mb_per_s), (None, None));
+}
+
+/// A number for all ports, and then others for some.
+#[test]
+fn ways_to_any_port_are_ways_to_each() {
+    let ways = |kind: u8, ways: &[[u16; 3]]| {
+        let head = Bytes::default().u8(kind).zeros(3).u64(1000);
+        let add = |bytes: Bytes, [x, y, value]: &[u16; 3]| bytes.u16(*x).u16(*y).u16(*value).u16(0);
+        cxl_record(5, ways.iter().fold(head, add))
+    };
+    let (any, up) = (cdat::ANY_PORT, cdat::UPSTREAM_PORT);
+    let table = cdat(&[ways(0, &[[up, any, 100], [up, 3, 70]]), ways(4, &[[any, any, 8]])]);
+    let read = Cdat::parse(&table).unwrap();
+    let numbers = |port| {
+        let way = Coordinate::of_switch(read, port);
+        (way.read_latency_ns, way.write_latency_ns, way.read_mb_per_s, way.write_mb_per_s)
+    };
+    assert_eq!(numbers(0), (Some(100), Some(100), Some(8000), None));
+    assert_eq!(numbers(3), (Some(70), Some(70), Some(8000), None));
 }
 
 #[test]
