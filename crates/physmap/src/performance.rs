@@ -9,12 +9,12 @@
 //! Linux does in drivers/cxl/core/cdat.c (`cxl_coordinates_combine`, `cxl_bandwidth_add`,
 //! `cxl_region_perf_data_calculate`).
 //!
-//! All latencies are nanoseconds here, those of links too: Linux (6.12) adds a link's picoseconds to
-//! the others' nanoseconds, and so shows thousands too many for each.
+//! All latencies are nanoseconds here, those of links too: Linux (6.12) adds a link's picoseconds
+//! to the others' nanoseconds, and so shows thousands too many for each.
 //!
 //! What nobody says counts for nothing: an unknown latency adds none, an unknown bandwidth limits
-//! none. So a path with unknown parts may be longer and narrower than its numbers, never
-//! shorter or wider.
+//! none and adds none. So a path with unknown parts may be longer and narrower than its numbers,
+//! never shorter or wider; memory with unknown parts beside each other may be wider.
 
 use crate::{
     acpi::hmat::{DataType, Hierarchy, Hmat, Record},
