@@ -7,7 +7,7 @@ use memtide_physmap::{
     acpi::{
         TableError,
         cedt::{self, Cedt},
-        cursor::Expected,
+        error::Expected,
         hmat::{self, Hmat},
         srat::{Generic, Handle, Presence, Processor, ProcessorId, Record, Srat},
     },

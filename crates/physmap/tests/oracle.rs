@@ -9,7 +9,7 @@ use acpi_tables::{Aml, cedt as build, hmat as build_hmat, slit as build_slit, sr
 use memtide_physmap::acpi::{
     Table, TableError,
     cedt::{Cedt, Record, Restrictions},
-    cursor::Expected,
+    error::Expected,
     hmat::{Associativity, DataType, Hierarchy, Hmat, Proximity, WritePolicy},
     hmat::{Record as HmatRecord, Revision},
     slit::Slit,

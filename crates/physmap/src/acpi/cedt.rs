@@ -10,7 +10,8 @@
 use memtide_units::{PhysAddr, PhysRange};
 
 use super::{
-    cursor::{Frames, Framing, List, TableError, Unknown, View},
+    cursor::{Frames, Framing, List, Unknown, View},
+    error::TableError,
     header::{HEADER_BYTES, Table},
 };
 use crate::interleave::{Granularity, Interleave, InterleaveError, RootDecoder, Ways};

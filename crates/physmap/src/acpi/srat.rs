@@ -8,7 +8,8 @@
 use memtide_units::{PhysAddr, PhysRange};
 
 use super::{
-    cursor::{Frames, Framing, TableError, Unknown, View},
+    cursor::{Frames, Framing, Unknown, View},
+    error::TableError,
     header::{HEADER_BYTES, Table},
 };
 
