@@ -1,10 +1,26 @@
 //! A Linux machine, read from and written to sysfs and procfs under any root folder: a live
 //! machine, or a tree that somebody captured for a bug report.
 //!
-//! * [`root`]: [`Root`], the folder that everything is read under.
+//! What a kernel or a machine does not have is absent, not an error; what is there and makes no
+//! sense is a note that names the file ([`Notes`]), and the rest is read all the same.
+//!
+//! * [`root`]: [`Root`], the folder that everything is read under; [`notes`]: what could not be.
+//! * [`nodes`]: NUMA nodes with their [`zones`], [`distances`] and [`access`] costs; [`tiers`] of
+//!   them; [`node_list`], lists such as `0-3,8`.
+//! * [`cxl`]: buses, ports, decoders, memory devices and regions of Compute Express Link.
 
 #![forbid(unsafe_code)]
 
+pub mod access;
+mod attributes;
+pub mod cxl;
+pub mod distances;
+pub mod node_list;
+pub mod nodes;
+pub mod notes;
 pub mod root;
+pub mod tiers;
+pub mod zones;
 
+pub use notes::Notes;
 pub use root::{ReadError, Root};
