@@ -2,9 +2,13 @@
 //! machine, or a tree that somebody captured for a bug report.
 //!
 //! * [`root`]: [`Root`], the folder that everything is read under.
+//! * [`memory_blocks`]: what goes online and offline. [`dax`]: devices that provide memory.
 
 #![forbid(unsafe_code)]
 
+pub mod dax;
+pub mod memory_blocks;
 pub mod root;
 
+pub use memory_blocks::{BlockId, BlockState, MemoryBlock, MemoryBlocks, Zone};
 pub use root::{ReadError, Root};
