@@ -3,11 +3,13 @@
 //!
 //! * [`root`]: [`Root`], the folder that everything is read under.
 //! * [`memory_blocks`]: what goes online and offline. [`dax`]: devices that provide memory.
+//! * [`plan`]: how anything is changed: planned, carried out, taken back.
 
 #![forbid(unsafe_code)]
 
 pub mod dax;
 pub mod memory_blocks;
+pub mod plan;
 pub mod root;
 
 pub use memory_blocks::{BlockId, BlockState, MemoryBlock, MemoryBlocks, Zone};
