@@ -7,20 +7,28 @@
 //! * [`root`]: [`Root`], the folder that everything is read under; [`notes`]: what could not be.
 //! * [`nodes`]: NUMA nodes with their [`zones`], [`distances`] and [`access`] costs; [`tiers`] of
 //!   them; [`node_list`], lists such as `0-3,8`.
+//! * [`memory_blocks`]: what goes online and offline. [`dax`]: devices that provide memory.
 //! * [`cxl`]: buses, ports, decoders, memory devices and regions of Compute Express Link.
+//! * [`capture`]: such a tree as a file for a bug report, and back.
+//! * [`plan`]: how anything is changed: planned, carried out, taken back.
 
 #![forbid(unsafe_code)]
 
 pub mod access;
 mod attributes;
+pub mod capture;
 pub mod cxl;
+pub mod dax;
 pub mod distances;
+pub mod memory_blocks;
 pub mod node_list;
 pub mod nodes;
 pub mod notes;
+pub mod plan;
 pub mod root;
 pub mod tiers;
 pub mod zones;
 
+pub use memory_blocks::{BlockId, BlockState, MemoryBlock, MemoryBlocks, Zone};
 pub use notes::Notes;
 pub use root::{ReadError, Root};

@@ -13,7 +13,7 @@ use crate::{
     attributes::{Folder, numbered},
     distances::{self, Distance},
     node_list::IdList,
-    zones::{self, Zone},
+    zones::{self, NodeZone},
 };
 
 const FOLDER: &str = "sys/devices/system/node";
@@ -30,7 +30,7 @@ pub struct Node {
     /// Of this, what is free.
     pub free: Option<ByteSize>,
     /// Its zones that have any memory, from the lowest address up.
-    pub zones: Vec<Zone>,
+    pub zones: Vec<NodeZone>,
     /// To all nodes that are online.
     pub distances: Vec<Distance>,
     /// What reaching its memory costs, if firmware says.

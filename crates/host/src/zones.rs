@@ -32,7 +32,7 @@ pub(crate) struct ZonePages {
 
 /// One zone of a node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Zone {
+pub struct NodeZone {
     /// As the kernel calls it: `DMA`, `DMA32`, `Normal`, `Movable`, `Device`.
     pub name: String,
     /// Where it starts.
@@ -56,9 +56,9 @@ pub struct Zone {
 }
 
 impl ZonePages {
-    pub(crate) fn zone(&self, page_bytes: u64) -> Zone {
+    pub(crate) fn zone(&self, page_bytes: u64) -> NodeZone {
         let bytes = |pages: u64| ByteSize(pages.saturating_mul(page_bytes));
-        Zone {
+        NodeZone {
             name: self.name.clone(),
             start: PhysAddr(self.start_pfn.saturating_mul(page_bytes)),
             spanned: bytes(self.spanned),
