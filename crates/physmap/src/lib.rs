@@ -3,6 +3,12 @@
 //! Firmware tables and the kernel's lists of ranges come in as bytes and text; one map comes out,
 //! with every conflict named, and one allocator of what is free in it.
 //!
+//! * [`acpi`]: the firmware tables CEDT, SRAT, HMAT and SLIT.
+//! * [`cdat`]: the table that a CXL device or switch has of itself.
+//! * [`interleave`]: which device an address goes to, and where on it.
+//! * [`firmware_map`]: the ranges that firmware handed over, and `memmap=`.
+//! * [`iomem`]: the kernel's own map, `/proc/iomem`.
+//!
 //! The crate reads no file and writes none: whoever has a machine, a captured tree or a fuzzer
 //! brings the bytes.
 
@@ -10,3 +16,9 @@
 #![no_std]
 
 extern crate alloc;
+
+pub mod acpi;
+pub mod cdat;
+pub mod firmware_map;
+pub mod interleave;
+pub mod iomem;
