@@ -9,6 +9,8 @@
 //!   them; [`node_list`], lists such as `0-3,8`.
 //! * [`memory_blocks`]: what goes online and offline. [`dax`]: devices that provide memory.
 //! * [`cxl`]: buses, ports, decoders, memory devices and regions of Compute Express Link.
+//! * [`virtio_mem`]: memory that a hypervisor plugs. [`firmware`]: what it reported at boot.
+//! * [`topology`]: all of it joined, with the way from each processor to each memory.
 //! * [`capture`]: such a tree as a file for a bug report, and back.
 //! * [`plan`]: how anything is changed: planned, carried out, taken back.
 
@@ -20,6 +22,7 @@ pub mod capture;
 pub mod cxl;
 pub mod dax;
 pub mod distances;
+pub mod firmware;
 pub mod memory_blocks;
 pub mod node_list;
 pub mod nodes;
@@ -27,8 +30,11 @@ pub mod notes;
 pub mod plan;
 pub mod root;
 pub mod tiers;
+pub mod topology;
+pub mod virtio_mem;
 pub mod zones;
 
 pub use memory_blocks::{BlockId, BlockState, MemoryBlock, MemoryBlocks, Zone};
 pub use notes::Notes;
 pub use root::{ReadError, Root};
+pub use topology::Topology;
