@@ -92,7 +92,8 @@ impl Notes {
         if self.left_out > 0 {
             lines.push(format!("{} more files could not be read", self.left_out));
         }
-        lines
+        // Names of files come from strangers, too, and go to a terminal.
+        lines.iter().map(|line| line.replace(|c: char| c.is_control(), "?")).collect()
     }
 }
 

@@ -103,6 +103,9 @@ pub(crate) fn read(root: &Root, notes: &mut Notes) -> Vec<ZonePages> {
             _ => {}
         }
     }
+    if zones.is_empty() {
+        notes.add(root.unexpected(ZONEINFO, &text, "a paragraph for each zone"));
+    }
     zones.retain(|zone| zone.spanned > 0);
     zones
 }
@@ -209,6 +212,6 @@ Node 0, zone  Movable
         assert!(found.is_empty());
         assert!(notes.lines()[0].contains("proc/zoneinfo"), "{:?}", notes.lines());
         let (found, notes) = zones("pages free 3\nmin 1\n\u{0}\u{1b}[2J\n");
-        assert!(found.is_empty() && notes.is_empty());
+        assert!(found.is_empty() && notes.lines()[0].contains("a paragraph for each zone"));
     }
 }

@@ -11,14 +11,16 @@
 //!
 //! **What is not**: serial numbers of devices and UUIDs of regions, unless asked for; where the
 //! kernel lies in memory (the lines `Kernel code` and so on of /proc/iomem, which undo its address
-//! randomisation); the kernel's command line, processes, contents of memory, network or disks.
-//! Addresses of devices, sizes and firmware versions are in it: they are what it is for.
+//! randomisation); of the kernel's command line all that is not about memory; processes, contents
+//! of memory, network or disks. Addresses of devices, sizes and firmware versions are in it: they
+//! are what it is for. See [`masks`] for files of which a part is taken.
 //!
 //! Whoever is not root sees zeros for the addresses in /proc/iomem, and no addresses of CXL at all:
 //! the capture is made all the same, and says so.
 //!
 //! **Reading back** ([`unpack`]) trusts nothing: see there.
 
+pub mod masks;
 pub mod unpack;
 pub mod white_list;
 
@@ -30,6 +32,7 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
+use memtide_physmap::iomem;
 
 use self::white_list::{PATTERNS, Secret};
 use crate::{Notes, Root};
@@ -132,7 +135,8 @@ pub fn capture(root: &Root, file: &Path, serials: Serials) -> Result<Captured, C
         collector.expand(String::new(), &parts, pattern.secret)?;
     }
     let mut notes = collector.notes.lines();
-    if collector.mask_iomem() == Addresses::Zero {
+    collector.mask();
+    if collector.has_no_addresses() {
         notes.push("only root sees the addresses in /proc/iomem: here they are zero".to_owned());
     }
     let files = collector.entries.values().filter_map(|entry| match entry {
@@ -157,13 +161,6 @@ fn failed(file: &Path, source: io::Error) -> CaptureError {
         io::ErrorKind::AlreadyExists => CaptureError::Exists { path: file.to_owned() },
         _ => CaptureError::Write { path: file.to_owned(), source },
     }
-}
-
-/// Whether /proc/iomem says where things are.
-#[derive(PartialEq, Eq)]
-enum Addresses {
-    Shown,
-    Zero,
 }
 
 impl Collector<'_> {
@@ -236,28 +233,20 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Takes the lines out that tell where the kernel lies, and looks whether the others tell
-    /// anything.
-    fn mask_iomem(&mut self) -> Addresses {
-        let Some(Entry::File(bytes)) = self.entries.get_mut(white_list::IOMEM) else {
-            return Addresses::Shown;
-        };
-        let text = String::from_utf8_lossy(bytes);
-        let is_kernel = |line: &&str| {
-            line.split_once(" : ").is_some_and(|(_, name)| name.starts_with("Kernel "))
-        };
-        let kept: Vec<&str> = text.lines().filter(|line| !is_kernel(line)).collect();
-        let is_zero = |line: &&str| {
-            let range = line.split_once(" : ").map_or("", |(range, _)| range.trim());
-            range.chars().all(|digit| matches!(digit, '0' | '-'))
-        };
-        let addresses = match kept.is_empty() || !kept.iter().all(is_zero) {
-            true => Addresses::Shown,
-            false => Addresses::Zero,
-        };
-        let masked = kept.iter().map(|line| format!("{line}\n")).collect::<String>().into_bytes();
-        *bytes = masked;
-        addresses
+    /// Takes out of the files what does not go to strangers.
+    fn mask(&mut self) {
+        if let Some(Entry::File(bytes)) = self.entries.get_mut(white_list::IOMEM) {
+            *bytes = masks::iomem(&String::from_utf8_lossy(bytes)).into_bytes();
+        }
+        if let Some(Entry::File(bytes)) = self.entries.get_mut(white_list::CMDLINE) {
+            *bytes = masks::cmdline(&String::from_utf8_lossy(bytes)).into_bytes();
+        }
+    }
+
+    /// Whether /proc/iomem is there without addresses.
+    fn has_no_addresses(&self) -> bool {
+        let Some(Entry::File(bytes)) = self.entries.get(white_list::IOMEM) else { return false };
+        iomem::visibility(&String::from_utf8_lossy(bytes)) == iomem::Visibility::Hidden
     }
 }
 
@@ -324,6 +313,5 @@ fn write(file: &Path, entries: &BTreeMap<String, Entry>) -> io::Result<()> {
         }
     }
     archive.into_inner()?.finish()?.flush()?;
-    temporary.as_file().sync_all()?;
     temporary.persist_noclobber(file).map(drop).map_err(|error| error.error)
 }

@@ -24,6 +24,8 @@ pub struct Pattern {
 
 /// Of which some lines are left out.
 pub(super) const IOMEM: &str = "proc/iomem";
+/// Of which most is left out.
+pub(super) const CMDLINE: &str = "proc/cmdline";
 
 const fn open(path: &'static str) -> Pattern {
     Pattern { path, secret: Secret::No }
@@ -36,6 +38,7 @@ const fn identifies(path: &'static str) -> Pattern {
 /// All patterns.
 pub const PATTERNS: &[Pattern] = &[
     open(IOMEM),
+    open(CMDLINE),
     open("proc/zoneinfo"),
     open("proc/sys/kernel/osrelease"),
     // What firmware says.
