@@ -5,8 +5,14 @@
 //!
 //! The crate reads no file and writes none: whoever has a machine, a captured tree or a fuzzer
 //! brings the bytes.
+//!
+//! * [`ranges`]: sets of addresses.
+//! * [`resource`]: the kernel's resource tree, with the kernel's rules.
 
 #![forbid(unsafe_code)]
 #![no_std]
 
 extern crate alloc;
+
+pub mod ranges;
+pub mod resource;
