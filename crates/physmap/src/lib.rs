@@ -8,6 +8,8 @@
 //!
 //! * [`ranges`]: sets of addresses.
 //! * [`resource`]: the kernel's resource tree, with the kernel's rules.
+//! * [`window`]: a CXL window as firmware states it.
+//! * [`windows`]: the windows in the tree, and what each decoder may use.
 
 #![forbid(unsafe_code)]
 #![no_std]
@@ -16,3 +18,5 @@ extern crate alloc;
 
 pub mod ranges;
 pub mod resource;
+pub mod window;
+pub mod windows;
