@@ -16,6 +16,8 @@
 
 extern crate alloc;
 
+pub mod allocate;
+pub mod map;
 pub mod ranges;
 pub mod resource;
 pub mod window;
