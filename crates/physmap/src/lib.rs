@@ -19,6 +19,7 @@ extern crate alloc;
 pub mod allocate;
 pub mod map;
 pub mod ranges;
+pub mod reconcile;
 pub mod resource;
 pub mod window;
 pub mod windows;

@@ -70,6 +70,8 @@ pub enum Fate {
         /// The place of the one that grew.
         by: usize,
     },
+    /// A running kernel has no resource of its name, for whichever of these reasons.
+    Unseen,
     /// It does not go into the public tree at all.
     Rejected(InsertError),
     /// It has a public resource.
