@@ -17,6 +17,7 @@
 extern crate alloc;
 
 pub mod allocate;
+pub mod kernel_map;
 pub mod map;
 pub mod ranges;
 pub mod reconcile;

@@ -140,10 +140,39 @@ pub fn place_windows(tree: &mut Tree, windows: &[Window]) -> Vec<PlacedWindow> {
             placed[at].kernel_resource = pair.and_then(|private| private.public);
         }
     }
-    let territories: Vec<_> = (0..placed.len()).map(|at| territory(tree, &placed, at)).collect();
-    for (window, territory) in placed.iter_mut().zip(territories) {
+    settle_territories(tree, &mut placed);
+    placed
+}
+
+fn settle_territories(tree: &Tree, placed: &mut [PlacedWindow]) {
+    let all: Vec<_> = (0..placed.len()).map(|at| territory(tree, placed, at)).collect();
+    for (window, territory) in placed.iter_mut().zip(all) {
         window.territory = territory;
     }
+}
+
+/// Finds windows by name in the tree of a running kernel, which has placed them itself.
+pub fn place_as_seen(tree: &Tree, windows: &[Window]) -> Vec<PlacedWindow> {
+    let mut placed = verify_all(windows);
+    sort_privately(&mut placed);
+    let seen = tree.walk(tree.root()).filter_map(|(_, id)| Some((id, tree.get(id)?)));
+    let seen = seen.filter(|(_, it)| it.kind == Kind::CxlWindow);
+    let seen: BTreeMap<_, _> = seen.map(|(id, it)| (it.name.as_str(), (id, it.range))).collect();
+    for window in &mut placed {
+        let Some(decoder) = window.decoder else { continue };
+        if matches!(window.fate, Fate::Overlaps { .. } | Fate::Nested { .. }) {
+            continue;
+        }
+        window.fate = match seen.get(window.name().as_str()) {
+            None => Fate::Unseen,
+            Some(&(resource, range)) => {
+                // Linux pairs it unless it was trimmed.
+                window.kernel_resource = range.contains(decoder).then_some(resource);
+                Fate::Placed { resource, range, trimmed_by: None, widened: vec![] }
+            }
+        };
+    }
+    settle_territories(tree, &mut placed);
     placed
 }
 

@@ -199,7 +199,7 @@ impl Reconciled {
 }
 
 /// What the hardware may decode for a window that is not in the map.
-fn left_out(window: &PlacedWindow) -> Option<PhysRange> {
+pub(crate) fn left_out(window: &PlacedWindow) -> Option<PhysRange> {
     match window.fate {
         Fate::Placed { .. } => None,
         _ => PhysRange::from_size(PhysAddr(window.window.base), window.window.size),
