@@ -2,16 +2,16 @@
 //!
 //! The map of [`crate::reconcile`] is what Linux should make of the same tables. Whether it does is
 //! seen in `/proc/iomem`, which also has what Linux knows from elsewhere: buses and registers from
-//! drivers, its own image, memory that was plugged in or brought online, what the command line said.
+//! drivers, its own image, memory that was plugged in, what the command line said.
 //! [`compare`] lists what is not the same on both sides and says of each why that is as it should
 //! be, or that it does not know ([`Rule::Unexplained`]): then one of the two is wrong.
 //!
-//! [`AddressMap::of_kernel`] is the other way round: the map of a running machine, with the windows'
-//! decoders and what they may use, for who wants to allocate there.
+//! [`AddressMap::of_kernel`] is the other way round: the map of a running machine, with the
+//! windows' decoders and what they may use, for who wants to allocate there.
 //!
 //! Lines come in as (depth, range, name), in the order of the file. What is deeper than the kernel
-//! indents (`MAX_IORES_LEVEL`) is at the depth of the line that it is inside of, and found there all
-//! the same.
+//! indents (`MAX_IORES_LEVEL`) is at the depth of the line that it is inside of, and found there
+//! all the same.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -35,6 +35,9 @@ mod tests;
 
 pub use rule::Rule;
 
+/// How deep resources of a kernel lie in each other at most; six or seven are seen.
+pub const MAX_DEPTH: usize = 64;
+
 /// One line of `/proc/iomem`: depth, range, name.
 pub type Line = (usize, PhysRange, String);
 
@@ -53,6 +56,12 @@ pub enum LineError {
     TooManyWindows {
         /// How many there are.
         windows: usize,
+    },
+    /// A line inside of too many others.
+    #[error("line {line} is inside of more than {MAX_DEPTH} others")]
+    TooDeep {
+        /// Its number, from 1.
+        line: usize,
     },
     /// A line that does not go where it stands.
     #[error("line {line} ({name}) does not go where it stands: {error}")]
@@ -100,16 +109,21 @@ pub fn tree_of(lines: &[Line]) -> Result<Tree, LineError> {
     }
     let all = PhysRange::new(PhysAddr(0), PhysAddr(u64::MAX)).expect("the last is not below");
     let mut tree = Tree::new(all);
-    let mut open: Vec<ResourceId> = Vec::new();
+    // What a line may be inside of: the last one of each depth, which need not be its own.
+    let mut open: Vec<(usize, ResourceId)> = Vec::new();
     for (at, (depth, range, name)) in lines.iter().enumerate() {
         open.truncate(*depth);
-        let mut parent = open.last().copied().unwrap_or(tree.root());
+        let (mut level, mut parent) = open.last().copied().unwrap_or((0, tree.root()));
         let resource = Resource::open(*range, Kind::of_name(name), name.as_str());
         let claim = match resource.kind {
             Kind::SystemRam | Kind::Acpi => Claim::Busy,
             _ => Claim::Open,
         };
         let id = loop {
+            level += 1;
+            if level > MAX_DEPTH {
+                return Err(LineError::TooDeep { line: at + 1 });
+            }
             match tree.request(parent, Resource { claim, ..resource.clone() }) {
                 Ok(id) => break id,
                 Err(InsertError::Conflict { id, with, .. }) if with.range.contains(*range) => {
@@ -120,14 +134,14 @@ pub fn tree_of(lines: &[Line]) -> Result<Tree, LineError> {
                 }
             }
         };
-        open.push(id);
+        open.push((level, id));
     }
     Ok(tree)
 }
 
 impl AddressMap {
-    /// The map of a running machine: the kernel's, with the windows of the CEDT found in it by name.
-    /// Its root ends at `top`, the last address that the machine has.
+    /// The map of a running machine: the kernel's, with the windows of the CEDT found in it by
+    /// name. Its root ends at `top`, the last address that the machine has.
     ///
     /// # Errors
     ///

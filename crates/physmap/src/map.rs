@@ -26,8 +26,8 @@ pub struct AddressMap {
 }
 
 impl AddressMap {
-    /// Who has all of a resource because his memory is around it: nothing inside is free then, though
-    /// the resource itself may look empty.
+    /// Who has all of a resource because his memory is around it: nothing inside is free then,
+    /// though the resource itself may look empty.
     ///
     /// What is merely reserved around a window keeps it free: many a firmware reserves its windows,
     /// so that nobody takes their addresses for devices.

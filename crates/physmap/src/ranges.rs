@@ -46,6 +46,17 @@ pub fn without(range: PhysRange, set: &[PhysRange]) -> Vec<PhysRange> {
     left
 }
 
+/// The part of `range` that whole blocks of `bytes` (a power of two) make up: what of it can be
+/// brought online. `None` if not one block fits.
+pub fn whole_blocks(range: PhysRange, bytes: u64) -> Option<PhysRange> {
+    let start = range.start().align_up(bytes)?;
+    let last = match range.last().checked_add(1) {
+        Some(end) => end.align_down(bytes).checked_sub(1)?,
+        None => range.last(),
+    };
+    PhysRange::new(start, last)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +66,19 @@ mod tests {
 
     fn range(start: u64, last: u64) -> PhysRange {
         PhysRange::new(PhysAddr(start), PhysAddr(last)).unwrap()
+    }
+
+    /// A device of 4 GiB around a hole, as 3 GiB and 1 GiB, in blocks of 2 GiB.
+    #[test]
+    fn only_whole_blocks_beside_a_hole_are_usable() {
+        let (low, high) =
+            (range(0x1_0000_0000, 0x1_bfff_ffff), range(0x2_0000_0000, 0x2_3fff_ffff));
+        assert_eq!(whole_blocks(low, 2 << 30), Some(range(0x1_0000_0000, 0x1_7fff_ffff)));
+        assert_eq!(whole_blocks(high, 2 << 30), None);
+        assert_eq!(whole_blocks(range(0, u64::MAX), 1 << 30), Some(range(0, u64::MAX)));
+        assert_eq!(whole_blocks(range(1, u64::MAX), 1 << 63), Some(range(1 << 63, u64::MAX)));
+        assert_eq!(whole_blocks(range(u64::MAX, u64::MAX), 2), None);
+        assert_eq!(whole_blocks(range(0, 100), 2 << 30), None);
     }
 
     #[test]

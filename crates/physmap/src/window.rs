@@ -4,11 +4,11 @@
 //! host bridges, in turns of so many bytes. Linux looks at each window alone and leaves out those
 //! that cannot be (`cxl_acpi_cfmws_verify`, `__cxl_parse_cfmws`); so do we, and say why.
 //!
-//! Every window should also be a multiple of 256 MiB for each of its ways. Linux does not check that
-//! of the window, only of the regions inside, and there is one honest exception: a platform with a
-//! hole for devices below 4 GiB has a window at address 0 that ends at the hole, though the decoders
-//! go on behind it (Linux, Documentation/driver-api/cxl/conventions.rst, "low memory hole"). So
-//! that is a matter for [`crate::reconcile`], not a reason to refuse.
+//! Every window should also be a multiple of 256 MiB for each of its ways. Linux does not check
+//! that of the window, only of the regions inside, and there is one honest exception: a platform
+//! with a hole for devices below 4 GiB has a window at address 0 that ends at the hole, though the
+//! decoders go on behind it (Linux, Documentation/driver-api/cxl/conventions.rst, "low memory
+//! hole"). So that is a matter for [`crate::reconcile`], not a reason to refuse.
 
 use alloc::vec::Vec;
 use core::num::NonZeroU32;

@@ -16,8 +16,8 @@
 //! does anything else, so the decoder gets nothing, and all that is left of the window is lost. A
 //! widened window is larger than what its decoder decodes, so that a region may be placed where no
 //! access ever arrives. And step 2 widens only where the overlap is partial: a window that lies
-//! wholly in a larger range of firmware's goes *into* that, has no children there, and looks free to
-//! Linux from end to end (seen on 6.12). [`crate::allocate`] looks at what is around, too.
+//! wholly in a larger range of firmware's goes *into* that, has no children there, and looks free
+//! to Linux from end to end (seen on 6.12). [`crate::allocate`] looks at what is around, too.
 //!
 //! So here a decoder has a *territory*: those parts of the addresses that it decodes, each with the
 //! public resource that they lie in. For a trimmed window that is its tail in its own resource, and
@@ -133,11 +133,11 @@ pub fn place_windows(tree: &mut Tree, windows: &[Window]) -> Vec<PlacedWindow> {
     let mut placed = verify_all(windows);
     let mut private = sort_privately(&mut placed);
     publish(tree, &mut placed, &mut private);
-    for at in 0..placed.len() {
-        let Some(decoder) = placed[at].decoder else { continue };
-        if !matches!(placed[at].fate, Fate::Overlaps { .. } | Fate::Rejected(_)) {
+    for window in &mut placed {
+        let Some(decoder) = window.decoder else { continue };
+        if !matches!(window.fate, Fate::Overlaps { .. } | Fate::Rejected(_)) {
             let pair = private.iter().find(|private| private.range.contains(decoder));
-            placed[at].kernel_resource = pair.and_then(|private| private.public);
+            window.kernel_resource = pair.and_then(|private| private.public);
         }
     }
     settle_territories(tree, &mut placed);

@@ -132,7 +132,7 @@ fn memory_that_the_command_line_changed() {
     let text = include_str!("machines/plain-memmap.iomem");
     let found = besides(rules(&firmware(&[], vec![]), text));
     // One range of RAM became four ranges, the last one together with what was reserved.
-    assert_eq!(found, [(Rule::MemoryChanged, 5)]);
+    assert_eq!(found, [(Rule::MemoryChanged, 4)]);
 }
 
 /// `memmap=4G$0x600000000`: from inside one window into the next.

@@ -1,10 +1,10 @@
 //! A range for who has memory that processors cannot reach, and needs page numbers for it
 //! (`request_free_mem_region`).
 //!
-//! Nothing is decoded there, so any addresses will do that nobody uses, and the highest ones are the
-//! least likely to be wanted. The kernel takes "nobody uses" from its tree alone; here it is also
-//! what was set aside: windows that were left out of the map and that the hardware decodes all the
-//! same, and ranges where memory may be plugged in.
+//! Nothing is decoded there, so any addresses will do that nobody uses, and the highest ones are
+//! the least likely to be wanted. The kernel takes "nobody uses" from its tree alone; here it is
+//! also what was set aside: windows that were left out of the map and that the hardware decodes
+//! all the same, and ranges where memory may be plugged in.
 
 use alloc::string::String;
 

@@ -332,10 +332,12 @@ impl World {
     fn region(&self, window: usize, bytes: u64) -> Option<PhysRange> {
         let parts = self.all.map.windows[window].territory.clone();
         let parts: Vec<_> = parts.iter().map(|part| part.range).collect();
-        (2..SECTIONS).filter(|start| start * SECTION % WINDOW_UNIT == 0).find_map(|start| {
-            let range = self.fits(start, bytes / SECTION)?;
-            parts.iter().any(|part| part.contains(range)).then_some(range)
-        })
+        (2..SECTIONS).filter(|start| (start * SECTION).is_multiple_of(WINDOW_UNIT)).find_map(
+            |start| {
+                let range = self.fits(start, bytes / SECTION)?;
+                parts.iter().any(|part| part.contains(range)).then_some(range)
+            },
+        )
     }
 
     /// The highest place outside of all windows.
@@ -443,8 +445,10 @@ proptest! {
                 firmware.push(span(start, bytes));
             }
         }
-        let windows: Vec<_> =
-            spans.iter().map(|&(at, size)| window(at * WINDOW_UNIT, size * WINDOW_UNIT, 1)).collect();
+        let windows: Vec<_> = spans
+            .iter()
+            .map(|&(at, size)| window(at * WINDOW_UNIT, size * WINDOW_UNIT, 1))
+            .collect();
         let windows = place_windows(&mut tree, &windows);
         let left_out = windows.iter().filter_map(|it| it.decoder);
         let set_aside = ranges::union(left_out);

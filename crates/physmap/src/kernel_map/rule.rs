@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use memtide_units::PhysAddr;
+use memtide_units::{PhysAddr, PhysRange};
 
 use super::{Side, is_memory};
 use crate::{
@@ -93,7 +93,7 @@ pub(super) fn only_ours(
             (Rule::SoftReservedApart, None)
         }
         _ if it.range.start() < FIRST_MIB => (Rule::FirstMib, same_name),
-        Kind::Reserved if same_name.is_some_and(|id| kernel.get(id).range.contains(it.range)) => {
+        Kind::Reserved if same_name.is_some_and(|id| grew(ours, it.range, kernel, id)) => {
             (Rule::ReservedWidened, same_name)
         }
         kind if is_memory(kind) && !ranges::shared(it.range, &kernel.memory).is_empty() => {
@@ -101,6 +101,12 @@ pub(super) fn only_ours(
         }
         _ => (Rule::Unexplained, same_name),
     }
+}
+
+/// Whether a range grew on the other side, and over nothing that is memory on this one.
+fn grew(ours: &Side<'_>, range: PhysRange, kernel: &Side<'_>, grown: ResourceId) -> bool {
+    let grown = kernel.get(grown).range;
+    grown.contains(range) && ranges::shared(grown, &ours.memory) == [range]
 }
 
 fn has_kind(side: &Side<'_>, kind: Kind) -> bool {

@@ -1,8 +1,13 @@
-use alloc::{string::ToString, vec, vec::Vec};
+use alloc::{format, string::ToString, vec, vec::Vec};
+use core::num::NonZeroU32;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::{
+    allocate::{Allocator, Holder, Media, Progress, RegionRequest},
+    window::{WINDOW_UNIT, tests::window},
+};
 
 fn range(start: u64, last: u64) -> PhysRange {
     PhysRange::new(PhysAddr(start), PhysAddr(last)).unwrap()
@@ -52,7 +57,7 @@ fn each_difference_has_its_rule() {
         ((90 * M, 91 * M, "System RAM"), Rule::Unexplained),
         ((0, 4095, "Reserved"), Rule::FirstMib),
     ] {
-        assert_eq!(rules(&[ram, other], &[same.clone()]), [rule], "{other:?}");
+        assert_eq!(rules(&[ram, other], core::slice::from_ref(&same)), [rule], "{other:?}");
     }
     let wider = [same.clone(), line(0, 20 * M, 30 * M, "Reserved")];
     assert_eq!(rules(&[ram, (22 * M, 23 * M, "Reserved")], &wider), [Rule::ReservedWidened]);
@@ -103,6 +108,9 @@ fn lines_that_are_no_map_are_refused() {
         tree_of(&[line(0, 0, 9, "a"), line(0, 5, 15, "b")]),
         Err(LineError::Place { line: 2, .. })
     ));
+    let deep: Vec<_> = (0..=MAX_DEPTH as u64).map(|at| line(8, at, 999, "a")).collect();
+    assert_eq!(tree_of(&deep).unwrap_err(), LineError::TooDeep { line: MAX_DEPTH + 1 });
+    assert!(tree_of(&deep[1..]).is_ok());
     let many = vec![line(0, 0, 9, "a"); MAX_RESOURCES + 1];
     assert!(matches!(tree_of(&many), Err(LineError::TooManyLines { .. })));
 }
@@ -127,7 +135,9 @@ proptest! {
         const NAMES: [&str; 5] = ["System RAM", "Reserved", "CXL Window 0", "region0", "00:1f.2"];
         let lines: Vec<_> = any
             .iter()
-            .map(|&(depth, at, more, name)| line(depth, at * M, (at + more + 1) * M - 1, NAMES[name]))
+            .map(|&(depth, at, more, name)| {
+                line(depth, at * M, (at + more + 1) * M - 1, NAMES[name])
+            })
             .collect();
         if let Ok(tree) = tree_of(&lines) {
             tree.validate();
@@ -137,6 +147,53 @@ proptest! {
             prop_assert_eq!(compare(&map, &back), Ok(vec![]));
             // And comparing with anything else ends.
             prop_assert!(compare(&map, &lines).is_ok());
+        }
+    }
+
+    /// Any lines and any windows make a map in which nobody gets what somebody has.
+    #[test]
+    fn a_running_kernels_memory_is_not_given_out(
+        any in prop::collection::vec((0usize..3, 0u64..40, 0u64..20, 0usize..5), 0..10),
+        spans in prop::collection::vec((0u64..60, 0u64..20), 0..4),
+        sizes in prop::collection::vec((0usize..4, 1u64..6), 0..12),
+    ) {
+        const NAMES: [&str; 5] =
+            ["System RAM", "Soft Reserved", "CXL Window 0", "CXL Window 1", "region0"];
+        let unit = WINDOW_UNIT;
+        let lines: Vec<_> = any
+            .iter()
+            .map(|&(depth, at, more, name)| {
+                line(depth, at * unit, (at + more + 1) * unit - 1, NAMES[name])
+            })
+            .collect();
+        let windows: Vec<_> =
+            spans.iter().map(|&(at, size)| window(at * unit, size * unit, 1)).collect();
+        let top = PhysAddr(64 * unit - 1);
+        let map = AddressMap::of_kernel(&lines, &windows, top);
+        prop_assume!(map.is_ok());
+        let mut all = Allocator::new(map.unwrap());
+        all.validate();
+        for (at, &(window, units)) in sizes.iter().enumerate() {
+            let request = RegionRequest {
+                name: at.to_string(),
+                window,
+                size: units * unit,
+                ways: NonZeroU32::new(1),
+                granularity: NonZeroU32::new(256),
+                media: Media::Ram,
+                holder: Holder::Kernel,
+                progress: Progress::Configured,
+            };
+            let region = all.allocate_region(&request).ok();
+            let private = all.allocate_private(&format!("gpu{at}"), units * unit).ok();
+            all.validate();
+            for given in region.into_iter().chain(private) {
+                let windows = lines.iter().filter(|(_, _, name)| name.starts_with("CXL"));
+                let in_window = windows.clone().any(|(_, range, _)| range.overlaps(given));
+                let taken = lines.iter().filter(|(_, _, name)| !name.starts_with("CXL"));
+                prop_assert!(!taken.clone().any(|(_, range, _)| range.overlaps(given)));
+                prop_assert_eq!(in_window, region == Some(given));
+            }
         }
     }
 }

@@ -30,11 +30,11 @@ pub(super) fn affinity(
     // Each is compared with the one that reaches the farthest of those before it.
     let mut farthest: Option<&Affinity> = None;
     for it in sorted {
-        if let Some(before) = farthest.filter(|before| before.range.overlaps(it.range)) {
-            if before.domain != it.domain {
-                let (one, other) = (party(before), party(it));
-                conflicts.push(Conflict::TwoDomains { one, other });
-            }
+        let clashes =
+            |before: &&Affinity| before.range.overlaps(it.range) && before.domain != it.domain;
+        if let Some(before) = farthest.filter(clashes) {
+            let (one, other) = (party(before), party(it));
+            conflicts.push(Conflict::TwoDomains { one, other });
         }
         if farthest.is_none_or(|before| before.range.last() < it.range.last()) {
             farthest = Some(it);

@@ -1,9 +1,10 @@
 //! Decoders that firmware programmed, against the windows; and the low memory hole.
 //!
-//! A platform needs addresses below 4 GiB for devices, and may still want the memory behind them to
-//! be interleaved as one from 0 on. Then the window begins at 0 and ends at the hole, whatever its
-//! ways, while the decoders, which know no holes, go on to a multiple of 256 MiB for each way (Linux,
-//! Documentation/driver-api/cxl/conventions.rst). Only then may a decoder be larger than its window.
+//! A platform needs addresses below 4 GiB for devices, and may still want the memory behind them
+//! to be interleaved as one from 0 on. Then the window begins at 0 and ends at the hole, whatever
+//! its ways, while the decoders, which know no holes, go on to a multiple of 256 MiB for each way
+//! (Linux, Documentation/driver-api/cxl/conventions.rst). Only then may a decoder be larger than
+//! its window.
 
 use alloc::vec::Vec;
 

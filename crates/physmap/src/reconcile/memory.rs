@@ -1,8 +1,8 @@
 //! Firmware's map of memory, made free of contradictions.
 //!
 //! Entries may overlap, and then the kinds decide: the one with the higher e820 number wins, as in
-//! Linux (`e820__update_table`): what is reserved is no memory even where another entry says so. Then
-//! what touches and is of one kind is one range.
+//! Linux (`e820__update_table`): what is reserved is no memory even where another entry says so.
+//! Then what touches and is of one kind is one range.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{ranges, resource::Kind};
 
-/// How strong a kind is: the order of the e820 types, of which Soft Reserved has the highest number.
+/// How strong a kind is: the order of the e820 types, of which Soft Reserved has the highest
+/// number.
 const fn strength(kind: Kind) -> u8 {
     match kind {
         Kind::SystemRam => 1,

@@ -1,10 +1,11 @@
 //! One map out of what several tables say.
 //!
-//! Firmware describes the same addresses several times: as memory (e820, the EFI map), as CXL windows
-//! (CEDT), as parts of nodes (SRAT), and by what it programmed into decoders. It need not have made
-//! up its mind: a window may be handed over as memory not at all, in part, wholly, in one piece with
-//! the next one, or with what lies beside it. [`reconcile`] makes one map of all that, the one that
-//! Linux makes, and lists every disagreement with both sources named, and what comes of it.
+//! Firmware describes the same addresses several times: as memory (e820, the EFI map), as CXL
+//! windows (CEDT), as parts of nodes (SRAT), and by what it programmed into decoders. It need not
+//! have made up its mind: a window may be handed over as memory not at all, in part, wholly, in
+//! one piece with the next one, or with what lies beside it. [`reconcile`] makes one map of all
+//! that, the one that Linux makes, and lists every disagreement with both sources named, and what
+//! comes of it.
 //!
 //! Nothing here is fatal but numbers: tables with more entries than [`MAX_MEMORY`] or
 //! [`crate::windows::MAX_WINDOWS`] are refused as a whole.

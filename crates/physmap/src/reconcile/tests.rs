@@ -291,7 +291,8 @@ proptest! {
         spans in prop::collection::vec((0u64..80, 0u64..12, 0u32..5), 0..5),
         domains in prop::collection::vec((0u64..160, 1u64..40, 0u32..3), 0..4),
     ) {
-        const NAMES: [&str; 4] = ["System RAM", "Soft Reserved", "ACPI Tables", "Persistent Memory"];
+        const NAMES: [&str; 4] =
+            ["System RAM", "Soft Reserved", "ACPI Tables", "Persistent Memory"];
         const HALF: u64 = WINDOW_UNIT / 2;
         let range = |at: u64, more: u64| span(at * HALF, more * HALF);
         let memory: Vec<_> = memory
@@ -320,7 +321,8 @@ proptest! {
         let done = reconcile(&all).unwrap();
         done.map.tree.validate();
         let in_map = done.map.tree.resources().map(|(_, it)| it);
-        let in_map = ranges::union(in_map.filter(|it| it.kind != Kind::CxlWindow).map(|it| it.range));
+        let in_map = in_map.filter(|it| it.kind != Kind::CxlWindow);
+        let in_map = ranges::union(in_map.map(|it| it.range));
         prop_assert_eq!(&in_map, &ranges::union(memory.iter().map(|it| it.range)));
         let mut allocator = Allocator::new(done.map);
         let mut made = 0;

@@ -7,8 +7,8 @@
 //! address space and however small the alignment.
 //!
 //! The candidates, exactly as the kernel's loop has them:
-//! * upwards, all multiples of the alignment from `ALIGN(max(start, align), align)` on: address 0 is
-//!   none, since older kernels could not tell it from an address that wrapped around;
+//! * upwards, all multiples of the alignment from `ALIGN(max(start, align), align)` on: address 0
+//!   is none, since older kernels could not tell it from an address that wrapped around;
 //! * downwards, `end - size + 1` and all that are a multiple of the alignment lower, but above the
 //!   alignment itself;
 //! * the size is rounded up to the alignment first.
@@ -35,7 +35,7 @@ pub enum Direction {
 /// What is looked for, besides the size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Search<'a> {
-    /// The addresses that come into question; those of the resource that is searched are cut to them.
+    /// The addresses that come into question; those of what is searched are cut to them.
     pub within: PhysRange,
     /// The alignment in bytes, a power of two.
     pub align: u64,

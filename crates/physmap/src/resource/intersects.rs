@@ -1,8 +1,8 @@
 //! Whose a range is: nobody's, somebody's, or also somebody else's (`region_intersects`).
 //!
-//! The question is put about one kind, mostly System RAM. It used to look at the outermost resources
-//! only, and took memory that lies in a window, a region and a dax device for a window. So it
-//! descends: a resource of another kind does not count where resources of the kind in question,
+//! The question is put about one kind, mostly System RAM. Who looks at the outermost resources only
+//! takes memory that lies in a window, a region and a dax device for a window. So it descends: a
+//! resource of another kind does not count where resources of the kind in question,
 //! anywhere inside of it, cover all that it has of the range. Holes, which are nobody's, never
 //! count.
 

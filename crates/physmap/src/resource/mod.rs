@@ -17,13 +17,13 @@
 //! * there is a limit, [`MAX_RESOURCES`], for trees that somebody sent us.
 //!
 //! * [`tree`]: the arena, its ids, and what must always hold.
-//! * [`insert`]: `request_resource`, `insert_resource`, `request_region`.
-//! * [`expand_to_fit`]: `insert_resource_expand_to_fit`.
-//! * [`remove`]: `remove_resource`, `release_resource`.
-//! * [`adjust`]: `adjust_resource`.
+//! * [`insert`] has `request_resource`, `insert_resource`, `request_region`.
+//! * [`expand_to_fit`] has `insert_resource_expand_to_fit`.
+//! * [`remove`] has `remove_resource`, `release_resource`.
+//! * [`adjust`] has `adjust_resource`.
 //! * [`walk`]: every resource in the order of `/proc/iomem`, and the lowest one of a kind.
-//! * [`intersects`]: `region_intersects`, which descends.
-//! * [`free`]: `get_free_mem_region`, upwards and downwards.
+//! * [`intersects`] has `region_intersects`, which descends.
+//! * [`free`] has `get_free_mem_region`, upwards and downwards.
 
 use alloc::string::String;
 use core::fmt;

@@ -163,8 +163,8 @@ fn a_window_may_grow_downwards_and_around_another() {
 }
 
 proptest! {
-    /// Whatever firmware does, a decoder that is not left out has exactly what it decodes, each part
-    /// in a public window; and windows in the tree are what the fates say.
+    /// Whatever firmware does, a decoder that is not left out has exactly what it decodes, each
+    /// part in a public window; and windows in the tree are what the fates say.
     #[test]
     fn territories_are_what_decoders_decode(
         ram in prop::collection::vec((0u64..60, 1u64..12), 0..6),
@@ -175,8 +175,10 @@ proptest! {
             let range = span(start * WINDOW_UNIT / 2, size * WINDOW_UNIT / 2);
             let _ = tree.insert(tree.root(), Resource::busy(range, Kind::SystemRam, "System RAM"));
         }
-        let all: Vec<_> =
-            spans.iter().map(|&(at, size)| window(at * WINDOW_UNIT, size * WINDOW_UNIT, 1)).collect();
+        let all: Vec<_> = spans
+            .iter()
+            .map(|&(at, size)| window(at * WINDOW_UNIT, size * WINDOW_UNIT, 1))
+            .collect();
         let placed = place_windows(&mut tree, &all);
         tree.validate();
         let publics = placed.iter().filter(|it| matches!(it.fate, Fate::Placed { .. })).count();
