@@ -8,6 +8,10 @@
 //! * [`interleave`]: which device an address goes to, and where on it.
 //! * [`firmware_map`]: the ranges that firmware handed over, and `memmap=`.
 //! * [`iomem`]: the kernel's own map, `/proc/iomem`.
+//! * [`ranges`]: sets of addresses.
+//! * [`resource`]: the kernel's resource tree, with the kernel's rules.
+//! * [`window`]: a CXL window as firmware states it.
+//! * [`windows`]: the windows in the tree, and what each decoder may use.
 //!
 //! The crate reads no file and writes none: whoever has a machine, a captured tree or a fuzzer
 //! brings the bytes.
@@ -18,7 +22,15 @@
 extern crate alloc;
 
 pub mod acpi;
+pub mod allocate;
 pub mod cdat;
 pub mod firmware_map;
 pub mod interleave;
 pub mod iomem;
+pub mod kernel_map;
+pub mod map;
+pub mod ranges;
+pub mod reconcile;
+pub mod resource;
+pub mod window;
+pub mod windows;
