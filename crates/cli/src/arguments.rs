@@ -1,6 +1,7 @@
 //! The command line: one definition for parsing, help, manual pages and completions.
 
 mod frames;
+mod host;
 mod sim;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -13,6 +14,7 @@ use memtide_units::ByteSize;
 pub use self::frames::{
     BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
 };
+pub use self::host::{Capture, Machine, Topology};
 pub use self::sim::{BenchSim, Sim, SimFuzz, SimRun, SimSweep, SimWhat};
 
 /// Run unmodified programs on near and far memory, and take capacity back while they run.
@@ -35,6 +37,8 @@ pub enum Command {
     GiveBack(GiveBack),
     Add(Add),
     Move(Move),
+    Topology(Topology),
+    Capture(Capture),
     Doctor(Doctor),
     Check(Check),
     Completions(Completions),

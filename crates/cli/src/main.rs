@@ -10,6 +10,7 @@ mod ask;
 mod commands;
 mod failure;
 mod library;
+mod machine;
 mod output;
 mod pool;
 mod progress;

@@ -9,6 +9,10 @@
 //! * [`firmware_map`]: the ranges that firmware handed over, and `memmap=`.
 //! * [`iomem`]: the kernel's own map, `/proc/iomem`.
 //! * [`performance`]: latency and bandwidth of a path, from what tables say of its parts.
+//! * [`ranges`]: sets of addresses.
+//! * [`resource`]: the kernel's resource tree, with the kernel's rules.
+//! * [`window`]: a CXL window as firmware states it.
+//! * [`windows`]: the windows in the tree, and what each decoder may use.
 //!
 //! The crate reads no file and writes none: whoever has a machine, a captured tree or a fuzzer
 //! brings the bytes.
@@ -19,8 +23,16 @@
 extern crate alloc;
 
 pub mod acpi;
+pub mod allocate;
 pub mod cdat;
 pub mod firmware_map;
 pub mod interleave;
 pub mod iomem;
 pub mod performance;
+pub mod kernel_map;
+pub mod map;
+pub mod ranges;
+pub mod reconcile;
+pub mod resource;
+pub mod window;
+pub mod windows;

@@ -14,6 +14,7 @@
 //! * [`socket`], [`memfd`], [`file_data`], [`token`], [`own_table`]: descriptors and who shares them.
 //! * [`zeroed`]: words for shared books. [`processor`]: where a thread runs.
 //! * [`lock`], [`signals`]: locks that live through fork, signals kept away.
+//! * [`mod@write_within`]: writes that end in time.
 
 pub mod arena;
 pub mod copy;
@@ -34,6 +35,7 @@ pub mod socket;
 pub mod task;
 pub mod token;
 pub mod uffd;
+pub mod write_within;
 pub mod zeroed;
 
 pub use arena::{AddrRange, Arena, OnFault, Prot};

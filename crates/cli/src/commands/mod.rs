@@ -3,6 +3,7 @@
 mod add;
 mod bench;
 mod bench_frames;
+mod capture;
 mod check;
 mod completions;
 mod doctor;
@@ -15,6 +16,7 @@ mod serve;
 mod sim;
 mod status;
 mod tenants;
+mod topology;
 
 use std::process::ExitCode;
 
@@ -30,6 +32,8 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::GiveBack(options) => give_back::give_back(options),
         Command::Add(options) => add::add(options),
         Command::Move(options) => move_memory::move_memory(options),
+        Command::Topology(options) => topology::topology(&options),
+        Command::Capture(options) => capture::capture(&options),
         Command::Doctor(options) => doctor::doctor(options),
         Command::Check(options) => check::check(&options),
         Command::Completions(options) => completions::completions(&options),

@@ -1,0 +1,21 @@
+//! The machine that a command looks at: this one, or what `--root` names.
+
+use memtide_host::capture::{self, Opened, UnpackError};
+
+use crate::{
+    arguments::Machine,
+    failure::{Failure, chain},
+};
+
+/// Opens the machine. What cannot be a machine is a wrong request; what cannot be read here is a
+/// failure.
+pub fn open(machine: &Machine) -> Result<Opened, Failure> {
+    let Some(path) = &machine.root else { return Ok(Opened::live()) };
+    capture::open(path).map_err(|error| {
+        let message = format!("--root {}: {}", path.display(), chain(&error));
+        match error {
+            UnpackError::Write { .. } => Failure::Failed(message),
+            _ => Failure::Usage(message),
+        }
+    })
+}

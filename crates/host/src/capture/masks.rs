@@ -1,0 +1,68 @@
+//! Files of which a capture has a part only.
+
+/// Options of the kernel that change what memory there is, or how it comes online; others can
+/// hold passwords (`rd.luks.key=`) and names.
+const OPTIONS: [&str; 13] = [
+    "cxl_core.",
+    "dax_hmem.",
+    "efi",
+    "kernelcore",
+    "mem",
+    "memhp_default_state",
+    "memmap",
+    "memory_hotplug.",
+    "movable_node",
+    "movablecore",
+    "nokaslr",
+    "numa",
+    "virtio_mem.",
+];
+
+/// /proc/iomem without the lines that tell where the kernel lies. What hangs below them, nothing
+/// does.
+pub(super) fn iomem(text: &str) -> String {
+    let is_kernel =
+        |line: &str| line.split_once(" : ").is_some_and(|(_, name)| name.starts_with("Kernel "));
+    let kept = text.lines().filter(|line| !is_kernel(line));
+    kept.map(|line| format!("{line}\n")).collect()
+}
+
+/// The options about memory of /proc/cmdline, in their order. A module's name stands
+/// for all of its options: `memory_hotplug.` for `memory_hotplug.online_policy`.
+pub(super) fn cmdline(text: &str) -> String {
+    let is_ours = |word: &&str| {
+        let name = word.split_once('=').map_or(*word, |(name, _)| name).replace('-', "_");
+        OPTIONS.iter().any(|option| match option.ends_with('.') {
+            true => name.starts_with(option),
+            false => name == *option,
+        })
+    };
+    let kept: Vec<&str> = text.split_ascii_whitespace().filter(is_ours).collect();
+    format!("{}\n", kept.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_kernel_lies_stays_here() {
+        let text = "100000000-13fffffff : System RAM\n  11d000000-11dffffff : Kernel code\n  \
+                    120000000-120ffffff : dax0.0\n140000000-14fffffff : Kernel bss\n";
+        assert_eq!(
+            iomem(text),
+            "100000000-13fffffff : System RAM\n  120000000-120ffffff : dax0.0\n"
+        );
+    }
+
+    #[test]
+    fn of_the_command_line_only_memory_goes_out() {
+        let text = "root=/dev/sda memmap=512M!1G rd.luks.key=/secret mem=4G memory_hotplug.online_policy=auto-movable \
+                    memhp-default-state=online numa=fake=2 memsecret=x movable_node quiet";
+        assert_eq!(
+            cmdline(text),
+            "memmap=512M!1G mem=4G memory_hotplug.online_policy=auto-movable \
+             memhp-default-state=online numa=fake=2 movable_node\n"
+        );
+    }
+}
