@@ -44,7 +44,7 @@ mod tests;
 
 pub use error::{Errno, LearnError, Missing, Obstacle, PrivateError, RegionError, ReleaseError};
 pub use private::SECTION;
-pub use region::{Holder, Media, RegionRequest};
+pub use region::{Holder, LinuxChoice, Media, RegionRequest};
 
 /// Whether the decoders of a region are at work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
