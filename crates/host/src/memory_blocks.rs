@@ -21,6 +21,9 @@ use crate::{ReadError, Root};
 /// Where the blocks are.
 pub const FOLDER: &str = "sys/devices/system/memory";
 
+/// Larger blocks no kernel has (2 GiB is the most on x86): the limit keeps sums of pages small.
+const BLOCK_BYTES_MAX: u64 = 64 << 30;
+
 /// What the kernel does with a block at this moment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum BlockState {
@@ -174,7 +177,7 @@ impl MemoryBlock {
 /// All blocks of a machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MemoryBlocks {
-    /// The size of each, in bytes: a power of two, at least 4 KiB.
+    /// The size of each, in bytes: a power of two from 4 KiB to 64 GiB.
     pub block_bytes: u64,
     /// By number.
     pub blocks: BTreeMap<BlockId, MemoryBlock>,
@@ -188,11 +191,11 @@ impl MemoryBlocks {
     pub fn read(root: &Root) -> Result<Option<Self>, ReadError> {
         let path = format!("{FOLDER}/block_size_bytes");
         let Some(block_bytes) = root.hexadecimal(&path)? else { return Ok(None) };
-        if block_bytes < 4096 || !block_bytes.is_power_of_two() {
+        if !(4096..=BLOCK_BYTES_MAX).contains(&block_bytes) || !block_bytes.is_power_of_two() {
             return Err(ReadError::Value {
                 path: root.at(path),
                 value: format!("{block_bytes:x}"),
-                expected: "a power of two, at least 1000 (hexadecimal)",
+                expected: "a power of two from 4 KiB to 64 GiB, in hexadecimal",
             });
         }
         let mut blocks = BTreeMap::new();
