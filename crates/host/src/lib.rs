@@ -1,21 +1,40 @@
 //! A Linux machine, read from and written to sysfs and procfs under any root folder: a live
 //! machine, or a tree that somebody captured for a bug report.
 //!
-//! * [`root`]: [`Root`], the folder that everything is read under.
+//! What a kernel or a machine does not have is absent, not an error; what is there and makes no
+//! sense is a note that names the file ([`Notes`]), and the rest is read all the same.
+//!
+//! * [`root`]: [`Root`], the folder that everything is read under; [`notes`]: what could not be.
+//! * [`nodes`]: NUMA nodes with their [`zones`], [`distances`] and [`access`] costs; [`tiers`] of
+//!   them; [`node_list`], lists such as `0-3,8`.
+//! * [`cxl`]: buses, ports, decoders, memory devices and regions of Compute Express Link.
 //! * [`memory_blocks`]: what goes online and offline. [`dax`]: devices that provide memory.
 //!   [`memory_groups`]: which blocks came together.
+//!
+//! Who changes something is stricter: what makes no sense is an error, before anything is written.
+//!
 //! * [`online`], [`offline`]: taking blocks there, and which zone they go to.
 //! * [`plan`]: how anything is changed: planned, carried out, taken back.
 
 #![forbid(unsafe_code)]
 
+pub mod access;
+mod attributes;
+pub mod cxl;
 pub mod dax;
+pub mod distances;
 pub mod memory_blocks;
 pub mod memory_groups;
+pub mod node_list;
+pub mod nodes;
+pub mod notes;
 pub mod offline;
 pub mod online;
 pub mod plan;
 pub mod root;
+pub mod tiers;
+pub mod zones;
 
 pub use memory_blocks::{BlockId, BlockState, MemoryBlock, MemoryBlocks, Zone};
+pub use notes::Notes;
 pub use root::{ReadError, Root};

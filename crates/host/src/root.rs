@@ -3,11 +3,26 @@
 //! Attributes of sysfs are short texts with a newline at their end; a number is decimal, or
 //! hexadecimal with `0x`. What is not there is not an error but `None`: kernels differ. What is
 //! there and cannot be read or makes no sense is an error that names the file.
+//!
+//! A captured tree comes from a stranger: only plain files are read (a pipe or a device could keep
+//! us for ever), of [`BYTES_MAX`] at most, and an error repeats a little of a value only.
 
 use std::{
-    fs, io,
+    fs,
+    fs::File,
+    io,
+    io::Read,
     path::{Path, PathBuf},
 };
+
+use rustix::fs::{Mode, OFlags};
+
+/// The largest file that is read. The largest that Linux has is /proc/zoneinfo of a machine with
+/// hundreds of processors: some MiB.
+pub const BYTES_MAX: u64 = 64 << 20;
+
+/// So much of a value is repeated in an error, in characters.
+const VALUE_SHOWN: usize = 80;
 
 /// Why an attribute could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +41,7 @@ pub enum ReadError {
     Value {
         /// The file.
         path: PathBuf,
-        /// What it holds.
+        /// What it holds, or the beginning of it.
         value: String,
         /// What it should hold.
         expected: &'static str,
@@ -84,7 +99,7 @@ impl Root {
     /// [`ReadError::Io`] if it is there and cannot be read.
     pub fn bytes(&self, path: impl AsRef<Path>) -> Result<Option<Vec<u8>>, ReadError> {
         let path = self.at(path);
-        match fs::read(&path) {
+        match read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if is_absent(&error) => Ok(None),
             Err(source) => Err(ReadError::Io { path, source }),
@@ -120,10 +135,20 @@ impl Root {
         let Some(text) = self.text(path)? else { return Ok(None) };
         match parse(text.trim()) {
             Some(number) => Ok(Some(number)),
-            None => {
-                Err(ReadError::Value { path: self.at(path), value: text, expected: "a number" })
-            }
+            None => Err(self.unexpected(path, &text, "a number")),
         }
+    }
+
+    /// That the file at `path` holds `value`, which is not what was `expected`.
+    #[must_use]
+    pub fn unexpected(
+        &self,
+        path: impl AsRef<Path>,
+        value: &str,
+        expected: &'static str,
+    ) -> ReadError {
+        let value = value.chars().take(VALUE_SHOWN).collect();
+        ReadError::Value { path: self.at(path), value, expected }
     }
 
     /// The names in the folder `path`, those with numbers in the order of their numbers; none if
@@ -156,11 +181,29 @@ impl Root {
     }
 }
 
+/// The bytes of a plain file. Opening does not wait, as that of a pipe would.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
+    }
+    let mut bytes = Vec::new();
+    if file.take(BYTES_MAX + 1).read_to_end(&mut bytes)? as u64 > BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 64 MiB"));
+    }
+    Ok(bytes)
+}
+
 /// Not there, or gone in between: sysfs answers ENODEV for an attribute of a device that left,
-/// ENOTDIR where another kernel has a folder.
+/// ENXIO and ENODATA for one that says nothing at the moment, ENOTDIR where another kernel has a
+/// folder.
 fn is_absent(error: &io::Error) -> bool {
+    use rustix::io::Errno;
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-        || error.raw_os_error() == Some(19)
+        || [Errno::NODEV, Errno::NXIO, Errno::NODATA]
+            .iter()
+            .any(|absent| error.raw_os_error() == Some(absent.raw_os_error()))
 }
 
 /// Orders `memory2` before `memory10`: letters as they are, runs of digits by their number.
@@ -203,5 +246,21 @@ mod tests {
         assert_eq!(root.number("nothing").unwrap(), None);
         let error = root.number("state").unwrap_err().to_string();
         assert!(error.ends_with(r#"state holds "online": expected a number"#), "{error}");
+    }
+
+    #[test]
+    fn only_plain_files_are_read_and_an_error_repeats_little() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path());
+        let zero = folder.path().join("zero");
+        std::os::unix::fs::symlink("/dev/zero", &zero).unwrap();
+        assert!(matches!(root.bytes("zero"), Err(ReadError::Io { path, .. }) if path == zero));
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+        assert!(matches!(root.bytes("pipe"), Err(ReadError::Io { path, .. }) if path == pipe));
+        std::os::unix::fs::symlink("itself", folder.path().join("itself")).unwrap();
+        assert!(root.bytes("itself").is_err());
+        fs::write(folder.path().join("long"), "x".repeat(1 << 20)).unwrap();
+        assert!(root.number("long").unwrap_err().to_string().len() < 300);
     }
 }

@@ -7,7 +7,6 @@
 //! would have decided (the first of `valid_zones`) stand side by side.
 //!
 //! * [`policy`]: by what the zone is chosen. [`state`]: the machine as the rules see it.
-//!   [`zoneinfo`]: how many pages zones have.
 //! * [`plan`]: which blocks, in which order; the writes.
 //! * [`explain`]: what it means when the kernel refuses a block.
 //!
@@ -18,7 +17,6 @@ pub mod explain;
 pub mod plan;
 pub mod policy;
 pub mod state;
-pub mod zoneinfo;
 
 pub use self::{
     explain::BlockRefusal,

@@ -14,11 +14,10 @@ use memtide_engine::onlining::{
 };
 use memtide_units::{FrameRange, NodeId, PAGE_BYTES, Pfn, PhysRange};
 
-use super::zoneinfo::{self, ZonePages};
 use crate::{
-    BlockId, MemoryBlock, MemoryBlocks, ReadError, Root, Zone,
-    memory_blocks::BlockState,
+    BlockId, BlockState, MemoryBlock, MemoryBlocks, Notes, ReadError, Root, Zone,
     memory_groups::{MemoryGroupKind, MemoryGroups},
+    zones,
 };
 
 /// The book, and which of its groups blocks belong to.
@@ -52,10 +51,10 @@ impl Onlining {
     /// [`StateError`].
     pub fn read(root: &Root, blocks: &MemoryBlocks) -> Result<Self, StateError> {
         let groups = MemoryGroups::read(root, blocks)?;
-        let zones = zoneinfo::read(root)?;
+        let zones = KernelPages::of_nodes(root)?;
         let mut book = Self { memory: Memory::new(), group_of: BTreeMap::new() };
         let nodes = blocks.blocks.values().flat_map(|block| block.nodes.iter().copied());
-        nodes.chain(zones.keys().map(|&(node, _)| node)).for_each(|node| {
+        nodes.chain(zones.keys().copied()).for_each(|node| {
             book.memory.add_node(node);
         });
         book.add_groups(&groups, blocks)?;
@@ -131,7 +130,7 @@ impl Onlining {
         &mut self,
         blocks: &MemoryBlocks,
         groups: &MemoryGroups,
-        zones: &BTreeMap<(NodeId, Zone), ZonePages>,
+        zones: &BTreeMap<NodeId, KernelPages>,
     ) -> Result<(), StateError> {
         let block_pages = blocks.block_bytes / PAGE_BYTES;
         let in_kernel_zone = |block: &&MemoryBlock| {
@@ -148,10 +147,7 @@ impl Onlining {
             }
         }
         for (node, blocks) in at_boot {
-            let kernel = zones.iter().filter(|((of, zone), _)| *of == node && zone.is_kernel());
-            let (present, mut cma) = kernel.fold((0u64, 0u64), |sum, (_, pages)| {
-                (sum.0.saturating_add(pages.present), sum.1.saturating_add(pages.cma))
-            });
+            let KernelPages { present, mut cma } = zones.get(&node).copied().unwrap_or_default();
             let present = present.saturating_sub(plugged.get(&node).copied().unwrap_or(0));
             let mut holes = (blocks.len() as u64 * block_pages).saturating_sub(present);
             for block in blocks {
@@ -169,6 +165,31 @@ impl Onlining {
             }
         }
         Ok(())
+    }
+}
+
+/// Pages of a node's kernel zones.
+#[derive(Clone, Copy, Default)]
+struct KernelPages {
+    present: u64,
+    /// Of the contiguous memory allocator.
+    cma: u64,
+}
+
+impl KernelPages {
+    /// Of each node that has any pages.
+    fn of_nodes(root: &Root) -> Result<BTreeMap<NodeId, Self>, ReadError> {
+        let mut notes = Notes::new();
+        let mut nodes: BTreeMap<NodeId, Self> = BTreeMap::new();
+        for pages in zones::read(root, &mut notes) {
+            let sums = nodes.entry(NodeId(pages.node)).or_default();
+            if Zone::of(&pages.name).is_some_and(Zone::is_kernel) {
+                let zone = pages.zone(PAGE_BYTES);
+                sums.present = sums.present.saturating_add(zone.present.0 / PAGE_BYTES);
+                sums.cma = sums.cma.saturating_add(zone.cma.0 / PAGE_BYTES);
+            }
+        }
+        notes.into_result().map(|()| nodes)
     }
 }
 
