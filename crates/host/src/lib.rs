@@ -14,6 +14,7 @@
 //! Who changes something is stricter: what makes no sense is an error, before anything is written.
 //!
 //! * [`online`], [`offline`]: taking blocks there, and which zone they go to.
+//! * [`region`]: making and unmaking CXL regions.
 //! * [`plan`]: how anything is changed: planned, carried out, taken back.
 
 #![forbid(unsafe_code)]
@@ -31,6 +32,7 @@ pub mod notes;
 pub mod offline;
 pub mod online;
 pub mod plan;
+pub mod region;
 pub mod root;
 pub mod tiers;
 pub mod zones;

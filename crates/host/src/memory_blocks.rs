@@ -221,6 +221,27 @@ impl MemoryBlocks {
     }
 }
 
+/// Blocks as the command line takes them: `32-40,44`.
+#[must_use]
+pub fn list(blocks: impl IntoIterator<Item = BlockId>) -> String {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    let mut all: Vec<u64> = blocks.into_iter().map(|block| block.0).collect();
+    all.sort_unstable();
+    for number in all {
+        match runs.last_mut() {
+            Some((_, last)) if *last == number || last.checked_add(1) == Some(number) => {
+                *last = number;
+            }
+            _ => runs.push((number, number)),
+        }
+    }
+    let run = |(first, last)| match first == last {
+        true => format!("{first}"),
+        false => format!("{first}-{last}"),
+    };
+    runs.into_iter().map(run).collect::<Vec<_>>().join(",")
+}
+
 /// The block of this number, unless it is gone by now.
 fn read_block(
     root: &Root,
@@ -360,6 +381,12 @@ mod tests {
     fn a_kernel_without_hot_plug_has_none() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(MemoryBlocks::read(&Root::new(folder.path())).unwrap(), None);
+    }
+
+    #[test]
+    fn blocks_are_listed_as_runs() {
+        assert_eq!(list([7, 5, 6, 9].map(BlockId)), "5-7,9");
+        assert_eq!(list([]), "");
     }
 
     #[test]

@@ -149,7 +149,7 @@ fn virtio_mem(iomem: &str) -> Vec<(String, PhysRange)> {
 }
 
 /// `100000000-4ffffffff : virtio0`, indented or not.
-fn resource(line: &str) -> Option<(PhysRange, &str)> {
+pub(crate) fn resource(line: &str) -> Option<(PhysRange, &str)> {
     let (range, name) = line.trim().split_once(" : ")?;
     let (start, last) = range.split_once('-')?;
     let address = |text| u64::from_str_radix(text, 16).ok().map(PhysAddr);
