@@ -14,7 +14,7 @@
 //! Who changes something is stricter: what makes no sense is an error, before anything is written.
 //!
 //! * [`online`], [`offline`]: taking blocks there, and which zone they go to.
-//! * [`region`]: making and unmaking CXL regions.
+//! * [`region`]: making and unmaking CXL regions. [`dax_mode`]: whose a dax device is.
 //! * [`plan`]: how anything is changed: planned, carried out, taken back.
 
 #![forbid(unsafe_code)]
@@ -23,6 +23,7 @@ pub mod access;
 mod attributes;
 pub mod cxl;
 pub mod dax;
+pub mod dax_mode;
 pub mod distances;
 pub mod memory_blocks;
 pub mod memory_groups;

@@ -70,9 +70,21 @@ impl MemoryGroups {
     /// # Errors
     /// [`ReadError`].
     pub fn read(root: &Root, blocks: &MemoryBlocks) -> Result<Self, ReadError> {
+        Self::with(root, blocks, None)
+    }
+
+    /// As they will be once kmem has that dax device too, whose blocks are among `blocks` already.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn read_as_if(root: &Root, blocks: &MemoryBlocks, kmem: &str) -> Result<Self, ReadError> {
+        Self::with(root, blocks, Some(kmem))
+    }
+
+    fn with(root: &Root, blocks: &MemoryBlocks, kmem: Option<&str>) -> Result<Self, ReadError> {
         let mut found = Self::default();
         for device in dax::read(root)? {
-            if device.mode == Some(DaxMode::SystemRam) {
+            if device.mode == Some(DaxMode::SystemRam) || Some(device.name.as_str()) == kmem {
                 let whole = device.ranges.iter().filter_map(|&range| whole_blocks(range, blocks));
                 let whole: Vec<PhysRange> = whole.collect();
                 let bytes = whole.iter().map(|range| saturating_bytes(*range)).sum();

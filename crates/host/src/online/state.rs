@@ -50,15 +50,26 @@ impl Onlining {
     /// # Errors
     /// [`StateError`].
     pub fn read(root: &Root, blocks: &MemoryBlocks) -> Result<Self, StateError> {
-        let groups = MemoryGroups::read(root, blocks)?;
+        Self::of(root, blocks, &MemoryGroups::read(root, blocks)?)
+    }
+
+    /// From blocks and groups that are read already, or supposed.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn of(
+        root: &Root,
+        blocks: &MemoryBlocks,
+        groups: &MemoryGroups,
+    ) -> Result<Self, StateError> {
         let zones = KernelPages::of_nodes(root)?;
         let mut book = Self { memory: Memory::new(), group_of: BTreeMap::new() };
         let nodes = blocks.blocks.values().flat_map(|block| block.nodes.iter().copied());
         nodes.chain(zones.keys().copied()).for_each(|node| {
             book.memory.add_node(node);
         });
-        book.add_groups(&groups, blocks)?;
-        book.boot(blocks, &groups, &zones)?;
+        book.add_groups(groups, blocks)?;
+        book.boot(blocks, groups, &zones)?;
         let early = |block: &MemoryBlock| groups.early.contains(&block.id);
         let online = blocks.blocks.values().filter(|block| block.state == BlockState::Online);
         for block in online {
