@@ -24,7 +24,7 @@ use crate::{
     memory_groups::{MemoryGroups, whole_blocks},
     offline,
     online::{self, How, OnlineError, OnlineWish, Placed, Which, state::Onlining},
-    plan::{Action, Condition, Plan, Step},
+    plan::{Action, Condition, Fault, Plan, Refusal, Step},
 };
 
 const AUTO_ONLINE: &str = "sys/devices/system/memory/auto_online_blocks";
@@ -351,4 +351,14 @@ fn check_unused(root: &Root, device: &str) -> Result<(), ModeError> {
         }
     }
     if by.is_empty() { Ok(()) } else { Err(ModeError::InUse { device: device.to_owned(), by }) }
+}
+
+impl Refusal for ModeError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Read(_) | Self::NoDriver { .. } => Fault::Machine,
+            Self::Online(error) => error.fault(),
+            _ => Fault::Request,
+        }
+    }
 }

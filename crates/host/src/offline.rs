@@ -13,7 +13,7 @@ use memtide_units::{ByteSize, NodeId};
 
 use crate::{
     BlockId, BlockState, MemoryBlock, MemoryBlocks, ReadError, Root, Zone,
-    plan::{Action, Plan, Step},
+    plan::{Action, Fault, Plan, Refusal, Step},
 };
 
 /// Which blocks.
@@ -128,4 +128,13 @@ pub(crate) fn step(block: &MemoryBlock, limit: Duration) -> Step {
     };
     let away = Action::write_within(&state, BlockState::Offline.name(), limit);
     Step::new(away, Action::write(state, back))
+}
+
+impl Refusal for OfflineError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Read(_) | Self::NoHotPlug => Fault::Machine,
+            _ => Fault::Request,
+        }
+    }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     BlockId, BlockState, MemoryBlock, MemoryBlocks, ReadError, Root, Zone,
-    plan::{Action, Plan, Step},
+    plan::{Action, Fault, Plan, Refusal, Step},
 };
 
 /// Which blocks.
@@ -278,5 +278,14 @@ fn check_zone(block: &MemoryBlock, wanted: OnlineZone) -> Result<(), OnlineError
     } else {
         let valid = block.valid_zones.clone();
         Err(OnlineError::ZoneNotValid { block: block.id, wanted, valid })
+    }
+}
+
+impl Refusal for OnlineError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Read(_) | Self::State(_) | Self::NoHotPlug => Fault::Machine,
+            _ => Fault::Request,
+        }
     }
 }

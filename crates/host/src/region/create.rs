@@ -13,7 +13,7 @@ use super::{
 use crate::{
     ReadError, Root,
     cxl::{Capability, Cxl, DEVICES, Decoder, DecoderKind},
-    plan::{Action, Condition, Plan, Step},
+    plan::{Action, Condition, Fault, Plan, Refusal, Step},
 };
 
 /// Granularities that HDM decoders have: 256 B to 16 KiB (CXL 3.1, 8.2.4.20.7).
@@ -439,4 +439,15 @@ fn steps(window: &str, region: &str, granularity: u32, size: ByteSize, shares: &
         limit: APPEARS_WITHIN,
     }));
     plan
+}
+
+impl Refusal for CreateError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Read(_)
+            | Self::NoCxl
+            | Self::Window(WindowError::Read(_) | WindowError::Hidden { .. }) => Fault::Machine,
+            _ => Fault::Request,
+        }
+    }
 }

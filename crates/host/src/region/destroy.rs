@@ -11,7 +11,7 @@ use crate::{
     cxl::{Cxl, DEVICES, Decoder, DecoderKind, Region},
     dax::{self, DaxMode},
     memory_groups::whole_blocks,
-    plan::{Action, Plan, Step},
+    plan::{Action, Fault, Plan, Refusal, Step},
 };
 
 /// What will be unmade.
@@ -209,4 +209,13 @@ fn steps(window: &str, region: &Region, targets: &[(usize, &Decoder)]) -> Plan {
     }
     plan.push(Step::without_undo(Action::write(of(window, "delete_region"), name)));
     plan
+}
+
+impl Refusal for DestroyError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Read(_) | Self::NoWindow { .. } => Fault::Machine,
+            _ => Fault::Request,
+        }
+    }
 }
