@@ -75,6 +75,16 @@ impl Holders {
         }
     }
 
+    /// What most likely holds pages, if any are held and nobody says which.
+    #[must_use]
+    pub fn likely(&self) -> Holder {
+        if self.buffers.is_empty() {
+            self.devices.first().copied().unwrap_or(Holder::Unknown)
+        } else {
+            Holder::IoUring
+        }
+    }
+
     /// What most likely holds the page of `bytes` at an address.
     #[must_use]
     pub fn of(&self, address: u64, bytes: u64) -> Holder {
@@ -140,6 +150,7 @@ PollList:
         ] {
             holders.add_descriptor(target);
             assert_eq!(holders.of(0, 4096), then, "{target}");
+            assert_eq!(holders.likely(), then, "{target}");
         }
     }
 

@@ -8,7 +8,7 @@
 //! * [`numa_maps`], [`mappings`], [`pagemap`]: what /proc tells of its memory.
 //! * [`pages`]: moves a batch, and says of each page that stayed why. [`held`]: who may hold it.
 //! * [`placing`]: all of a program's memory, tier by tier, to a deadline. [`room`]: what fits.
-//! * [`nodes`]: lists of nodes.
+//! * [`policy`]: the policy that a program starts with. [`nodes`]: lists of nodes.
 
 pub mod held;
 pub mod mappings;
@@ -17,6 +17,7 @@ pub mod numa_maps;
 pub mod pagemap;
 pub mod pages;
 pub mod placing;
+pub mod policy;
 pub mod program;
 pub mod room;
 #[cfg(test)]
@@ -28,4 +29,5 @@ pub use nodes::{NodeListError, parse_list};
 pub use numa_maps::{NumaMap, on_nodes};
 pub use pages::{Fate, HugePages, Mover, Stays, move_batch};
 pub use placing::{Doing, Ended, Placed, Placing, PlacingError, Reason, nodes_with_memory, place};
+pub use policy::{Nearer, Placement, Plan, PolicyError, plan, under};
 pub use program::{Program, ProgramError, family};

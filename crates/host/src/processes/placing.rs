@@ -17,7 +17,7 @@
 //! terabytes takes no more memory here than a small one. When the deadline comes, the rest is only
 //! counted.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, fmt, time::Instant};
 
 use memtide_sys::numa::{NodeSet, PageStatus, Process, WhichPages};
 use memtide_units::{ByteSize, NodeId};
@@ -77,6 +77,44 @@ pub enum Reason {
     NotAllowed,
     /// The deadline came first.
     Deadline,
+}
+
+impl Reason {
+    /// The stable name, as it stands in JSON.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Held(Holder::IoUring) => "io-uring",
+            Self::Held(Holder::Rdma) => "rdma",
+            Self::Held(Holder::DeviceDma) => "device-dma",
+            Self::Held(Holder::Pipe) => "pipe",
+            Self::Held(Holder::Unknown) => "held",
+            Self::Unmovable => "unmovable",
+            Self::NoRoom => "no-room",
+            Self::NodeGone => "node-gone",
+            Self::NotAllowed => "not-allowed",
+            Self::Deadline => "deadline",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Held(Holder::IoUring) => "registered with an io_uring, which holds it",
+            Self::Held(Holder::Rdma) => "held, most likely for the RDMA device that it has open",
+            Self::Held(Holder::DeviceDma) => {
+                "held, most likely for the device that it has open (VFIO, vhost, a GPU)"
+            }
+            Self::Held(Holder::Pipe) => "held, maybe by a pipe that was given it (vmsplice)",
+            Self::Held(Holder::Unknown) => "held: a transfer is under way, or the kernel uses it",
+            Self::Unmovable => "the kernel does not move this kind of mapping",
+            Self::NoRoom => "the nodes have no room for it",
+            Self::NodeGone => "the node has no memory any more",
+            Self::NotAllowed => "its cpuset keeps it off the node",
+            Self::Deadline => "the deadline came first",
+        })
+    }
 }
 
 /// How the work ended.

@@ -16,6 +16,7 @@ use std::{
 };
 
 use memtide_sys::numa::NodeSet;
+use memtide_units::ByteSize;
 
 use super::{
     held::{Holders, IO_URING},
@@ -209,6 +210,18 @@ impl Program {
             .map_err(|source| ProgramError::Allowed { pid: self.pid, source })
     }
 
+    /// Bytes that are pinned for long by drivers and io_urings, as far as these tell (`VmPin`).
+    ///
+    /// # Errors
+    /// [`ProgramError`].
+    pub fn pinned(&self) -> Result<ByteSize, ProgramError> {
+        let status = self.read("status")?.unwrap_or_default();
+        let status = String::from_utf8_lossy(&status);
+        let pinned = status.lines().find_map(|line| line.strip_prefix("VmPin:"));
+        let kib = pinned.and_then(|size| size.trim().strip_suffix(" kB")?.parse().ok());
+        Ok(ByteSize(kib.map_or(0, |kib: u64| kib.saturating_mul(1024))))
+    }
+
     /// What it has open that may hold its pages. What cannot be read tells nothing.
     #[must_use]
     pub fn holders(&self) -> Holders {
@@ -399,11 +412,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write(&folder, "proc/7/stat", &stat_line(7, 1));
         write(&folder, "proc/7/comm", "redis-server\n");
-        write(&folder, "proc/7/status", "Name:\tx\nMems_allowed_list:\t0-1\n");
+        let status = "Name:\tx\nVmPin:\t    64 kB\nMems_allowed_list:\t0-1\n";
+        write(&folder, "proc/7/status", status);
         write(&folder, "proc/7/numa_maps", "1000 default heap N1=3 kernelpagesize_kB=4\n");
         let program = Program::find(&Root::new(folder.path()), 7).unwrap();
         assert_eq!(program.name(), "redis-server");
         assert_eq!(program.allowed_nodes().unwrap().unwrap().to_string(), "0-1");
+        assert_eq!(program.pinned().unwrap(), ByteSize(64 << 10));
         assert_eq!(program.numa_maps().unwrap().len(), 1);
         let error = program.mappings().unwrap_err();
         assert!(matches!(error, ProgramError::NoSuchFile { .. }), "{error}");
