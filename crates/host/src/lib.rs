@@ -10,6 +10,7 @@
 //! * [`cxl`]: buses, ports, decoders, memory devices and regions of Compute Express Link.
 //! * [`memory_blocks`]: what goes online and offline. [`dax`]: devices that provide memory.
 //!   [`memory_groups`]: which blocks came together.
+//! * [`processes`]: the memory of programs on the kernel's nodes: where it is, and moving it.
 //!
 //! Who changes something is stricter: what makes no sense is an error, before anything is written.
 //!
@@ -33,6 +34,7 @@ pub mod notes;
 pub mod offline;
 pub mod online;
 pub mod plan;
+pub mod processes;
 pub mod region;
 pub mod root;
 pub mod tiers;
