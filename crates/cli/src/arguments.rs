@@ -1,7 +1,10 @@
 //! The command line: one definition for parsing, help, manual pages and completions.
 
+mod dax;
 mod frames;
 mod host;
+mod memory;
+mod region;
 mod sim;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -11,10 +14,13 @@ use clap_complete::Shell;
 use memtide_proto::label;
 use memtide_units::ByteSize;
 
+pub use self::dax::{Dax, DaxModeKind, DaxModeOptions, DaxWhat};
 pub use self::frames::{
     BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
 };
 pub use self::host::{Capture, Machine, Topology};
+pub use self::memory::{Change, Offline, Online, OnlineHow, PolicyKind, RatioScope, ZoneKind};
+pub use self::region::{Region, RegionCreate, RegionDestroy, RegionMode, RegionWhat};
 pub use self::sim::{BenchSim, Sim, SimFuzz, SimRun, SimSweep, SimWhat};
 
 /// Run unmodified programs on near and far memory, and take capacity back while they run.
@@ -39,6 +45,10 @@ pub enum Command {
     Move(Move),
     Topology(Topology),
     Capture(Capture),
+    Region(Region),
+    Dax(Dax),
+    Online(Online),
+    Offline(Offline),
     Doctor(Doctor),
     Check(Check),
     Completions(Completions),

@@ -12,6 +12,13 @@
 //! * [`virtio_mem`]: memory that a hypervisor plugs. [`firmware`]: what it reported at boot.
 //! * [`topology`]: all of it joined, with the way from each processor to each memory.
 //! * [`capture`]: such a tree as a file for a bug report, and back.
+//!   [`memory_groups`]: which blocks came together.
+//! * [`processes`]: the memory of programs on the kernel's nodes: where it is, and moving it.
+//!
+//! Who changes something is stricter: what makes no sense is an error, before anything is written.
+//!
+//! * [`online`], [`offline`]: taking blocks there, and which zone they go to.
+//! * [`region`]: making and unmaking CXL regions. [`dax_mode`]: whose a dax device is.
 //! * [`plan`]: how anything is changed: planned, carried out, taken back.
 
 #![forbid(unsafe_code)]
@@ -28,6 +35,12 @@ pub mod node_list;
 pub mod nodes;
 pub mod notes;
 pub mod plan;
+pub mod dax_mode;
+pub mod memory_groups;
+pub mod offline;
+pub mod online;
+pub mod processes;
+pub mod region;
 pub mod root;
 pub mod tiers;
 pub mod topology;
