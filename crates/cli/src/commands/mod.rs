@@ -1,6 +1,7 @@
 //! One file per subcommand.
 
 mod add;
+mod adopt;
 mod bench;
 mod bench_frames;
 mod check;
@@ -30,6 +31,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::GiveBack(options) => give_back::give_back(options),
         Command::Add(options) => add::add(options),
         Command::Move(options) => move_memory::move_memory(options),
+        Command::Adopt(options) => adopt::adopt(options),
         Command::Doctor(options) => doctor::doctor(options),
         Command::Check(options) => check::check(&options),
         Command::Completions(options) => completions::completions(&options),
