@@ -5,6 +5,8 @@ mod frames;
 mod host;
 mod memory;
 mod region;
+mod adopt;
+mod nodes;
 mod sim;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -21,6 +23,11 @@ pub use self::frames::{
 pub use self::host::{Capture, Machine, Topology};
 pub use self::memory::{Change, Offline, Online, OnlineHow, PolicyKind, RatioScope, ZoneKind};
 pub use self::region::{Region, RegionCreate, RegionDestroy, RegionMode, RegionWhat};
+pub use self::adopt::Adopt;
+pub use self::frames::{
+    BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
+};
+pub use self::nodes::Memory;
 pub use self::sim::{BenchSim, Sim, SimFuzz, SimRun, SimSweep, SimWhat};
 
 /// Run unmodified programs on near and far memory, and take capacity back while they run.
@@ -49,6 +56,7 @@ pub enum Command {
     Dax(Dax),
     Online(Online),
     Offline(Offline),
+    Adopt(Adopt),
     Doctor(Doctor),
     Check(Check),
     Completions(Completions),
@@ -67,20 +75,26 @@ pub struct Socket {
     pub socket: Option<PathBuf>,
 }
 
-/// Run a program with its memory in a pool
+/// Run a program with its memory in a pool, or on nodes of the kernel's
 ///
-/// With --near or --far the pool is the program's own and ends with it; with --socket alone the
-/// program joins the pool there. With neither it joins the daemon at the default socket, or gets a
-/// pool of its own if there is none. Standard input and output, signals and the exit code pass
-/// through; children of the program run in the pool too.
+/// With sizes for --near or --far the pool is the program's own and ends with it; with --socket
+/// alone the program joins the pool there. With neither it joins the daemon at the default socket,
+/// or gets a pool of its own if there is none. With nodes for --near or --far (node0, node0-1,3)
+/// there is no pool: the kernel places the program's memory on them. Standard input and output,
+/// signals and the exit code pass through; children of the program are treated alike.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Memory of a near node for this program alone [default: a quarter of what is available]
-    #[arg(long, value_name = "SIZE")]
-    pub near: Option<ByteSize>,
-    /// Memory of a far node for this program alone [default: a quarter of what is available]
-    #[arg(long, value_name = "SIZE")]
-    pub far: Option<ByteSize>,
+    /// Memory of a near node for this program alone [default: a quarter of what is available], or
+    /// the kernel's nodes that are near
+    #[arg(long, value_name = "SIZE|NODES")]
+    pub near: Option<Memory>,
+    /// Memory of a far node for this program alone [default: a quarter of what is available], or
+    /// the kernel's nodes that are far
+    #[arg(long, value_name = "SIZE|NODES")]
+    pub far: Option<Memory>,
+    /// With nodes: from which of them new memory comes [default: near-first]
+    #[arg(long, value_enum)]
+    pub placement: Option<PlacementKind>,
     /// What the program's own nodes are made of [default: memfd]
     #[arg(long, value_enum)]
     pub store: Option<StoreKind>,
@@ -271,6 +285,19 @@ pub struct Man {
     /// Where to write memtide.1, memtide-run.1, …
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub output: Option<PathBuf>,
+}
+
+/// From which nodes of the kernel's new memory comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum PlacementKind {
+    /// Near while there is room, then far; nowhere else
+    NearFirst,
+    /// Near and far in turn, page by page
+    Interleave,
+    /// Near and far in turn, as often as the kernel's weights say (Linux 6.9)
+    Weighted,
+    /// Far while there is room, then whatever is nearest
+    FarFirst,
 }
 
 /// What a node is made of.

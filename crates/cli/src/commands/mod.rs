@@ -1,6 +1,7 @@
 //! One file per subcommand.
 
 mod add;
+mod adopt;
 mod bench;
 mod bench_frames;
 mod capture;
@@ -43,6 +44,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Dax(options) => dax::dax(&options.what),
         Command::Online(options) => online::online(&options),
         Command::Offline(options) => offline::offline(&options),
+        Command::Adopt(options) => adopt::adopt(options),
         Command::Doctor(options) => doctor::doctor(options),
         Command::Check(options) => check::check(&options),
         Command::Completions(options) => completions::completions(&options),

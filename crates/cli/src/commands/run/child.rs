@@ -5,7 +5,7 @@ use std::{
     io,
     os::unix::process::ExitStatusExt,
     path::Path,
-    process::{Command, ExitCode, ExitStatus},
+    process::{Child, Command, ExitCode, ExitStatus},
 };
 
 use memtide_client::paths::SOCKET_VARIABLE;
@@ -47,6 +47,23 @@ pub fn run(
     signals.begin(child.id())?;
     let status = child.wait()?;
     Ok(Ended { status })
+}
+
+/// Runs the program as it is to its end; meanwhile signals go to it. `around` is handed what starts
+/// it, and `started` hears its number.
+pub fn run_with<T>(
+    words: &[OsString],
+    signals: Forwarding,
+    started: impl FnOnce(u32) -> io::Result<T>,
+    around: impl FnOnce(&mut dyn FnMut() -> Result<Child, Failure>) -> Result<Child, Failure>,
+) -> Result<(Ended, T), Failure> {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    let mut child = around(&mut || command.spawn().map_err(|error| cannot_run(&words[0], &error)))?;
+    signals.begin(child.id())?;
+    let started = started(child.id());
+    let status = child.wait()?;
+    Ok((Ended { status }, started?))
 }
 
 fn cannot_run(program: &OsString, error: &io::Error) -> Failure {

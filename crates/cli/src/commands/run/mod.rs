@@ -1,4 +1,4 @@
-//! `memtide run`: a program in a pool, of its own or of others.
+//! `memtide run`: a program in a pool, of its own or of others; or on nodes of the kernel's.
 //!
 //! A pool of its own is served by a thread of this process. When the program has ended but
 //! others that it started live on (a daemon, a job in the background), a process of its own takes
@@ -6,10 +6,12 @@
 //! them.
 
 mod child;
+mod nodes;
 mod own_pool;
 mod reach;
 mod report;
 mod signals;
+mod watch;
 
 use std::{
     path::{Path, PathBuf},
@@ -18,7 +20,14 @@ use std::{
 
 use memtide_client::{is_served, paths};
 
-use crate::{arguments::Run, ask, commands::doctor, failure::Failure, library, pool::Wish};
+use crate::{
+    arguments::{Memory, Run},
+    ask,
+    commands::doctor,
+    failure::Failure,
+    library,
+    pool::Wish,
+};
 
 /// Where the program's memory comes from.
 enum Place {
@@ -29,9 +38,16 @@ enum Place {
 }
 
 pub fn run(options: Run) -> Result<ExitCode, Failure> {
+    if let Some(nodes) = nodes::Nodes::of(&options)? {
+        return nodes::run(&options, nodes);
+    }
     let library = library::find().map_err(Failure::Failed)?;
-    let Run { near, far, store, on_full, .. } = options;
-    let wish = Wish { near, far, store, on_full };
+    let Run { store, on_full, .. } = options;
+    let size = |memory| match memory {
+        Some(Memory::Size(size)) => Some(size),
+        _ => None,
+    };
+    let wish = Wish { near: size(options.near), far: size(options.far), store, on_full };
     match place(&options, &wish)? {
         Place::Joined(socket) => joined(&options, &library, &socket),
         Place::Own(_) if options.label.is_some() => Err(Failure::Usage(

@@ -1,0 +1,54 @@
+//! Skipping loudly where something is missing.
+//!
+//! The words and the variable are those of the other tests: `SKIPPED: …`, and where
+//! `MEMTIDE_NO_SKIP` is set nothing may be skipped.
+
+use std::{env, io::Write};
+
+use crate::{Error, Kernel, places::which};
+
+/// What to do about anything that is missing.
+pub(crate) const REMEDY: &str = "get it with: cargo xtask vm setup";
+
+/// Whether machines can be booted here. If not, says so where nobody can miss it, and panics where
+/// `MEMTIDE_NO_SKIP` is set.
+///
+/// # Panics
+/// If QEMU, busybox, xz or the kernel is missing and `MEMTIDE_NO_SKIP` is set.
+#[must_use]
+pub fn ready() -> bool {
+    match missing() {
+        None => true,
+        Some(error) => skip(&format!("finds {error}")),
+    }
+}
+
+/// The first thing that is missing for booting machines, if there is one.
+#[must_use]
+pub fn missing() -> Option<Error> {
+    let commands = ["qemu-system-x86_64", "busybox", "xz"];
+    let command = commands.into_iter().find(|command| which(command).is_none());
+    command
+        .map(|what| Error::Missing { what: what.to_owned(), remedy: REMEDY.to_owned() })
+        .or_else(|| Kernel::find().err())
+}
+
+/// Says that a test is skipped and why; returns false.
+///
+/// # Panics
+/// Where `MEMTIDE_NO_SKIP` is set: there nothing may be skipped.
+pub fn skip(reason: &str) -> bool {
+    let test = std::thread::current().name().unwrap_or("test").to_owned();
+    loud(&format!("SKIPPED: {test} {reason}"));
+    assert!(
+        env::var_os("MEMTIDE_NO_SKIP").is_none_or(|v| v != "1"),
+        "MEMTIDE_NO_SKIP=1, and {test} {reason}"
+    );
+    false
+}
+
+/// Prints past the capture of the test runner.
+pub fn loud(line: &str) {
+    let mut out = std::io::stderr().lock();
+    let _ = writeln!(out, "{line}");
+}

@@ -1,0 +1,239 @@
+//! A running QEMU that cannot outlive the test.
+//!
+//! A test may be killed by any signal, and then nothing of Rust's runs. So QEMU is the child of a
+//! shell that holds the reading end of a pipe; when the writing end, which is ours, is closed, the
+//! shell kills QEMU and removes the guest's folder. The kernel closes it for us at our end.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{Error, channel::Broken};
+
+/// How much of the console an error shows.
+const TAIL_LINES: usize = 40;
+/// How long it may take until QEMU, which was killed or hung up, has ended.
+const END: Duration = Duration::from_secs(20);
+/// How often it is looked whether QEMU ended.
+pub(crate) const GLANCE: Duration = Duration::from_millis(2);
+
+/// A folder of a guest's own: its sockets and its console.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    /// Short, because the path of a socket may have 107 bytes.
+    pub(crate) fn new() -> Result<Self, Error> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("memtide-vm-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        // Left by a process of this number that had no chance to remove it.
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).map_err(Error::file(&path))?;
+        Ok(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Running {
+    shell: Child,
+    /// Closed, it ends QEMU.
+    lifeline: Option<ChildStdin>,
+}
+
+/// QEMU, with its folder.
+pub(crate) struct Watched {
+    running: Mutex<Running>,
+    folder: Folder,
+}
+
+impl Watched {
+    pub(crate) fn start(qemu: &Path, arguments: &[String], folder: Folder) -> Result<Self, Error> {
+        use std::os::unix::process::CommandExt;
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", include_str!("watch.sh"), "watch"]).arg(folder.path());
+        shell.arg(qemu).args(arguments);
+        shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Ctrl-C is for the test; the shell sees it die.
+        shell.process_group(0);
+        let mut shell = shell.spawn().map_err(Error::file("/bin/sh"))?;
+        let lifeline = shell.stdin.take();
+        Ok(Self { running: Mutex::new(Running { shell, lifeline }), folder })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How QEMU ended, if it did.
+    pub(crate) fn ended(&self) -> Option<ExitStatus> {
+        self.running().shell.try_wait().ok().flatten()
+    }
+
+    /// Waits for QEMU's end.
+    pub(crate) fn wait(&self, limit: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.ended() {
+                return Some(status);
+            }
+            if Instant::now() > deadline {
+                return None;
+            }
+            thread::sleep(GLANCE);
+        }
+    }
+
+    /// Ends QEMU at once, if it has not ended.
+    pub(crate) fn kill(&self) {
+        self.running().lifeline = None;
+        if self.wait(END).is_none() {
+            // The shell itself hangs; QEMU has been sent SIGKILL, or there is no shell to send it.
+            let _ = self.running().shell.kill();
+        }
+    }
+
+    /// All that the guest's kernel and init said so far.
+    pub(crate) fn console(&self) -> String {
+        self.text("console")
+    }
+
+    fn text(&self, name: &str) -> String {
+        let bytes = fs::read(self.folder().join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).replace('\r', "")
+    }
+
+    /// The end of it.
+    pub(crate) fn console_tail(&self) -> String {
+        tail(&self.console())
+    }
+
+    /// The error for a channel that broke.
+    pub(crate) fn broken(&self, broken: Broken, doing: &str, limit: Duration) -> Error {
+        match broken {
+            Broken::Late => self.late(doing, limit),
+            Broken::Closed => match self.wait(END) {
+                Some(status) => self.gone(doing, status),
+                None => self.late(doing, limit),
+            },
+        }
+    }
+
+    pub(crate) fn late(&self, doing: &str, limit: Duration) -> Error {
+        Error::TimedOut { doing: doing.to_owned(), limit, console: self.console_tail() }
+    }
+
+    pub(crate) fn gone(&self, doing: &str, status: ExitStatus) -> Error {
+        let qemu = self.text("qemu").trim().to_owned();
+        Error::Ended { doing: doing.to_owned(), status, qemu, console: self.console_tail() }
+    }
+
+    /// Accepts QEMU's connection to a listener of ours.
+    pub(crate) fn accept(
+        &self,
+        listener: &std::os::unix::net::UnixListener,
+        doing: &str,
+        limit: Duration,
+    ) -> Result<std::os::unix::net::UnixStream, Error> {
+        let deadline = Instant::now() + limit;
+        let socket = || Error::file(self.folder());
+        listener.set_nonblocking(true).map_err(socket())?;
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false).map_err(socket())?;
+                    return Ok(stream);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(socket()(error)),
+            }
+            if let Some(status) = self.ended() {
+                return Err(self.gone(doing, status));
+            }
+            if Instant::now() > deadline {
+                return Err(self.late(doing, limit));
+            }
+            thread::sleep(GLANCE);
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<_> = text.trim_end().lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watched(script: &str) -> Watched {
+        let folder = Folder::new().expect("a folder");
+        let arguments = ["-c", script].map(str::to_owned);
+        Watched::start(Path::new("/bin/sh"), &arguments, folder).expect("a shell")
+    }
+
+    fn runs(process: &str) -> bool {
+        let state = fs::read_to_string(format!("/proc/{}/stat", process.trim()));
+        state.is_ok_and(|state| !state.contains(") Z "))
+    }
+
+    #[test]
+    fn dropping_kills_and_removes() {
+        let watched = watched("echo $$; exec sleep 1000");
+        let folder = watched.folder().to_path_buf();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while watched.text("qemu").trim().is_empty() {
+            assert!(Instant::now() < deadline, "the program does not start");
+            thread::sleep(GLANCE);
+        }
+        let process = watched.text("qemu");
+        assert!(runs(&process));
+        drop(watched);
+        assert!(!runs(&process), "process {process} survived");
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_program_that_ends_has_said_why() {
+        let watched = watched("echo 'no such device' >&2; exit 3");
+        let status = watched.wait(Duration::from_secs(10)).expect("it ends");
+        let error = watched.gone("booting", status).to_string();
+        assert!(error.contains("exit status: 3") && error.contains("no such device"), "{error}");
+        assert!(watched.folder().exists(), "its files are there until it is dropped");
+    }
+
+    #[test]
+    fn only_the_end_is_shown() {
+        let long: Vec<_> = (0..100).map(|line| line.to_string()).collect();
+        let shown = tail(&long.join("\n"));
+        assert!(shown.starts_with("60\n") && shown.ends_with("\n99"), "{shown}");
+    }
+}
