@@ -1,12 +1,12 @@
 //! The command line: one definition for parsing, help, manual pages and completions.
 
+mod adopt;
 mod dax;
 mod frames;
 mod host;
 mod memory;
-mod region;
-mod adopt;
 mod nodes;
+mod region;
 mod sim;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -16,18 +16,18 @@ use clap_complete::Shell;
 use memtide_proto::label;
 use memtide_units::ByteSize;
 
+pub use self::adopt::Adopt;
 pub use self::dax::{Dax, DaxModeKind, DaxModeOptions, DaxWhat};
+pub use self::frames::{
+    BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
+};
 pub use self::frames::{
     BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
 };
 pub use self::host::{Capture, Machine, Topology};
 pub use self::memory::{Change, Offline, Online, OnlineHow, PolicyKind, RatioScope, ZoneKind};
-pub use self::region::{Region, RegionCreate, RegionDestroy, RegionMode, RegionWhat};
-pub use self::adopt::Adopt;
-pub use self::frames::{
-    BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
-};
 pub use self::nodes::Memory;
+pub use self::region::{Region, RegionCreate, RegionDestroy, RegionMode, RegionWhat};
 pub use self::sim::{BenchSim, Sim, SimFuzz, SimRun, SimSweep, SimWhat};
 
 /// Run unmodified programs on near and far memory, and take capacity back while they run.

@@ -59,7 +59,14 @@ fn a_program_and_its_children_run_under_the_policy() {
     assert!(text.lines().count() > 20, "{text}");
     assert!(text.lines().all(|line| line.contains(" bind=static")), "{text}");
     let output = memtide(&[
-        "run", "--near", "node0", "--placement", "interleave", "--", "cat", "/proc/self/numa_maps",
+        "run",
+        "--near",
+        "node0",
+        "--placement",
+        "interleave",
+        "--",
+        "cat",
+        "/proc/self/numa_maps",
     ]);
     assert!(out(&output).lines().all(|line| line.contains(" interleave=static:0")), "{output:?}");
 }

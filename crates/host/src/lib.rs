@@ -7,12 +7,12 @@
 //! * [`root`]: [`Root`], the folder that everything is read under; [`notes`]: what could not be.
 //! * [`nodes`]: NUMA nodes with their [`zones`], [`distances`] and [`access`] costs; [`tiers`] of
 //!   them; [`node_list`], lists such as `0-3,8`.
-//! * [`memory_blocks`]: what goes online and offline. [`dax`]: devices that provide memory.
+//! * [`memory_blocks`]: what goes online and offline; [`memory_groups`]: which of them came
+//!   together. [`dax`]: devices that provide memory.
 //! * [`cxl`]: buses, ports, decoders, memory devices and regions of Compute Express Link.
 //! * [`virtio_mem`]: memory that a hypervisor plugs. [`firmware`]: what it reported at boot.
 //! * [`topology`]: all of it joined, with the way from each processor to each memory.
 //! * [`capture`]: such a tree as a file for a bug report, and back.
-//!   [`memory_groups`]: which blocks came together.
 //! * [`processes`]: the memory of programs on the kernel's nodes: where it is, and moving it.
 //!
 //! Who changes something is stricter: what makes no sense is an error, before anything is written.
@@ -28,17 +28,17 @@ mod attributes;
 pub mod capture;
 pub mod cxl;
 pub mod dax;
+pub mod dax_mode;
 pub mod distances;
 pub mod firmware;
 pub mod memory_blocks;
+pub mod memory_groups;
 pub mod node_list;
 pub mod nodes;
 pub mod notes;
-pub mod plan;
-pub mod dax_mode;
-pub mod memory_groups;
 pub mod offline;
 pub mod online;
+pub mod plan;
 pub mod processes;
 pub mod region;
 pub mod root;
