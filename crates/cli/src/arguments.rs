@@ -21,9 +21,6 @@ pub use self::dax::{Dax, DaxModeKind, DaxModeOptions, DaxWhat};
 pub use self::frames::{
     BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
 };
-pub use self::frames::{
-    BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
-};
 pub use self::host::{Capture, Machine, Topology};
 pub use self::memory::{Change, Offline, Online, OnlineHow, PolicyKind, RatioScope, ZoneKind};
 pub use self::nodes::Memory;
