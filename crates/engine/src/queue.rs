@@ -16,8 +16,11 @@
 //!
 //! Who is next:
 //!
-//! 1. Of one process, in the order it asked. What it asks for while it waits waits behind that, so
-//!    that answers keep their order. Only the first wish of a process, its *head*, is tried.
+//! 1. Of one process, in the order it asked: its leases in one line, its promises in another. What
+//!    it asks for while it waits waits behind what it asked for before in the same line, so that
+//!    answers of a kind keep their order. Only the first wish of a line, its *head*, is tried. The
+//!    lines do not wait for each other: who waits to be promised much can still be given the little
+//!    that it needs to go on, and to free what others wait for.
 //! 2. Between tenants, whoever is charged for least in proportion to its weight, all kinds
 //!    together. So what comes back goes to those who have little until shares are as weights are.
 //! 3. Within a tenant, the earliest.
@@ -64,6 +67,16 @@ pub(crate) enum Wish {
     Promise(u64),
 }
 
+/// The two lines of a process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Line {
+    Leases,
+    Promises,
+}
+
+/// One line of one process.
+pub(crate) type Place = (TokenId, Line);
+
 /// A wish that waits.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Waiting {
@@ -79,8 +92,8 @@ pub(crate) struct Waiting {
 /// All that waits.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Queue {
-    /// By process, in the order it asked; none is empty.
-    pub(crate) of: BTreeMap<TokenId, VecDeque<Waiting>>,
+    /// Line by line, in the order of asking; none is empty.
+    pub(crate) of: BTreeMap<Place, VecDeque<Waiting>>,
     pub(crate) count: usize,
     next: u64,
 }
@@ -93,6 +106,13 @@ enum Tried {
 }
 
 impl Wish {
+    pub(crate) const fn line(&self) -> Line {
+        match self {
+            Self::Lease(..) => Line::Leases,
+            Self::Promise(_) => Line::Promises,
+        }
+    }
+
     pub(crate) const fn asked(&self) -> Asked {
         match *self {
             Self::Lease(count, ..) => Asked::Lease(count as u64),
@@ -102,23 +122,36 @@ impl Wish {
 }
 
 impl Queue {
-    /// The first wish of every process that waits.
-    pub(crate) fn heads(&self) -> impl Iterator<Item = (TokenId, &Waiting)> {
-        self.of.iter().map(|(&token, all)| (token, &all[0]))
+    /// The first wish of every line.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = (Place, &Waiting)> {
+        self.of.iter().map(|(&place, all)| (place, &all[0]))
+    }
+
+    /// What a process waits for, line by line.
+    fn lines_of(&self, token: TokenId) -> impl Iterator<Item = (Place, &VecDeque<Waiting>)> {
+        let lines = self.of.range((token, Line::Leases)..=(token, Line::Promises));
+        lines.map(|(&place, all)| (place, all))
+    }
+
+    /// The line of a process that has waited longest.
+    fn oldest_of(&self, token: TokenId) -> Option<Place> {
+        let lines = self.lines_of(token);
+        lines.min_by_key(|(_, all)| all[0].number).map(|(place, _)| place)
     }
 
     fn push(&mut self, token: TokenId, wish: Wish, until: Instant, patient_until: Instant) {
+        let place = (token, wish.line());
         let waiting = Waiting { number: self.next, wish, until, patient_until };
         self.next += 1;
         self.count += 1;
-        self.of.entry(token).or_default().push_back(waiting);
+        self.of.entry(place).or_default().push_back(waiting);
     }
 
-    fn pop(&mut self, token: TokenId) -> Waiting {
-        let all = self.of.get_mut(&token).expect("the caller found it waiting");
+    fn pop(&mut self, place: Place) -> Waiting {
+        let all = self.of.get_mut(&place).expect("the caller found it waiting");
         let head = all.pop_front().expect("whoever waits has a wish");
         if all.is_empty() {
-            self.of.remove(&token);
+            self.of.remove(&place);
         }
         self.count -= 1;
         head
@@ -126,14 +159,16 @@ impl Queue {
 
     /// A process wants nothing any more.
     pub(crate) fn forget(&mut self, token: TokenId) {
-        self.count -= self.of.remove(&token).map_or(0, |all| all.len());
+        for line in [Line::Leases, Line::Promises] {
+            self.count -= self.of.remove(&(token, line)).map_or(0, |all| all.len());
+        }
     }
 }
 
 impl Engine {
     /// A process that is connected wants something: it gets it now, or waits for its answer.
     pub(crate) fn ask(&mut self, token: TokenId, wish: Wish) {
-        let earlier = self.queue.of.get(&token).map(|all| all.len() as u64);
+        let earlier = self.queue.of.get(&(token, wish.line())).map(|all| all.len() as u64);
         let awaited = self.awaiting() as u64;
         match (&self.recovery, earlier) {
             (Some(_), _) => {
@@ -164,18 +199,22 @@ impl Engine {
         self.decide(token, wish.asked(), outcome, rules);
         self.queue.push(token, wish, until, patient_until);
         if self.queue.count > self.limits.leases_queued_max as usize {
-            let all = self.queue.of.iter();
-            let greed = all.map(|(&of, wishes)| (wishes.len(), of == token, of));
+            let mut greed: BTreeMap<TokenId, usize> = BTreeMap::new();
+            for (&(of, _), wishes) in &self.queue.of {
+                *greed.entry(of).or_default() += wishes.len();
+            }
+            let greed = greed.into_iter().map(|(of, wishes)| (wishes, of == token, of));
             let (_, _, greedy) = greed.max().expect("a wish has just been entered");
-            while self.queue.of.contains_key(&greedy) {
-                self.answer_head(greedy);
+            while let Some(place) = self.queue.oldest_of(greedy) {
+                self.answer_head(place);
             }
         }
     }
 
-    /// Answers the first wish of a process as things are.
-    fn answer_head(&mut self, token: TokenId) {
-        let Waiting { wish, .. } = self.queue.pop(token);
+    /// Answers the first wish of a line as things are.
+    fn answer_head(&mut self, place: Place) {
+        let (token, _) = place;
+        let Waiting { wish, .. } = self.queue.pop(place);
         let tried = match self.recovery {
             Some(_) => Tried::Nothing(Vec::new()),
             None => self.try_wish(token, &wish, &self.ahead()),
@@ -280,13 +319,13 @@ impl Engine {
     /// Recovery is over: what waited for that waits for memory now.
     pub(crate) fn start_waiting(&mut self) {
         let all: Vec<_> = self.queue.of.keys().copied().collect();
-        for token in all {
-            let mut waiting = self.queue.of.remove(&token).expect("just seen");
+        for place in all {
+            let mut waiting = self.queue.of.remove(&place).expect("just seen");
             for one in waiting.iter_mut().filter(|one| one.until == FOREVER) {
-                one.until = self.until(token, &one.wish);
+                one.until = self.until(place.0, &one.wish);
                 one.patient_until = self.patient_until();
             }
-            self.queue.of.insert(token, waiting);
+            self.queue.of.insert(place, waiting);
         }
     }
 
@@ -295,11 +334,11 @@ impl Engine {
         loop {
             while self.serve_heads() {}
             let due = self.queue.heads().filter(|(_, head)| self.deadline(head) <= self.now);
-            let due: Vec<_> = due.map(|(token, _)| token).collect();
+            let due: Vec<_> = due.map(|(place, _)| place).collect();
             if due.is_empty() {
                 return;
             }
-            due.into_iter().for_each(|token| self.answer_head(token));
+            due.into_iter().for_each(|place| self.answer_head(place));
         }
     }
 
@@ -308,32 +347,31 @@ impl Engine {
     /// more of the placement to others.
     fn serve_heads(&mut self) -> bool {
         let mut any = false;
-        let mut ready: BTreeMap<TenantId, BTreeSet<(u64, TokenId)>> = BTreeMap::new();
+        let mut ready: BTreeMap<TenantId, BTreeSet<(u64, Place)>> = BTreeMap::new();
         if self.recovery.is_some() {
             return any;
         }
-        for (token, head) in self.queue.heads() {
-            ready.entry(self.tenant_of(token)).or_default().insert((head.number, token));
+        for (place, head) in self.queue.heads() {
+            ready.entry(self.tenant_of(place.0)).or_default().insert((head.number, place));
         }
         let mut ahead = Ahead::default();
         while let Some(tenant) = self.fairest(ready.keys().copied()) {
             let all = ready.get_mut(&tenant).expect("one of its keys");
-            let Some((_, token)) = all.pop_first() else {
+            let Some((_, place)) = all.pop_first() else {
                 ready.remove(&tenant);
                 continue;
             };
-            let head = &self.queue.of[&token][0];
-            let wish = head.wish.clone();
+            let ((token, _), wish) = (place, self.queue.of[&place][0].wish.clone());
             let tried = self.try_wish(token, &wish, &ahead);
             if let Tried::Nothing(rules) = tried {
                 ahead.add(tenant, &wish, &rules);
                 continue;
             }
-            self.queue.pop(token);
+            self.queue.pop(place);
             any = true;
             self.answer(token, wish.asked(), tried, Outcome::Refused);
-            if let Some(next) = self.queue.of.get(&token) {
-                all.insert((next[0].number, token));
+            if let Some(next) = self.queue.of.get(&place) {
+                all.insert((next[0].number, place));
             }
         }
         any
@@ -351,7 +389,7 @@ impl Engine {
     /// The promises that wait, as they concern one that is asked for now.
     pub(crate) fn ahead(&self) -> Ahead {
         let mut ahead = Ahead::default();
-        for (token, head) in self.queue.heads() {
+        for ((token, _), head) in self.queue.heads() {
             if let Wish::Promise(by) = head.wish
                 && let Err(rule) = self.can_promise(token, by, &Ahead::default())
             {
@@ -367,7 +405,7 @@ impl Engine {
     #[must_use]
     pub fn shortage(&self) -> BTreeMap<NodeKind, u64> {
         let mut lacking: BTreeMap<(TenantId, NodeKind), u64> = BTreeMap::new();
-        for (token, head) in self.queue.heads() {
+        for ((token, _), head) in self.queue.heads() {
             let tenant = self.tenant_of(token);
             let reclaims =
                 matches!(self.tenant(tenant).config.on_depletion, OnDepletion::Reclaim(_));

@@ -147,7 +147,8 @@ impl Engine {
 
     fn validate_queue(&self) {
         let mut count = 0;
-        for (&token, all) in &self.queue.of {
+        for (&(token, line), all) in &self.queue.of {
+            assert!(all.iter().all(|waiting| waiting.wish.line() == line));
             assert!(matches!(self.process(token).link, Link::Connected(_)), "{token} is gone");
             assert!(!all.is_empty() && all.iter().is_sorted_by_key(|waiting| waiting.number));
             count += all.len();
@@ -157,7 +158,7 @@ impl Engine {
         if self.recovery.is_some() {
             return;
         }
-        for (token, head) in self.queue.heads() {
+        for ((token, _), head) in self.queue.heads() {
             let tenant = self.tenant_of(token);
             if let Wish::Lease(_, _, route) = &head.wish {
                 let unpromised = self.unpromised(token);
