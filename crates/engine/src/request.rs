@@ -8,6 +8,10 @@
 //! [`crate::moveto`]) and ends when it has all it wanted, when nothing more can come of it, or
 //! when its time is up. What ends a request leaves no trace of it but orders under way: blocks
 //! that could not be emptied are opened again.
+//!
+//! There may be so many requests of operators ([`crate::Limits::requests_max`]), and as many hints of
+//! programs ([`crate::mbind`]) beside them, a quarter of those of one process: no program uses up
+//! what operators need, or all that programs may have.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -17,6 +21,9 @@ use alloc::{
 use memtide_units::{ByteSize, HoldReason, Instant, Pageblock, RequestId, TokenId};
 
 use crate::{engine::Engine, lease::Standing, pool::BlockId, refusal::Refusal};
+
+/// One process has no more than one in so many of the hints that there may be.
+const HINTS_SHARE: u32 = 4;
 
 /// The name of a work; later works have higher ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -102,6 +109,14 @@ impl Blocks {
 }
 
 impl Aim {
+    /// The process whose hint it is; none, if it is an operator's.
+    const fn hint_of(&self) -> Option<TokenId> {
+        match *self {
+            Self::MoveTo { token, only: Some(_), .. } => Some(token),
+            _ => None,
+        }
+    }
+
     pub(crate) fn give_back(nodes: Vec<usize>, blocks: Blocks) -> Self {
         let (ranked, tried, sacrificed) = (VecDeque::new(), BTreeSet::new(), BTreeSet::new());
         Self::GiveBack { nodes, blocks, ranked, tried, sacrificed }
@@ -191,12 +206,29 @@ impl Engine {
         if self.requests.contains_key(&id) {
             return Err(Refusal::RequestTaken { request: id });
         }
-        let requests = self.limits.requests_max;
-        if self.requests.len() >= requests as usize {
+        let most = self.limits.requests_max;
+        let (count, requests) = match request.aim.hint_of() {
+            None => (self.requests_where(|of| of.is_none()), most),
+            Some(token) => {
+                let of_it = self.requests_where(|of| of == Some(token));
+                let of_one = most.div_ceil(HINTS_SHARE);
+                if of_it >= of_one as usize {
+                    (of_it, of_one)
+                } else {
+                    (self.requests_where(|of| of.is_some()), most)
+                }
+            }
+        };
+        if count >= requests as usize {
             return Err(Refusal::TooManyRequests { requests });
         }
         self.requests.insert(id, request);
         Ok(())
+    }
+
+    /// How many requests there are of such programs, or of operators.
+    fn requests_where(&self, of: impl Fn(Option<TokenId>) -> bool) -> usize {
+        self.requests.values().filter(|request| of(request.aim.hint_of())).count()
     }
 
     pub(crate) fn open_work(&mut self, request: Option<RequestId>, goal: Goal) -> WorkId {
