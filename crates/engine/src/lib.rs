@@ -27,6 +27,7 @@
 //! * `place`: where a lease goes.
 //! * `quota`: what a tenant has of each kind of node, and how much more it may have.
 //! * `promise`: a program knows in advance that it will get what it is going to need.
+//! * `sums`: what all processes are promised and have, summed up.
 //! * `queue`: who waits for memory, and who is next.
 //! * `lending`: leases, releases, zeroing.
 //! * `pins`: what keeps leases in place.
@@ -93,6 +94,7 @@ pub mod refusal;
 mod report;
 mod request;
 mod status;
+mod sums;
 pub mod tenant;
 mod tenant_status;
 pub mod tiering;

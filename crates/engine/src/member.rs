@@ -121,6 +121,7 @@ impl Engine {
         let route = process.route.clone();
         let before = self.processes.insert(token, process);
         assert!(before.is_none(), "{token} names two processes");
+        self.count_in(token);
         self.set_route(token, route);
     }
 
@@ -172,6 +173,7 @@ impl Engine {
 
     /// Takes a process that has no stake in anything off the books.
     fn remove_process(&mut self, token: TokenId) {
+        self.count_out(token);
         let process = self.processes.remove(&token).expect("the caller found it");
         assert!(process.held.is_empty() && process.in_flight == 0, "{token} still holds something");
         assert_eq!(process.waiting, Waiting::No, "{token} still owes an answer");

@@ -6,16 +6,34 @@
 //!
 //! * **process**: its promise, into what its route leads to;
 //! * **tenant**: the promises of the tenant, into what it may have of all kinds;
-//! * **pool**: the promises of all processes that are bound to the same nodes, or some of them,
-//!   into those; and likewise those of everybody into all that is online. A tenant counts with what
-//!   is guaranteed to it at least, so that a promise never stands on memory that is sure to go to
-//!   somebody else. What is retired, and nodes that are being evacuated, are not there.
+//! * **pool**: what is promised and not had yet, into what is not leased.
+//!
+//! The last two are looked at for every set of nodes by itself that a promise can depend on, for
+//! who is bound to near memory is not helped by room in far memory. By Hall's theorem, all demands
+//! that are bound to some nodes each can be met together when, for every union of those *reaches*,
+//! the room on its nodes suffices for all demands that are bound to nodes of it. The unions are the
+//! family of [`crate::sums`]. What is guaranteed to a tenant of a kind counts as bound to the nodes of
+//! that kind, though the same memory can be promised and guaranteed; so that a promise never stands
+//! on memory that is sure to go to somebody else. And a tenant that may have no more of a kind than
+//! so much needs the rest from other nodes ([`Engine::need`]). So the family has every reach without
+//! the nodes of such kinds, too. What is retired, and nodes that are
+//! being evacuated, are no room; what is being zeroed is. What is leased is not, whoever has it:
+//! nothing is moved to make a promise fit.
 //!
 //! A tenant that falls back is promised anything, for its programs go on with ordinary memory.
-//! Such promises count with what their processes have.
+//! Such promises bind nobody.
 //!
-//! A lease gets what its process was promised, and beyond that nothing that others are promised
-//! ([`Engine::unpromised`]), except what is guaranteed to its tenant of a kind of node.
+//! A lease, and a move for balance or on a program's or operator's wish, takes no more of a node
+//! than leaves room in every one of these sets ([`Engine::unpromised_on`]): a lease gets what its
+//! process was promised, what is guaranteed to its tenant, and what nobody else is promised.
+//!
+//! This is exact for programs' policies. A tenant's guarantees and maxima are taken into account in
+//! every set as said, but where they and promises of several tenants share nodes, a promise may
+//! still have to wait for its room.
+//!
+//! Stronger than promises are an operator who takes capacity away, with the moves that this takes,
+//! errors of memory, and a child that keeps after a fork what its parent was promised and let go.
+//! Whoever sets a policy that leads to other nodes keeps as much of its promise as fits there.
 //!
 //! A promise that does not fit waits as a lease does ([`crate::queue`]). One that would not fit if
 //! nobody else were there is refused at once. While a promise waits for others to give back what
@@ -32,6 +50,7 @@ use crate::{
     process::Process,
     queue::Wish,
     refusal::Refusal,
+    sums::{Nodes, UNIONS_MAX, is_within},
     tenant::{Access, OnDepletion},
 };
 
@@ -52,14 +71,16 @@ impl Engine {
             self.ask(token, Wish::Promise(change));
             return Ok(());
         }
-        let process = self.process_mut(token);
+        let process = self.process(token);
         let committed = process.committed.saturating_add(process.unkept);
         if change > committed {
             return Err(Refusal::CommitUnderflow { member, by: change, committed });
         }
         let never_kept = change.min(process.unkept);
-        process.unkept -= never_kept;
-        process.committed -= change - never_kept;
+        self.recount(token, |process| {
+            process.unkept -= never_kept;
+            process.committed -= change - never_kept;
+        });
         Ok(())
     }
 
@@ -75,28 +96,81 @@ impl Engine {
         }
         fits(Scope::Process, after, most)?;
 
-        let of_tenant =
-            self.processes.iter().filter(|&(&other, _)| self.tenant_of(other) == tenant);
-        let before: u64 = of_tenant.fold(0, |sum, (_, p)| sum.saturating_add(p.promised()));
-        let promised = (before - process.promised()).saturating_add(after);
+        let of_tenant = self.sums.of(tenant);
+        let before: u128 = of_tenant.map(|(_, sum)| sum.promised).sum();
+        let promised = before - u128::from(process.promised()) + u128::from(after);
+        let promised = u64::try_from(promised).unwrap_or(u64::MAX);
         fits(Scope::Tenant, promised, self.allowed(tenant))?;
         if ahead.tenants.contains(&tenant) {
             return Err(Rule::Queue { before: ahead.pool });
         }
 
-        let all_nodes: Vec<_> = (0..self.pool.nodes().len()).collect();
-        let mut reaches = BTreeSet::from([&all_nodes[..]]);
-        let all = self.processes.values().map(|other| &*other.reach);
-        reaches.extend(all.filter(|reach| is_within(&process.reach, reach)));
-        for reach in reaches {
-            let others = self.promised_within(reach, token);
-            fits(Scope::Pool, others.saturating_add(after), self.online_on(reach))?;
-        }
+        self.fits_with(tenant, &process.reach, open(process), after - process.owned)?;
         let quotas = NodeKind::ALL.map(|kind| self.tenant(tenant).config.quota(kind).min);
         if ahead.pool > 0 && promised > quotas.iter().sum() {
             return Err(Rule::Queue { before: ahead.pool });
         }
         Ok(())
+    }
+
+    /// Whether a process that reaches these nodes can be promised so much beyond what it has,
+    /// instead of so much now.
+    fn fits_with(
+        &self,
+        tenant: TenantId,
+        reach: &Nodes,
+        before: u64,
+        after: u64,
+    ) -> Result<(), Rule> {
+        let family = self.sums.family_with(reach);
+        let family = family.ok_or(Rule::Masks { most: UNIONS_MAX as u64 })?;
+        if after <= before {
+            return Ok(());
+        }
+        for set in family {
+            let now = self.need(tenant, &set, Room::Later, None);
+            let then = self.need(tenant, &set, Room::Later, Some((reach, before, after)));
+            if then <= now {
+                continue;
+            }
+            let room: u64 = self.open_nodes(&set).map(|n| self.free_on(n, Room::Later)).sum();
+            fits(Scope::Tenant, then, room)?;
+            let promised = then.saturating_add(self.kept_from(tenant, &set, Room::Later));
+            fits(Scope::Pool, promised, room)?;
+        }
+        Ok(())
+    }
+
+    /// A process reaches other nodes from now on: it keeps as much of its promise as fits there.
+    pub(crate) fn change_reach(&mut self, token: TokenId, reach: Nodes) {
+        let (tenant, process) = (self.tenant_of(token), self.process(token));
+        let (wanted, owned) = (process.committed, process.owned);
+        if process.reach == reach {
+            return;
+        }
+        // Counted without any promise until it is known how much fits.
+        self.recount(token, |process| {
+            process.reach = reach.clone();
+            process.committed = 0;
+        });
+        if wanted == 0 {
+            return;
+        }
+        let fits = |committed: u64| {
+            let more = committed.saturating_sub(owned);
+            self.falls_back(tenant)
+                || more == 0 && self.sums.family_with(&reach).is_some()
+                || self.fits_with(tenant, &reach, 0, more).is_ok()
+        };
+        let (mut kept, mut not) = if fits(wanted) { (wanted, wanted) } else { (0, wanted) };
+        while kept + 1 < not {
+            let half = kept + (not - kept) / 2;
+            if fits(half) { kept = half } else { not = half }
+        }
+        self.recount(token, |process| {
+            process.committed = kept;
+            process.unkept = process.unkept.saturating_add(wanted - kept);
+        });
     }
 
     /// Whether a process could be promised so much more if nobody else were there.
@@ -106,14 +180,18 @@ impl Engine {
         after.is_some_and(|after| after <= self.reachable(token))
     }
 
+    /// Whether promises within what a process reaches can be counted.
+    pub(crate) fn is_countable(&self, token: TokenId) -> bool {
+        self.sums.family_with(&self.process(token).reach).is_some()
+    }
+
     pub(crate) fn falls_back(&self, tenant: TenantId) -> bool {
         matches!(self.tenant(tenant).config.on_depletion, OnDepletion::FallBack)
     }
 
     /// What there is on these nodes for leases, in use or not.
     fn online_on(&self, nodes: &[usize]) -> u64 {
-        let open = nodes.iter().filter(|&&node| !self.is_closed(node));
-        let counts = open.map(|&node| self.pool.frames(node).counts());
+        let counts = self.open_nodes(nodes).map(|node| self.pool.frames(node).counts());
         counts.map(|counts| counts.present() - counts.offline - counts.retired).sum()
     }
 
@@ -141,79 +219,209 @@ impl Engine {
         allowed.iter().sum()
     }
 
-    /// What all processes but one that are bound to these nodes are promised; of other tenants at
-    /// least what is guaranteed to them there.
-    fn promised_within(&self, nodes: &[usize], except: TokenId) -> u64 {
-        let own = self.tenant_of(except);
-        let mut by_tenant = alloc::vec![0u64; self.tenants.len()];
-        for (&token, process) in self.processes.iter().filter(|&(&token, _)| token != except) {
-            if is_within(&process.reach, nodes) {
-                let tenant = self.tenant_of(token);
-                let sum = &mut by_tenant[usize::from(tenant.0)];
-                *sum = sum.saturating_add(self.counted(tenant, process));
+    fn open_nodes(&self, nodes: &[usize]) -> impl Iterator<Item = usize> {
+        nodes.iter().copied().filter(|&node| !self.is_closed(node))
+    }
+
+    /// What of a node is leased; the rest of what is in use is being zeroed.
+    fn leased_on(&self, node: usize) -> u64 {
+        let zeroing = self.tenants().map(|(id, _)| self.sums.zeroing_of(id, node));
+        self.pool.frames(node).counts().used - zeroing.sum::<u64>()
+    }
+
+    /// What of a node can be leased.
+    fn free_on(&self, node: usize, when: Room) -> u64 {
+        let counts = self.pool.frames(node).counts();
+        match when {
+            Room::Now => counts.free,
+            Room::Later => {
+                counts.present() - counts.offline - counts.retired - self.leased_on(node)
             }
         }
-        let is_there = |kind: &NodeKind| nodes.iter().any(|&n| self.pool.nodes()[n].kind == *kind);
-        let sums = self.tenants().zip(by_tenant).map(|((id, tenant), promised)| {
-            let kinds = NodeKind::ALL.into_iter().filter(is_there);
-            let guaranteed: u64 = kinds.map(|kind| tenant.config.quota(kind).min).sum();
-            if id == own { promised } else { promised.max(guaranteed) }
-        });
-        sums.fold(0, u64::saturating_add)
     }
 
-    /// What a process of a tenant counts with.
-    fn counted(&self, tenant: TenantId, process: &Process) -> u64 {
-        if self.falls_back(tenant) { process.owned } else { process.promised() }
-    }
-
-    /// How much of the placement's nodes a process may have without breaking promises to others,
-    /// nor any by what is guaranteed: what it is promised itself, or what they leave.
-    pub(crate) fn unpromised(&self, token: TokenId) -> u64 {
-        let sums = self.tenants().map(|(id, _)| {
-            let guaranteed = NodeKind::ALL.map(|kind| self.tenant(id).unused_guarantee(kind));
-            self.open_promises(id, token).max(guaranteed.iter().sum())
-        });
-        let kept = sums.fold(0, u64::saturating_add);
-        let nodes = 0..self.pool.nodes().len();
-        let placed = nodes.filter(|&n| self.pool.is_placed(n) && !self.is_closed(n));
-        let free: u64 = placed.map(|node| self.pool.frames(node).counts().free).sum();
-        let process = self.process(token);
-        let own = match self.falls_back(self.tenant_of(token)) {
-            true => 0,
-            false => process.promised() - process.owned,
-        };
-        free.saturating_sub(kept).max(own)
-    }
-
-    /// The same of one node, so much being left of all: what is guaranteed to its tenant of the
-    /// node's kind a process may have in any case.
-    pub(crate) fn unpromised_on(&self, node: usize, token: TokenId, unpromised: u64) -> u64 {
-        if !self.pool.is_placed(node) {
-            return u64::MAX;
+    /// What a tenant is charged for of a kind.
+    fn has(&self, tenant: TenantId, kind: NodeKind, when: Room) -> u64 {
+        let used = self.tenant(tenant).used[kind as usize];
+        let nodes = self.pool.nodes().iter().enumerate();
+        let of_kind = nodes.filter(|(_, node)| node.kind == kind);
+        match when {
+            Room::Now => used,
+            Room::Later => {
+                let zeroing = of_kind.map(|(node, _)| self.sums.zeroing_of(tenant, node));
+                used - zeroing.sum::<u64>()
+            }
         }
-        let tenant = self.tenant_of(token);
-        let sure = self.tenant(tenant).unused_guarantee(self.pool.nodes()[node].kind);
-        let beyond = sure.saturating_sub(self.open_promises(tenant, token));
-        unpromised.saturating_add(beyond).max(sure)
     }
 
-    /// What the processes of a tenant but one are promised and do not have.
-    fn open_promises(&self, tenant: TenantId, except: TokenId) -> u64 {
+    /// Whether these are all nodes of a kind, and perhaps others.
+    fn has_all_of(&self, nodes: &[usize], kind: NodeKind) -> bool {
+        let all = self.pool.nodes().iter().enumerate().filter(|(_, node)| node.kind == kind);
+        { all }.all(|(node, _)| nodes.binary_search(&node).is_ok())
+    }
+
+    /// What others than this tenant need of these nodes.
+    fn kept_from(&self, tenant: TenantId, nodes: &[usize], when: Room) -> u64 {
+        let others = self.tenants().filter(|&(other, _)| other != tenant);
+        let kept = others.map(|(other, _)| self.need(other, nodes, when, None));
+        kept.fold(0, u64::saturating_add)
+    }
+
+    /// What a tenant needs of these nodes at least: for one of its [`Demand`]s the most. One
+    /// process that reaches so much may be promised something else than it is.
+    fn need(
+        &self,
+        tenant: TenantId,
+        nodes: &[usize],
+        when: Room,
+        but: Option<(&Nodes, u64, u64)>,
+    ) -> u64 {
+        let needs = self.demands(tenant, nodes, when).into_iter().map(|demand| {
+            let open = self.open_in(tenant, &demand.nodes);
+            let open = match but {
+                Some((reach, before, after)) if is_within(reach, &demand.nodes) => {
+                    (open - before).saturating_add(after)
+                }
+                _ => open,
+            };
+            open.saturating_add(demand.sure).saturating_sub(demand.elsewhere)
+        });
+        needs.max().unwrap_or(0)
+    }
+
+    /// All demands of a tenant for these nodes.
+    fn demands(&self, tenant: TenantId, nodes: &[usize], when: Room) -> Vec<Demand> {
+        let mut all = alloc::vec![Demand { nodes: nodes.to_vec(), ..Demand::default() }];
+        for kind in NodeKind::ALL {
+            let min = self.tenant(tenant).config.quota(kind).min;
+            if min == 0 || !self.has_all_of(nodes, kind) {
+                continue;
+            }
+            let sure = min.saturating_sub(self.has(tenant, kind, when));
+            for at in 0..all.len() {
+                let mut demand = all[at].clone();
+                demand.nodes.retain(|&node| self.pool.nodes()[node].kind != kind);
+                demand.guaranteed.push(kind);
+                demand.sure = demand.sure.saturating_add(sure);
+                all.push(demand);
+            }
+        }
+        for kind in NodeKind::ALL {
+            let max = self.tenant(tenant).config.quota(kind).max;
+            let Some(max) = max.filter(|_| !self.falls_back(tenant)) else { continue };
+            let left = max.saturating_sub(self.has(tenant, kind, when));
+            for at in 0..all.len() {
+                if self.has_all_of(&all[at].nodes, kind) {
+                    continue;
+                }
+                let mut demand = all[at].clone();
+                let is_in = |node: &usize| {
+                    self.pool.nodes()[*node].kind == kind
+                        || all[at].nodes.binary_search(node).is_ok()
+                };
+                demand.nodes = (0..self.pool.nodes().len()).filter(is_in).collect();
+                demand.capped.push(kind);
+                demand.elsewhere = demand.elsewhere.saturating_add(left);
+                all.push(demand);
+            }
+        }
+        all
+    }
+
+    /// What the processes of a tenant that are bound to these nodes are promised and do not have.
+    fn open_in(&self, tenant: TenantId, nodes: &[usize]) -> u64 {
         if self.falls_back(tenant) {
             return 0;
         }
-        let of_it = self
-            .processes
-            .iter()
-            .filter(|&(&token, _)| token != except && self.tenant_of(token) == tenant);
-        of_it.map(|(_, process)| process.promised() - process.owned).fold(0, u64::saturating_add)
+        let bound = self.sums.of(tenant).filter(|(reach, _)| is_within(reach, nodes));
+        bound.map(|(_, sum)| sum.open()).fold(0, u64::saturating_add)
+    }
+
+    /// How much of a node a process may have without breaking promises to others, nor any by what
+    /// is guaranteed. When it has so much, what is left must suffice for the others still, in every
+    /// set of nodes; or as much be missing as before, if something is missing already. Its own
+    /// promise gets smaller by what it has, and so does what is guaranteed to its tenant.
+    pub(crate) fn unpromised_on(&self, node: usize, token: TokenId) -> u64 {
+        let process = self.process(token);
+        let own = if self.falls_back(self.tenant_of(token)) { 0 } else { open(process) };
+        let sets = self.sums.family().map(|set| self.unpromised_in(node, token, set, own));
+        sets.min().unwrap_or(u64::MAX)
+    }
+
+    /// The same for what it has already and is to come from these nodes: where it comes from a set,
+    /// that has as much as before.
+    pub(crate) fn unpromised_to(&self, node: usize, token: TokenId, from: &[usize]) -> u64 {
+        let sets = self.sums.family().filter(|set| !is_within(from, set));
+        sets.map(|set| self.unpromised_in(node, token, set, 0)).min().unwrap_or(u64::MAX)
+    }
+
+    fn unpromised_in(&self, node: usize, token: TokenId, set: &[usize], own: u64) -> u64 {
+        let (tenant, reach) = (self.tenant_of(token), &self.process(token).reach);
+        let kind = self.pool.nodes()[node].kind;
+        let is_here = set.binary_search(&node).is_ok();
+        let free: u64 = self.open_nodes(set).map(|node| self.free_on(node, Room::Now)).sum();
+        let beside = free.saturating_sub(self.kept_from(tenant, set, Room::Now));
+        let demands = self.demands(tenant, set, Room::Now).into_iter();
+        let rooms = demands.map(|demand| {
+            let own = if is_within(reach, &demand.nodes) { own } else { 0 };
+            let is_sure = demand.guaranteed.contains(&kind);
+            let sure = if is_sure { self.tenant(tenant).unused_guarantee(kind) } else { 0 };
+            let needed = self.open_in(tenant, &demand.nodes).saturating_add(demand.sure);
+            let spare = beside.saturating_add(demand.elsewhere).saturating_sub(needed);
+            let takes = u64::from(is_here) + u64::from(demand.capped.contains(&kind));
+            most_within(spare, takes, own, sure)
+        });
+        rooms.min().unwrap_or(u64::MAX)
     }
 }
 
-/// Whether all of these nodes are among those.
-fn is_within(nodes: &[usize], among: &[usize]) -> bool {
-    nodes.iter().all(|node| among.contains(node))
+/// The most that takes no more than what is spare, when each takes so many, but one less as long as
+/// it is of the one discount, and one less as long as it is of the other.
+fn most_within(spare: u64, takes: u64, one: u64, other: u64) -> u64 {
+    let (low, high) = (one.min(other), one.max(other));
+    let wide = |n: u64| i128::from(n);
+    let (spare, takes) = (wide(spare), wide(takes));
+    if takes == 0 {
+        return u64::MAX;
+    }
+    let at_high = takes * wide(high) - wide(low) - wide(high);
+    let most = if at_high <= spare {
+        wide(high) + (spare - at_high) / takes
+    } else {
+        // It takes two, or it would take nothing up to there.
+        wide(low) + spare
+    };
+    u64::try_from(most).unwrap_or(u64::MAX)
+}
+
+/// One way to see what a tenant needs of some nodes at least: what is promised within `nodes`, and
+/// what is guaranteed beside them, less what may be had elsewhere.
+#[derive(Clone, Debug, Default)]
+struct Demand {
+    /// The nodes, less those of the kinds in `guaranteed`, and all of those in `capped`.
+    nodes: Vec<usize>,
+    /// Kinds that have all their nodes among these, and count with what is guaranteed.
+    guaranteed: Vec<NodeKind>,
+    /// What is guaranteed of those and the tenant does not have.
+    sure: u64,
+    /// Kinds of which the tenant has a maximum.
+    capped: Vec<NodeKind>,
+    /// What it may still have of those.
+    elsewhere: u64,
+}
+
+/// When room is looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Room {
+    /// What is free.
+    Now,
+    /// What is not leased: it is free, or will be soon.
+    Later,
+}
+
+/// What a process is promised and does not have.
+const fn open(process: &Process) -> u64 {
+    process.promised() - process.owned
 }
 
 fn fits(scope: Scope, promised: u64, most: u64) -> Result<(), Rule> {

@@ -231,7 +231,7 @@ impl Engine {
             }
             Wish::Promise(by) => match self.can_promise(token, *by, ahead) {
                 Ok(()) => {
-                    self.process_mut(token).committed += by;
+                    self.recount(token, |process| process.committed += by);
                     Tried::Promised
                 }
                 Err(rule) => Tried::Nothing(alloc::vec![rule]),

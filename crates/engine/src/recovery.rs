@@ -169,15 +169,16 @@ impl Engine {
         let kept = if self.falls_back(self.tenant_of(token)) || more == 0 {
             claimed
         } else if is_awaited {
-            claimed.min(self.reachable(token))
+            if self.is_countable(token) { claimed.min(self.reachable(token)) } else { 0 }
         } else if fits(self) {
             claimed
         } else {
             known
         };
-        let process = self.process_mut(token);
-        process.committed = kept;
-        process.unkept = claimed - kept;
+        self.recount(token, |process| {
+            process.committed = kept;
+            process.unkept = claimed - kept;
+        });
     }
 
     /// Whether a process of an earlier engine has neither returned nor is known to be gone.

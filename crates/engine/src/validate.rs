@@ -32,6 +32,7 @@ impl Engine {
         self.validate_requests();
         self.validate_losses();
         self.validate_tenants();
+        self.validate_sums();
         self.validate_queue();
         assert_eq!(self.out, crate::outbox::Outbox::default());
         assert!(self.touched.is_empty());
@@ -161,10 +162,9 @@ impl Engine {
         for ((token, _), head) in self.queue.heads() {
             let tenant = self.tenant_of(token);
             if let Wish::Lease(_, _, route) = &head.wish {
-                let unpromised = self.unpromised(token);
                 let is_kept = |node: usize| {
                     let room = self.room(tenant, node).0;
-                    room.min(self.unpromised_on(node, token, unpromised))
+                    room.min(self.unpromised_on(node, token))
                 };
                 let room: u64 = self.legs(tenant, route).map(is_kept).sum();
                 assert_eq!(room, 0, "{token} waits for what is there");
