@@ -63,6 +63,8 @@ pub struct Engine {
     pub(crate) members: BTreeMap<MemberId, TokenId>,
     pub(crate) leases: BTreeMap<Pageblock, Lease>,
     pub(crate) zeroing: BTreeMap<Pageblock, Residue>,
+    /// Who disconnected when, of those that are not gone.
+    pub(crate) ending: BTreeSet<(Instant, TokenId)>,
     /// Who stalls when.
     pub(crate) waiting: BTreeSet<(Instant, TokenId)>,
     pub(crate) orders: BTreeMap<MoveId, Order>,
@@ -133,6 +135,7 @@ impl Engine {
             members: BTreeMap::new(),
             leases: BTreeMap::new(),
             zeroing: BTreeMap::new(),
+            ending: BTreeSet::new(),
             waiting: BTreeSet::new(),
             orders: BTreeMap::new(),
             recovery: Recovery::new(config.awaited),

@@ -155,6 +155,7 @@ impl Engine {
         let process = self.process_mut(token);
         process.link = Link::Disconnected(member);
         process.left_at = Some(now);
+        self.ending.insert((now, token));
         self.queue.forget(token);
         self.cancel_orders(token);
         let process = self.processes.get_mut(&token).expect("the caller found it");
@@ -179,6 +180,9 @@ impl Engine {
         assert_eq!(process.waiting, Waiting::No, "{token} still owes an answer");
         if let Some(member) = process.member() {
             self.members.remove(&member);
+        }
+        if let Some(left_at) = process.left_at {
+            self.ending.remove(&(left_at, token));
         }
         self.image_mut(process.image).processes -= 1;
         self.end_image_if_empty(process.image);

@@ -180,7 +180,7 @@ impl Engine {
             }
             _ => {}
         }
-        let rules = match self.try_wish(token, &wish, &self.ahead()) {
+        let rules = match self.try_wish(token, &wish, &self.ahead_of(&wish)) {
             Tried::Nothing(rules) => rules,
             tried => return self.answer(token, wish.asked(), tried, Outcome::Refused),
         };
@@ -217,7 +217,7 @@ impl Engine {
         let Waiting { wish, .. } = self.queue.pop(place);
         let tried = match self.recovery {
             Some(_) => Tried::Nothing(Vec::new()),
-            None => self.try_wish(token, &wish, &self.ahead()),
+            None => self.try_wish(token, &wish, &self.ahead_of(&wish)),
         };
         self.answer(token, wish.asked(), tried, Outcome::TimedOut);
     }
@@ -299,11 +299,8 @@ impl Engine {
         if !self.zeroing.is_empty() {
             return patient_until;
         }
-        let ending = self.processes.values().filter_map(|process| match process.link {
-            Link::Disconnected(_) => process.left_at.map(|at| at.after(ENDING)),
-            _ => None,
-        });
-        ending.max().map_or(Instant::default(), |end| end.min(patient_until))
+        let ending = self.ending.last().map(|&(left_at, _)| left_at.after(ENDING));
+        ending.map_or(Instant::default(), |end| end.min(patient_until))
     }
 
     /// When the first wish that waits is to be answered whatever happens.
@@ -384,6 +381,14 @@ impl Engine {
             let weight = |id: TenantId| u128::from(self.tenant(id).config.weight);
             (load(one) * weight(other)).cmp(&(load(other) * weight(one)))
         })
+    }
+
+    /// What a wish has to stay behind that is tried out of turn: a lease, nothing.
+    fn ahead_of(&self, wish: &Wish) -> Ahead {
+        match wish {
+            Wish::Lease(..) => Ahead::default(),
+            Wish::Promise(_) => self.ahead(),
+        }
     }
 
     /// The promises that wait, as they concern one that is asked for now.

@@ -283,9 +283,13 @@ impl Engine {
         let link = Link::Connected(claims.member);
         if self.processes.contains_key(&token) {
             let process = self.process_mut(token);
+            let left_at = process.left_at.take();
             process.link = link;
             process.pid = pid;
             process.name = name;
+            if let Some(left_at) = left_at {
+                self.ending.remove(&(left_at, token));
+            }
             self.members.insert(claims.member, token);
         } else {
             let route = self.tenant(tenant).route.clone();

@@ -122,6 +122,11 @@ impl Engine {
                 waiting += 1;
             }
         }
+        let left = self.processes.iter().filter_map(|(&token, process)| {
+            assert!(process.left_at.is_none() || matches!(process.link, Link::Disconnected(_)));
+            Some((process.left_at?, token))
+        });
+        assert_eq!(left.collect::<BTreeSet<_>>(), self.ending);
         assert_eq!(members, self.members.len());
         assert_eq!(waiting, self.waiting.len());
         for (image, record) in &self.images {
