@@ -28,7 +28,6 @@ use crate::{
     place::Route,
     pool::{BlockId, Pool},
     process::{Image, Link, Process, Waiting},
-    queue::Queue,
     quota::Tenant,
     rebalance::Balance,
     recovery::Recovery,
@@ -37,6 +36,7 @@ use crate::{
     sums::{Sums, nodes_of_kinds},
     tenant::{self, Migration, OnDepletion},
     tiers::{Access, AccessTable},
+    wishes::Queue,
 };
 
 /// The rulebook and all it knows.

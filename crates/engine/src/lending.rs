@@ -12,8 +12,8 @@ use crate::{
     engine::Engine,
     lease::{End, Lease, Residue, Share},
     mempolicy::MemPolicy,
-    queue::Wish,
     refusal::Refusal,
+    wishes::Wish,
 };
 
 impl Engine {

@@ -22,9 +22,6 @@ use memtide_units::{ByteSize, HoldReason, Instant, Pageblock, RequestId, TokenId
 
 use crate::{engine::Engine, lease::Standing, pool::BlockId, refusal::Refusal};
 
-/// One process has no more than one in so many of the hints that there may be.
-const HINTS_SHARE: u32 = 4;
-
 /// The name of a work; later works have higher ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct WorkId(pub(crate) u64);
@@ -110,7 +107,7 @@ impl Blocks {
 
 impl Aim {
     /// The process whose hint it is; none, if it is an operator's.
-    const fn hint_of(&self) -> Option<TokenId> {
+    pub(crate) const fn hint_of(&self) -> Option<TokenId> {
         match *self {
             Self::MoveTo { token, only: Some(_), .. } => Some(token),
             _ => None,
@@ -206,29 +203,9 @@ impl Engine {
         if self.requests.contains_key(&id) {
             return Err(Refusal::RequestTaken { request: id });
         }
-        let most = self.limits.requests_max;
-        let (count, requests) = match request.aim.hint_of() {
-            None => (self.requests_where(|of| of.is_none()), most),
-            Some(token) => {
-                let of_it = self.requests_where(|of| of == Some(token));
-                let of_one = most.div_ceil(HINTS_SHARE);
-                if of_it >= of_one as usize {
-                    (of_it, of_one)
-                } else {
-                    (self.requests_where(|of| of.is_some()), most)
-                }
-            }
-        };
-        if count >= requests as usize {
-            return Err(Refusal::TooManyRequests { requests });
-        }
+        self.check_count(request.aim.hint_of())?;
         self.requests.insert(id, request);
         Ok(())
-    }
-
-    /// How many requests there are of such programs, or of operators.
-    fn requests_where(&self, of: impl Fn(Option<TokenId>) -> bool) -> usize {
-        self.requests.values().filter(|request| of(request.aim.hint_of())).count()
     }
 
     pub(crate) fn open_work(&mut self, request: Option<RequestId>, goal: Goal) -> WorkId {

@@ -6,8 +6,8 @@ use memtide_units::{ByteSize, MemberId, NodeKind, TenantId};
 
 use crate::{
     engine::Engine,
-    queue::Wish,
     tenant::{Access, OnDepletion},
+    wishes::Wish,
 };
 
 /// A snapshot of one tenant.

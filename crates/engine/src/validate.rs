@@ -14,9 +14,9 @@ use crate::{
     lease::{End, Flight, Share, Standing},
     pageblocks::PageblockState,
     process::{Link, Waiting},
-    queue::Wish,
     quota::PerKind,
     request::Goal,
+    wishes::Wish,
 };
 
 impl Engine {
