@@ -12,6 +12,7 @@
 //! [`Port::freed`] has what was deferred asked for at once instead of after a while.
 
 mod action;
+mod validate;
 mod window;
 
 use alloc::{
@@ -384,21 +385,5 @@ impl Port {
         });
         // The answer first: what follows may be the next question.
         core::iter::once(answer).chain(self.carry_out(now, effects)).collect()
-    }
-
-    /// The books agree with each other.
-    ///
-    /// # Panics
-    /// When they do not: the rules are broken.
-    pub fn validate(&self) {
-        self.host.validate();
-        for (request, device) in &self.requests {
-            assert!(self.asking[device].open.contains(request), "{request} is part of a question");
-        }
-        for (device, asking) in &self.asking {
-            let ours = |request: &&RequestId| self.requests.get(request) == Some(device);
-            assert_eq!(asking.open.iter().filter(ours).count(), asking.open.len());
-            assert!(!asking.open.is_empty(), "a question has requests");
-        }
     }
 }
