@@ -274,6 +274,7 @@ fn parts(rule: &Rule) -> (&'static str, Option<NodeId>, Vec<(&'static str, u64)>
         Rule::Evacuating { node } => ("evacuating", Some(node), vec![]),
         Rule::Earlier { .. } => ("earlier", None, vec![]),
         Rule::Recovery { .. } => ("recovery", None, vec![]),
+        Rule::Masks { most } => ("masks", None, vec![("most", most)]),
         Rule::Promises { scope, promised, most } => {
             let name = match scope {
                 Scope::Process => "promises-of-process",
@@ -307,6 +308,7 @@ mod tests {
             Rule::Evacuating { node },
             Rule::Earlier { wishes: 1 },
             Rule::Recovery { awaited: 1 },
+            Rule::Masks { most: 1 },
             promises(Scope::Process),
             promises(Scope::Tenant),
             promises(Scope::Pool),
