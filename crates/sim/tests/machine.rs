@@ -46,7 +46,7 @@ fn of<'r>(rows: &'r [MachineRow], case: &str, window: &str, tenant: &str) -> &'r
 /// `MEMTIDE_SEEDS=FROM..TO` runs others. A fuzz that covers nothing would find nothing.
 #[test]
 fn random_machines_hold_what_must_hold_and_cover_the_rules() {
-    let seeds = std::env::var("MEMTIDE_SEEDS").unwrap_or_else(|_| "0..400".to_owned());
+    let seeds = std::env::var("MEMTIDE_SEEDS").unwrap_or_else(|_| "0..1000".to_owned());
     let (from, to) = seeds.split_once("..").unwrap();
     let outcome = fuzz(from.parse().unwrap()..to.parse().unwrap(), threads(2), &mut |_, _| {});
     println!("{} steps, {:#?}", outcome.steps, outcome.seen);
@@ -54,7 +54,7 @@ fn random_machines_hold_what_must_hold_and_cover_the_rules() {
         println!("seed {}: {}", failure.seed, failure.violation);
     }
     let seeds: Vec<u64> = outcome.failures.iter().map(|failure| failure.seed).collect();
-    assert!(seeds.is_empty(), "{} of {} fail: {seeds:?}", seeds.len(), outcome.seeds);
+    assert!(seeds.is_empty(), "{} of {} fail: {seeds:?}", outcome.failed(), outcome.seeds);
     for what in [
         "in Lease",
         "in Release",
@@ -88,6 +88,19 @@ fn random_machines_hold_what_must_hold_and_cover_the_rules() {
         "rule Promises",
         "fault die",
         "fault held",
+        "fault late",
+        "fault mute",
+        "fault link lost",
+        "fault driver mute",
+        "lease waited",
+        "rule Queue",
+        "promise given",
+        "promise refused",
+        "out SaveDevice",
+        "out RestoreDevice",
+        "balance moved",
+        "check ping-pong",
+        "check guarantee",
     ] {
         assert!(outcome.seen.contains_key(what), "{what} is never seen");
     }

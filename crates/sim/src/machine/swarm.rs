@@ -227,7 +227,7 @@ impl Swarm {
             requests_max: self.between(1, 8) as u32,
             leases_queued_max: self.one_of(&[1, 4, 64]),
             patience: ms(self.one_of(&[0, 100, 1000])),
-            idle_after: ms(self.one_of(&[500, 2000, 10_000])),
+            idle_after: ms(self.one_of(&[100, 500, 2000, 10_000])),
             settle_for: ms(self.one_of(&[500, 2000, 10_000])),
         }
     }
@@ -420,7 +420,7 @@ impl Swarm {
             late_permille: permille(200),
             held_permille: permille(300),
             driver_mute_permille: permille(1000),
-            link_lost_permille: if has.losses { permille(20) } else { 0 },
+            link_lost_permille: if has.losses { permille(500) } else { 0 },
         }
     }
 }
