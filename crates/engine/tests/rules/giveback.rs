@@ -68,20 +68,6 @@ fn used_blocks_are_emptied_the_cheapest_first() {
 
 /// Its process may have far memory, but not this lease.
 #[test]
-fn room_is_forecast_along_the_way_of_each_lease() {
-    let mut bench = Bench::new();
-    let program = bench.join();
-    let (member, policy) = (program.member, Some(crate::tenants::bind(&[NEAR])));
-    bench.say(Input::Lease { member, count: 1, after: None, policy });
-    bench.lease(program, 15);
-    let (request, extents) = (crate::bench::REQUEST, run(0, 4));
-    let deadline = std::time::Duration::from_secs(60);
-    let effects = bench.say(Input::GiveBackExtents { request, extents, deadline });
-    assert_eq!(report(&effects).returned, size(0));
-    assert!(bench.orders.is_empty(), "moved in part in vain");
-}
-
-#[test]
 fn what_is_pinned_stays_and_its_block_is_never_isolated() {
     let mut bench = Bench::new();
     let (one, other) = (bench.join(), bench.join());
