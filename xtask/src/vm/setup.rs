@@ -163,7 +163,9 @@ fn unpack_kernel() -> Result<(), Failure> {
         let _ = fs::remove_dir_all(directory);
         shell::create_directory(directory)?;
     }
-    run(apt_get().args(["download", "-q", &package]).current_dir(&download))?;
+    run(apt_get()
+        .args(["download", "-q", "-o", "APT::Sandbox::User=root", &package])
+        .current_dir(&download))?;
     let files = fs::read_dir(&download)
         .map_err(|source| Failure::File { path: download.clone(), source })?;
     let file = files.flatten().map(|entry| entry.path()).next().ok_or_else(|| {
