@@ -31,7 +31,8 @@ fn a_cxl_region_becomes_a_movable_node_and_goes_again() -> Result<(), Error> {
     let guest = Guest::boot(&machines::cxl_direct())?;
     let region = by_hand::create_region(&guest, 0, gib(1), 256, &[1])?;
     assert_eq!(region, "region0");
-    guest.wait_until(SOON, "test -d /sys/devices/system/node/node1")?;
+    guest
+        .wait_until(SOON, "[ $(ls -d /sys/devices/system/node/node1/memory[0-9]* | wc -l) = 8 ]")?;
     assert_eq!(zones(&guest, 1)?, "8 Normal Movable", "1 GiB is 8 blocks of {BLOCK}");
     by_hand::set_blocks(&guest, 1, "online_movable")?;
     assert_eq!(zones(&guest, 1)?, "8 Movable");
