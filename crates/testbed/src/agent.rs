@@ -19,6 +19,8 @@ use crate::{
 pub(crate) const PORT: &str = "memtide.agent";
 /// How much later than a script's limit its answer may be: the guest may be busy.
 const GRACE: Duration = Duration::from_secs(60);
+/// The most that a script may print.
+const ANSWER_BYTES_MAX: u64 = 1 << 30;
 /// What a shell says of a process that was killed: 128 + SIGKILL.
 const KILLED: i32 = 137;
 
@@ -73,6 +75,10 @@ impl Agent {
         loop {
             let line = self.channel.line(deadline).map_err(broken)?;
             let [answered, status, stdout, stderr] = numbers(&line)?;
+            if stdout.max(stderr) > ANSWER_BYTES_MAX {
+                let expected = "at most 1 GiB of output";
+                return Err(Error::Answer { speaker: "the agent", answer: line, expected });
+            }
             let stdout = self.channel.bytes(stdout as usize, deadline).map_err(broken)?;
             let stderr = self.channel.bytes(stderr as usize, deadline).map_err(broken)?;
             // Another number: the late answer to a request that was given up.

@@ -41,24 +41,26 @@ exec 3<>"$port"
 echo "ready $refused" >&3
 mkdir -p /run/agent /run/background
 while read -r id total script limit <&3; do
+    # Names of its own: what an earlier script left running may still write to its output.
     here=/run/agent/$id
-    mkdir "$here"
-    head -c "$total" <&3 >"$here/payload"
-    head -c "$script" "$here/payload" >"$here/script"
     input=/dev/null
-    if [ "$total" -gt "$script" ]; then
-        input=$here/input
-        tail -c +$((script + 1)) "$here/payload" >"$input"
+    if [ "$total" = "$script" ]; then
+        head -c "$total" <&3 >"$here.script"
+    else
+        input=$here.input
+        head -c "$total" <&3 >"$here.payload"
+        head -c "$script" "$here.payload" >"$here.script"
+        tail -c +$((script + 1)) "$here.payload" >"$input"
     fi
     # A session of its own, so that all that it started can be killed with it.
-    setsid timeout -s KILL "$limit" sh "$here/script" \
-        <"$input" >"$here/stdout" 2>"$here/stderr" 3>&- &
+    setsid timeout -s KILL "$limit" sh "$here.script" \
+        <"$input" >"$here.stdout" 2>"$here.stderr" 3>&- &
     leader=$!
     wait $leader
     status=$?
     [ $status = 137 ] && kill -KILL -$leader 2>/dev/null
-    echo "$id $status $(stat -c %s "$here/stdout") $(stat -c %s "$here/stderr")" >&3
-    cat "$here/stdout" "$here/stderr" >&3
-    rm -rf "$here"
+    echo $id $status $(stat -c %s "$here.stdout" "$here.stderr") >&3
+    cat "$here.stdout" "$here.stderr" >&3
+    rm -f "$here".*
 done
 poweroff -f

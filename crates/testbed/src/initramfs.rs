@@ -49,8 +49,18 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// What one path of the archive is.
 #[derive(Clone, Debug, Hash)]
 enum Entry {
-    File { content: Vec<u8>, mode: u32 },
-    Link { target: String },
+    File {
+        content: Vec<u8>,
+        mode: u32,
+    },
+    /// As a file, without what only debuggers read.
+    Program {
+        path: PathBuf,
+        content: Vec<u8>,
+    },
+    Link {
+        target: String,
+    },
     Console,
 }
 
@@ -189,7 +199,17 @@ fn relative(path: &str) -> &str {
 
 fn program_file(path: &Path) -> Result<Entry, Error> {
     let content = fs::read(path).map_err(Error::file(path))?;
-    Ok(Entry::File { content, mode: 0o755 })
+    Ok(Entry::Program { path: path.to_path_buf(), content })
+}
+
+/// A program without its debugging information, which may be nine tenths of it and would have to be
+/// unpacked at every boot; as it is where `strip` does not have it otherwise.
+fn stripped(program: &Path, content: &[u8], scratch: &Path) -> Vec<u8> {
+    let mut strip = Command::new("strip");
+    strip.arg("--strip-debug").arg("-o").arg(scratch).arg(program);
+    let shorter = output_of(&mut strip).ok().and_then(|_| fs::read(scratch).ok());
+    let _ = fs::remove_file(scratch);
+    shorter.unwrap_or_else(|| content.to_vec())
 }
 
 fn write(path: &Path, entries: &BTreeMap<String, Entry>) -> Result<(), Error> {
@@ -198,13 +218,18 @@ fn write(path: &Path, entries: &BTreeMap<String, Entry>) -> Result<(), Error> {
     let part = path.with_extension(format!("{}-{number}.part", process::id()));
     let mut archive = Vec::new();
     // Writing to memory cannot fail, but a file of 4 GiB has no place in the format.
-    append_all(&mut archive, entries).map_err(Error::file(path))?;
+    append_all(&mut archive, entries, &part).map_err(Error::file(path))?;
     fs::write(&part, archive).map_err(Error::file(&part))?;
     fs::rename(&part, path).map_err(Error::file(path))
 }
 
-/// Every directory before what is in it, as the kernel wants it.
-fn append_all(archive: &mut Vec<u8>, entries: &BTreeMap<String, Entry>) -> io::Result<()> {
+/// Every directory before what is in it, as the kernel wants it. `scratch` names a file that may be
+/// written meanwhile.
+fn append_all(
+    archive: &mut Vec<u8>,
+    entries: &BTreeMap<String, Entry>,
+    scratch: &Path,
+) -> io::Result<()> {
     let mut directories: BTreeSet<&str> = DIRECTORIES.into();
     for path in entries.keys() {
         directories.extend(path.match_indices('/').map(|(at, _)| &path[..at]));
@@ -217,6 +242,9 @@ fn append_all(archive: &mut Vec<u8>, entries: &BTreeMap<String, Entry>) -> io::R
         match entry {
             Entry::File { content, mode } => {
                 append(archive, builder.mode(0o100_000 | mode), content)?;
+            }
+            Entry::Program { path, content } => {
+                append(archive, builder.mode(0o100_755), &stripped(path, content, scratch))?;
             }
             Entry::Link { target } => {
                 append(archive, builder.mode(0o120_777), target.as_bytes())?;
@@ -269,7 +297,7 @@ mod tests {
             ("bin/sh".to_owned(), Entry::Link { target: "/bin/busybox".to_owned() }),
         ]);
         let mut archive = Vec::new();
-        append_all(&mut archive, &entries).expect("written");
+        append_all(&mut archive, &entries, Path::new("/nothing/here")).expect("written");
         let mut names = Vec::new();
         let mut rest = archive.as_slice();
         loop {
@@ -285,6 +313,18 @@ mod tests {
         assert!(at("usr/lib/x") < at("usr/lib/x/y.so"));
         assert!(at("bin") < at("bin/sh"));
         assert!(DIRECTORIES.iter().all(|name| names.iter().any(|n| n == name)));
+    }
+
+    #[test]
+    fn a_program_loses_only_what_debuggers_read() {
+        let this = std::env::current_exe().expect("the path of this test");
+        let content = fs::read(&this).expect("readable");
+        let scratch = this.with_extension("stripped");
+        let shorter = stripped(&this, &content, &scratch);
+        assert!(shorter.starts_with(b"\x7fELF") && shorter.len() <= content.len());
+        assert!(!scratch.exists());
+        // No program at all, or no `strip`: as it is.
+        assert_eq!(stripped(Path::new("/nothing"), b"#!/bin/sh", &scratch), b"#!/bin/sh");
     }
 
     #[test]

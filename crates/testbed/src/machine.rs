@@ -199,7 +199,8 @@ impl Machine {
         if self.nodes.is_empty() {
             return Ok(());
         }
-        let nodes = ByteSize(self.nodes.iter().map(|node| node.memory.0).sum());
+        let add = |sum: u64, node: &NumaNode| sum.saturating_add(node.memory.0);
+        let nodes = ByteSize(self.nodes.iter().fold(0, add));
         if nodes != self.memory {
             return Err(MachineError::NodeSizes { nodes, memory: self.memory });
         }

@@ -51,8 +51,8 @@ pub fn plain() -> Machine {
     Machine::new("plain", gib(2))
 }
 
-/// 2 GiB on one node that firmware announces. Without an SRAT the kernel gives CXL windows no nodes
-/// of their own (`acpi_parse_cfmws` is called only beside one), and their memory to node 0.
+/// 2 GiB on one node that firmware announces. Without an SRAT the kernel forgets the nodes that it
+/// made for CXL windows (`acpi_numa_init` ends with ENOENT), and puts their memory on node 0.
 fn server(name: &str) -> Machine {
     Machine::new(name, gib(2)).node(NumaNode::near(0..2, gib(2)))
 }

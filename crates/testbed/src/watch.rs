@@ -18,8 +18,12 @@ use std::{
 
 use crate::{Error, channel::Broken};
 
-/// How much of the console an error shows.
+/// How much of the console an error shows, at least.
 const TAIL_LINES: usize = 40;
+/// How much it shows at most, to begin with what a crash begins with.
+const CRASH_LINES: usize = 200;
+/// What a kernel's last words begin with.
+const CRASHES: [&str; 3] = ["Kernel panic", "BUG: ", "Oops: "];
 /// How long it may take until QEMU, which was killed or hung up, has ended.
 const END: Duration = Duration::from_secs(20);
 /// How often it is looked whether QEMU ended.
@@ -185,9 +189,16 @@ impl Drop for Watched {
     }
 }
 
+/// The last lines; more of them if a crash began before those.
 fn tail(text: &str) -> String {
     let lines: Vec<_> = text.trim_end().lines().collect();
-    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    let last = lines.len().saturating_sub(TAIL_LINES);
+    let earliest = lines.len().saturating_sub(CRASH_LINES);
+    let is_crash = |line: &&str| CRASHES.iter().any(|crash| line.contains(crash));
+    let crash = lines[earliest..last].iter().position(is_crash);
+    // The line before says what led to it.
+    let start = crash.map_or(last, |at| (earliest + at).saturating_sub(1));
+    lines[start..].join("\n")
 }
 
 #[cfg(test)]
@@ -235,5 +246,13 @@ mod tests {
         let long: Vec<_> = (0..100).map(|line| line.to_string()).collect();
         let shown = tail(&long.join("\n"));
         assert!(shown.starts_with("60\n") && shown.ends_with("\n99"), "{shown}");
+        assert_eq!(tail("one\ntwo\n\n"), "one\ntwo");
+        let mut crash = long.clone();
+        crash[30] = "[  1.0] Kernel panic - not syncing: sysrq triggered crash".to_owned();
+        let shown = tail(&crash.join("\n"));
+        assert!(
+            shown.starts_with("29\n[  1.0] Kernel panic") && shown.ends_with("\n99"),
+            "{shown}"
+        );
     }
 }

@@ -122,10 +122,13 @@ mod tests {
 
     #[test]
     fn the_newest_of_what_apt_knows() {
-        let madison = " qemu-system-x86 | 1:10.0.2+ds-2~bpo12+1 | http://archive bookworm-backports/main amd64 Packages\n \
-            qemu-system-x86 | 1:7.2+dfsg-7+deb12u18 | http://archive bookworm/main amd64 Packages\n";
-        assert_eq!(newest_version(madison), [10, 0, 2]);
-        assert_eq!(suite_of_newest(madison).as_deref(), Some("bookworm-backports"));
+        let row = |version, suite| {
+            format!(" qemu-system-x86 | {version} | mirror:/srv {suite}/main amd64 Packages\n")
+        };
+        let madison = row("1:10.0.2+ds-2~bpo12+1", "bookworm-backports")
+            + &row("1:7.2+dfsg-7+deb12u18", "bookworm");
+        assert_eq!(newest_version(&madison), [10, 0, 2]);
+        assert_eq!(suite_of_newest(&madison).as_deref(), Some("bookworm-backports"));
         assert!(newest_version("").is_empty());
     }
 

@@ -6,9 +6,12 @@
 //! ([`super::packages`]). The kernel's package is unpacked, not installed: nothing of this computer
 //! boots it. Its unsigned flavour has everything in one package.
 
-use std::{fs, path::Path, process::Command};
+use std::{env, fs, path::Path, process::Command};
 
-use memtide_testbed::{Kernel, needs, places};
+use memtide_testbed::{
+    Kernel, needs,
+    places::{self, KERNEL_VARIABLE},
+};
 
 use super::packages::{self, APT_SOURCES};
 use crate::shell::{self, Failure, is_installed, output, run};
@@ -30,6 +33,12 @@ pub fn setup() -> Result<(), Failure> {
         println!("the test bed is ready: {}", describe()?);
         return Ok(());
     }
+    if let (false, Some(folder)) = (kernel, env::var_os(KERNEL_VARIABLE)) {
+        return Err(Failure::wrong(format!(
+            "{KERNEL_VARIABLE} is {folder:?}; expected a folder with an unpacked kernel package of \
+             6.12 or newer, or no such variable"
+        )));
+    }
     // A kernel can be fetched and unpacked by anybody, but apt's lists belong to root.
     let is_root = output(Command::new("id").arg("-u"))?.starts_with(b"0\n");
     if !is_root || !is_installed("apt-get") {
@@ -47,10 +56,16 @@ pub fn setup() -> Result<(), Failure> {
     if !kernel {
         unpack_kernel()?;
     }
-    match needs::missing() {
-        None => println!("the test bed is ready: {}", describe()?),
-        Some(error) => return Err(Failure::wrong(error.to_string())),
+    if let Some(error) = needs::missing() {
+        return Err(Failure::wrong(error.to_string()));
     }
+    if !has_programs() || !has_kernel() {
+        return Err(Failure::wrong(format!(
+            "the archive has {}; expected QEMU 10 and kernel 6.12, or newer",
+            describe()?
+        )));
+    }
+    println!("the test bed is ready: {}", describe()?);
     Ok(())
 }
 
@@ -163,7 +178,9 @@ fn unpack_kernel() -> Result<(), Failure> {
         let _ = fs::remove_dir_all(directory);
         shell::create_directory(directory)?;
     }
-    run(apt_get().args(["download", "-q", &package]).current_dir(&download))?;
+    run(apt_get()
+        .args(["download", "-q", "-o", "APT::Sandbox::User=root", &package])
+        .current_dir(&download))?;
     let files = fs::read_dir(&download)
         .map_err(|source| Failure::File { path: download.clone(), source })?;
     let file = files.flatten().map(|entry| entry.path()).next().ok_or_else(|| {
