@@ -14,7 +14,7 @@ use memtide_units::ByteSize;
 pub use self::frames::{
     BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
 };
-pub use self::host::{Capture, Machine, Topology};
+pub use self::host::{Capture, Machine, Map, Topology};
 pub use self::sim::{BenchSim, Sim, SimFuzz, SimRun, SimSweep, SimWhat};
 
 /// Run unmodified programs on near and far memory, and take capacity back while they run.
@@ -38,6 +38,7 @@ pub enum Command {
     Add(Add),
     Move(Move),
     Topology(Topology),
+    Map(Map),
     Capture(Capture),
     Doctor(Doctor),
     Check(Check),

@@ -10,6 +10,7 @@
 //! * [`memory_blocks`]: what goes online and offline. [`dax`]: devices that provide memory.
 //! * [`cxl`]: buses, ports, decoders, memory devices and regions of Compute Express Link.
 //! * [`virtio_mem`]: memory that a hypervisor plugs. [`firmware`]: what it reported at boot.
+//! * [`address_map`]: firmware's physical address map against the kernel's.
 //! * [`topology`]: all of it joined, with the way from each processor to each memory.
 //! * [`capture`]: such a tree as a file for a bug report, and back.
 //! * [`plan`]: how anything is changed: planned, carried out, taken back.
@@ -17,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod address_map;
 mod attributes;
 pub mod capture;
 pub mod cxl;

@@ -10,6 +10,7 @@ mod doctor;
 mod explain;
 mod give_back;
 mod man;
+mod map;
 mod move_memory;
 mod run;
 mod serve;
@@ -33,6 +34,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Add(options) => add::add(options),
         Command::Move(options) => move_memory::move_memory(options),
         Command::Topology(options) => topology::topology(&options),
+        Command::Map(options) => map::map(&options),
         Command::Capture(options) => capture::capture(&options),
         Command::Doctor(options) => doctor::doctor(options),
         Command::Check(options) => check::check(&options),

@@ -41,6 +41,12 @@ pub(super) fn cmdline(text: &str) -> String {
     format!("{}\n", kept.join(" "))
 }
 
+/// How many bits addresses have, once: all processors have the same.
+pub(super) fn cpuinfo(text: &str) -> String {
+    let line = text.lines().find(|line| line.starts_with("address sizes"));
+    line.map(|line| format!("{line}\n")).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +70,12 @@ mod tests {
             "memmap=512M!1G mem=4G memory_hotplug.online_policy=auto-movable \
              memhp-default-state=online numa=fake=2 movable_node\n"
         );
+    }
+
+    #[test]
+    fn of_processors_only_their_addresses_go_out() {
+        let one = "processor\t: 0\nmodel name\t: X\naddress sizes\t: 46 bits physical\n\n";
+        assert_eq!(cpuinfo(&one.repeat(2)), "address sizes\t: 46 bits physical\n");
+        assert_eq!(cpuinfo("processor : 0\n"), "");
     }
 }
