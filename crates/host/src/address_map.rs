@@ -108,7 +108,7 @@ pub fn read(root: &Root) -> Result<MachineMap, AddressMapError> {
     Ok(map)
 }
 
-/// The last physical address: `address sizes	: 46 bits physical, 48 bits virtual`.
+/// The last physical address: `address sizes : 46 bits physical, 48 bits virtual`.
 fn top(root: &Root, notes: &mut Notes) -> PhysAddr {
     let text = notes.keep(root.text("proc/cpuinfo")).unwrap_or_default();
     let sizes = text.lines().find_map(|line| line.strip_prefix("address sizes")?.split_once(':'));

@@ -235,12 +235,7 @@ impl Collector<'_> {
 
     /// Takes out of the files what does not go to strangers.
     fn mask(&mut self) {
-        let masks: [(&str, fn(&str) -> String); 3] = [
-            (white_list::IOMEM, masks::iomem),
-            (white_list::CMDLINE, masks::cmdline),
-            (white_list::CPUINFO, masks::cpuinfo),
-        ];
-        for (path, mask) in masks {
+        for (path, mask) in masks::ALL {
             if let Some(Entry::File(bytes)) = self.entries.get_mut(path) {
                 *bytes = mask(&String::from_utf8_lossy(bytes)).into_bytes();
             }

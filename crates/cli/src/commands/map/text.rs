@@ -1,6 +1,6 @@
 //! The map as text: ranges with what they lie in, windows, conflicts, differences.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use memtide_host::address_map::MachineMap;
 use memtide_physmap::{
@@ -26,6 +26,7 @@ fn is_shown(resource: &Resource) -> bool {
 fn ranges(map: &MachineMap) -> String {
     let whose = if map.kernel.is_some() { "the kernel's map" } else { "firmware's map" };
     let mut text = format!("{whose}, up to {} (devices left out)\n", map.top);
+    let marks = Marks::of(map);
     let mut last_shown: Vec<usize> = Vec::new();
     for (depth, resource) in map.map().tree.resources() {
         // What lies in a device that is left out hangs below the next one around.
@@ -37,29 +38,47 @@ fn ranges(map: &MachineMap) -> String {
         }
         let indent = "  ".repeat(last_shown.len());
         let range = format!("{indent}{}", resource.range);
-        let marks = marks(map, resource);
-        text += &format!("{range:<44} {:>9}  {}{marks}\n", size(resource.range), resource.name);
+        let (size, marks) = (size(resource.range), marks.at(resource));
+        text += &format!("{range:<44} {size:>9}  {}{marks}\n", resource.name);
         last_shown.push(depth);
     }
     text
 }
 
-/// The numbers of the conflicts about a range, and whether the kernel's map differs.
-fn marks(map: &MachineMap, resource: &Resource) -> String {
-    let mut marks = String::new();
-    let range = resource.range.to_string();
-    for (index, conflict) in map.reconciled.conflicts.iter().enumerate() {
-        if conflict.to_string().contains(&range) {
-            marks += &format!("  ! conflict {}", index + 1);
+/// What is to be said at a range.
+struct Marks {
+    /// Numbers of conflicts that name a range, by the range as it prints.
+    conflicts: BTreeMap<String, Vec<usize>>,
+    /// Ranges of the kernel's that are not as firmware says, with their names.
+    differs: BTreeSet<(PhysRange, String)>,
+}
+
+impl Marks {
+    fn of(map: &MachineMap) -> Self {
+        let mut conflicts: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (index, conflict) in map.reconciled.conflicts.iter().enumerate() {
+            let text = conflict.to_string();
+            let words: BTreeSet<&str> =
+                text.split([' ', '(', ')', ',', ';']).filter(|word| word.contains("-0x")).collect();
+            for word in words {
+                conflicts.entry(word.to_owned()).or_default().push(index + 1);
+            }
         }
+        let told = map.differences.iter().filter(|difference| is_told(difference));
+        let kernels = told.filter_map(|difference| difference.kernel.as_ref());
+        let differs = kernels.map(|resource| (resource.range, resource.name.clone())).collect();
+        Self { conflicts, differs }
     }
-    let differs = |difference: &&Difference| {
-        is_told(difference) && difference.kernel.as_ref() == Some(resource)
-    };
-    if map.differences.iter().any(|difference| differs(&difference)) {
-        marks += "  ! not as firmware says";
+
+    fn at(&self, resource: &Resource) -> String {
+        let numbers = self.conflicts.get(&resource.range.to_string());
+        let mut marks: String =
+            numbers.into_iter().flatten().map(|number| format!("  ! conflict {number}")).collect();
+        if self.differs.contains(&(resource.range, resource.name.clone())) {
+            marks += "  ! not as firmware says";
+        }
+        marks
     }
-    marks
 }
 
 fn windows(map: &MachineMap) -> String {
