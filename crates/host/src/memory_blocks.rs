@@ -21,6 +21,9 @@ use crate::{ReadError, Root};
 /// Where the blocks are.
 pub const FOLDER: &str = "sys/devices/system/memory";
 
+/// Larger blocks no kernel has (2 GiB is the most on x86): the limit keeps sums of pages small.
+const BLOCK_BYTES_MAX: u64 = 64 << 30;
+
 /// What the kernel does with a block at this moment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum BlockState {
@@ -174,7 +177,7 @@ impl MemoryBlock {
 /// All blocks of a machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MemoryBlocks {
-    /// The size of each, in bytes: a power of two, at least 4 KiB.
+    /// The size of each, in bytes: a power of two from 4 KiB to 64 GiB.
     pub block_bytes: u64,
     /// By number.
     pub blocks: BTreeMap<BlockId, MemoryBlock>,
@@ -188,11 +191,11 @@ impl MemoryBlocks {
     pub fn read(root: &Root) -> Result<Option<Self>, ReadError> {
         let path = format!("{FOLDER}/block_size_bytes");
         let Some(block_bytes) = root.hexadecimal(&path)? else { return Ok(None) };
-        if block_bytes < 4096 || !block_bytes.is_power_of_two() {
+        if !(4096..=BLOCK_BYTES_MAX).contains(&block_bytes) || !block_bytes.is_power_of_two() {
             return Err(ReadError::Value {
                 path: root.at(path),
                 value: format!("{block_bytes:x}"),
-                expected: "a power of two, at least 1000 (hexadecimal)",
+                expected: "a power of two from 4 KiB to 64 GiB, in hexadecimal",
             });
         }
         let mut blocks = BTreeMap::new();
@@ -216,6 +219,27 @@ impl MemoryBlocks {
     pub fn within(&self, range: PhysRange) -> impl Iterator<Item = &MemoryBlock> {
         self.blocks.values().filter(move |block| range.contains(block.range))
     }
+}
+
+/// Blocks as the command line takes them: `32-40,44`.
+#[must_use]
+pub fn list(blocks: impl IntoIterator<Item = BlockId>) -> String {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    let mut all: Vec<u64> = blocks.into_iter().map(|block| block.0).collect();
+    all.sort_unstable();
+    for number in all {
+        match runs.last_mut() {
+            Some((_, last)) if *last == number || last.checked_add(1) == Some(number) => {
+                *last = number;
+            }
+            _ => runs.push((number, number)),
+        }
+    }
+    let run = |(first, last)| match first == last {
+        true => format!("{first}"),
+        false => format!("{first}-{last}"),
+    };
+    runs.into_iter().map(run).collect::<Vec<_>>().join(",")
 }
 
 /// The block of this number, unless it is gone by now.
@@ -357,6 +381,12 @@ mod tests {
     fn a_kernel_without_hot_plug_has_none() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(MemoryBlocks::read(&Root::new(folder.path())).unwrap(), None);
+    }
+
+    #[test]
+    fn blocks_are_listed_as_runs() {
+        assert_eq!(list([7, 5, 6, 9].map(BlockId)), "5-7,9");
+        assert_eq!(list([]), "");
     }
 
     #[test]

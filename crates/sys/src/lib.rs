@@ -10,6 +10,7 @@
 //! * [`arena`], [`file_map`], [`copy`], [`futex`]: what is done in an arena.
 //! * [`kernel`]: memory calls made for the program, with its own arguments.
 //! * [`uffd`]: userfaultfd. [`pagemap`]: the page tables, as far as one can see them.
+//! * [`numa`]: memory of NUMA nodes that the kernel manages: policies, and moving pages.
 //! * [`task`], [`descriptors`], [`proc_dir`], [`process`]: what /proc tells.
 //! * [`socket`], [`memfd`], [`file_data`], [`token`], [`own_table`]: descriptors and who shares them.
 //! * [`zeroed`]: words for shared books. [`processor`]: where a thread runs.
@@ -25,6 +26,7 @@ pub mod futex;
 pub mod kernel;
 pub mod lock;
 pub mod memfd;
+pub mod numa;
 pub mod own_table;
 pub mod pagemap;
 pub mod proc_dir;

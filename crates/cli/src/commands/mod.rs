@@ -4,14 +4,19 @@ mod add;
 mod bench;
 mod bench_frames;
 mod capture;
+mod change;
 mod check;
 mod completions;
+mod dax;
 mod doctor;
 mod explain;
 mod give_back;
 mod man;
 mod map;
 mod move_memory;
+mod offline;
+mod online;
+mod region;
 mod run;
 mod serve;
 mod sim;
@@ -36,6 +41,10 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Topology(options) => topology::topology(&options),
         Command::Map(options) => map::map(&options),
         Command::Capture(options) => capture::capture(&options),
+        Command::Region(options) => region::region(&options.what),
+        Command::Dax(options) => dax::dax(&options.what),
+        Command::Online(options) => online::online(&options),
+        Command::Offline(options) => offline::offline(&options),
         Command::Doctor(options) => doctor::doctor(options),
         Command::Check(options) => check::check(&options),
         Command::Completions(options) => completions::completions(&options),

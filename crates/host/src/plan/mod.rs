@@ -18,12 +18,14 @@
 //! that refuses the N-th write.
 
 mod kernel;
+mod refusal;
 mod run;
 mod step;
 mod undo;
 
 pub use self::{
     kernel::{Kernel, Live, LiveError},
+    refusal::{Fault, Refusal},
     run::{Progress, StepError, run},
     step::{Action, Condition, Step},
     undo::Undone,

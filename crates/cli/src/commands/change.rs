@@ -1,0 +1,91 @@
+//! What all commands do that change this machine: show their plan, or carry it out.
+
+use std::fmt::Display;
+
+use memtide_host::{
+    Root,
+    plan::{self, Action, Fault, Live, Plan, Refusal, StepError},
+};
+use serde::Serialize;
+
+use crate::{
+    arguments::Change,
+    failure::{self, Failure},
+    output,
+    progress::Progress,
+};
+
+/// What came of it, in JSON: what the command says of it, and the writes.
+#[derive(Serialize)]
+struct Answer<'a, T: Serialize> {
+    dry_run: bool,
+    #[serde(flatten)]
+    told: &'a T,
+    steps: Vec<String>,
+}
+
+/// The machine that is to be changed, or planned for.
+pub fn root(change: &Change) -> Result<Root, Failure> {
+    let root = Root::new(&change.root);
+    if !root.is_live() && !change.dry_run {
+        return Err(Failure::Usage(format!(
+            "--root {}: expected --dry-run with it, for only this machine can be changed",
+            change.root.display()
+        )));
+    }
+    Ok(root)
+}
+
+/// Carries the plan out, unless it is only to be shown; then tells what was done.
+///
+/// `why` says what the kernel's answer to a step means.
+pub fn carry_out<T: Serialize, W: Display>(
+    root: &Root,
+    change: &Change,
+    plan: &Plan,
+    (told, text): (&T, &str),
+    why: impl Fn(&StepError) -> W,
+) -> Result<(), Failure> {
+    if !change.dry_run && !plan.is_empty() {
+        let mut kernel = Live::new(root).map_err(Failure::failed)?;
+        let mut progress = Progress::of_steps("writing");
+        let done = plan::run(&mut kernel, plan, &mut |done, of| {
+            progress.show(done as u64, of as u64);
+        });
+        progress.end();
+        done.map_err(|error| refused(&error, &why(&error)))?;
+    }
+    let steps = || plan.steps.iter().map(|step| step.action.to_string());
+    if change.json {
+        return output::json(&Answer { dry_run: change.dry_run, told, steps: steps().collect() });
+    }
+    if change.dry_run {
+        let lines: String = steps().map(|line| line + "\n").collect();
+        return output::text(&format!(
+            "{lines}# {}",
+            text.replace('\n', "\n# ").trim_end_matches("# ")
+        ));
+    }
+    output::text(text)
+}
+
+/// Which step, what the kernel answered, what that means, and what became of the rest.
+fn refused(error: &StepError, why: &impl Display) -> Failure {
+    let what = match &error.action {
+        action @ Action::WaitFor { .. } => format!("{action}: it did not happen in time"),
+        action => format!("{action}: {}", error.source),
+    };
+    Failure::failed(format_args!(
+        "step {} of {} failed: {what}\n  {why}\n  {}",
+        error.number, error.of, error.undone
+    ))
+}
+
+/// Why there is no plan: the request makes no sense, or the machine could not be read.
+pub fn no_plan(error: &impl Refusal) -> Failure {
+    let message = failure::chain(error);
+    match error.fault() {
+        Fault::Request => Failure::Usage(message),
+        Fault::Machine => Failure::Failed(message),
+    }
+}
