@@ -26,7 +26,7 @@ usage: cargo xtask COMMAND
   soak [--ops N] [--hours H]
                             the long proofs: N checksummed operations (default 1000000000) while
                             blocks move; with --hours, all end-to-end tests again and again
-  models [--fuzz-seconds S]  the page-frame allocator under loom, Miri and libFuzzer
+  models [--fuzz-seconds S]  the page-frame allocator under loom, Miri and libFuzzer; tables too
   instructions [--calls N]  count what taking and giving frames costs, under valgrind
   install --prefix DIR      put memtide, its library, man pages and completions under DIR
   deb [--output DIR]        build a Debian package from the same files (default target/debian)

@@ -1,21 +1,49 @@
 //! `cargo xtask models`: the page-frame allocator under a model checker, an interpreter that knows
-//! undefined behaviour, and a fuzzer.
+//! undefined behaviour, and a fuzzer; and the readers of firmware's tables under the fuzzer.
 //!
 //! Loom runs on any compiler. Miri and libFuzzer need the nightly one: where rustup has none, or
 //! the component or tool cannot be had, they are skipped, which says so and fails if
 //! `MEMTIDE_NO_SKIP` is set and a nightly compiler is there.
 
-use std::{env, process::Command};
+use std::{env, fs, process::Command};
 
 use crate::{
     Options,
     shell::{self, Failure, cargo},
 };
 
-/// How long libFuzzer makes up operations, in seconds, unless told otherwise.
+/// How long libFuzzer makes up operations, in seconds, unless told otherwise. Tables get a third
+/// of it.
 const FUZZ_S: u64 = 60;
 
-/// Runs all three.
+/// The frames' walk. Long inputs from the first on: short ones do nothing that a unit test does
+/// not.
+const FRAMES: Target = Target {
+    name: "frames",
+    folder: "crates/frames",
+    seeds: &[],
+    options: &["-max_len=1024", "-len_control=0"],
+};
+
+/// Bytes as tables, starting from tables of real machines.
+const TABLES: Target = Target {
+    name: "tables",
+    folder: "crates/physmap",
+    seeds: &["tests/data"],
+    options: &["-max_len=4096"],
+};
+
+/// What libFuzzer drives.
+struct Target {
+    name: &'static str,
+    /// The crate that its crate lies in.
+    folder: &'static str,
+    /// Folders in it with inputs to start from.
+    seeds: &'static [&'static str],
+    options: &'static [&'static str],
+}
+
+/// Runs all of them.
 pub fn models(options: &Options) -> Result<(), Failure> {
     let fuzz_s = options.number("--fuzz-seconds")?.map_or(FUZZ_S, |seconds| seconds as u64);
     loom()?;
@@ -24,7 +52,8 @@ pub fn models(options: &Options) -> Result<(), Failure> {
         return Ok(());
     }
     miri()?;
-    fuzz(fuzz_s)
+    fuzz(&FRAMES, fuzz_s)?;
+    fuzz(&TABLES, fuzz_s.div_ceil(3))
 }
 
 /// Every interleaving, up to so many preemptions: three, or as `LOOM_MAX_PREEMPTIONS` says. Without
@@ -50,7 +79,7 @@ fn miri() -> Result<(), Failure> {
     shell::run(&mut miri)
 }
 
-fn fuzz(seconds: u64) -> Result<(), Failure> {
+fn fuzz(target: &Target, seconds: u64) -> Result<(), Failure> {
     let tools = shell::target().join("tools");
     if !shell::is_installed("cargo-fuzz") && !tools.join("bin/cargo-fuzz").is_file() {
         let mut install = cargo(&["install", "--locked", "cargo-fuzz", "--root"]);
@@ -58,16 +87,17 @@ fn fuzz(seconds: u64) -> Result<(), Failure> {
             return skipped("cargo-fuzz cannot be installed");
         }
     }
-    let crate_dir = shell::workspace().join("crates/frames");
-    let mut fuzz = nightly(&["fuzz", "run", "--sanitizer", "none", "frames", "--target-dir"]);
-    fuzz.arg(shell::target().join("fuzz")).current_dir(crate_dir);
+    // What it finds on the way lies with what is built: the first folder is the one it writes to.
+    let found = shell::target().join("fuzz-corpus").join(target.name);
+    fs::create_dir_all(&found).map_err(|source| Failure::File { path: found.clone(), source })?;
+    // No sanitizer: there is no unsafe code to watch.
+    let mut fuzz = nightly(&["fuzz", "run", "--sanitizer", "none", "--target-dir"]);
+    fuzz.arg(shell::target().join("fuzz")).arg(target.name).arg(found).args(target.seeds);
+    fuzz.current_dir(shell::workspace().join(target.folder));
     let path = env::var_os("PATH").unwrap_or_default();
     let paths = env::split_paths(&path).chain([tools.join("bin")]);
     fuzz.env("PATH", env::join_paths(paths).unwrap_or(path));
-    // No sanitizer: there is no unsafe code to watch. Long inputs from the first on: short ones
-    // do nothing that a unit test does not.
-    fuzz.args(["--", "-max_len=1024", "-len_control=0"]);
-    fuzz.arg(format!("-max_total_time={seconds}"));
+    fuzz.arg("--").args(target.options).arg(format!("-max_total_time={seconds}"));
     shell::run(&mut fuzz)
 }
 

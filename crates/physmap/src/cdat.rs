@@ -6,9 +6,9 @@
 //! between its ports (SSLBIS). Linux hands the table out as
 //! `/sys/bus/cxl/devices/endpointX/CDAT`.
 //!
-//! It is read like an ACPI table ([`crate::acpi`]) but has no signature, so nothing but its length and
-//! sum tells it from other bytes. Numbers are those of HMAT's second revision
-//! (Linux's `cdat_normalize`).
+//! It is read like an ACPI table ([`crate::acpi`]) but has no signature, so nothing but its length
+//! and sum tells it from other bytes. Numbers are those of HMAT's second revision (Linux's
+//! `cdat_normalize`).
 
 use crate::acpi::{
     List, TableError, Unknown,

@@ -405,6 +405,17 @@ mod tests {
     }
 
     #[test]
+    fn units_are_those_of_memparse() {
+        for (power, unit) in "KMGTPE".chars().enumerate() {
+            for unit in [unit, unit.to_ascii_lowercase()] {
+                let text = alloc::format!("memmap=3{unit}");
+                let limit = PhysAddr(3 << (10 * (power + 1)));
+                assert_eq!(memmap_options(&text).next(), Some(Ok(MemmapOption::Limit(limit))));
+            }
+        }
+    }
+
+    #[test]
     fn numbers_are_those_of_simple_strtoull() {
         assert_eq!(number_of("0x1fg"), Some((0x1f, "g")));
         assert_eq!(number_of("017"), Some((15, "")));

@@ -12,6 +12,7 @@
 //! * [`resource`]: the kernel's resource tree, with the kernel's rules.
 //! * [`window`]: a CXL window as firmware states it.
 //! * [`windows`]: the windows in the tree, and what each decoder may use.
+//! * [`performance`]: latency and bandwidth of a path, from what tables say of its parts.
 //!
 //! The crate reads no file and writes none: whoever has a machine, a captured tree or a fuzzer
 //! brings the bytes.
@@ -34,3 +35,4 @@ pub mod reconcile;
 pub mod resource;
 pub mod window;
 pub mod windows;
+pub mod performance;

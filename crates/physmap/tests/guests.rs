@@ -15,6 +15,7 @@ use memtide_physmap::{
     firmware_map::{MapEntry, MapType, MemmapOption, boot_log, memmap_options},
     interleave::{Place, RootDecoder, Route},
     iomem::{self, Visibility},
+    performance::{Coordinate, Flit, Link},
 };
 use memtide_units::{PhysAddr, PhysRange};
 
@@ -34,7 +35,7 @@ fn range(start: u64, bytes: u64) -> PhysRange {
 }
 
 fn decoders(table: Cedt<'_>) -> Vec<RootDecoder> {
-    table.windows().map(|window| table.decoder(&window).unwrap()).collect()
+    table.decoders().map(|(_, decoder)| decoder.unwrap()).collect()
 }
 
 /// Ways, granularity and range of each window.
@@ -270,6 +271,56 @@ fn what_a_switch_says_of_itself() {
     assert_eq!(read[1].data_type, Ok(DataType::AccessBandwidth));
     assert_eq!(ways(read[1]), [(Some(0), Some(16_384)), (Some(1), Some(16_384))]);
     assert_eq!(read.len(), 2);
+}
+
+/// A region over both devices of a switch, as Linux computed it (`access0` of the region's node).
+///
+/// Linux 6.12 adds the picoseconds of the links to the nanoseconds of everything else: two links of
+/// 32 GT/s make 34000 of its latency, and 34 of ours.
+#[test]
+fn a_path_from_processors_through_a_switch_to_two_devices() {
+    let (srat, hmat) = (data("generic-port/SRAT"), data("generic-port/HMAT"));
+    let (switch, device) = (data("switch/CDAT.switch"), data("switch/CDAT.endpoint"));
+    let linux = text("generic-port/access0");
+    let linux = |name: &str| -> Option<u32> {
+        let mut lines = linux.lines().filter_map(|line| line.split_once(' '));
+        lines.find(|(key, _)| *key == name).and_then(|(_, value)| value.parse().ok())
+    };
+    let domain = Srat::parse(&srat).unwrap().host_bridge_domain(12).unwrap();
+    assert_eq!(domain, 1);
+    let bridge = Coordinate::from_hmat(Hmat::parse(&hmat).unwrap(), 0, domain);
+    let switch = Cdat::parse(&switch).unwrap();
+    let device = Coordinate::of_device(Cdat::parse(&device).unwrap(), 0);
+    let link = Link { mega_transfers_per_s: 32_000, lanes: 16, flit: Flit::Bytes68 }.coordinate();
+    let region = |link: Coordinate| {
+        let below = |port| Coordinate::of_switch(switch, port).through(link).through(device);
+        bridge.through(link).through(below(0).beside(below(1)))
+    };
+    let path = region(link);
+    assert_eq!((path.read_latency_ns, path.write_latency_ns), (Some(454), Some(554)));
+    assert_eq!(path.read_mb_per_s, linux("read_bandwidth"));
+    assert_eq!(path.write_mb_per_s, linux("write_bandwidth"));
+
+    let picoseconds = Some(17_000);
+    assert_eq!(link.read_latency_ns, picoseconds.map(|ps| ps / 1000));
+    let as_linux =
+        Coordinate { read_latency_ns: picoseconds, write_latency_ns: picoseconds, ..link };
+    assert_eq!(region(as_linux).read_latency_ns, linux("read_latency"));
+    assert_eq!(region(as_linux).write_latency_ns, linux("write_latency"));
+}
+
+#[test]
+fn tables_say_nothing_of_what_they_do_not_know() {
+    let (hmat, switch, device) =
+        (data("hmat/HMAT"), data("switch/CDAT.switch"), data("switch/CDAT.endpoint"));
+    let hmat = Hmat::parse(&hmat).unwrap();
+    assert_eq!(Coordinate::from_hmat(hmat, 1, 0), Coordinate::UNKNOWN);
+    assert_eq!(Coordinate::from_hmat(hmat, 0, 2), Coordinate::UNKNOWN);
+    let (switch, device) = (Cdat::parse(&switch).unwrap(), Cdat::parse(&device).unwrap());
+    assert_eq!(Coordinate::of_switch(switch, 2), Coordinate::UNKNOWN);
+    assert_eq!(Coordinate::of_device(switch, 0), Coordinate::UNKNOWN);
+    assert_eq!(Coordinate::of_device(device, 1), Coordinate::UNKNOWN);
+    assert_eq!(Coordinate::of_switch(device, 0), Coordinate::UNKNOWN);
 }
 
 /// What the boot log says of firmware, changed by the command line, is the kernel's map.

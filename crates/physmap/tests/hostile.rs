@@ -135,8 +135,8 @@ fn windows_that_cannot_be_are_refused_by_field() {
         record[at] = value;
         let table = common::with_header(b"CEDT", 1, &record);
         let read = Cedt::parse(&table).unwrap();
-        let window = read.windows().next().unwrap();
-        read.decoder(&window).map(|_| ()).map_err(|error| error.to_string())
+        let (_, decoder) = read.decoders().next().unwrap();
+        decoder.map(|_| ()).map_err(|error| error.to_string())
     };
     assert_eq!(refused(5, 1), Ok(()));
     for (at, value, expected) in [

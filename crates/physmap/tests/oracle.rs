@@ -9,7 +9,7 @@ use acpi_tables::{Aml, cedt as build, hmat as build_hmat, slit as build_slit, sr
 use memtide_physmap::acpi::{
     Table, TableError,
     cedt::{Cedt, Record, Restrictions},
-    cursor::Expected,
+    error::Expected,
     hmat::{Associativity, DataType, Hierarchy, Hmat, Proximity, WritePolicy},
     hmat::{Record as HmatRecord, Revision},
     slit::Slit,
@@ -85,13 +85,13 @@ fn cedt_windows_of_all_ways_and_granularities() {
     let read = Cedt::parse(&bytes).unwrap();
     check(read.table());
     assert_eq!(records(&read), 56);
-    for (n, window) in read.windows().enumerate() {
+    for (n, (window, decoder)) in read.decoders().enumerate() {
         let count = ways[n % 8].1;
         assert_eq!(window.range(), Some(range(n as u64 * (16 << 30), 12 << 30)));
         assert_eq!(window.restrictions, Restrictions::VOLATILE | Restrictions::FIXED);
         assert_eq!((window.qtg, window.arithmetic), (7, 0));
         assert!(window.targets.iter().eq(100..100 + count));
-        let decoder = read.decoder(&window).unwrap();
+        let decoder = decoder.unwrap();
         assert_eq!(u32::from(decoder.interleave().ways().count()), count);
         // Anything fits into a window of one way: the smallest granularity.
         let shown = if count == 1 { 256 } else { 256 << (n / 8) };
@@ -122,14 +122,15 @@ fn cedt_xor_windows_find_the_maps_of_their_granularity() {
     let bytes = bytes(&table);
     let read = Cedt::parse(&bytes).unwrap();
     assert_eq!(records(&read), 5);
-    let windows: Vec<_> = read.windows().collect();
-    assert_eq!(read.decoder(&windows[0]).unwrap().xor_maps(), [0x202_0900, 0x404_1200]);
-    assert_eq!(read.decoder(&windows[1]).unwrap().xor_maps(), [0x1200, 0x2400]);
+    let windows: Vec<_> = read.decoders().collect();
+    let maps = |n: usize| windows[n].1.unwrap().xor_maps().to_vec();
+    assert_eq!(maps(0), [0x202_0900, 0x404_1200]);
+    assert_eq!(maps(1), [0x1200, 0x2400]);
     assert_eq!(
-        read.decoder(&windows[2]),
+        windows[2].1,
         Err(TableError::Value {
             record: "CFMWS",
-            offset: windows[2].offset(),
+            offset: windows[2].0.offset(),
             field: "granularity",
             value: 2,
             expected: "a granularity that a CXIMS record is there for",

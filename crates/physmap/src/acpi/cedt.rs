@@ -4,16 +4,20 @@
 //! it deals them out. What a device is programmed with later lies inside one. Where the dealing
 //! is by XOR, the bits that it takes are in another record (CXIMS), found by its granularity.
 //!
-//! [`Cfmws`] has what the table says. [`Cedt::decoder`] turns it into arithmetic, and refuses
+//! [`Cfmws`] has what the table says. [`Cedt::decoders`] turns it into arithmetic, and refuses
 //! what Linux refuses (`cxl_acpi_cfmws_verify`, `cxl_parse_cxims`), with the field at fault.
 
 use memtide_units::{PhysAddr, PhysRange};
 
 use super::{
-    cursor::{Frames, Framing, List, TableError, Unknown, View},
+    cursor::{Frames, Framing, List, Unknown, View},
+    error::TableError,
     header::{HEADER_BYTES, Table},
 };
 use crate::interleave::{Granularity, Interleave, InterleaveError, RootDecoder, Ways};
+
+/// How many granularities there are: [`Granularity::all`].
+const GRANULARITIES: usize = 7;
 
 /// Linux wants windows that start at a multiple of this, and are one.
 pub const WINDOW_ALIGN: u64 = 256 << 20;
@@ -51,30 +55,29 @@ impl<'a> Cedt<'a> {
         })
     }
 
-    /// How `window` deals out its addresses, with the XOR maps of this table.
+    /// Its windows, in their order, and how each deals out its addresses.
     ///
-    /// The last map record of the right granularity counts, as in Linux.
-    ///
-    /// # Errors
-    /// [`TableError`] that names the field of `window` that cannot be: its arithmetic, base,
-    /// size, ways, granularity or the number of its targets; or that XOR maps of its granularity
-    /// are missing, too few, or not one for each address.
-    pub fn decoder(self, window: &Cfmws<'_>) -> Result<RootDecoder, TableError> {
-        let (range, interleave) = window.verify()?;
-        if window.arithmetic == 0 || interleave.ways().xor_maps() == 0 {
-            return Ok(RootDecoder::modulo(range, interleave));
+    /// An error names the field of the window that cannot be (its arithmetic, base, size, ways,
+    /// granularity or the number of its targets), or says that the XOR maps of its
+    /// granularity are missing, too few, or no bijection. It concerns this window alone.
+    pub fn decoders(
+        self,
+    ) -> impl Iterator<Item = (Cfmws<'a>, Result<RootDecoder, TableError>)> + Clone {
+        let maps = self.maps();
+        self.windows().map(move |window| (window, window.decoder(&maps)))
+    }
+
+    /// The XOR maps for each encoded granularity. Where there are several the last count, as in
+    /// Linux. Looked up once, so that many windows and many maps do not multiply.
+    fn maps(self) -> [Option<Cxims<'a>>; GRANULARITIES] {
+        let mut maps = [None; GRANULARITIES];
+        for record in self.records() {
+            let Ok(Record::XorMaps(cxims)) = record else { continue };
+            if let Some(place) = maps.get_mut(usize::from(cxims.granularity)) {
+                *place = Some(cxims);
+            }
         }
-        let eig = interleave.granularity().encoded();
-        let found = self.records().filter_map(|record| match record {
-            Ok(Record::XorMaps(maps)) if maps.granularity == eig => Some(maps),
-            _ => None,
-        });
-        let Some(cxims) = found.last() else {
-            let expected = "a granularity that a CXIMS record is there for";
-            return Err(window.view.wrong("granularity", eig.into(), expected));
-        };
-        let decoder = RootDecoder::xor(range, interleave, cxims.maps.iter());
-        decoder.map_err(|error| cxims.refused(error))
+        maps
     }
 }
 
@@ -225,6 +228,24 @@ impl<'a> Cfmws<'a> {
     #[must_use]
     pub const fn range(&self) -> Option<PhysRange> {
         PhysRange::from_size(self.base, self.size)
+    }
+
+    /// How it deals out its addresses, with the XOR maps for each encoded granularity.
+    fn decoder(
+        &self,
+        maps: &[Option<Cxims<'_>>; GRANULARITIES],
+    ) -> Result<RootDecoder, TableError> {
+        let (range, interleave) = self.verify()?;
+        if self.arithmetic == 0 || interleave.ways().xor_maps() == 0 {
+            return Ok(RootDecoder::modulo(range, interleave));
+        }
+        let eig = interleave.granularity().encoded();
+        let Some(cxims) = maps[usize::from(eig)] else {
+            let expected = "a granularity that a CXIMS record is there for";
+            return Err(self.view.wrong("granularity", eig.into(), expected));
+        };
+        let decoder = RootDecoder::xor(range, interleave, cxims.maps.iter());
+        decoder.map_err(|error| cxims.refused(error))
     }
 
     /// Its ways, granularity and range, if all of it is as Linux wants it. One-way windows have

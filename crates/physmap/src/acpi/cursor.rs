@@ -10,94 +10,7 @@
 
 use core::marker::PhantomData;
 
-/// Why a table, or a record of it, cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TableError {
-    /// The bytes do not start with the table's name.
-    #[error("the signature is {found:02x?}: expected {expected:02x?}")]
-    Signature {
-        /// What is there.
-        found: [u8; 4],
-        /// The name of the table asked for.
-        expected: [u8; 4],
-    },
-    /// All bytes of the table do not add up to zero.
-    #[error("{table}: the bytes add up to {sum:#04x}: expected 0 (modulo 256)")]
-    Checksum {
-        /// The table.
-        table: &'static str,
-        /// The sum.
-        sum: u8,
-    },
-    /// Something ends before its last field, or states a length beyond the end of what holds it.
-    #[error("{record} at {offset:#x} needs {needed} bytes: {present} are there")]
-    Truncated {
-        /// The table or record.
-        record: &'static str,
-        /// Where in the table it starts.
-        offset: usize,
-        /// How many bytes it needs, or says it has.
-        needed: u64,
-        /// How many are left.
-        present: usize,
-    },
-    /// A record states a length that no record of its type has.
-    #[error("{record} at {offset:#x} has length {length}: expected {expected}")]
-    Length {
-        /// The table or record.
-        record: &'static str,
-        /// Where in the table it starts.
-        offset: usize,
-        /// The length that it states.
-        length: u64,
-        /// What it should be.
-        expected: Expected,
-    },
-    /// A field holds what it must not.
-    #[error("{record} at {offset:#x}: {field} is {value:#x}: expected {expected}")]
-    Value {
-        /// The table or record.
-        record: &'static str,
-        /// Where in the table it starts.
-        offset: usize,
-        /// The field.
-        field: &'static str,
-        /// What it holds.
-        value: u64,
-        /// What it should hold.
-        expected: &'static str,
-    },
-}
-
-/// What a length should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Expected {
-    /// So many bytes.
-    Exactly(u64),
-    /// So many bytes or more.
-    AtLeast(u64),
-    /// So many bytes, and one or more times so many for the list behind them.
-    ListOf {
-        /// Bytes before the list.
-        head: u64,
-        /// Bytes of each element.
-        element: u64,
-    },
-}
-
-impl core::fmt::Display for Expected {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Exactly(bytes) => write!(f, "{bytes}"),
-            Self::AtLeast(bytes) => write!(f, "{bytes} or more"),
-            Self::ListOf { head, element } => {
-                write!(f, "{head} and a positive multiple of {element}")
-            }
-        }
-    }
-}
+use super::error::{Expected, TableError};
 
 /// A record of a type that this crate does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -408,14 +321,17 @@ mod tests {
     }
 
     #[test]
-    fn a_length_of_nothing_ends_it() {
-        let bytes = [0; 64];
+    fn a_length_below_its_own_header_ends_it() {
         for (framing, least) in [(Framing::Bytes, 2), (Framing::Words, 4), (Framing::Doubles, 8)] {
-            let mut frames = Frames::new(View::new(&bytes, 0, "table"), 0, framing);
-            let expected = Expected::AtLeast(least);
-            let error = TableError::Length { record: "record", offset: 0, length: 0, expected };
-            assert_eq!(frames.next(), Some(Err(error)));
-            assert_eq!(frames.next(), None);
+            for length in 0..least {
+                let mut bytes = [0; 64];
+                bytes[least as usize / 2] = length as u8;
+                let mut frames = Frames::new(View::new(&bytes, 0, "table"), 0, framing);
+                let expected = Expected::AtLeast(least);
+                let error = TableError::Length { record: "record", offset: 0, length, expected };
+                assert_eq!(frames.next(), Some(Err(error)));
+                assert_eq!(frames.next(), None);
+            }
         }
     }
 

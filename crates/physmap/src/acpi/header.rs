@@ -12,7 +12,10 @@
 //! | 28 | 4 | who made the table |
 //! | 32 | 4 | its maker's revision |
 
-use super::cursor::{Expected, TableError, View};
+use super::{
+    cursor::View,
+    error::{Expected, TableError},
+};
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 36;

@@ -10,7 +10,8 @@
 //! record's length before anything is looked at.
 
 use super::{
-    cursor::{Frames, Framing, List, TableError, Unknown, View},
+    cursor::{Frames, Framing, List, Unknown, View},
+    error::TableError,
     header::{HEADER_BYTES, Table},
 };
 

@@ -6,7 +6,8 @@
 //! copies nothing; records come from an iterator, each either whole or an error that names the
 //! record, where it lies, and what was expected.
 //!
-//! * [`cursor`]: fields and records of bytes, and [`TableError`].
+//! * [`cursor`]: fields and records of bytes.
+//! * [`error`]: what can be wrong with them.
 //! * [`header`]: the 36 bytes at the start of each table, its signature, length and checksum.
 //! * [`cedt`]: CXL's host bridges and windows.
 //! * [`srat`]: which memory and processors belong together.
@@ -23,10 +24,12 @@
 
 pub mod cedt;
 pub mod cursor;
+pub mod error;
 pub mod header;
 pub mod hmat;
 pub mod slit;
 pub mod srat;
 
-pub use cursor::{List, TableError, Unknown};
+pub use cursor::{List, Unknown};
+pub use error::{Expected, TableError};
 pub use header::Table;

@@ -5,7 +5,8 @@
 //! be compared with what is there.
 
 use super::{
-    cursor::{List, TableError},
+    cursor::List,
+    error::TableError,
     header::{HEADER_BYTES, Table},
 };
 

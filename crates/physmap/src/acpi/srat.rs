@@ -8,7 +8,8 @@
 use memtide_units::{PhysAddr, PhysRange};
 
 use super::{
-    cursor::{Frames, Framing, TableError, Unknown, View},
+    cursor::{Frames, Framing, Unknown, View},
+    error::TableError,
     header::{HEADER_BYTES, Table},
 };
 
@@ -38,6 +39,19 @@ impl<'a> Srat<'a> {
         let frames = Frames::new(self.0.view(), RECORDS_AT, Framing::Bytes);
         let revision = self.0.revision();
         frames.map(move |frame| frame.and_then(|(kind, view)| Record::read(kind, view, revision)))
+    }
+
+    /// The domain of the port of the CXL host bridge with this `_UID`: what HMAT says of it is the
+    /// way to the bridge (Linux's `acpi_find_genport_target`).
+    #[must_use]
+    pub fn host_bridge_domain(self, uid: u32) -> Option<u32> {
+        let wanted = Handle::Acpi { hid: *b"ACPI0016", uid };
+        self.records().find_map(|record| match record {
+            Ok(Record::GenericPort(port)) if port.presence == Presence::Enabled => {
+                (port.handle == wanted).then_some(port.domain)
+            }
+            _ => None,
+        })
     }
 
     /// Memory that is enabled, in the table's order: domain and range.

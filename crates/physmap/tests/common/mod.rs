@@ -13,7 +13,10 @@ use memtide_physmap::{
         srat::{self, Srat},
     },
     cdat::{self, Cdat},
-    firmware_map, iomem,
+    firmware_map,
+    interleave::{RootDecoder, Route},
+    iomem,
+    performance::Coordinate,
 };
 
 /// Reads `bytes` as every table and every text.
@@ -60,16 +63,26 @@ fn cedt(bytes: &[u8]) {
             _ => {}
         }
     }
-    // Each looks for its maps: not all of a table with thousands.
-    for window in table.windows().take(64) {
+    for (window, decoder) in table.decoders() {
         let _ = (window.range(), window.offset(), window.targets.iter().max());
-        if let Ok(decoder) = table.decoder(&window) {
-            let range = decoder.range();
-            for address in [range.start(), range.last()] {
-                let target = decoder.target(address).unwrap();
-                assert!(window.targets.get(target.into()).is_some());
-            }
+        let Ok(decoder) = decoder else { continue };
+        let range = decoder.range();
+        for address in [range.start(), range.last()] {
+            let target = decoder.target(address).unwrap();
+            assert!(window.targets.get(target.into()).is_some());
         }
+        region(decoder);
+    }
+}
+
+/// A region of all that the window has, at a device below each host bridge.
+fn region(window: RootDecoder) {
+    let device = window.interleave();
+    let Ok(route) = Route::new(window, window.range(), &[], device) else { return };
+    for address in [window.range().start(), window.range().last()] {
+        let place = route.locate(address).unwrap();
+        assert_eq!(route.address(place), Ok(address));
+        assert!(route.targets(place.position).unwrap().eq([place.position]));
     }
 }
 
@@ -83,10 +96,12 @@ fn srat(bytes: &[u8]) {
         }
     }
     assert!(table.memory().count() <= bytes.len() / 40);
+    let _ = table.host_bridge_domain(0);
 }
 
 fn hmat(bytes: &[u8]) {
     let Ok(table) = Hmat::parse(bytes) else { return };
+    let _ = Coordinate::from_hmat(table, 0, 1);
     for record in table.records() {
         match record {
             Ok(hmat::Record::Locality(locality)) => {
@@ -126,6 +141,7 @@ fn slit(bytes: &[u8]) {
 fn cdat(bytes: &[u8]) {
     let Ok(table) = Cdat::parse(bytes) else { return };
     let _ = (table.checksum(), table.revision(), table.sequence());
+    let _ = Coordinate::of_device(table, 0).through(Coordinate::of_switch(table, 0));
     for record in table.records() {
         match record {
             Ok(cdat::Record::Locality(locality)) => drop(locality.value()),
