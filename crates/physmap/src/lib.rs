@@ -10,6 +10,10 @@
 //! * [`resource`]: the kernel's resource tree, with the kernel's rules.
 //! * [`window`]: a CXL window as firmware states it.
 //! * [`windows`]: the windows in the tree, and what each decoder may use.
+//! * [`reconcile`]: one map out of what several tables say, and where they disagree.
+//! * [`map`]: that map.
+//! * [`allocate`]: who gets what is free in it.
+//! * [`kernel_map`]: the map beside the kernel's own.
 
 #![forbid(unsafe_code)]
 #![no_std]

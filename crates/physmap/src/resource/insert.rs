@@ -110,8 +110,8 @@ impl Tree {
         }
     }
 
-    /// Puts a resource in as deep as it can be below `parent`: inside of all that it fits into, also
-    /// where the ranges are the same.
+    /// Puts a resource in as deep as it can be below `parent`: inside of all that it fits into,
+    /// also where the ranges are the same.
     ///
     /// # Errors
     ///
