@@ -13,7 +13,8 @@
 //!    decoder decodes*.
 //!
 //! Three things go wrong. A trimmed window does not contain its decoder's addresses any more, nor
-//! does anything else, so the decoder gets nothing, and all that is left of the window is lost. A
+//! does anything else, so the decoder gets nothing, and all that is left of the window is lost: who
+//! makes a region there crashes the kernel (6.12, a null pointer in `get_free_mem_region`). A
 //! widened window is larger than what its decoder decodes, so that a region may be placed where no
 //! access ever arrives. And step 2 widens only where the overlap is partial: a window that lies
 //! wholly in a larger range of firmware's goes *into* that, has no children there, and looks free

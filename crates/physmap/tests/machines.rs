@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, num::NonZeroU32};
 
 use memtide_physmap::{
-    allocate::{Allocator, Errno, Holder, Media, Progress, RegionRequest},
+    allocate::{Allocator, Errno, Holder, LinuxChoice, Media, Progress, RegionRequest},
     kernel_map::{Line, Rule, compare, tree_of},
     map::AddressMap,
     reconcile::{Conflict, Firmware, FirmwareRange, reconcile},
@@ -152,7 +152,9 @@ fn windows_follow_what_was_reserved_across_them() {
     assert_eq!(map.windows[1].kernel_resource, None);
     let mut all = Allocator::new(map);
     all.validate();
-    let given = all.allocate_region(&request("region0", 1, 256 << 20)).unwrap();
+    assert_eq!(all.linux_choice(1, 256 << 20), Ok(LinuxChoice::Crash));
+    let program = RegionRequest { holder: Holder::Program, ..request("region0", 1, 256 << 20) };
+    let given = all.allocate_region(&program).unwrap();
     assert_eq!(given, range(0x7_0000_0000, 0x7_0fff_ffff));
     all.validate();
 }

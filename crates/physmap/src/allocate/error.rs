@@ -5,6 +5,7 @@ use core::fmt;
 
 use memtide_units::{ByteSize, PhysAddr, PhysRange};
 
+use super::LinuxChoice;
 use crate::resource::{InsertError, Resource};
 
 /// The number with which Linux refuses the same request.
@@ -225,19 +226,31 @@ pub enum RegionError {
         /// The largest size that would fit now; 0 if none would.
         largest: u64,
     },
+    /// There is a range, but the kernel, which chooses itself, would not choose it.
+    #[error("{range} is free in {window}, but {linux}; only a program can have it")]
+    LinuxElsewhere {
+        /// The window.
+        window: String,
+        /// The range.
+        range: PhysRange,
+        /// What Linux would do.
+        linux: LinuxChoice,
+    },
     /// The map does not take the range.
     #[error(transparent)]
     Insert(#[from] InsertError),
 }
 
 impl RegionError {
-    /// How Linux would refuse (`size_store`, `alloc_hpa`).
+    /// How Linux would refuse (`size_store`, `alloc_hpa`), or should.
     #[must_use]
     pub const fn errno(&self) -> Errno {
         match self {
             Self::NoSuchWindow { .. } => Errno::Enoent,
             Self::Name { .. } | Self::OtherSize { .. } | Self::Active { .. } => Errno::Ebusy,
-            Self::Missing { .. } | Self::Unusable { .. } => Errno::Enxio,
+            Self::Missing { .. } | Self::Unusable { .. } | Self::LinuxElsewhere { .. } => {
+                Errno::Enxio
+            }
             Self::Ways { .. } | Self::Media { .. } | Self::Size { .. } => Errno::Einval,
             Self::NoRoom { .. } => Errno::Erange,
             Self::Insert(InsertError::Full { .. }) => Errno::Enomem,

@@ -4,15 +4,21 @@
 //! same reason: the same size again is no request at all; another size, or a region whose decoders
 //! work already, is busy; ways, granularity and, for persistent memory, a UUID come first; the size
 //! is a multiple of 256 MiB for each way. Then the lowest free range, aligned to 256 MiB.
+//!
+//! The kernel takes no address, only a size, and chooses itself. So where it would choose otherwise
+//! ([`LinuxChoice`]) a region of the kernel's is refused here: its choice would be an address that
+//! the decoder does not decode, or one in memory of firmware's; or, for a trimmed window, no choice
+//! but a crash (6.12 follows the null pointer in `get_free_mem_region` as soon as the size is
+//! written). The range is there for a program that programs the decoders itself.
 
 use alloc::{format, string::String};
-use core::num::NonZeroU32;
+use core::{fmt, num::NonZeroU32};
 
 use memtide_units::PhysRange;
 
 use super::{Allocator, Missing, Owner, Progress, RegionError};
 use crate::{
-    resource::{Claim, Kind, Resource},
+    resource::{Claim, Direction, Kind, Resource, Search},
     window::{Restrictions, WINDOW_UNIT},
     windows::{Fate, PlacedWindow},
 };
@@ -36,6 +42,29 @@ pub enum Holder {
     Kernel,
     /// A program: nobody else has any business inside, so the range is busy.
     Program,
+}
+
+/// Where Linux would place a region if it were told the size now (`get_free_mem_region`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinuxChoice {
+    /// There.
+    At(PhysRange),
+    /// It would refuse (`-ERANGE`).
+    NoRoom,
+    /// The decoder has no resource, and the kernel follows a null pointer.
+    Crash,
+}
+
+impl fmt::Display for LinuxChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(range) => write!(f, "Linux would take {range}"),
+            Self::NoRoom => f.write_str("Linux would find no room"),
+            Self::Crash => {
+                f.write_str("Linux gave the decoder no resource and would follow a null pointer")
+            }
+        }
+    }
 }
 
 /// Asks for a range.
@@ -77,6 +106,13 @@ impl Allocator {
             Holder::Kernel => (Kind::CxlRegion, Claim::Open),
             Holder::Program => (Kind::UserDecoder, Claim::Busy),
         };
+        if request.holder == Holder::Kernel {
+            let linux = self.choice_of_linux(placed, request.size);
+            if linux != LinuxChoice::At(range) {
+                let window = placed.name();
+                return Err(RegionError::LinuxElsewhere { window, range, linux });
+            }
+        }
         let name = request.name.clone();
         let resource = self.map.tree.request(resource, Resource { range, kind, claim, name })?;
         let (window, progress) = (Some(request.window), request.progress);
@@ -93,6 +129,30 @@ impl Allocator {
     /// [`RegionError::NoSuchWindow`] and [`RegionError::Unusable`].
     pub fn largest_region(&self, window: usize, ways: NonZeroU32) -> Result<u64, RegionError> {
         Ok(self.map.largest_in(self.window(window)?, unit(ways)))
+    }
+
+    /// Where Linux would place a region of a window if it were told this size now.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::NoSuchWindow`] and [`RegionError::Unusable`].
+    pub fn linux_choice(&self, window: usize, bytes: u64) -> Result<LinuxChoice, RegionError> {
+        Ok(self.choice_of_linux(self.window(window)?, bytes))
+    }
+
+    /// The lowest range in all of the decoder's resource, whatever it decodes, and whatever the
+    /// resource is in.
+    fn choice_of_linux(&self, placed: &PlacedWindow, bytes: u64) -> LinuxChoice {
+        let Some(resource) = placed.kernel_resource else { return LinuxChoice::Crash };
+        let whole = self.map.tree.get(resource).expect("windows stay in the tree").range;
+        let search = Search {
+            within: whole,
+            align: WINDOW_UNIT,
+            direction: Direction::Ascending,
+            avoid: &[],
+        };
+        let found = self.map.tree.find_free(resource, bytes, &search);
+        found.map_or(LinuxChoice::NoRoom, LinuxChoice::At)
     }
 
     fn window(&self, window: usize) -> Result<&PlacedWindow, RegionError> {

@@ -49,6 +49,11 @@ fn request(name: &str, window: usize, size: u64) -> RegionRequest {
     }
 }
 
+/// The same for a program that programs the decoders itself.
+fn program(name: &str, window: usize, size: u64) -> RegionRequest {
+    RegionRequest { holder: Holder::Program, ..request(name, window, size) }
+}
+
 /// Asserts that a request is refused as Linux would, and that nothing changes.
 fn refused(allocator: &mut Allocator, request: &RegionRequest, errno: Errno) -> RegionError {
     let before: Vec<_> = allocator.map.tree.resources().map(|(_, it)| it.clone()).collect();
@@ -185,7 +190,13 @@ fn the_decoder_of_a_trimmed_window_gets_its_tail() {
     let mut all = allocator(&[ram(5 * GIB, 7 * GIB)], &windows);
     assert!(matches!(all.map.windows[1].fate, Fate::Placed { trimmed_by: Some(0), .. }));
     assert_eq!(all.largest_region(1, NonZeroU32::MIN), Ok(4 * GIB));
-    let region = all.allocate_region(&request("region1", 1, GIB)).unwrap();
+    let error = refused(&mut all, &request("region1", 1, GIB), Errno::Enxio);
+    assert_eq!(
+        error.to_string(),
+        "0x300000000-0x33fffffff is free in CXL Window 1, but Linux gave the decoder no resource \
+         and would follow a null pointer; only a program can have it"
+    );
+    let region = all.allocate_region(&program("region1", 1, GIB)).unwrap();
     assert_eq!(region, span(12 * GIB, GIB));
     // And the first, widened window never gives out what its decoder does not decode.
     assert_eq!(all.largest_region(0, NonZeroU32::MIN), Ok(GIB));
@@ -199,7 +210,7 @@ fn what_was_reprogrammed_is_free_again() {
     let mut all = allocator(&[soft(5 * GIB, 7 * GIB)], &windows);
     let void = all.reprogrammed(span(5 * GIB, 7 * GIB)).unwrap();
     assert_eq!(void, [soft(5 * GIB, 7 * GIB)]);
-    let head = all.allocate_region(&request("region1", 1, 4 * GIB)).unwrap();
+    let head = all.allocate_region(&program("region1", 1, 4 * GIB)).unwrap();
     assert_eq!(head, span(8 * GIB, 4 * GIB), "in what is the first one's resource");
     assert_eq!(all.allocate_region(&request("region0", 0, 4 * GIB)), Ok(span(4 * GIB, 4 * GIB)));
     all.validate();
@@ -233,6 +244,24 @@ fn a_window_inside_memory_is_full_and_inside_a_reservation_is_not() {
     all.validate();
 }
 
+/// Linux takes the lowest range of a widened window, below what its decoder decodes.
+#[test]
+fn a_region_that_linux_would_place_elsewhere_is_refused() {
+    let beside = soft(3 * GIB, 2 * GIB);
+    let mut all = allocator(&[beside], &[window(4 * GIB, 4 * GIB, 1)]);
+    assert_eq!(all.linux_choice(0, GIB), Ok(LinuxChoice::At(span(5 * GIB, GIB))));
+    assert_eq!(all.linux_choice(0, 4 * GIB), Ok(LinuxChoice::NoRoom));
+    all.reprogrammed(span(3 * GIB, 2 * GIB)).unwrap();
+    assert_eq!(all.linux_choice(0, GIB), Ok(LinuxChoice::At(span(3 * GIB, GIB))));
+    let error = refused(&mut all, &request("region0", 0, GIB), Errno::Enxio);
+    assert!(error.to_string().contains("Linux would take 0xc0000000-0xffffffff"), "{error}");
+    assert_eq!(all.allocate_region(&program("own", 0, GIB)), Ok(span(4 * GIB, GIB)));
+    // Once the lower part is taken, both choose the same.
+    all.hand_over(ram(3 * GIB, GIB)).unwrap();
+    assert_eq!(all.allocate_region(&request("region0", 0, GIB)), Ok(span(5 * GIB, GIB)));
+    all.validate();
+}
+
 #[test]
 fn what_firmware_hands_over_late_is_taken() {
     let mut all = allocator(&[], &[window(4 * GIB, 4 * GIB, 1)]);
@@ -244,6 +273,12 @@ fn what_firmware_hands_over_late_is_taken() {
     // The memory of a region, once online, is inside; the region stays while it is.
     all.hand_over(ram(5 * GIB, 512 * MIB)).unwrap();
     assert!(matches!(all.release("region0"), Err(ReleaseError::InUse { .. })));
+    // So is a dax device around that memory, with the region's very range.
+    all.hand_over(Resource::open(span(5 * GIB, GIB), Kind::Dax, "dax0.0")).unwrap();
+    all.hand_over(Resource::open(span(5 * GIB, GIB), Kind::Dax, "dax0.1")).unwrap();
+    let region = all.owner("region0").unwrap().resource;
+    let below: Vec<_> = all.map.tree.walk(region).map(|(depth, _)| depth).collect();
+    assert_eq!(below, [0, 1, 2], "both are around the memory");
     let account = all.account(0).unwrap();
     let gib = u128::from(GIB);
     let expected = Account { decoded: 4 * gib, owned: gib, taken: gib, free: 2 * gib };
@@ -254,8 +289,7 @@ fn what_firmware_hands_over_late_is_taken() {
 #[test]
 fn a_program_has_its_range_for_itself() {
     let mut all = allocator(&[], &[window(4 * GIB, 4 * GIB, 1)]);
-    let own = RegionRequest { holder: Holder::Program, ..request("dcd0", 0, GIB) };
-    let range = all.allocate_region(&own).unwrap();
+    let range = all.allocate_region(&program("dcd0", 0, GIB)).unwrap();
     assert_eq!(all.owner("dcd0").unwrap().kind, Kind::UserDecoder);
     assert!(matches!(all.hand_over(ram(4 * GIB, MIB)), Err(LearnError::Given { .. })));
     all.set_progress("dcd0", Progress::Active).unwrap();
@@ -367,7 +401,13 @@ impl World {
                     RegionRequest { ways: Some(ways), holder, ..request(&name, window, size) };
                 let expected = self.region(window, size);
                 let largest = self.all.largest_region(window, ways);
+                let linux = self.all.linux_choice(window, size);
                 let given = self.all.allocate_region(&ask);
+                let elsewhere = linux.ok() != expected.map(LinuxChoice::At);
+                if holder == Holder::Kernel && elsewhere && expected.is_some() {
+                    assert!(matches!(given, Err(RegionError::LinuxElsewhere { .. })));
+                    return;
+                }
                 assert_eq!(given.clone().ok(), expected);
                 match given {
                     Ok(_) => assert!(largest.unwrap() >= size),

@@ -337,7 +337,7 @@ proptest! {
                     ways: NonZeroU32::new(1),
                     granularity: NonZeroU32::new(256),
                     media: Media::Ram,
-                    holder: Holder::Kernel,
+                    holder: Holder::Program,
                     progress: Progress::Configured,
                 };
                 if size == 0 || allocator.allocate_region(&request).is_err() {
