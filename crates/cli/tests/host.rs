@@ -1,6 +1,8 @@
 //! The commands that look at a machine, on captured ones.
 
 use std::{
+    fs,
+    os::unix::fs::symlink,
     path::PathBuf,
     process::{Command, Output},
     time::{Duration, Instant},
@@ -125,6 +127,27 @@ fn a_capture_is_the_machine_and_overwrites_nothing() {
     let own = folder.path().join("own.tar.gz");
     done(&["capture", own.to_str().unwrap()]);
     assert!(done(&["topology", "--root", own.to_str().unwrap()]).contains("node0"));
+}
+
+#[test]
+fn ports_in_a_ring_behind_many_dports_are_shown_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let status = Command::new("tar")
+        .args(["xzf", &data("cxl-switch"), "-C", folder.path().to_str().unwrap()])
+        .status();
+    assert!(status.unwrap().success());
+    let devices = folder.path().join("sys/bus/cxl/devices");
+    let real = folder.path().join("sys/ring/port1/port1");
+    fs::create_dir_all(&real).unwrap();
+    symlink("anywhere", real.join("parent_dport")).unwrap();
+    for dport in 0..100 {
+        symlink("anywhere", real.join(format!("dport{dport}"))).unwrap();
+        symlink("anywhere", devices.join(format!("root0/dport{dport}"))).ok();
+    }
+    fs::remove_file(devices.join("port1")).unwrap();
+    symlink("../../../ring/port1/port1", devices.join("port1")).unwrap();
+    let text = done(&["topology", "--root", folder.path().to_str().unwrap()]);
+    assert!(text.lines().count() < 1000 && text.contains("mem0"), "{text}");
 }
 
 #[test]
