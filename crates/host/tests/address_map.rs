@@ -84,6 +84,14 @@ fn windows_are_where_qemu_was_told_to_put_them() {
 }
 
 #[test]
+fn where_memory_may_be_plugged_in_nothing_else_goes() {
+    // maxmem=16G of which 2 GiB are there, and a GiB of room for each of 4 slots to align in.
+    let map = read("two-windows");
+    let set_aside = &map.reconciled.map.set_aside;
+    assert_eq!(format!("{set_aside:?}"), "[0x100000000-0x57fffffff]");
+}
+
+#[test]
 fn what_a_memmap_option_changes_is_told_and_explained() {
     let map = read("plain-memmap");
     let found = differences(&map, &OF_MEMORY);
