@@ -42,7 +42,8 @@ fn topology_shows_the_way_to_each_memory() {
         "node1        20     10",
         "node1  online  Movable       8    1GiB",
         "└─ dport 12: pci0000:0c",
-        "            │  └─ endpoint3, of mem0 at 0000:0f:00.0, 1GiB ram, firmware \"BWFW VERSION 00\"",
+        "            │  └─ endpoint3, of mem0 at 0000:0f:00.0, 1GiB ram, \
+         firmware \"BWFW VERSION 00\"",
         "dax0.0  region0  1GiB   2MiB  system-ram  node1",
         "node0  node1  region0, dax0.0  1GiB    1GiB        20  -     -",
         "region0, position 0: root0 decoder0.0 → pci0000:0c (dport 12) → port1 decoder1.0 → \

@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn of_the_command_line_only_memory_goes_out() {
-        let text = "root=/dev/sda memmap=512M!1G rd.luks.key=/secret mem=4G memory_hotplug.online_policy=auto-movable \
+        let text = "root=/dev/sda memmap=512M!1G rd.luks.key=/secret mem=4G \
+                    memory_hotplug.online_policy=auto-movable \
                     memhp-default-state=online numa=fake=2 memsecret=x movable_node quiet";
         assert_eq!(
             cmdline(text),

@@ -4,9 +4,9 @@
 //! windows of CXL memory in the physical address map (CFMWS of the CEDT). Under it, a **port** for
 //! each host bridge, and one for each switch: a port has downstream ports (*dports*), and **switch
 //! decoders** that say which address goes out at which. Each memory device (**memdev**) that can
-//! be reached has an **endpoint**, a port whose **endpoint decoders** turn an address of the machine
-//! (HPA) into one of the device (DPA). A **region** is a range of a window with one endpoint decoder
-//! of each device that takes part, and a decoder of each port in between.
+//! be reached has an **endpoint**, a port whose **endpoint decoders** turn an address of the
+//! machine (HPA) into one of the device (DPA). A **region** is a range of a window with one
+//! endpoint decoder of each device that takes part, and a decoder of each port in between.
 //!
 //! All are devices of one flat folder, /sys/bus/cxl/devices, by name; who is in whom is seen from
 //! where the names point to, and `decoderX.Y` belongs to the port number X.
