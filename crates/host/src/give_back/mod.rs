@@ -36,7 +36,7 @@ use self::{
     vacate::{Bound, Left, Resident},
 };
 use crate::{
-    BlockId, BlockState, MemoryBlocks, ReadError, Zone,
+    BlockId, BlockState, MemoryBlock, MemoryBlocks, ReadError, Zone,
     online::BlockRefusal,
     plan::{Fault, Kernel, Refusal},
 };
@@ -108,12 +108,15 @@ pub fn give_back(
     let blocks = MemoryBlocks::read(kernel.root())?.ok_or(GiveBackError::NoHotPlug)?;
     check(&blocks, wish)?;
     let wanted = wish.bytes.0.div_ceil(blocks.block_bytes);
-    let online = blocks.of_node(wish.node).filter(|block| block.state == BlockState::Online);
+    let online: Vec<&MemoryBlock> =
+        blocks.of_node(wish.node).filter(|block| block.state == BlockState::Online).collect();
     let root = kernel.root().clone();
-    let count = online.clone().count() as u64;
+    let count = online.len() as u64;
     let bound = if wanted < count { Vec::new() } else { vacate::bound_to(&root, wish.node) };
     let at_most = if bound.is_empty() { wanted } else { count.saturating_sub(1) };
-    let candidates = rank::rank(online.map(|block| Candidate::of(&root, block)).collect());
+    let candidates: Vec<Candidate> =
+        online.into_iter().map(|block| Candidate::of(&root, block)).collect();
+    let candidates = rank::rank(candidates);
     let (tried, hopeless): (Vec<_>, Vec<_>) =
         candidates.into_iter().partition(|candidate| candidate.chance != Chance::None);
     let mut work = Work {
