@@ -11,6 +11,9 @@
 //! is put into use again (by the kernel itself: it un-isolates the block), the others are tried,
 //! and then those that may have become free, until enough came or the time is over.
 //!
+//! The last block of a node stays while a program is bound to that node alone: the kernel would
+//! find no memory for it any more, and kill it.
+//!
 //! What left stays away: repeating the request takes more. What stays is as usable as before; the
 //! answer says which blocks, and who holds them ([`answer`]).
 //!
@@ -30,10 +33,10 @@ use memtide_units::{ByteSize, NodeId};
 use self::{
     answer::{Answer, Holder, Reason, Stayed},
     rank::{Candidate, Chance},
-    vacate::{Left, Resident},
+    vacate::{Bound, Left, Resident},
 };
 use crate::{
-    BlockId, BlockState, MemoryBlocks, ReadError, Zone,
+    BlockId, BlockState, MemoryBlock, MemoryBlocks, ReadError, Root, Zone,
     online::BlockRefusal,
     plan::{Fault, Kernel, Refusal},
 };
@@ -90,6 +93,8 @@ impl Refusal for GiveBackError {
 
 /// A block gets at least so long, however many are to go.
 const BLOCK_LEAST: Duration = Duration::from_millis(500);
+/// The kernel gets at least so long, also when moving programs' pages has taken the block's share.
+const WRITE_LEAST: Duration = Duration::from_millis(100);
 /// Between two rounds over blocks that stayed.
 const ROUND_PAUSE: Duration = Duration::from_millis(200);
 
@@ -105,9 +110,15 @@ pub fn give_back(
     let blocks = MemoryBlocks::read(kernel.root())?.ok_or(GiveBackError::NoHotPlug)?;
     check(&blocks, wish)?;
     let wanted = wish.bytes.0.div_ceil(blocks.block_bytes);
-    let online = blocks.of_node(wish.node).filter(|block| block.state == BlockState::Online);
+    let online: Vec<&MemoryBlock> =
+        blocks.of_node(wish.node).filter(|block| block.state == BlockState::Online).collect();
     let root = kernel.root().clone();
-    let candidates = rank::rank(online.map(|block| Candidate::of(&root, block)).collect());
+    let count = online.len() as u64;
+    let bound = if wanted < count { Vec::new() } else { vacate::bound_to(&root, wish.node) };
+    let at_most = if bound.is_empty() { wanted } else { count.saturating_sub(1) };
+    let candidates: Vec<Candidate> =
+        online.into_iter().map(|block| Candidate::of(&root, block)).collect();
+    let candidates = rank::rank(candidates);
     let (tried, hopeless): (Vec<_>, Vec<_>) =
         candidates.into_iter().partition(|candidate| candidate.chance != Chance::None);
     let mut work = Work {
@@ -115,13 +126,15 @@ pub fn give_back(
         end: Instant::now() + wish.deadline,
         block_bytes: blocks.block_bytes,
         wanted,
+        at_most,
+        bound,
         returned: 0,
         stays: BTreeMap::new(),
     };
     let mut round = tried;
     loop {
         round = work.round(kernel, round, progress)?;
-        let is_over = work.returned == wanted || round.is_empty();
+        let is_over = work.returned >= wanted.min(work.at_most) || round.is_empty();
         if is_over || Instant::now() + ROUND_PAUSE >= work.end {
             break;
         }
@@ -149,6 +162,10 @@ struct Work {
     block_bytes: u64,
     /// Blocks that are to leave.
     wanted: u64,
+    /// Blocks that may: all of them, or all but the last.
+    at_most: u64,
+    /// For whom the last one stays.
+    bound: Vec<Bound>,
     /// Blocks that have.
     returned: u64,
     /// Those that were tried and stayed, and what was found out about each the last time.
@@ -173,7 +190,7 @@ impl Work {
         let mut again = Vec::new();
         let mut ahead = candidates.len() as u64;
         for candidate in candidates {
-            if self.returned == self.wanted {
+            if self.returned >= self.wanted.min(self.at_most) {
                 break;
             }
             let share = self.share(ahead);
@@ -182,19 +199,9 @@ impl Work {
                 again.push(candidate);
                 continue;
             };
-            let root = kernel.root().clone();
-            let left = match candidate.contents {
-                Some(contents) if contents.movable.0 == 0 => Vec::new(),
-                _ => {
-                    let residents =
-                        residents.get_or_insert_with(|| vacate::residents(&root, self.node));
-                    let bytes = candidate.contents.map_or(self.block_bytes, |it| it.movable.0);
-                    vacate::destination(&root, self.node, ByteSize(bytes))
-                        .map_or_else(Vec::new, |to| {
-                            vacate::vacate(&root, residents, candidate.block.range, to)
-                        })
-                }
-            };
+            let block_end = Instant::now() + share;
+            let left = self.vacate(kernel.root(), &candidate, &mut residents, block_end);
+            let share = block_end.saturating_duration_since(Instant::now()).max(WRITE_LEAST);
             let block = &candidate.block;
             let state = block.attribute("state");
             match kernel.write(&state, BlockState::Offline.name(), share) {
@@ -216,6 +223,25 @@ impl Work {
             }
         }
         Ok(again)
+    }
+
+    /// Moves programs' pages out of a block that has any. Who is on the node is looked at once a
+    /// round.
+    fn vacate(
+        &self,
+        root: &Root,
+        candidate: &Candidate,
+        residents: &mut Option<Vec<Resident>>,
+        end: Instant,
+    ) -> Vec<Left> {
+        let bytes = match candidate.contents {
+            Some(contents) if contents.movable.0 == 0 => return Vec::new(),
+            Some(contents) => contents.movable,
+            None => ByteSize(self.block_bytes),
+        };
+        let Some(to) = vacate::destination(root, self.node, bytes) else { return Vec::new() };
+        let residents = residents.get_or_insert_with(|| vacate::residents(root, self.node));
+        vacate::vacate(root, residents, candidate.block.range, to, end)
     }
 
     /// How long a block may take, with so many to come; `None` when the time is over.
@@ -245,6 +271,11 @@ impl Work {
         };
         if remaining == 0 {
             return answer;
+        }
+        for bound in self.bound {
+            let Bound { pid, name, tenant, bytes } = bound;
+            let reason = Reason::BoundToNode;
+            add_holder(&mut answer, Holder { tenant, image: 0, pid, name, bytes, reason });
         }
         for stay in self.stays.into_values() {
             answer.ask_again |= is_worth_another_try(&stay.refusal);
