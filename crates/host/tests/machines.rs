@@ -310,6 +310,34 @@ fn what_was_captured_is_captured_again_byte_for_byte() {
 }
 
 #[test]
+fn nothing_secret_is_captured_and_serial_numbers_on_request_only() {
+    let opened = open("cxl-direct-region");
+    let at = |path: &str| opened.root().at(path);
+    std::fs::write(at("sys/bus/cxl/devices/mem0/serial"), "0xc0ffee\n").unwrap();
+    std::fs::write(at("sys/bus/cxl/devices/region0/uuid"), "u-u-i-d\n").unwrap();
+    std::fs::write(at("proc/iomem"), "0-fff : System RAM\n  10-1f : Kernel code\n").unwrap();
+    std::fs::write(at("proc/cmdline"), "rd.luks.key=secret mem=4G\n").unwrap();
+    std::fs::write(at("proc/kcore"), "secret").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for (serials, serial, uuid) in [
+        (capture::Serials::LeftOut, None, None),
+        (capture::Serials::Included, Some(0xc0ffee), Some("u-u-i-d".to_owned())),
+    ] {
+        let file = folder.path().join(format!("{serials:?}.tar.gz"));
+        let captured = capture::capture(opened.root(), &file, serials).unwrap();
+        assert_eq!(captured.left_out, if serial.is_none() { 2 } else { 0 });
+        let again = capture::open(&file).unwrap();
+        let cxl = Topology::read(again.root()).cxl;
+        assert_eq!(cxl.memdev("mem0").unwrap().serial, serial);
+        assert_eq!(cxl.region("region0").unwrap().uuid, uuid);
+        let text = |path: &str| again.root().text(path).unwrap();
+        assert_eq!(text("proc/iomem").as_deref(), Some("0-fff : System RAM"));
+        assert_eq!(text("proc/cmdline").as_deref(), Some("mem=4G"));
+        assert_eq!(text("proc/kcore"), None);
+    }
+}
+
+#[test]
 fn an_empty_machine_has_nothing_and_says_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let topology = Topology::read(&Root::new(folder.path()));
