@@ -1,8 +1,8 @@
 //! virtio-mem devices: memory that a hypervisor plugs and unplugs in small pieces.
 //!
 //! The device's configuration (requested, plugged) is for its driver alone; sysfs shows that the
-//! device is there, and /proc/iomem its range, named after it, with what the driver has added to the
-//! kernel as `System RAM (virtio_mem)` in it (`virtio_mem_create_resource` in
+//! device is there, and /proc/iomem its range, named after it, with what the driver has added to
+//! the kernel as `System RAM (virtio_mem)` in it (`virtio_mem_create_resource` in
 //! drivers/virtio/virtio_mem.c). Added is in whole memory blocks, of which the hypervisor may have
 //! plugged a part only.
 

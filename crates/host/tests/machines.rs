@@ -225,6 +225,27 @@ region1 on node2: 1GiB, 0B online; from node0 at 20
 }
 
 #[test]
+fn a_region_over_both_devices_of_a_switch_has_costs_and_one_begun_has_none() {
+    let text = summary(&read("cxl-genport"));
+    let cxl = text.split_once("decoder0.0 ").unwrap().1;
+    assert_eq!(
+        cxl,
+        "\
+0x590000000-0x68fffffff ways 1 of 256 targets [12]
+region0 in decoder0.0 0x590000000-0x5cfffffff ways 2 of 256 targets decoder3.0,decoder4.0 committed cxl_region
+region1 in decoder0.0 0x5d0000000-0x5dfffffff ways 1 of 256 targets - open unbound
+dax0.0 of region0 system-ram node2
+ram on node0: 2GiB, 2GiB online; from node0 at 10, 80 ns, 40960 MB/s
+region0 on node2: 1GiB, 1GiB online; from node0 at 20, 34420 ns, 20480 MB/s
+  0: root0 decoder0.0 12=pci0000:0c / port1 decoder1.0 0=0000:0c:00.0 / port2 decoder2.0 1=0000:0e:01.0 / endpoint3 decoder3.0 / mem0
+  1: root0 decoder0.0 12=pci0000:0c / port1 decoder1.0 0=0000:0c:00.0 / port2 decoder2.0 0=0000:0e:00.0 / endpoint4 decoder4.0 / mem1
+region1 on -: 256MiB, 0B online
+  0:  / -
+"
+    );
+}
+
+#[test]
 fn hmat_says_what_a_node_costs() {
     assert_eq!(
         summary(&read("hmat")),
@@ -286,6 +307,34 @@ fn what_was_captured_is_captured_again_byte_for_byte() {
     capture::capture(again.root(), &files[1], serials).unwrap();
     assert_eq!(std::fs::read(&files[0]).unwrap(), std::fs::read(&files[1]).unwrap());
     assert_eq!(Topology::read(again.root()), Topology::read(opened.root()));
+}
+
+#[test]
+fn nothing_secret_is_captured_and_serial_numbers_on_request_only() {
+    let opened = open("cxl-direct-region");
+    let at = |path: &str| opened.root().at(path);
+    std::fs::write(at("sys/bus/cxl/devices/mem0/serial"), "0xc0ffee\n").unwrap();
+    std::fs::write(at("sys/bus/cxl/devices/region0/uuid"), "u-u-i-d\n").unwrap();
+    std::fs::write(at("proc/iomem"), "0-fff : System RAM\n  10-1f : Kernel code\n").unwrap();
+    std::fs::write(at("proc/cmdline"), "rd.luks.key=secret mem=4G\n").unwrap();
+    std::fs::write(at("proc/kcore"), "secret").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for (serials, serial, uuid) in [
+        (capture::Serials::LeftOut, None, None),
+        (capture::Serials::Included, Some(0xc0ffee), Some("u-u-i-d".to_owned())),
+    ] {
+        let file = folder.path().join(format!("{serials:?}.tar.gz"));
+        let captured = capture::capture(opened.root(), &file, serials).unwrap();
+        assert_eq!(captured.left_out, if serial.is_none() { 2 } else { 0 });
+        let again = capture::open(&file).unwrap();
+        let cxl = Topology::read(again.root()).cxl;
+        assert_eq!(cxl.memdev("mem0").unwrap().serial, serial);
+        assert_eq!(cxl.region("region0").unwrap().uuid, uuid);
+        let text = |path: &str| again.root().text(path).unwrap();
+        assert_eq!(text("proc/iomem").as_deref(), Some("0-fff : System RAM"));
+        assert_eq!(text("proc/cmdline").as_deref(), Some("mem=4G"));
+        assert_eq!(text("proc/kcore"), None);
+    }
 }
 
 #[test]

@@ -6,8 +6,8 @@
 //!
 //! **What is in it**: the tree as it is in sysfs, folders where they are and links as links, since
 //! who lies in whom is seen from where links point to. A tar file, gzipped; entries sorted, without
-//! times, owners or rights: the same machine gives the same bytes. A file `capture.txt` says in words
-//! what it is, what was left out, and what could not be read.
+//! times, owners or rights: the same machine gives the same bytes. A file `capture.txt` says in
+//! words what it is, what was left out, and what could not be read.
 //!
 //! **What is not**: serial numbers of devices and UUIDs of regions, unless asked for; where the
 //! kernel lies in memory (the lines `Kernel code` and so on of /proc/iomem, which undo its address
@@ -235,11 +235,10 @@ impl Collector<'_> {
 
     /// Takes out of the files what does not go to strangers.
     fn mask(&mut self) {
-        if let Some(Entry::File(bytes)) = self.entries.get_mut(white_list::IOMEM) {
-            *bytes = masks::iomem(&String::from_utf8_lossy(bytes)).into_bytes();
-        }
-        if let Some(Entry::File(bytes)) = self.entries.get_mut(white_list::CMDLINE) {
-            *bytes = masks::cmdline(&String::from_utf8_lossy(bytes)).into_bytes();
+        for (path, mask) in masks::ALL {
+            if let Some(Entry::File(bytes)) = self.entries.get_mut(path) {
+                *bytes = mask(&String::from_utf8_lossy(bytes)).into_bytes();
+            }
         }
     }
 
