@@ -272,7 +272,9 @@ impl Work {
         if remaining == 0 {
             return answer;
         }
-        for bound in self.bound {
+        // Only if it is for them that no more was taken.
+        let bound = if self.returned < self.at_most { Vec::new() } else { self.bound };
+        for bound in bound {
             let Bound { pid, name, tenant, bytes } = bound;
             let reason = Reason::BoundToNode;
             add_holder(&mut answer, Holder { tenant, image: 0, pid, name, bytes, reason });
@@ -334,6 +336,7 @@ fn add_kernel(answer: &mut Answer, candidate: &Candidate, refusal: Option<BlockR
         Some(BlockRefusal::NoMemory { .. }) => {
             (Reason::Hold(memtide_units::HoldReason::NoRoom), contents.to_move().0)
         }
+        Some(BlockRefusal::NotInTime { .. }) => (Reason::NotInTime, contents.to_move().0),
         _ if zone == Some(Zone::Movable) && contents.hugetlb.0 > 0 => {
             (Reason::HugePages, contents.hugetlb.0)
         }
