@@ -147,14 +147,17 @@ fn take(mapping: &mut Mapping, text: &str, line: usize) -> Result<(), SmapsError
             }
             mapping.page_bytes = bytes;
         }
-        "VmFlags" if mapping.migratable == Migratable::Yes => {
-            if value.split_ascii_whitespace().any(|flag| matches!(flag, "io" | "pf")) {
-                mapping.migratable = Migratable::No;
-            }
+        "VmFlags" if mapping.migratable == Migratable::Yes && is_device(value) => {
+            mapping.migratable = Migratable::No;
         }
         _ => {}
     }
     Ok(())
+}
+
+/// `VM_IO` or `VM_PFNMAP`.
+fn is_device(flags: &str) -> bool {
+    flags.split_ascii_whitespace().any(|flag| matches!(flag, "io" | "pf"))
 }
 
 #[cfg(test)]
