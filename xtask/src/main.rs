@@ -13,6 +13,7 @@ mod models;
 mod shell;
 mod soak;
 mod test;
+mod vm;
 
 use std::{env, process::ExitCode};
 
@@ -28,6 +29,10 @@ usage: cargo xtask COMMAND
                             blocks move; with --hours, all end-to-end tests again and again
   models [--fuzz-seconds S]  the page-frame allocator under loom, Miri and libFuzzer
   instructions [--calls N]  count what taking and giving frames costs, under valgrind
+  vm setup                  get QEMU and a kernel for the test bed (as root on Debian)
+  vm test [WORD...]         the tests of the test bed, or those whose names contain a word
+  vm list                   the machines that have names
+  vm shell MACHINE          boot one, with a shell on this terminal
   install --prefix DIR      put memtide, its library, man pages and completions under DIR
   deb [--output DIR]        build a Debian package from the same files (default target/debian)
 ";
@@ -57,6 +62,7 @@ fn dispatch(arguments: &[String]) -> Result<(), Failure> {
         "soak" => soak::soak(&Options::parse(rest, &["--ops", "--hours"])?),
         "models" => models::models(&Options::parse(rest, &["--fuzz-seconds"])?),
         "instructions" => instructions::instructions(&Options::parse(rest, &["--calls"])?),
+        "vm" => vm::vm(rest),
         "install" => install::command(&Options::parse(rest, &["--prefix"])?),
         "deb" => deb::deb(&Options::parse(rest, &["--output"])?),
         "help" | "--help" | "-h" => {

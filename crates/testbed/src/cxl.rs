@@ -63,7 +63,7 @@ impl CxlDevice {
 /// A root port, and what is plugged into it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RootPort {
-    /// Nothing yet: [`crate::Qmp::device_add`] can plug something, at bus `BRIDGE-pN`.
+    /// Nothing yet: [`crate::Qmp::add_cxl_device`] can plug something into `BRIDGE-pN`.
     Empty,
     /// A memory device.
     Device(CxlDevice),

@@ -80,7 +80,7 @@ impl Kernel {
             image: boot.join(format!("vmlinuz-{release}")),
             release: release.to_owned(),
             modules,
-            built_in: list.lines().filter_map(|path| module_name(path)).collect(),
+            built_in: list.lines().filter_map(module_name).collect(),
         })
     }
 

@@ -51,10 +51,16 @@ pub fn plain() -> Machine {
     Machine::new("plain", gib(2))
 }
 
+/// 2 GiB on one node that firmware announces. Without an SRAT the kernel gives CXL windows no nodes
+/// of their own (`acpi_parse_cfmws` is called only beside one), and their memory to node 0.
+fn server(name: &str) -> Machine {
+    Machine::new(name, gib(2)).node(NumaNode::near(0..2, gib(2)))
+}
+
 /// One device, directly in a root port.
 #[must_use]
 pub fn cxl_direct() -> Machine {
-    Machine::new("cxl-direct", gib(2))
+    server("cxl-direct")
         .host_bridge(HostBridge::with("hb0", CxlDevice::new("mem0", gib(1))))
         .window(Window::new(["hb0"], gib(4)))
 }
@@ -63,14 +69,14 @@ pub fn cxl_direct() -> Machine {
 #[must_use]
 pub fn cxl_switch() -> Machine {
     let devices = vec![CxlDevice::new("mem0", gib(1)), CxlDevice::new("mem1", gib(1))];
-    Machine::new("cxl-switch", gib(2))
+    server("cxl-switch")
         .host_bridge(HostBridge::new("hb0", [RootPort::Switch(devices)]))
         .window(Window::new(["hb0"], gib(4)))
 }
 
 /// Two host bridges without windows.
 fn two_bridges(name: &str) -> Machine {
-    Machine::new(name, gib(2))
+    server(name)
         .host_bridge(HostBridge::with("hb0", CxlDevice::new("mem0", gib(1))))
         .host_bridge(HostBridge::with("hb1", CxlDevice::new("mem1", gib(1))))
 }
@@ -93,7 +99,7 @@ pub fn cxl_windows() -> Machine {
 #[must_use]
 pub fn cxl_dynamic() -> Machine {
     let device = CxlDevice::new("mem0", gib(1)).dynamic(gib(2), 2);
-    Machine::new("cxl-dynamic", gib(2))
+    server("cxl-dynamic")
         .host_bridge(HostBridge::with("hb0", device))
         .window(Window::new(["hb0"], gib(4)))
         .modules(["cxl_acpi"])
@@ -110,8 +116,7 @@ pub fn near_far() -> Machine {
 /// 2 GiB, and a virtio-mem device of up to 16 GiB on node 1, onlined by the kernel's policy.
 #[must_use]
 pub fn virtio_mem() -> Machine {
-    Machine::new("virtio-mem", gib(2))
-        .node(NumaNode::near(0..2, gib(2)))
+    server("virtio-mem")
         .node(NumaNode::empty())
         .virtio_mem(VirtioMem::new("vm0", 1, gib(16)))
         // Offline blocks would make the driver stop at 1 GiB (virtio_mem_could_add_memory).

@@ -160,18 +160,21 @@ fn cxl_device(machine: &Machine, device: &CxlDevice, bus: &str, arguments: &mut 
     arguments.add("-device", option);
 }
 
+/// All in one option: a second one would say that the first list of windows is not the list.
 fn windows(machine: &Machine, arguments: &mut Arguments) {
+    let mut options = Vec::new();
     for (number, window) in machine.windows.iter().enumerate() {
         let key = format!("cxl-fmw.{number}");
-        let mut option = String::new();
         for (way, target) in window.targets.iter().enumerate() {
-            option += &format!("{key}.targets.{way}={target},");
+            options.push(format!("{key}.targets.{way}={target}"));
         }
-        option += &format!("{key}.size={}M", window.size.0 >> 20);
+        options.push(format!("{key}.size={}M", window.size.0 >> 20));
         if window.targets.len() > 1 {
-            option += &format!(",{key}.interleave-granularity={}", window.granularity);
+            options.push(format!("{key}.interleave-granularity={}", window.granularity));
         }
-        arguments.add("-machine", option);
+    }
+    if !options.is_empty() {
+        arguments.add("-machine", options.join(","));
     }
 }
 
@@ -251,6 +254,7 @@ mod tests {
             &of(&machines::cxl_direct()),
             &[
                 "-machine q35,cxl=on -m 2048M ",
+                "-numa node,nodeid=0,cpus=0-1,memdev=node0 ",
                 "-device pxb-cxl,id=hb0,bus=pcie.0,bus_nr=32 ",
                 "-device cxl-rp,id=hb0-p0,bus=hb0,port=0,chassis=1,slot=0 ",
                 "memory-backend-ram,id=mem0-ram,size=1073741824,reserve=off ",

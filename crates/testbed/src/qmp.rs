@@ -6,6 +6,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -20,13 +21,15 @@ use crate::{
 
 /// How long QEMU may take for a command.
 const LIMIT: Duration = Duration::from_secs(60);
+/// The pause between two looks at something.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Events that are kept; older ones are forgotten.
 const EVENTS_MAX: usize = 1024;
 
 /// Something that QEMU told unasked.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Event {
-    /// Such as `DEVICE_DELETED`.
+    /// Such as `MEMORY_DEVICE_SIZE_CHANGE`.
     pub name: String,
     /// What QEMU says about it.
     pub data: Value,
@@ -135,14 +138,59 @@ impl Qmp {
         self.execute("device_add", arguments).map(|_| ())
     }
 
-    /// Asks the guest to let a device go, and waits until it is gone. (A PCIe hot-plug port blinks
-    /// for five seconds first.)
+    /// Plugs a CXL device with so much volatile memory into a root port, with this serial number.
+    ///
+    /// # Errors
+    /// As [`Qmp::execute`].
+    pub fn add_cxl_device(
+        &self,
+        name: &str,
+        port: &str,
+        volatile: ByteSize,
+        serial: u64,
+    ) -> Result<(), Error> {
+        let backend = format!("{name}-ram");
+        self.execute(
+            "object-add",
+            json!({
+                "qom-type": "memory-backend-ram", "id": backend,
+                "size": volatile.0, "reserve": false,
+            }),
+        )?;
+        let properties = json!({ "bus": port, "volatile-memdev": backend, "sn": serial });
+        self.device_add("cxl-type3", name, properties)
+    }
+
+    /// Asks the guest to let a device go, and waits until QEMU has taken it out. (A PCIe hot-plug
+    /// port blinks for five seconds first.)
+    ///
+    /// `DEVICE_DELETED` is not waited for: QEMU sends it when the last reference to a device goes
+    /// (`device_finalize`), which with a CXL device does not happen.
     ///
     /// # Errors
     /// As [`Qmp::execute`], and if the guest keeps the device longer than the limit.
     pub fn device_del(&self, name: &str, limit: Duration) -> Result<(), Error> {
+        let deadline = Instant::now() + limit;
         self.execute("device_del", json!({ "id": name }))?;
-        self.wait_for(limit, "DEVICE_DELETED", |data| data["device"] == name).map(|_| ())
+        while self.devices()?.iter().any(|device| device == name) {
+            if Instant::now() > deadline {
+                return Err(self.watched.late(&format!("unplugging {name}"), limit));
+            }
+            thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    /// The names of the devices that the machine has at this moment.
+    ///
+    /// # Errors
+    /// As [`Qmp::execute`].
+    pub fn devices(&self) -> Result<Vec<String>, Error> {
+        let listed = self.execute("qom-list", json!({ "path": "/machine/peripheral" }))?;
+        let children = listed.as_array().map(Vec::as_slice).unwrap_or_default();
+        let is_device = |child: &&Value| child["type"].as_str().unwrap_or("").starts_with("child<");
+        let names = children.iter().filter(is_device).filter_map(|child| child["name"].as_str());
+        Ok(names.map(str::to_owned).collect())
     }
 
     /// Sets a property of a device of the machine.

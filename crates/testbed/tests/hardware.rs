@@ -46,9 +46,14 @@ fn a_cxl_region_becomes_a_movable_node_and_goes_again() -> Result<(), Error> {
     by_hand::destroy_region(&guest, 0, &region)?;
     assert_eq!(guest.run("test -e /sys/bus/cxl/devices/region0")?.status, 1);
     assert_eq!(iomem(&guest, &["region0"])?.len(), 0);
-    // Taken apart, the device can be unplugged.
+    // Taken apart, the device can be unplugged, and another one plugged in.
     guest.qmp().device_del("mem0", SOON)?;
     guest.wait_until(SOON, "! ls -d /sys/bus/cxl/devices/mem*")?;
+    guest.qmp().add_cxl_device("mem9", "hb0-p0", mib(512), 9)?;
+    by_hand::create_region(&guest, 0, mib(512), 256, &[9])?;
+    guest
+        .wait_until(SOON, "[ $(ls -d /sys/devices/system/node/node1/memory[0-9]* | wc -l) = 4 ]")?;
+    assert_eq!(zones(&guest, 1)?, "4 Normal Movable");
     guest.powerdown()
 }
 
@@ -62,7 +67,9 @@ fn devices_behind_a_switch_and_under_two_bridges() -> Result<(), Error> {
     let second = machines::cxl_switch().serial("mem1");
     assert_eq!(second, Some(2));
     // Root, host bridge, switch: three ports above the endpoint.
-    let path = guest.sh("readlink -f /sys/bus/cxl/devices/endpoint*/.. | sort -u")?;
+    let path = guest.sh(
+        "cd /sys/bus/cxl/devices; for e in endpoint*; do dirname $(readlink -f $e); done | sort -u",
+    )?;
     assert!(path.ends_with("/root0/port1/port2"), "{path}");
     guest.powerdown()?;
 
@@ -142,6 +149,7 @@ fn virtio_mem_plugs_and_unplugs() -> Result<(), Error> {
     let kib = "awk '/MemTotal/ {print $4}' /sys/devices/system/node/node1/meminfo";
     assert_eq!(guest.sh(kib)?, (gib(1).0 >> 10).to_string());
     assert_eq!(zones(&guest, 1)?, "8 Normal");
+    guest.qmp().wait_for(SOON, "MEMORY_DEVICE_SIZE_CHANGE", |data| data["size"] == gib(1).0)?;
     guest.qmp().request_memory("vm0", mib(256))?;
     until(mib(256))?;
     guest.qmp().request_memory("vm0", ByteSize(0))?;
