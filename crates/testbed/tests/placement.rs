@@ -194,7 +194,7 @@ fn what_is_held_is_named_and_what_a_fork_shares_is_left() -> Result<(), Error> {
     let (program, pid) = start(&guest, "--near node0 --far node1", "plain 256")?;
     let script = format!(
         "memtide adopt {pid} --to node1 --json >/tmp/answer & adopt=$!
-        until grep -q N1= /proc/{pid}/numa_maps; do :; done
+        until grep -q 'anon=.* N1=[0-9][0-9][0-9][0-9]' /proc/{pid}/numa_maps; do :; done
         kill -9 {pid}; wait $adopt || exit; cat /tmp/answer"
     );
     let output = guest.run_within(LONG, &script)?;

@@ -36,7 +36,7 @@ use super::{
 use crate::{ReadError, Root};
 
 /// Bytes of addresses that are looked at in one go; a page at least.
-const CHUNK: u64 = 64 << 20;
+const CHUNK: u64 = 512 << 20;
 /// Pages that are moved in one go: some milliseconds' worth, so that a deadline is kept.
 const BATCH: usize = 1 << 11;
 
@@ -311,13 +311,19 @@ impl<M: Mover> Work<'_, M> {
             let mut start = mapping.start;
             while start < mapping.end {
                 let end = start.saturating_add(CHUNK.max(mapping.page_bytes)).min(mapping.end);
-                // Another process may have the number by now.
-                let there = program.is_there();
-                let present = pagemap.present(start..end, mapping.page_bytes);
-                let (true, Ok(present)) = (there, present) else {
+                let Ok(present) = pagemap.present(start..end, mapping.page_bytes) else {
                     self.placed.ended = Ended::WithProgram;
                     return Ok(());
                 };
+                start = end;
+                if present.is_empty() {
+                    continue;
+                }
+                // Another process may have the number by now.
+                if !program.is_there() {
+                    self.placed.ended = Ended::WithProgram;
+                    return Ok(());
+                }
                 done = done.saturating_add(present.len() as u64 * mapping.page_bytes);
                 if let Err(errno) = self.chunk(mapping, &present) {
                     self.placed.ended = match errno {
@@ -327,7 +333,6 @@ impl<M: Mover> Work<'_, M> {
                     return Ok(());
                 }
                 progress(done.min(resident), resident);
-                start = end;
             }
         }
         Ok(())
