@@ -151,6 +151,14 @@ fn a_program_starts_near_is_adopted_to_far_and_back_and_stays_intact() -> Result
     assert!((70..=80).contains(&(near * 100 / (near + far))), "{near} near, {far} far");
     let report = intact(&program)?;
     assert!(report.contains("memtide: node0 has weight 3"), "{report}");
+
+    // Where the kernel may, it brings near what is used there.
+    guest.write("/proc/sys/kernel/numa_balancing", "2")?;
+    let (program, pid) = start(&guest, "--near node0 --far node1", "plain 32")?;
+    adopt(&guest, pid, "--to node1", 0)?;
+    let back = format!("grep -q 'anon=.* N0=[0-9][0-9][0-9][0-9]' /proc/{pid}/numa_maps");
+    guest.wait_until(LONG, &back)?;
+    intact(&program)?;
     guest.powerdown()
 }
 
