@@ -11,8 +11,6 @@
 //!   together. [`dax`]: devices that provide memory.
 //! * [`cxl`]: buses, ports, decoders, memory devices and regions of Compute Express Link.
 //! * [`virtio_mem`]: memory that a hypervisor plugs. [`firmware`]: what it reported at boot.
-//! * [`memory_blocks`]: what goes online and offline. [`dax`]: devices that provide memory.
-//!   [`memory_groups`]: which blocks came together.
 //! * [`address_map`]: firmware's physical address map against the kernel's.
 //! * [`topology`]: all of it joined, with the way from each processor to each memory.
 //! * [`capture`]: such a tree as a file for a bug report, and back.

@@ -7,7 +7,7 @@
 //! would have decided (the first of `valid_zones`) stand side by side.
 //!
 //! * [`policy`]: by what the zone is chosen. [`state`]: the machine as the rules see it.
-//! * [`plan`]: which blocks, in which order; the writes.
+//! * [`mod@plan`]: which blocks, in which order; the writes.
 //! * [`explain`]: what it means when the kernel refuses a block.
 //!
 //! ZONE_PREFER_MOVABLE is not offered: Linux has no such zone, and nothing that is written to a
