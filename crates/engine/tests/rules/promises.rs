@@ -82,7 +82,7 @@ fn a_policy_that_leads_elsewhere_keeps_as_much_of_a_promise_as_fits_there() {
 /// Nodes of eight pageblocks each, near and far in turn.
 fn nodes(nodes: u16) -> Config {
     let node = |n: u16| {
-        let kind = if n % 2 == 0 { NodeKind::Near } else { NodeKind::Far };
+        let kind = if n.is_multiple_of(2) { NodeKind::Near } else { NodeKind::Far };
         NodeConfig::new(NodeId(n), "n", kind, Pageblock(u64::from(n) * 8), 8)
     };
     let mut config = Config::new((0..nodes).map(node).collect());
