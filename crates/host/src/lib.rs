@@ -11,6 +11,7 @@
 //!   together. [`dax`]: devices that provide memory.
 //! * [`cxl`]: buses, ports, decoders, memory devices and regions of Compute Express Link.
 //! * [`virtio_mem`]: memory that a hypervisor plugs. [`firmware`]: what it reported at boot.
+//! * [`address_map`]: firmware's physical address map against the kernel's.
 //! * [`topology`]: all of it joined, with the way from each processor to each memory.
 //! * [`capture`]: such a tree as a file for a bug report, and back.
 //! * [`processes`]: the memory of programs on the kernel's nodes: where it is, and moving it.
@@ -18,12 +19,14 @@
 //! Who changes something is stricter: what makes no sense is an error, before anything is written.
 //!
 //! * [`online`], [`offline`]: taking blocks there, and which zone they go to.
+//! * [`give_back`]: as much of a node as can be had, and who holds the rest.
 //! * [`region`]: making and unmaking CXL regions. [`dax_mode`]: whose a dax device is.
 //! * [`plan`]: how anything is changed: planned, carried out, taken back.
 
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod address_map;
 mod attributes;
 pub mod capture;
 pub mod cxl;
@@ -31,6 +34,7 @@ pub mod dax;
 pub mod dax_mode;
 pub mod distances;
 pub mod firmware;
+pub mod give_back;
 pub mod memory_blocks;
 pub mod memory_groups;
 pub mod node_list;

@@ -225,6 +225,27 @@ region1 on node2: 1GiB, 0B online; from node0 at 20
 }
 
 #[test]
+fn a_region_over_both_devices_of_a_switch_has_costs_and_one_begun_has_none() {
+    let text = summary(&read("cxl-genport"));
+    let cxl = text.split_once("decoder0.0 ").unwrap().1;
+    assert_eq!(
+        cxl,
+        "\
+0x590000000-0x68fffffff ways 1 of 256 targets [12]
+region0 in decoder0.0 0x590000000-0x5cfffffff ways 2 of 256 targets decoder3.0,decoder4.0 committed cxl_region
+region1 in decoder0.0 0x5d0000000-0x5dfffffff ways 1 of 256 targets - open unbound
+dax0.0 of region0 system-ram node2
+ram on node0: 2GiB, 2GiB online; from node0 at 10, 80 ns, 40960 MB/s
+region0 on node2: 1GiB, 1GiB online; from node0 at 20, 34420 ns, 20480 MB/s
+  0: root0 decoder0.0 12=pci0000:0c / port1 decoder1.0 0=0000:0c:00.0 / port2 decoder2.0 1=0000:0e:01.0 / endpoint3 decoder3.0 / mem0
+  1: root0 decoder0.0 12=pci0000:0c / port1 decoder1.0 0=0000:0c:00.0 / port2 decoder2.0 0=0000:0e:00.0 / endpoint4 decoder4.0 / mem1
+region1 on -: 256MiB, 0B online
+  0:  / -
+"
+    );
+}
+
+#[test]
 fn hmat_says_what_a_node_costs() {
     assert_eq!(
         summary(&read("hmat")),

@@ -6,13 +6,17 @@
 //! * [`acpi`]: the firmware tables CEDT, SRAT, HMAT and SLIT.
 //! * [`cdat`]: the table that a CXL device or switch has of itself.
 //! * [`interleave`]: which device an address goes to, and where on it.
+//! * [`performance`]: latency and bandwidth of a path, from what tables say of its parts.
 //! * [`firmware_map`]: the ranges that firmware handed over, and `memmap=`.
 //! * [`iomem`]: the kernel's own map, `/proc/iomem`.
-//! * [`performance`]: latency and bandwidth of a path, from what tables say of its parts.
 //! * [`ranges`]: sets of addresses.
 //! * [`resource`]: the kernel's resource tree, with the kernel's rules.
 //! * [`window`]: a CXL window as firmware states it.
 //! * [`windows`]: the windows in the tree, and what each decoder may use.
+//! * [`reconcile`]: one map out of what several tables say, and where they disagree.
+//! * [`map`]: that map.
+//! * [`allocate`]: who gets what is free in it.
+//! * [`kernel_map`]: the map beside the kernel's own.
 //!
 //! The crate reads no file and writes none: whoever has a machine, a captured tree or a fuzzer
 //! brings the bytes.

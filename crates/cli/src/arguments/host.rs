@@ -46,3 +46,17 @@ pub struct Capture {
     #[arg(long)]
     pub json: bool,
 }
+
+/// Show who has which physical addresses, and where firmware and the kernel disagree
+///
+/// Firmware's map of memory, CXL windows, and what the SRAT says, made into one map as Linux makes
+/// it; then /proc/iomem against it. Needs root for addresses; of others' machines, a capture that
+/// root made.
+#[derive(Debug, Args)]
+pub struct Map {
+    #[command(flatten)]
+    pub machine: Machine,
+    /// Print JSON; addresses and sizes are raw integers
+    #[arg(long)]
+    pub json: bool,
+}

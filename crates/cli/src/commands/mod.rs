@@ -13,6 +13,7 @@ mod doctor;
 mod explain;
 mod give_back;
 mod man;
+mod map;
 mod move_memory;
 mod offline;
 mod online;
@@ -39,6 +40,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Add(options) => add::add(options),
         Command::Move(options) => move_memory::move_memory(options),
         Command::Topology(options) => topology::topology(&options),
+        Command::Map(options) => map::map(&options),
         Command::Capture(options) => capture::capture(&options),
         Command::Region(options) => region::region(&options.what),
         Command::Dax(options) => dax::dax(&options.what),

@@ -1,5 +1,13 @@
 //! Files of which a capture has a part only.
 
+use super::white_list::{CMDLINE, CPUINFO, IOMEM};
+
+/// What of a file's text goes out.
+type Mask = fn(&str) -> String;
+
+/// The files, each with its mask.
+pub(super) const ALL: [(&str, Mask); 3] = [(IOMEM, iomem), (CMDLINE, cmdline), (CPUINFO, cpuinfo)];
+
 /// Options of the kernel that change what memory there is, or how it comes online; others can
 /// hold passwords (`rd.luks.key=`) and names.
 const OPTIONS: [&str; 13] = [
@@ -20,7 +28,7 @@ const OPTIONS: [&str; 13] = [
 
 /// /proc/iomem without the lines that tell where the kernel lies. What hangs below them, nothing
 /// does.
-pub(super) fn iomem(text: &str) -> String {
+fn iomem(text: &str) -> String {
     let is_kernel =
         |line: &str| line.split_once(" : ").is_some_and(|(_, name)| name.starts_with("Kernel "));
     let kept = text.lines().filter(|line| !is_kernel(line));
@@ -29,7 +37,7 @@ pub(super) fn iomem(text: &str) -> String {
 
 /// The options about memory of /proc/cmdline, in their order. A module's name stands
 /// for all of its options: `memory_hotplug.` for `memory_hotplug.online_policy`.
-pub(super) fn cmdline(text: &str) -> String {
+fn cmdline(text: &str) -> String {
     let is_ours = |word: &&str| {
         let name = word.split_once('=').map_or(*word, |(name, _)| name).replace('-', "_");
         OPTIONS.iter().any(|option| match option.ends_with('.') {
@@ -39,6 +47,12 @@ pub(super) fn cmdline(text: &str) -> String {
     };
     let kept: Vec<&str> = text.split_ascii_whitespace().filter(is_ours).collect();
     format!("{}\n", kept.join(" "))
+}
+
+/// How many bits addresses have, once: all processors have the same.
+fn cpuinfo(text: &str) -> String {
+    let line = text.lines().find(|line| line.starts_with("address sizes"));
+    line.map(|line| format!("{line}\n")).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -64,5 +78,12 @@ mod tests {
             "memmap=512M!1G mem=4G memory_hotplug.online_policy=auto-movable \
              memhp-default-state=online numa=fake=2 movable_node\n"
         );
+    }
+
+    #[test]
+    fn of_processors_only_their_addresses_go_out() {
+        let one = "processor\t: 0\nmodel name\t: X\naddress sizes\t: 46 bits physical\n\n";
+        assert_eq!(cpuinfo(&one.repeat(2)), "address sizes\t: 46 bits physical\n");
+        assert_eq!(cpuinfo("processor : 0\n"), "");
     }
 }

@@ -235,11 +235,10 @@ impl Collector<'_> {
 
     /// Takes out of the files what does not go to strangers.
     fn mask(&mut self) {
-        if let Some(Entry::File(bytes)) = self.entries.get_mut(white_list::IOMEM) {
-            *bytes = masks::iomem(&String::from_utf8_lossy(bytes)).into_bytes();
-        }
-        if let Some(Entry::File(bytes)) = self.entries.get_mut(white_list::CMDLINE) {
-            *bytes = masks::cmdline(&String::from_utf8_lossy(bytes)).into_bytes();
+        for (path, mask) in masks::ALL {
+            if let Some(Entry::File(bytes)) = self.entries.get_mut(path) {
+                *bytes = mask(&String::from_utf8_lossy(bytes)).into_bytes();
+            }
         }
     }
 

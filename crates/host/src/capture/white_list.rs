@@ -26,6 +26,8 @@ pub struct Pattern {
 pub(super) const IOMEM: &str = "proc/iomem";
 /// Of which most is left out.
 pub(super) const CMDLINE: &str = "proc/cmdline";
+/// Of which one line is taken.
+pub(super) const CPUINFO: &str = "proc/cpuinfo";
 
 const fn open(path: &'static str) -> Pattern {
     Pattern { path, secret: Secret::No }
@@ -39,6 +41,7 @@ const fn identifies(path: &'static str) -> Pattern {
 pub const PATTERNS: &[Pattern] = &[
     open(IOMEM),
     open(CMDLINE),
+    open(CPUINFO),
     open("proc/zoneinfo"),
     open("proc/sys/kernel/osrelease"),
     // What firmware says.

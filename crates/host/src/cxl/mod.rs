@@ -33,6 +33,10 @@ pub use region::Region;
 /// Where the devices of the bus are, under a root.
 pub const DEVICES: &str = "sys/bus/cxl/devices";
 
+/// Devices on the bus that are looked at: each with its decoders has about ten, and hundreds of
+/// memory devices are more than any machine has. Bounds what a made-up tree can cost.
+const DEVICES_MAX: usize = 8192;
+
 /// Ports between a memory device and its root; the specification has host bridge and two levels of
 /// switches at most.
 const DEPTH_MAX: usize = 8;
@@ -63,8 +67,12 @@ impl Cxl {
                 return Self::default();
             }
         };
+        if names.len() > DEVICES_MAX {
+            let found = format!("{} devices", names.len());
+            notes.add(root.unexpected(DEVICES, &found, "8192 devices at most"));
+        }
         let mut cxl = Self::default();
-        for name in &names {
+        for name in names.iter().take(DEVICES_MAX) {
             if bus::is_name(name) {
                 cxl.buses.push(Bus::read(root, name, notes));
             } else if PortKind::of_name(name).is_some() {
@@ -124,14 +132,6 @@ impl Cxl {
     #[must_use]
     pub fn region(&self, name: &str) -> Option<&Region> {
         self.regions.iter().find(|region| region.name == name)
-    }
-
-    /// The bus or port that a decoder belongs to, by name.
-    #[must_use]
-    pub fn holder(&self, decoder: &Decoder) -> Option<&str> {
-        let bus = self.buses.iter().find(|bus| bus.number == decoder.port);
-        let port = || self.ports.iter().find(|port| port.number == decoder.port);
-        bus.map(|bus| bus.name.as_str()).or_else(|| port().map(|port| port.name.as_str()))
     }
 
     /// The decoders of the bus or port of that number, in their order.

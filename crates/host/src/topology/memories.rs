@@ -224,8 +224,11 @@ fn distance(from: &Node, to: NodeId) -> Option<u32> {
     from.distances.iter().find(|distance| distance.to == to).map(|distance| distance.distance)
 }
 
-/// Of the lowest class of access that names the node.
+/// Of the lowest class of access that names the node. Of CXL memory the kernel works out what the
+/// nearest processors pay, and names nobody (`cxl_region_update_coordinates`): class 1 then.
 fn performance(target: &Node, from: NodeId) -> Performance {
-    let class = target.access.iter().find(|class| class.initiators.contains(&from));
-    class.map(|class| class.performance).unwrap_or_default()
+    let named = target.access.iter().find(|class| class.initiators.contains(&from));
+    let unnamed =
+        || target.access.iter().find(|class| class.class == 1 && class.initiators.is_empty());
+    named.or_else(unnamed).map(|class| class.performance).unwrap_or_default()
 }

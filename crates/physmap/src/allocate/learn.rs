@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use memtide_units::PhysRange;
 
 use super::{Allocator, LearnError, Owner};
-use crate::resource::{Kind, Resource, ResourceId};
+use crate::resource::{InsertError, Kind, Resource, ResourceId};
 
 impl Allocator {
     /// Learns that a range is somebody's. What is wholly inside a region that the kernel has from
@@ -23,8 +23,17 @@ impl Allocator {
     pub fn hand_over(&mut self, resource: Resource) -> Result<(), LearnError> {
         let range = resource.range;
         let own = |owner: &Owner| owner.kind == Kind::CxlRegion && owner.range.contains(range);
-        self.not_given(range, |owner| !own(owner) || owner.range == range)?;
-        self.map.tree.insert(self.map.tree.root(), resource)?;
+        self.not_given(range, |owner| !own(owner))?;
+        let region = self.owners.values().find(|owner| own(owner)).map(|owner| owner.resource);
+        let tree = &mut self.map.tree;
+        match region {
+            None => tree.insert(tree.root(), resource)?,
+            // A dax device has the range of its region, and its memory that of the dax device.
+            Some(region) => match tree.nest(region, resource.clone()) {
+                Err(InsertError::Conflict { .. }) => tree.insert(region, resource)?,
+                nested => nested?,
+            },
+        };
         Ok(())
     }
 

@@ -18,8 +18,8 @@
 //!
 //! Two differences from Linux, both on the safe side: a region is never placed where its decoder
 //! does not decode (Linux takes all of a widened window), and never in a window that lies inside of
-//! memory that firmware handed over (Linux sees an empty window: 6.12 was seen to put a region and
-//! its System RAM there).
+//! memory that firmware handed over (to Linux such a window is empty: 6.12 was seen to put a region
+//! and its System RAM into one inside of a reserved range).
 //!
 //! A refused request changes nothing, and says who was in the way and what would have fitted
 //! ([`error`]).

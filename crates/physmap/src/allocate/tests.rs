@@ -273,6 +273,12 @@ fn what_firmware_hands_over_late_is_taken() {
     // The memory of a region, once online, is inside; the region stays while it is.
     all.hand_over(ram(5 * GIB, 512 * MIB)).unwrap();
     assert!(matches!(all.release("region0"), Err(ReleaseError::InUse { .. })));
+    // So is a dax device around that memory, with the region's very range.
+    all.hand_over(Resource::open(span(5 * GIB, GIB), Kind::Dax, "dax0.0")).unwrap();
+    all.hand_over(Resource::open(span(5 * GIB, GIB), Kind::Dax, "dax0.1")).unwrap();
+    let region = all.owner("region0").unwrap().resource;
+    let below: Vec<_> = all.map.tree.walk(region).map(|(depth, _)| depth).collect();
+    assert_eq!(below, [0, 1, 2], "both are around the memory");
     let account = all.account(0).unwrap();
     let gib = u128::from(GIB);
     let expected = Account { decoded: 4 * gib, owned: gib, taken: gib, free: 2 * gib };

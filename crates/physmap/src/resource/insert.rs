@@ -110,6 +110,31 @@ impl Tree {
         }
     }
 
+    /// Puts a resource in as deep as it can be below `parent`: inside of all that it fits into,
+    /// also where the ranges are the same.
+    ///
+    /// # Errors
+    ///
+    /// The lowest resource that overlaps and that it does not fit into, or one of the other
+    /// [`InsertError`]s.
+    pub fn nest(
+        &mut self,
+        mut parent: ResourceId,
+        resource: Resource,
+    ) -> Result<ResourceId, InsertError> {
+        loop {
+            match self.request_spot(parent, resource.range) {
+                Ok(spot) => return Ok(self.put_at(spot, resource)),
+                Err(InsertError::Conflict { id, with, .. })
+                    if with.range.contains(resource.range) =>
+                {
+                    parent = id;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     fn request_spot(&self, parent: ResourceId, range: PhysRange) -> Result<Spot, InsertError> {
         let (at, first) = self.first_at_or_above(parent, range)?;
         match first {
@@ -181,6 +206,7 @@ impl Tree {
 mod tests {
     use super::*;
     use crate::resource::Kind;
+    use alloc::string::ToString;
     use memtide_units::PhysAddr;
 
     fn range(start: u64, last: u64) -> PhysRange {
@@ -234,6 +260,21 @@ mod tests {
         assert_eq!(tree.get(region).unwrap().claim, Claim::Busy);
         assert!(tree.request_region(root, open(22, 25, "inside")).is_err());
         assert!(tree.request_region(root, open(70, 85, "half out")).is_err());
+        tree.validate();
+    }
+
+    #[test]
+    fn what_is_nested_goes_inside_of_the_same_range() {
+        let mut tree = Tree::new(range(0, 99));
+        let root = tree.root();
+        let names = ["region0", "dax0.0", "System RAM (kmem)"];
+        let [region, dax, ram] = names.map(|name| tree.nest(root, open(10, 79, name)).unwrap());
+        assert_eq!((tree.parent(ram), tree.parent(dax)), (Some(dax), Some(region)));
+        assert!(tree.nest(root, open(10, 80, "wider")).is_err());
+        assert_eq!(
+            tree.nest(root, open(90, 100, "out")).unwrap_err().to_string(),
+            "0x5a-0x64 is not inside PCI mem 0x0-0x63"
+        );
         tree.validate();
     }
 

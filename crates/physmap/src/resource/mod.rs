@@ -17,7 +17,7 @@
 //! * there is a limit, [`MAX_RESOURCES`], for trees that somebody sent us.
 //!
 //! * [`tree`]: the arena, its ids, and what must always hold.
-//! * [`insert`] has `request_resource`, `insert_resource`, `request_region`.
+//! * [`insert`] has `request_resource`, `insert_resource`, `request_region`, and nesting.
 //! * [`expand_to_fit`] has `insert_resource_expand_to_fit`.
 //! * [`remove`] has `remove_resource`, `release_resource`.
 //! * [`adjust`] has `adjust_resource`.

@@ -1,5 +1,7 @@
 //! CXL: buses with their windows and ports, down to the devices.
 
+use std::collections::BTreeSet;
+
 use memtide_host::{
     Topology,
     cxl::{Bus, Cxl, Decoder, DecoderKind, Dport, Memdev, Port, Region},
@@ -25,7 +27,7 @@ fn bus(topology: &Topology, bus: &Bus) -> Tree {
     let cxl = &topology.cxl;
     let mut below: Vec<Tree> =
         cxl.decoders_of(bus.number).map(|decoder| window(topology, decoder)).collect();
-    below.extend(dports(cxl, &bus.name, &bus.dports, DEPTH_MAX));
+    below.extend(Ports { cxl, shown: BTreeSet::new() }.below(&bus.name, &bus.dports, DEPTH_MAX));
     Tree::new(format!("{}, of {}", bus.name, or_dash(bus.host.as_ref())), below)
 }
 
@@ -73,32 +75,44 @@ fn region(topology: &Topology, region: &Region) -> Tree {
     Tree::new(line, targets.collect())
 }
 
-/// Each dport with the port behind it.
-fn dports(cxl: &Cxl, parent: &str, dports: &[Dport], depth: usize) -> Vec<Tree> {
-    let Some(depth) = depth.checked_sub(1) else { return Vec::new() };
-    let mut all = Vec::new();
-    for dport in dports {
-        let behind = cxl
-            .ports_under(parent)
-            .filter(|port| port.parent_dport.as_deref() == Some(dport.device.as_str()));
-        let below = behind.map(|one| port(cxl, one, depth)).collect();
-        all.push(Tree::new(format!("dport {}: {}", dport.id, dport.device), below));
-    }
-    all
+/// Ports on their way into a tree, each once: in a captured tree made by hand they could hang
+/// behind each other in a ring.
+struct Ports<'a> {
+    cxl: &'a Cxl,
+    shown: BTreeSet<u32>,
 }
 
-fn port(cxl: &Cxl, port: &Port, depth: usize) -> Tree {
-    let mut line = port.name.clone();
-    let mut below = decoders(cxl, port);
-    match port.host.as_deref().and_then(|host| cxl.memdev(host)) {
-        Some(memdev) => line += &format!(", of {}", describe(memdev)),
-        None => line += &format!(", of {}", or_dash(port.host.as_ref())),
+impl<'a> Ports<'a> {
+    /// Each dport with the ports behind it.
+    fn below(&mut self, parent: &'a str, dports: &'a [Dport], depth: usize) -> Vec<Tree> {
+        let Some(depth) = depth.checked_sub(1) else { return Vec::new() };
+        let mut all = Vec::new();
+        for dport in dports {
+            let mut behind = Vec::new();
+            for port in self.cxl.ports_under(parent) {
+                let is_behind = port.parent_dport.as_deref() == Some(dport.device.as_str());
+                if is_behind && self.shown.insert(port.number) {
+                    behind.push(self.port(port, depth));
+                }
+            }
+            all.push(Tree::new(format!("dport {}: {}", dport.id, dport.device), behind));
+        }
+        all
     }
-    if port.driver.is_none() {
-        line += "; its driver is not bound";
+
+    fn port(&mut self, port: &'a Port, depth: usize) -> Tree {
+        let mut line = port.name.clone();
+        let mut below = decoders(self.cxl, port);
+        match port.host.as_deref().and_then(|host| self.cxl.memdev(host)) {
+            Some(memdev) => line += &format!(", of {}", describe(memdev)),
+            None => line += &format!(", of {}", or_dash(port.host.as_ref())),
+        }
+        if port.driver.is_none() {
+            line += "; its driver is not bound";
+        }
+        below.extend(self.below(&port.name, &port.dports, depth));
+        Tree::new(line, below)
     }
-    below.extend(dports(cxl, &port.name, &port.dports, depth));
-    Tree::new(line, below)
 }
 
 /// Those in use, each in a line; the others in one.
