@@ -32,12 +32,11 @@ const SOON: Duration = Duration::from_secs(120);
 /// Kernel zones may keep memory that was asked back; how long to wait for it.
 const CALM: Duration = Duration::from_secs(4);
 
-const POLICIES: [(u32, NumaAware); 7] = [
+const POLICIES: [(u32, NumaAware); 6] = [
     (301, NumaAware::MachineAndNode),
     (301, NumaAware::Machine),
     (100, NumaAware::MachineAndNode),
     (100, NumaAware::Machine),
-    (50, NumaAware::MachineAndNode),
     (50, NumaAware::Machine),
     (0, NumaAware::Machine),
 ];
@@ -201,47 +200,44 @@ fn early(root: &Root, node: NodeId) -> Done<u64> {
 }
 
 /// With device blocks of 512 MiB the driver plugs four memory blocks at once or none of them, and
-/// such a unit is torn between zones by nobody.
+/// such a unit is torn between zones by nobody. (Nothing shows the size of a unit, so the rules are
+/// told here.)
 #[test]
 fn units_of_several_blocks_stay_together_as_in_the_kernel() -> Done {
     if !ready() {
         return Ok(());
     }
     const UNIT: ByteSize = mib(512);
+    let node = NodeId(0);
     let guest = Guest::boot_with(&two_devices(UNIT), &initramfs())?;
-    let mut count = 0;
-    for policy @ (ratio, numa_aware) in POLICIES {
-        set(&guest, policy)?;
-        let before = capture(&guest)?;
-        let old = blocks(before.root())?;
-        let unit_pages = UNIT.0 / PAGE_BYTES;
-        let node = NodeId(0);
-        if old.blocks.values().any(|block| block.range.start().0 >= gib(4).0) {
-            needs::loud(&format!("{policy:?}: the kernel keeps what it got before"));
-            continue;
-        }
-        plug(&guest, "near", gib(6))?;
+    let mut before = capture(&guest)?;
+    let mut memory = Memory::new();
+    memory.boot(node, FrameRange::new(Pfn(0), early(before.root(), node)?), 0)?;
+    let unit = GroupKind::Dynamic { unit_pages: UNIT.0 / PAGE_BYTES };
+    let group = memory.add_group(node, unit)?;
+    let (mut zones, mut count) = (String::new(), 0);
+    for (ratio, gibs) in [(0, 1), (50, 3), (100, 5), (301, 8)] {
+        set(&guest, (ratio, NumaAware::MachineAndNode))?;
+        plug(&guest, "near", gib(gibs))?;
         let after = capture(&guest)?;
-        let new = went_online(&old, &blocks(after.root())?);
-
-        let mut memory = Memory::new();
-        memory.boot(node, FrameRange::new(Pfn(0), early(before.root(), node)?), 0)?;
-        let group = memory.add_group(node, GroupKind::Dynamic { unit_pages })?;
-        let knobs = OnlinePolicy::AutoMovable(AutoMovable { ratio, numa_aware });
+        let new = went_online(&blocks(before.root())?, &blocks(after.root())?);
+        let knobs = AutoMovable { ratio, numa_aware: NumaAware::MachineAndNode };
         let mut ours = Vec::new();
         for (block, _) in &new {
             let frames = u64::try_from(block.range.bytes())? / PAGE_BYTES;
             let range = FrameRange::new(Pfn(block.range.start().0 / PAGE_BYTES), frames);
-            ours.push(memory.online(knobs, OnlineType::Online, node, Some(group), range)?);
+            let policy = OnlinePolicy::AutoMovable(knobs);
+            ours.push(memory.online(policy, OnlineType::Online, node, Some(group), range)?);
         }
         let kernels = runs(new.iter().map(|&(_, zone)| zone));
-        needs::loud(&format!("{policy:?}: the kernel put {kernels}"));
-        assert_eq!(runs(ours), kernels, "{policy:?}");
+        needs::loud(&format!("ratio {ratio}, to {gibs} GiB: the kernel put {kernels}"));
+        assert_eq!(runs(ours), kernels, "ratio {ratio}, to {gibs} GiB");
+        zones += &kernels;
         count += new.len();
-        unplug(&guest, "near")?;
+        before = after;
     }
-    needs::loud(&format!("{count} blocks of large units in the same zones"));
-    assert!(count >= 48, "{count}");
+    assert_eq!(count, 64, "all blocks of the device");
+    assert!(zones.contains('M') && zones.contains('K'), "{zones}");
     guest.powerdown()?;
     Ok(())
 }
