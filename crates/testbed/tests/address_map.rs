@@ -257,8 +257,8 @@ fn odd_maps_differ_by_what_the_command_line_says() -> Done {
     )
 }
 
-/// Two windows, with something of the command line's across their border, inside the first, or
-/// around it.
+/// Two windows, with something of the command line's across their border, inside the first, around
+/// both, or around the second and what lies behind it.
 #[test]
 fn windows_follow_what_lies_across_them() -> Done {
     if !ready() {
@@ -298,10 +298,21 @@ fn windows_follow_what_lies_across_them() -> Done {
         &[&format!("- | Soft Reserved {inside} | MemoryChanged")],
         &[],
     )?;
-    let around = at(bases[1], gib(3).0);
+    let both = at(bases[0], gib(6).0);
     differs_in(
-        &machine().kernel_argument(&format!("memmap=3G${}", around.start())),
-        &[&format!("- | Reserved {around} | MemoryChanged")],
+        &machine().kernel_argument(&format!("memmap=6G${}", both.start())),
+        &[&format!("- | Reserved {both} | MemoryChanged")],
         &[],
+    )?;
+    // Behind the windows a bus has its addresses: what reaches into them grows around all of them.
+    let bus = map.map().tree.resources().map(|(_, it)| it).filter(|it| it.name.contains("PCI Bus"));
+    let bus = bus.map(|it| it.range).max().expect("all PCs have one");
+    let around = at(bases[1], bus.start().0 - bases[1] + half);
+    let grown = around.hull(bus);
+    let argument = format!("memmap={:#x}${}", around.bytes(), around.start());
+    differs_in(
+        &machine().kernel_argument(&argument),
+        &[&format!("- | Reserved {grown} | MemoryChanged")],
+        &[&format!("Reserved {around} | Reserved {grown} | ReservedWidened")],
     )
 }
