@@ -28,7 +28,8 @@
 //! nothing but read-only files, so tests can run side by side.
 //!
 //! **What it refuses.** To measure: under software emulation times inside a guest mean nothing,
-//! and ratios little. To know memtide: it depends on nothing of it but the type of a size.
+//! and ratios little. To know memtide: it depends on nothing of it but the type of a size; only its
+//! tests in `tests/` hold memtide against the kernel.
 //!
 //! * [`machine`], [`mod@cxl`], [`memory`]: a machine as a value; [`machines`]: those that have
 //!   names.

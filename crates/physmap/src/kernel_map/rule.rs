@@ -125,7 +125,8 @@ fn window_follows(ours: &Side<'_>, id: ResourceId, kernel: &Side<'_>, other: Res
 /// Why only the kernel's map has something.
 pub(super) fn only_kernels(kernel: &Side<'_>, id: ResourceId, ours: &Side<'_>) -> Rule {
     let it = kernel.get(id);
-    let in_window = || kernel.outer(id).any(|id| kernel.get(id).kind == Kind::CxlWindow);
+    let is_provider = |id| matches!(kernel.get(id).kind, Kind::CxlWindow | Kind::Dax);
+    let provided = || kernel.outer(id).any(is_provider);
     let in_memory = || kernel.outer(id).any(|id| kernel.get(id).kind == Kind::SystemRam);
     let known = || !ranges::shared(it.range, &ours.memory).is_empty();
     match it.kind {
@@ -137,7 +138,7 @@ pub(super) fn only_kernels(kernel: &Side<'_>, id: ResourceId, ours: &Side<'_>) -
             }
         }
         Kind::CxlRegion | Kind::Dax => Rule::Provisioned,
-        Kind::SystemRam | Kind::Persistent if in_window() => Rule::Provisioned,
+        Kind::SystemRam | Kind::Persistent if provided() => Rule::Provisioned,
         _ if it.range.start() < FIRST_MIB => Rule::FirstMib,
         Kind::SystemRam if !known() => Rule::Plugged,
         kind if is_memory(kind) => Rule::MemoryChanged,

@@ -63,6 +63,18 @@ fn each_difference_has_its_rule() {
     assert_eq!(rules(&[ram, (22 * M, 23 * M, "Reserved")], &wider), [Rule::ReservedWidened]);
 }
 
+/// Soft Reserved memory that the hmem driver serves lies in no window.
+#[test]
+fn memory_of_a_dax_device_was_made_later_wherever_it_is() {
+    let soft = (90 * M, 91 * M - 1, "Soft Reserved");
+    let kernel = [
+        line(0, soft.0, soft.1, soft.2),
+        line(1, soft.0, soft.1, "dax0.0"),
+        line(2, soft.0, soft.1, "System RAM (kmem)"),
+    ];
+    assert_eq!(rules(&[soft], &kernel), [Rule::Provisioned; 2]);
+}
+
 #[test]
 fn a_window_with_another_range_is_explained_by_memory_only() {
     let ours = [(16 * M, 32 * M - 1, "CXL Window 0")];
