@@ -24,25 +24,6 @@ fn tool(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {complaint}");
 }
 
-/// `memtide` without its debug information, which a guest has no room for. `MEMTIDE_BIN` names one
-/// to use instead of building it.
-fn memtide() -> Result<PathBuf, Error> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("a workspace");
-    let built = env::var_os("MEMTIDE_BIN").map_or_else(
-        || {
-            let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let mut build = Command::new(cargo);
-            build.args(["build", "--quiet", "-p", "memtide-cli", "--target-dir"]);
-            tool(build.arg(places::target()).current_dir(workspace));
-            places::target().join("debug/memtide")
-        },
-        PathBuf::from,
-    );
-    let small = places::kept()?.join(format!("memtide-{}", std::process::id()));
-    tool(Command::new("strip").arg("-o").arg(&small).arg(built));
-    Ok(small)
-}
-
 /// The program of `programs/holder.c`.
 fn holder() -> Result<PathBuf, Error> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/holder.c");
@@ -55,15 +36,15 @@ fn holder() -> Result<PathBuf, Error> {
 
 /// A guest with `memtide` and `holder`, in which the kernel moves nothing by itself.
 fn boot(machine: Machine, others: &[PathBuf]) -> Result<Guest, Error> {
-    let (memtide, holder) = (memtide()?, holder()?);
-    let mut initramfs =
-        Initramfs::new().program(&memtide, "/bin/memtide").program(&holder, "/bin/holder");
+    let holder = holder()?;
+    let mut initramfs = Initramfs::new()
+        .program(memtide_e2e::memtide(), "/bin/memtide")
+        .program(&holder, "/bin/holder");
     for program in others {
         let name = program.file_name().expect("a program").to_string_lossy().into_owned();
         initramfs = initramfs.program(program, &format!("/bin/{name}"));
     }
     let guest = Guest::boot_with(&machine.kernel_argument("numa_balancing=disable"), &initramfs);
-    let _ = fs::remove_file(memtide);
     let _ = fs::remove_file(holder);
     guest
 }
