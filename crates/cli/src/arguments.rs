@@ -22,7 +22,9 @@ pub use self::frames::{
     BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
 };
 pub use self::host::{Capture, Machine, Topology};
-pub use self::memory::{Change, Offline, Online, OnlineHow, PolicyKind, RatioScope, ZoneKind};
+pub use self::memory::{
+    Change, Offline, Online, OnlineHow, PolicyKind, RatioScope, ZoneKind, node,
+};
 pub use self::nodes::Memory;
 pub use self::region::{Region, RegionCreate, RegionDestroy, RegionMode, RegionWhat};
 pub use self::sim::{BenchSim, Sim, SimFuzz, SimRun, SimSweep, SimWhat};
@@ -190,18 +192,24 @@ pub struct Explain {
     pub json: bool,
 }
 
-/// Take capacity out of the pool, and say who holds what did not come
+/// Take capacity out of the pool, or out of a node of the kernel, and say who holds what did not come
 ///
 /// Free memory leaves first, then what can be moved elsewhere. What cannot leave in time stays
 /// usable. Asking again goes on where this request stopped.
+///
+/// NODE is a node of the pool. With --kernel, or where it reads node1 and there is no daemon, it is
+/// a NUMA node that the kernel manages: its memory blocks go offline.
 #[derive(Debug, Args)]
 pub struct GiveBack {
     /// How much; rounded up to whole blocks
     #[arg(value_name = "SIZE", allow_hyphen_values = true)]
     pub size: ByteSize,
-    /// From which node [default: any, the furthest first]
+    /// From which node [default: any of the pool, the furthest first]
     #[arg(long, value_name = "NODE")]
     pub from: Option<String>,
+    /// NODE is a NUMA node of the kernel, also if a daemon is there
+    #[arg(long, requires = "from", conflicts_with = "socket")]
+    pub kernel: bool,
     /// How long to try: 500ms, 30s, 2m [default: as the daemon is configured, 30s]
     #[arg(long, value_name = "TIME", value_parser = memtide_daemon::duration::parse)]
     pub deadline: Option<Duration>,

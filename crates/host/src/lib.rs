@@ -18,6 +18,7 @@
 //! Who changes something is stricter: what makes no sense is an error, before anything is written.
 //!
 //! * [`online`], [`offline`]: taking blocks there, and which zone they go to.
+//! * [`give_back`]: as much of a node as can be had, and who holds the rest.
 //! * [`region`]: making and unmaking CXL regions. [`dax_mode`]: whose a dax device is.
 //! * [`plan`]: how anything is changed: planned, carried out, taken back.
 
@@ -31,6 +32,7 @@ pub mod dax;
 pub mod dax_mode;
 pub mod distances;
 pub mod firmware;
+pub mod give_back;
 pub mod memory_blocks;
 pub mod memory_groups;
 pub mod node_list;

@@ -5,7 +5,8 @@
 //! pinned would keep it for ever. When one block cannot leave, those that had left go online
 //! again, into the zone that they were in.
 //!
-//! Whoever wants as much as can be had, rather than these blocks, wants a give-back.
+//! Whoever wants as much as can be had, rather than these blocks, wants a give-back
+//! ([`crate::give_back`]).
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -1,0 +1,341 @@
+//! Taking capacity back from a node that the kernel manages, block by block.
+//!
+//! A block leaves whole or not at all, and one page that cannot move keeps it. So the blocks are
+//! tried in the order of what stands in the way ([`rank`]): free ones, then those of zone Movable
+//! with the least in them, then those of a kernel zone without anything of the kernel's. Those
+//! with the kernel's own data are not tried: the kernel would move everything else out of them,
+//! only to find that out.
+//!
+//! Programs' pages are moved out first ([`vacate`]), which tells whose pages stay. Then the block
+//! goes offline, and the kernel moves the rest. A block that does not go in its share of the time
+//! is put into use again (by the kernel itself: it un-isolates the block), the others are tried,
+//! and then those that may have become free, until enough came or the time is over.
+//!
+//! What left stays away: repeating the request takes more. What stays is as usable as before; the
+//! answer says which blocks, and who holds them ([`answer`]).
+//!
+//! What the kernel does not show: who has pinned a page that no program's files account for.
+
+pub mod answer;
+pub mod rank;
+pub mod vacate;
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use memtide_units::{ByteSize, NodeId};
+
+use self::{
+    answer::{Answer, Holder, Reason, Stayed},
+    rank::{Candidate, Chance},
+    vacate::{Left, Resident},
+};
+use crate::{
+    BlockId, BlockState, MemoryBlocks, ReadError, Zone,
+    online::BlockRefusal,
+    plan::{Fault, Kernel, Refusal},
+};
+
+/// What is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GiveBackWish {
+    /// From which node.
+    pub node: NodeId,
+    /// How much; rounded up to whole blocks.
+    pub bytes: ByteSize,
+    /// How long to try.
+    pub deadline: Duration,
+}
+
+/// Why nothing was tried. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GiveBackError {
+    /// Something could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// No memory blocks.
+    #[error("this kernel has no memory blocks (/sys/devices/system/memory): it cannot hot-plug")]
+    NoHotPlug,
+    /// No such node.
+    #[error("node {}: no memory block belongs to it; expected one of {}", node.0, nodes(known))]
+    NoNode {
+        /// Which.
+        node: NodeId,
+        /// Those that are.
+        known: Vec<NodeId>,
+    },
+    /// Nothing at all.
+    #[error("size 0: expected at least one byte")]
+    Nothing,
+    /// Not allowed.
+    #[error("taking memory offline needs root and a writable /sys: run as root")]
+    NotPermitted,
+}
+
+fn nodes(known: &[NodeId]) -> String {
+    known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl Refusal for GiveBackError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Read(_) | Self::NoHotPlug | Self::NotPermitted => Fault::Machine,
+            _ => Fault::Request,
+        }
+    }
+}
+
+/// A block gets at least so long, however many are to go.
+const BLOCK_LEAST: Duration = Duration::from_millis(500);
+/// Between two rounds over blocks that stayed.
+const ROUND_PAUSE: Duration = Duration::from_millis(200);
+
+/// Takes capacity back. `progress` is told bytes done, and of how many.
+///
+/// # Errors
+/// [`GiveBackError`]; then nothing was changed.
+pub fn give_back(
+    kernel: &mut impl Kernel,
+    wish: &GiveBackWish,
+    progress: &mut dyn FnMut(ByteSize, ByteSize),
+) -> Result<Answer, GiveBackError> {
+    let blocks = MemoryBlocks::read(kernel.root())?.ok_or(GiveBackError::NoHotPlug)?;
+    check(&blocks, wish)?;
+    let wanted = wish.bytes.0.div_ceil(blocks.block_bytes);
+    let online = blocks.of_node(wish.node).filter(|block| block.state == BlockState::Online);
+    let root = kernel.root().clone();
+    let candidates = rank::rank(online.map(|block| Candidate::of(&root, block)).collect());
+    let (tried, hopeless): (Vec<_>, Vec<_>) =
+        candidates.into_iter().partition(|candidate| candidate.chance != Chance::None);
+    let mut work = Work {
+        node: wish.node,
+        end: Instant::now() + wish.deadline,
+        block_bytes: blocks.block_bytes,
+        wanted,
+        returned: 0,
+        stays: BTreeMap::new(),
+    };
+    let mut round = tried;
+    loop {
+        round = work.round(kernel, round, progress)?;
+        let is_over = work.returned == wanted || round.is_empty();
+        if is_over || Instant::now() + ROUND_PAUSE >= work.end {
+            break;
+        }
+        kernel.pause(ROUND_PAUSE);
+    }
+    Ok(work.answer(hopeless))
+}
+
+fn check(blocks: &MemoryBlocks, wish: &GiveBackWish) -> Result<(), GiveBackError> {
+    if wish.bytes.0 == 0 {
+        return Err(GiveBackError::Nothing);
+    }
+    if blocks.of_node(wish.node).next().is_none() {
+        let nodes = blocks.blocks.values().flat_map(|block| block.nodes.iter().copied());
+        let known: std::collections::BTreeSet<NodeId> = nodes.collect();
+        return Err(GiveBackError::NoNode { node: wish.node, known: known.into_iter().collect() });
+    }
+    Ok(())
+}
+
+/// A give-back under way.
+struct Work {
+    node: NodeId,
+    end: Instant,
+    block_bytes: u64,
+    /// Blocks that are to leave.
+    wanted: u64,
+    /// Blocks that have.
+    returned: u64,
+    /// Those that were tried and stayed, and what was found out about each the last time.
+    stays: BTreeMap<BlockId, Stay>,
+}
+
+struct Stay {
+    candidate: Candidate,
+    left: Vec<Left>,
+    refusal: BlockRefusal,
+}
+
+impl Work {
+    /// Tries each block once. Returns those that may yet leave.
+    fn round(
+        &mut self,
+        kernel: &mut impl Kernel,
+        candidates: Vec<Candidate>,
+        progress: &mut dyn FnMut(ByteSize, ByteSize),
+    ) -> Result<Vec<Candidate>, GiveBackError> {
+        let mut residents: Option<Vec<Resident>> = None;
+        let mut again = Vec::new();
+        let mut ahead = candidates.len() as u64;
+        for candidate in candidates {
+            if self.returned == self.wanted {
+                break;
+            }
+            let share = self.share(ahead);
+            ahead -= 1;
+            let Some(share) = share else {
+                again.push(candidate);
+                continue;
+            };
+            let root = kernel.root().clone();
+            let left = match candidate.contents {
+                Some(contents) if contents.movable.0 == 0 => Vec::new(),
+                _ => {
+                    let residents =
+                        residents.get_or_insert_with(|| vacate::residents(&root, self.node));
+                    let bytes = candidate.contents.map_or(self.block_bytes, |it| it.movable.0);
+                    vacate::destination(&root, self.node, ByteSize(bytes))
+                        .map_or_else(Vec::new, |to| {
+                            vacate::vacate(&root, residents, candidate.block.range, to)
+                        })
+                }
+            };
+            let block = &candidate.block;
+            let state = block.attribute("state");
+            match kernel.write(&state, BlockState::Offline.name(), share) {
+                Ok(()) => {
+                    self.returned += 1;
+                    self.stays.remove(&block.id);
+                    progress(self.bytes(self.returned), self.bytes(self.wanted));
+                }
+                Err(error) => {
+                    let refusal = BlockRefusal::of(block.id, block.zone(), &error);
+                    if matches!(refusal, BlockRefusal::NotPermitted { .. }) && self.returned == 0 {
+                        return Err(GiveBackError::NotPermitted);
+                    }
+                    if is_worth_another_try(&refusal) {
+                        again.push(candidate.clone());
+                    }
+                    self.stays.insert(block.id, Stay { candidate, left, refusal });
+                }
+            }
+        }
+        Ok(again)
+    }
+
+    /// How long a block may take, with so many to come; `None` when the time is over.
+    fn share(&self, ahead: u64) -> Option<Duration> {
+        let left =
+            self.end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+        let needed = (self.wanted - self.returned).min(ahead).max(1);
+        // Twice its share: most blocks need far less.
+        let share = left / u32::try_from(needed).unwrap_or(u32::MAX) * 2;
+        Some(share.clamp(BLOCK_LEAST.min(left), left))
+    }
+
+    fn bytes(&self, blocks: u64) -> ByteSize {
+        ByteSize(blocks.saturating_mul(self.block_bytes))
+    }
+
+    /// What is answered. If enough came, nobody is a holder.
+    fn answer(self, hopeless: Vec<Candidate>) -> Answer {
+        let remaining = self.wanted - self.returned;
+        let mut answer = Answer {
+            requested: self.bytes(self.wanted),
+            returned: self.bytes(self.returned),
+            remaining: self.bytes(remaining),
+            holders: Vec::new(),
+            ask_again: false,
+            blocks: Vec::new(),
+        };
+        if remaining == 0 {
+            return answer;
+        }
+        for stay in self.stays.into_values() {
+            answer.ask_again |= is_worth_another_try(&stay.refusal);
+            add_stay(&mut answer, stay);
+        }
+        for candidate in hopeless {
+            add_kernel(&mut answer, &candidate, None);
+        }
+        answer
+    }
+}
+
+/// What another moment may change.
+fn is_worth_another_try(refusal: &BlockRefusal) -> bool {
+    match refusal {
+        BlockRefusal::Unmovable { zone, .. } => *zone == Some(Zone::Movable),
+        BlockRefusal::NotInTime { .. } | BlockRefusal::NoMemory { .. } => true,
+        _ => false,
+    }
+}
+
+/// A block that was tried: its holders are the programs whose pages would not go; where there are
+/// none, somebody unknown, or the kernel.
+fn add_stay(answer: &mut Answer, stay: Stay) {
+    let Stay { candidate, left, refusal } = stay;
+    if left.is_empty() {
+        add_kernel(answer, &candidate, Some(refusal));
+        return;
+    }
+    let first = Reason::Hold(left[0].reason);
+    for left in left {
+        let holder = Holder {
+            tenant: left.tenant,
+            image: 0,
+            pid: left.pid,
+            name: left.name,
+            bytes: left.bytes,
+            reason: Reason::Hold(left.reason),
+        };
+        add_holder(answer, holder);
+    }
+    answer.blocks.push(Stayed {
+        block: candidate.block.id,
+        zone: candidate.block.zone(),
+        reason: first,
+        contents: candidate.contents,
+        kernel_says: Some(refusal),
+    });
+}
+
+fn add_kernel(answer: &mut Answer, candidate: &Candidate, refusal: Option<BlockRefusal>) {
+    let zone = candidate.block.zone();
+    let contents = candidate.contents.unwrap_or_default();
+    let block_bytes = u64::try_from(candidate.block.range.bytes()).unwrap_or(u64::MAX);
+    let (reason, bytes) = match refusal {
+        Some(BlockRefusal::NoMemory { .. }) => {
+            (Reason::Hold(memtide_units::HoldReason::NoRoom), contents.to_move().0)
+        }
+        _ if zone == Some(Zone::Movable) && contents.hugetlb.0 > 0 => {
+            (Reason::HugePages, contents.hugetlb.0)
+        }
+        _ if zone == Some(Zone::Movable) => (Reason::Pinned, contents.to_move().0),
+        _ => (Reason::KernelMemory, contents.unmovable().0),
+    };
+    // Where nothing may be seen, all of the block counts.
+    let bytes = if candidate.contents.is_none() || bytes == 0 { block_bytes } else { bytes };
+    add_holder(
+        answer,
+        Holder {
+            tenant: "kernel".to_owned(),
+            image: 0,
+            pid: 0,
+            name: "kernel".to_owned(),
+            bytes: ByteSize(bytes),
+            reason,
+        },
+    );
+    answer.blocks.push(Stayed {
+        block: candidate.block.id,
+        zone,
+        reason,
+        contents: candidate.contents,
+        kernel_says: refusal,
+    });
+}
+
+/// One line for each process and reason.
+fn add_holder(answer: &mut Answer, holder: Holder) {
+    let same = |it: &&mut Holder| (it.pid, it.reason) == (holder.pid, holder.reason);
+    match answer.holders.iter_mut().find(same) {
+        Some(known) => known.bytes.0 = known.bytes.0.saturating_add(holder.bytes.0),
+        None => answer.holders.push(holder),
+    }
+}

@@ -1,0 +1,211 @@
+//! Moving programs' pages out of a block, and finding out whose would not go.
+//!
+//! Taking a block offline moves what is in it, too; but it does not say what was in the way, nor
+//! for whom it is. So programs' pages are moved first, one program after the other: what stays is
+//! known by program and address, and what holds it by the program's open files. The rest (page
+//! cache, pages of no program) is left to the kernel.
+//!
+//! Which pages of a program lie in a block is seen in its page map: frame numbers are root's to
+//! see. Without that right nothing is moved here, and nobody is named.
+
+use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt};
+
+use memtide_sys::numa::{Process, WhichPages};
+use memtide_units::{ByteSize, HoldReason, NodeId, PAGE_BYTES, PhysRange};
+
+use crate::{
+    Root,
+    processes::{
+        held::Holder,
+        pages::{Fate, HugePages, Stays, move_batch},
+        program::Program,
+        room,
+    },
+};
+
+const PRESENT: u64 = 1 << 63;
+const FRAME: u64 = (1 << 55) - 1;
+
+/// Entries of a page map that are read at once: of 256 MiB of addresses.
+const ENTRIES_AT_ONCE: usize = 1 << 16;
+
+/// A program with pages on the node that is to shrink.
+#[derive(Debug)]
+pub struct Resident {
+    /// The program.
+    pub program: Program,
+    /// Its pages on the node, physical address to virtual.
+    pages: BTreeMap<u64, Page>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Page {
+    address: u64,
+    huge: bool,
+}
+
+/// What stays of a program.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Left {
+    /// Which process.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+    /// Who is charged for it: its control group, as far as it has one.
+    pub tenant: String,
+    /// How much.
+    pub bytes: ByteSize,
+    /// Why.
+    pub reason: HoldReason,
+}
+
+/// All programs with pages on a node. Those that end meanwhile, or may not be looked at, are left
+/// out.
+#[must_use]
+pub fn residents(root: &Root, node: NodeId) -> Vec<Resident> {
+    let names = root.names("proc").unwrap_or_default();
+    let pids = names.iter().filter_map(|name| name.parse::<u32>().ok());
+    let programs = pids.filter_map(|pid| Program::find(root, pid).ok());
+    programs
+        .filter_map(|program| {
+            let pages = pages_on(root, &program, node)?;
+            (!pages.is_empty()).then_some(Resident { program, pages })
+        })
+        .collect()
+}
+
+fn pages_on(root: &Root, program: &Program, node: NodeId) -> Option<BTreeMap<u64, Page>> {
+    let maps = program.numa_maps().ok()?;
+    let on_node = |start: u64| {
+        maps.iter().any(|map| map.start == start && map.nodes.get(&node).is_some_and(|&n| n > 0))
+    };
+    if !maps.iter().any(|map| on_node(map.start)) {
+        return Some(BTreeMap::new());
+    }
+    let pagemap = File::open(root.at(format!("proc/{}/pagemap", program.pid()))).ok()?;
+    let mut pages = BTreeMap::new();
+    for mapping in program.mappings().ok()?.iter().filter(|mapping| on_node(mapping.start)) {
+        let huge = mapping.huge > 0;
+        let take = |address, frame| {
+            pages.insert(frame * PAGE_BYTES, Page { address, huge });
+        };
+        frames(&pagemap, mapping.start, mapping.end, take).ok()?;
+    }
+    Some(pages)
+}
+
+/// Calls `each` with address and frame of each page in memory.
+fn frames(pagemap: &File, start: u64, end: u64, mut each: impl FnMut(u64, u64)) -> io::Result<()> {
+    let mut buffer = vec![0; ENTRIES_AT_ONCE * 8];
+    let mut page = start / PAGE_BYTES;
+    while page < end / PAGE_BYTES {
+        let want = usize::try_from(end / PAGE_BYTES - page).unwrap_or(usize::MAX);
+        let want = want.min(ENTRIES_AT_ONCE) * 8;
+        let read = pagemap.read_at(&mut buffer[..want], page * 8)?;
+        let entries = buffer[..read].as_chunks::<8>().0;
+        if entries.is_empty() {
+            break;
+        }
+        for entry in entries {
+            let entry = u64::from_ne_bytes(*entry);
+            if entry & PRESENT != 0 && entry & FRAME != 0 {
+                each(page * PAGE_BYTES, entry & FRAME);
+            }
+            page += 1;
+        }
+    }
+    Ok(())
+}
+
+impl Resident {
+    /// Its addresses in a block, ascending, and whether huge pages are among them.
+    fn within(&self, range: PhysRange) -> (Vec<usize>, HugePages) {
+        let inside = self.pages.range(range.start().0..=range.last().0);
+        let mut huge = HugePages::None;
+        let mut addresses: Vec<usize> = Vec::new();
+        for (_, page) in inside {
+            if page.huge {
+                huge = HugePages::Some;
+            }
+            addresses.extend(usize::try_from(page.address).ok());
+        }
+        addresses.sort_unstable();
+        (addresses, huge)
+    }
+}
+
+/// Moves all programs' pages out of a block, to `to`. Says what stayed.
+#[must_use]
+pub fn vacate(root: &Root, residents: &[Resident], block: PhysRange, to: NodeId) -> Vec<Left> {
+    let mut left = Vec::new();
+    for resident in residents {
+        let (addresses, huge) = resident.within(block);
+        let program = &resident.program;
+        if addresses.is_empty() || !program.is_there() {
+            continue;
+        }
+        let mut process = Process::Other(program.pid());
+        let moved = move_batch(&mut process, &addresses, to, WhichPages::Shared, huge);
+        // The process ended, or is not ours: the kernel may still move its pages.
+        let Ok(fates) = moved else { continue };
+        left.extend(stayed(root, program, &addresses, &fates));
+    }
+    left
+}
+
+/// What stayed, by reason.
+fn stayed(root: &Root, program: &Program, addresses: &[usize], fates: &[Fate]) -> Vec<Left> {
+    let mut reasons: BTreeMap<HoldReason, u64> = BTreeMap::new();
+    let holders = program.holders();
+    for (&address, fate) in addresses.iter().zip(fates) {
+        let Fate::Stays(why) = fate else { continue };
+        let reason = match why {
+            Stays::NoRoom | Stays::NodeGone => HoldReason::NoRoom,
+            Stays::NotAllowed | Stays::Shared => HoldReason::MoveFailed,
+            Stays::Unmovable => HoldReason::ForeignMapping,
+            Stays::Held => match holders.of(address as u64, PAGE_BYTES) {
+                Holder::IoUring => HoldReason::IoUring,
+                Holder::Rdma => HoldReason::Rdma,
+                Holder::DeviceDma => HoldReason::DeviceDma,
+                _ if program.pinned().is_ok_and(|pinned| pinned.0 > 0) => HoldReason::LongTermPin,
+                _ => HoldReason::DirectRead,
+            },
+        };
+        *reasons.entry(reason).or_default() += PAGE_BYTES;
+    }
+    let of = |(reason, bytes)| Left {
+        pid: program.pid(),
+        name: program.name().to_owned(),
+        tenant: control_group(root, program.pid()),
+        bytes: ByteSize(bytes),
+        reason,
+    };
+    reasons.into_iter().map(of).collect()
+}
+
+/// The control group that a process is charged to (cgroups(7), the unified hierarchy); empty
+/// without one.
+fn control_group(root: &Root, pid: u32) -> String {
+    let text = root.text(format!("proc/{pid}/cgroup")).ok().flatten().unwrap_or_default();
+    let group = text.lines().find_map(|line| line.strip_prefix("0::"));
+    group.unwrap_or_default().to_owned()
+}
+
+/// Where pages of a node go: to the nearest other one with so much room, as far as any has.
+#[must_use]
+pub fn destination(root: &Root, from: NodeId, bytes: ByteSize) -> Option<NodeId> {
+    let zoneinfo = root.text("proc/zoneinfo").ok().flatten()?;
+    let room = room::above_watermarks(&zoneinfo);
+    let with_room = room.into_iter().filter(|&(node, free)| node != from && free >= bytes);
+    let distance = |node: NodeId| distance(root, from, node).unwrap_or(u32::MAX);
+    with_room.map(|(node, _)| node).min_by_key(|&node| (distance(node), node))
+}
+
+fn distance(root: &Root, from: NodeId, to: NodeId) -> Option<u32> {
+    let folder = "sys/devices/system/node";
+    let online: crate::node_list::IdList =
+        root.text(format!("{folder}/online")).ok()??.trim().parse().ok()?;
+    let text = root.text(format!("{folder}/node{}/distance", from.0)).ok()??;
+    let at = online.iter().position(|id| id == u32::from(to.0))?;
+    text.split_ascii_whitespace().nth(at)?.parse().ok()
+}
