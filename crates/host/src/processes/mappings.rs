@@ -11,8 +11,10 @@ use super::numa_maps::shown;
 pub enum Migratable {
     /// It does.
     Yes,
-    /// The memory of a device or of the kernel itself, mapped (`VM_IO`, `VM_PFNMAP`, the vDSO).
+    /// The memory of a device, mapped (`VM_IO`, `VM_PFNMAP`).
     No,
+    /// The kernel's own, which it maps into every process (the vDSO): no memory of this one.
+    Kernel,
 }
 
 /// One mapping.
@@ -117,7 +119,8 @@ fn header(text: &str, line: usize) -> Result<Option<Mapping>, SmapsError> {
         return Err(SmapsError::Range { line, start, end });
     }
     let name = fields.nth(4).unwrap_or("").trim_start().to_owned();
-    let migratable = if KERNEL.contains(&name.as_str()) { Migratable::No } else { Migratable::Yes };
+    let migratable =
+        if KERNEL.contains(&name.as_str()) { Migratable::Kernel } else { Migratable::Yes };
     let (resident, huge, locked) = (0, 0, 0);
     let mapping =
         Mapping { start, end, name, page_bytes: 4096, resident, huge, locked, migratable };
@@ -144,8 +147,10 @@ fn take(mapping: &mut Mapping, text: &str, line: usize) -> Result<(), SmapsError
             }
             mapping.page_bytes = bytes;
         }
-        "VmFlags" if value.split_ascii_whitespace().any(|flag| matches!(flag, "io" | "pf")) => {
-            mapping.migratable = Migratable::No;
+        "VmFlags" if mapping.migratable == Migratable::Yes => {
+            if value.split_ascii_whitespace().any(|flag| matches!(flag, "io" | "pf")) {
+                mapping.migratable = Migratable::No;
+            }
         }
         _ => {}
     }
@@ -188,8 +193,8 @@ VmFlags: rd ex mr mw me de
         assert_eq!((heap.resident, heap.locked, heap.page_bytes), (16 << 10, 8 << 10, 4096));
         assert_eq!((mappings[1].page_bytes, mappings[1].huge), (2 << 20, 2 << 20));
         let migratable: Vec<_> = mappings.iter().map(|mapping| mapping.migratable).collect();
-        use Migratable::{No, Yes};
-        assert_eq!(migratable, [Yes, Yes, No, No]);
+        use Migratable::{Kernel, No, Yes};
+        assert_eq!(migratable, [Yes, Yes, No, Kernel]);
     }
 
     #[test]

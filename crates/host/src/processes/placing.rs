@@ -306,7 +306,8 @@ impl<M: Mover> Work<'_, M> {
         let pagemap = program.pagemap()?;
         let resident = mappings.iter().fold(0, |sum: u64, map| sum.saturating_add(map.resident));
         let mut done: u64 = 0;
-        for mapping in mappings.iter().filter(|map| map.resident > 0) {
+        let of_its_own = |map: &&Mapping| map.resident > 0 && map.migratable != Migratable::Kernel;
+        for mapping in mappings.iter().filter(of_its_own) {
             let mut start = mapping.start;
             while start < mapping.end {
                 let end = start.saturating_add(CHUNK.max(mapping.page_bytes)).min(mapping.end);

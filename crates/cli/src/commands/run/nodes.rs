@@ -113,7 +113,7 @@ fn failure(error: &PolicyError) -> Failure {
 fn warn(plan: &Plan) {
     if !plan.without_memory.is_empty() {
         eprintln!(
-            "memtide: the nodes {} have no memory yet; they are used once they have some",
+            "memtide: these nodes have no memory yet: {}; they are used once they have some",
             plan.without_memory
         );
     }

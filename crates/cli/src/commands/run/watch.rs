@@ -1,7 +1,7 @@
 //! What a program and its children have on which node while they run, for `--report`.
 //!
 //! The kernel keeps no such record, and tells nothing of those that have ended. So one looks again
-//! and again, never for more than a twentieth of the time (each look walks the page tables of all of
+//! and again, but for no more than a fifth of the time (each look walks the page tables of all of
 //! them); what came and went between two looks was not seen, and the report says so.
 
 use std::{
@@ -22,7 +22,7 @@ use memtide_units::{ByteSize, NodeId};
 /// Time between two looks, at least.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How much longer the pause is than the look.
-const PAUSE_TO_LOOK: u32 = 20;
+const PAUSE_TO_LOOK: u32 = 4;
 
 /// What was seen.
 #[derive(Debug, Default)]
