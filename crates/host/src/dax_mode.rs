@@ -215,12 +215,10 @@ fn to_system_ram(
         });
     }
     check_unused(root, &device.name)?;
-    let automatic = root.text(AUTO_ONLINE)?.filter(|text| text != "offline");
-    let automatic = automatic.filter(|_| wish.online.is_some());
-    if let Some(before) = &automatic {
-        let off = Action::write(AUTO_ONLINE, "offline");
-        change.plan.push(Step::new(off, Action::write(AUTO_ONLINE, before)));
-    }
+    let automatic = match wish.online {
+        Some(_) => stop_automatic(root, &mut change.plan)?,
+        None => None,
+    };
     rebind(&mut change.plan, device, DaxMode::SystemRam);
     if let Some(how) = wish.online {
         let planned = online_new(root, device, blocks, &whole, node, how)?;
@@ -234,11 +232,25 @@ fn to_system_ram(
         change.plan.append(planned.plan);
         change.placed = planned.placed;
     }
+    resume_automatic(automatic, &mut change.plan);
+    Ok(())
+}
+
+/// Has the kernel not online anything by itself. Returns what it was set up for, if it did.
+fn stop_automatic(root: &Root, plan: &mut Plan) -> Result<Option<String>, ModeError> {
+    let automatic = root.text(AUTO_ONLINE)?.filter(|text| text != "offline");
+    if let Some(before) = &automatic {
+        let off = Action::write(AUTO_ONLINE, "offline");
+        plan.push(Step::new(off, Action::write(AUTO_ONLINE, before)));
+    }
+    Ok(automatic)
+}
+
+fn resume_automatic(automatic: Option<String>, plan: &mut Plan) {
     if let Some(before) = automatic {
         let off = Action::write(AUTO_ONLINE, "offline");
-        change.plan.push(Step::new(Action::write(AUTO_ONLINE, before), off));
+        plan.push(Step::new(Action::write(AUTO_ONLINE, before), off));
     }
-    Ok(())
 }
 
 /// Where blocks go that are not there yet.
@@ -282,6 +294,8 @@ fn to_devdax(
     check_driver(root, DaxMode::Devdax)?;
     let mut of_device: Vec<&MemoryBlock> = blocks_of(device, blocks).collect();
     of_device.sort_by_key(|block| std::cmp::Reverse(block.range.start()));
+    // Should kmem have to take it back, its blocks must go where they were, and not by themselves.
+    let automatic = stop_automatic(root, &mut change.plan)?;
     for block in of_device {
         match block.state {
             BlockState::Offline => {}
@@ -296,6 +310,7 @@ fn to_devdax(
         }
     }
     rebind(&mut change.plan, device, DaxMode::Devdax);
+    resume_automatic(automatic, &mut change.plan);
     Ok(())
 }
 

@@ -52,6 +52,9 @@ pub enum Reason {
     HugePages,
     /// Somebody holds pages, and the kernel does not say who.
     Pinned,
+    /// A program's policy is to have memory of this node alone: without any there, the kernel would
+    /// kill it.
+    BoundToNode,
 }
 
 impl Reason {
@@ -63,6 +66,7 @@ impl Reason {
             Self::KernelMemory => "kernel-memory",
             Self::HugePages => "huge-pages",
             Self::Pinned => "pinned",
+            Self::BoundToNode => "bound-to-node",
         }
     }
 }
@@ -74,6 +78,10 @@ impl std::fmt::Display for Reason {
             Self::KernelMemory => f.write_str("the kernel's own data, which cannot be moved"),
             Self::HugePages => f.write_str("huge pages, of which no others are free elsewhere"),
             Self::Pinned => f.write_str("pages that somebody holds; the kernel does not say who"),
+            Self::BoundToNode => f.write_str(
+                "its policy binds memory to this node alone: without any there, the kernel would \
+                 kill it; the last block stays",
+            ),
         }
     }
 }

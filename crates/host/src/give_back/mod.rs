@@ -11,6 +11,9 @@
 //! is put into use again (by the kernel itself: it un-isolates the block), the others are tried,
 //! and then those that may have become free, until enough came or the time is over.
 //!
+//! The last block of a node stays while a program is bound to that node alone: the kernel would
+//! find no memory for it any more, and kill it.
+//!
 //! What left stays away: repeating the request takes more. What stays is as usable as before; the
 //! answer says which blocks, and who holds them ([`answer`]).
 //!
@@ -30,10 +33,10 @@ use memtide_units::{ByteSize, NodeId};
 use self::{
     answer::{Answer, Holder, Reason, Stayed},
     rank::{Candidate, Chance},
-    vacate::{Left, Resident},
+    vacate::{Bound, Left, Resident},
 };
 use crate::{
-    BlockId, BlockState, MemoryBlocks, ReadError, Zone,
+    BlockId, BlockState, MemoryBlock, MemoryBlocks, ReadError, Zone,
     online::BlockRefusal,
     plan::{Fault, Kernel, Refusal},
 };
@@ -105,9 +108,15 @@ pub fn give_back(
     let blocks = MemoryBlocks::read(kernel.root())?.ok_or(GiveBackError::NoHotPlug)?;
     check(&blocks, wish)?;
     let wanted = wish.bytes.0.div_ceil(blocks.block_bytes);
-    let online = blocks.of_node(wish.node).filter(|block| block.state == BlockState::Online);
+    let online: Vec<&MemoryBlock> =
+        blocks.of_node(wish.node).filter(|block| block.state == BlockState::Online).collect();
     let root = kernel.root().clone();
-    let candidates = rank::rank(online.map(|block| Candidate::of(&root, block)).collect());
+    let count = online.len() as u64;
+    let bound = if wanted < count { Vec::new() } else { vacate::bound_to(&root, wish.node) };
+    let at_most = if bound.is_empty() { wanted } else { count.saturating_sub(1) };
+    let candidates: Vec<Candidate> =
+        online.into_iter().map(|block| Candidate::of(&root, block)).collect();
+    let candidates = rank::rank(candidates);
     let (tried, hopeless): (Vec<_>, Vec<_>) =
         candidates.into_iter().partition(|candidate| candidate.chance != Chance::None);
     let mut work = Work {
@@ -115,13 +124,15 @@ pub fn give_back(
         end: Instant::now() + wish.deadline,
         block_bytes: blocks.block_bytes,
         wanted,
+        at_most,
+        bound,
         returned: 0,
         stays: BTreeMap::new(),
     };
     let mut round = tried;
     loop {
         round = work.round(kernel, round, progress)?;
-        let is_over = work.returned == wanted || round.is_empty();
+        let is_over = work.returned >= wanted.min(work.at_most) || round.is_empty();
         if is_over || Instant::now() + ROUND_PAUSE >= work.end {
             break;
         }
@@ -149,6 +160,10 @@ struct Work {
     block_bytes: u64,
     /// Blocks that are to leave.
     wanted: u64,
+    /// Blocks that may: all of them, or all but the last.
+    at_most: u64,
+    /// For whom the last one stays.
+    bound: Vec<Bound>,
     /// Blocks that have.
     returned: u64,
     /// Those that were tried and stayed, and what was found out about each the last time.
@@ -173,7 +188,7 @@ impl Work {
         let mut again = Vec::new();
         let mut ahead = candidates.len() as u64;
         for candidate in candidates {
-            if self.returned == self.wanted {
+            if self.returned >= self.wanted.min(self.at_most) {
                 break;
             }
             let share = self.share(ahead);
@@ -245,6 +260,11 @@ impl Work {
         };
         if remaining == 0 {
             return answer;
+        }
+        for bound in self.bound {
+            let Bound { pid, name, tenant, bytes } = bound;
+            let reason = Reason::BoundToNode;
+            add_holder(&mut answer, Holder { tenant, image: 0, pid, name, bytes, reason });
         }
         for stay in self.stays.into_values() {
             answer.ask_again |= is_worth_another_try(&stay.refusal);

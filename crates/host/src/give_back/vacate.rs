@@ -15,6 +15,7 @@ use memtide_units::{ByteSize, HoldReason, NodeId, PAGE_BYTES, PhysRange};
 
 use crate::{
     Root,
+    node_list::IdList,
     processes::{
         held::Holder,
         pages::{Fate, HugePages, Stays, move_batch},
@@ -57,6 +58,52 @@ pub struct Left {
     pub bytes: ByteSize,
     /// Why.
     pub reason: HoldReason,
+}
+
+/// Programs with memory whose policy is to come from this node alone (`MPOL_BIND`), whether or not
+/// any of it is there. Should the node have no memory at all, the kernel would find no zone for
+/// their next page, and kill them (`CONSTRAINT_MEMORY_POLICY` in mm/oom_kill.c).
+#[must_use]
+pub fn bound_to(root: &Root, node: NodeId) -> Vec<Bound> {
+    let names = root.names("proc").unwrap_or_default();
+    let pids = names.iter().filter_map(|name| name.parse::<u32>().ok());
+    let programs = pids.filter_map(|pid| Program::find(root, pid).ok());
+    programs
+        .filter_map(|program| {
+            let maps = program.numa_maps().ok()?;
+            let bound: Vec<_> =
+                maps.iter().filter(|map| binds_only_to(&map.policy, node)).collect();
+            let pages = bound.iter().flat_map(|map| {
+                map.nodes.values().map(|pages| pages.saturating_mul(map.page_bytes))
+            });
+            (!bound.is_empty()).then(|| Bound {
+                pid: program.pid(),
+                name: program.name().to_owned(),
+                tenant: control_group(root, program.pid()),
+                bytes: ByteSize(pages.fold(0, u64::saturating_add)),
+            })
+        })
+        .collect()
+}
+
+/// A program that is bound to a node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bound {
+    /// Which process.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+    /// Its control group, as far as it has one.
+    pub tenant: String,
+    /// What it has of such memory at this moment, on any node.
+    pub bytes: ByteSize,
+}
+
+/// `bind:1`, `bind=static:1`, as numa_maps has it.
+fn binds_only_to(policy: &str, node: NodeId) -> bool {
+    let Some(rest) = policy.strip_prefix("bind") else { return false };
+    let list = rest.rsplit_once(':').and_then(|(_, list)| list.parse::<IdList>().ok());
+    list.is_some_and(|list| list.len() == 1 && list.has(u32::from(node.0)))
 }
 
 /// All programs with pages on a node. Those that end meanwhile, or may not be looked at, are left
@@ -203,9 +250,39 @@ pub fn destination(root: &Root, from: NodeId, bytes: ByteSize) -> Option<NodeId>
 
 fn distance(root: &Root, from: NodeId, to: NodeId) -> Option<u32> {
     let folder = "sys/devices/system/node";
-    let online: crate::node_list::IdList =
-        root.text(format!("{folder}/online")).ok()??.trim().parse().ok()?;
+    let online: IdList = root.text(format!("{folder}/online")).ok()??.trim().parse().ok()?;
     let text = root.text(format!("{folder}/node{}/distance", from.0)).ok()??;
     let at = online.iter().position(|id| id == u32::from(to.0))?;
     text.split_ascii_whitespace().nth(at)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_policy_for_this_node_alone_binds() {
+        for (policy, binds) in [
+            ("bind:1", true),
+            ("bind=static|balancing:1", true),
+            ("bind:0-1", false),
+            ("bind:2", false),
+            ("prefer:1", false),
+            ("default", false),
+            ("bind", false),
+        ] {
+            assert_eq!(binds_only_to(policy, NodeId(1)), binds, "{policy}");
+        }
+    }
+
+    #[test]
+    fn frames_are_read_from_a_page_map() {
+        let mut file = tempfile::tempfile().unwrap();
+        let entries = [PRESENT | 7, 0, 1 << 62 | 5, PRESENT | 1 << 56 | 9, PRESENT];
+        let bytes: Vec<u8> = entries.iter().flat_map(|entry: &u64| entry.to_ne_bytes()).collect();
+        std::io::Write::write_all(&mut file, &bytes).unwrap();
+        let mut found = Vec::new();
+        frames(&file, 0, 64 * PAGE_BYTES, |address, frame| found.push((address, frame))).unwrap();
+        assert_eq!(found, [(0, 7), (3 * PAGE_BYTES, 9)]);
+    }
 }

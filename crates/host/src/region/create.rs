@@ -140,11 +140,9 @@ pub enum CreateError {
     },
     /// Not a multiple.
     #[error(
-        "size {size}: expected a multiple of {} (256MiB for each of {ways} ways); the next ones \
-         are {} and {}",
+        "size {size}: expected a multiple of {} (256MiB for each of {ways} ways), such as {}",
         ByteSize(step(*ways)),
-        ByteSize(size.0 / step(*ways) * step(*ways)),
-        ByteSize((size.0 / step(*ways)).saturating_add(1).saturating_mul(step(*ways)))
+        neighbours(*size, step(*ways))
     )]
     Size {
         /// How much.
@@ -154,8 +152,8 @@ pub enum CreateError {
     },
     /// Not enough devices.
     #[error(
-        "{window}: {found} devices below it have a free decoder and free volatile memory, {ways} \
-         are needed{}",
+        "{found} devices below {window} have a free decoder and free volatile memory: {ways} are \
+         needed{}",
         list(reasons)
     )]
     TooFewDevices {
@@ -183,6 +181,14 @@ pub enum CreateError {
         /// Why not, for each.
         reasons: Vec<String>,
     },
+}
+
+/// The multiples below and above, as far as there are.
+fn neighbours(size: ByteSize, step: u64) -> String {
+    let below = size.0 / step;
+    let multiples = [Some(below), below.checked_add(1)].into_iter().flatten();
+    let bytes = multiples.filter_map(|count| count.checked_mul(step)).filter(|&bytes| bytes > 0);
+    bytes.map(|bytes| ByteSize(bytes).to_string()).collect::<Vec<_>>().join(" or ")
 }
 
 fn capabilities(allowed: &[Capability]) -> String {

@@ -200,7 +200,7 @@ impl Model {
                     let text = if path.ends_with("mode") {
                         String::new()
                     } else {
-                        fs::read_to_string(&path).unwrap()
+                        String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned()
                     };
                     all.insert(name, text);
                 }

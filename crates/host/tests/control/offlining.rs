@@ -117,3 +117,21 @@ fn what_makes_no_sense_is_refused() {
     assert!(matches!(error, GiveBackError::NotPermitted));
     assert_eq!(model.state(67).0, "online");
 }
+
+#[test]
+fn the_last_block_stays_for_a_program_that_is_bound_to_the_node() {
+    let mut model = machine();
+    model.set("proc/12/stat", "12 (hog) S 1 12 12 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 777 0 0");
+    model.set("proc/12/comm", "hog");
+    model.set("proc/12/cgroup", "0::/batch");
+    model.set("proc/12/numa_maps", "7f0000000000 bind:1 anon=3 dirty=3 N1=3 kernelpagesize_kB=4");
+    let answer = give_back(&mut model, &wish(4 * BLOCK), &mut |_, _| ()).unwrap();
+    assert_eq!((answer.returned, answer.remaining), (ByteSize(3 * BLOCK), ByteSize(BLOCK)));
+    let [holder] = answer.holders.as_slice() else { panic!("{answer:?}") };
+    assert_eq!((holder.pid, holder.reason), (12, Reason::BoundToNode));
+    assert_eq!((holder.tenant.as_str(), holder.bytes), ("/batch", ByteSize(3 * 4096)));
+    assert!(!answer.ask_again);
+    // It may have less, as long as it has some.
+    let answer = give_back(&mut machine(), &wish(3 * BLOCK), &mut |_, _| ()).unwrap();
+    assert_eq!(answer.remaining, ByteSize(0));
+}
