@@ -1,0 +1,191 @@
+//! Steps in the wrong order, twice, and with numbers that do not fit: what is refused names field,
+//! value and expectation, and has changed nothing.
+
+use memtide_testbed::{Error, Guest, mib, ready};
+use serde_json::Value;
+
+use super::kit::{self, GIB, LONG, MIB};
+
+/// What must not change when a request is refused: all that memtide shows of the machine, but how
+/// much memory is free at the moment.
+fn shown(guest: &Guest) -> Value {
+    let mut topology = kit::json(guest, "topology", 0);
+    forget_free(&mut topology);
+    topology
+}
+
+fn forget_free(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("free");
+            fields.values_mut().for_each(forget_free);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_free),
+        _ => {}
+    }
+}
+
+/// These words are refused with this code, for a reason that says all of `parts`, and nothing has
+/// changed.
+#[track_caller]
+fn refused(guest: &Guest, words: &str, code: i32, parts: &[&str]) {
+    let before = shown(guest);
+    let output = kit::ends(guest, words, code);
+    for part in parts {
+        assert!(output.stderr.contains(part), "memtide {words}: no {part:?} in\n{}", output.stderr);
+    }
+    assert_eq!(shown(guest), before, "memtide {words} was refused, and changed something");
+}
+
+/// These words have nothing to do, which is no failure.
+#[track_caller]
+fn nothing_to_do(guest: &Guest, words: &str, part: &str) {
+    let before = shown(guest);
+    let output = kit::ends(guest, words, 0);
+    assert!(output.stdout.contains(part), "memtide {words}: no {part:?} in\n{}", output.stdout);
+    assert_eq!(shown(guest), before, "memtide {words} had nothing to do, and changed something");
+}
+
+#[test]
+fn steps_out_of_order_change_nothing() -> Result<(), Error> {
+    if !ready() {
+        return Ok(());
+    }
+    let guest = kit::boot_cxl(&[])?;
+    without_a_region(&guest);
+    kit::region_of_one_gib(&guest)?;
+    with_a_region_offline(&guest);
+    kit::ends(&guest, "online --node node1 --zone movable", 0);
+    with_memory_online(&guest)?;
+    kit::ends(&guest, "offline --node node1", 0);
+    nothing_to_do(&guest, "offline --node node1", "1GiB were offline already: blocks ");
+    let answer = kit::json(&guest, "give-back 1GiB --from node1", 3);
+    assert_eq!((kit::number(&answer, "returned"), kit::number(&answer, "remaining")), (0, GIB));
+    kit::ends(&guest, "region destroy region0", 0);
+    refused(&guest, "region destroy region0", 2, &["region region0: no such CXL region"]);
+    kit::healthy(&guest)?;
+    guest.powerdown()
+}
+
+fn without_a_region(guest: &Guest) {
+    let none = "region region0: no such CXL region; expected one, but this machine has none";
+    refused(guest, "region destroy region0", 2, &[none]);
+    // One block less, and 256 MiB more, than there is.
+    let size = "size 896MiB: expected a multiple of 256MiB (256MiB for each of 1 ways); the next \
+                ones are 768MiB and 1GiB";
+    refused(guest, "region create --size 896M", 2, &[size]);
+    let memory = "mem0 has 1GiB of volatile memory free: expected at least 1.2GiB";
+    refused(guest, "region create --size 1280M", 2, &[memory]);
+    let window = "window decoder0.7: no such root decoder; expected one of decoder0.0";
+    refused(guest, "region create --window decoder0.7", 2, &[window]);
+    let device = "device mem7: no such memory device; expected one of mem0";
+    refused(guest, "region create --devices mem7", 2, &[device]);
+    refused(guest, "region create --devices mem0,mem0", 2, &["device mem0 is named twice"]);
+    let ways = "ways 2 and 1 devices: expected as many devices as ways";
+    refused(guest, "region create --devices mem0 --ways 2", 2, &[ways]);
+    refused(guest, "region create --ways 2", 2, &["1 devices below it", "2 are needed"]);
+    let granularity = "granularity 300: expected a power of two from 256 to 16384";
+    refused(guest, "region create --granularity 300", 2, &[granularity]);
+    refused(guest, "region create --size 1X", 2, &["--size", "1X"]);
+    let node = "node 1: no memory block belongs to it; expected one of node0";
+    refused(guest, "give-back 1GiB --from node1", 2, &[node]);
+    refused(guest, "online --node node1", 2, &["node1"]);
+    refused(guest, "dax mode dax0.0 devdax", 2, &["dax0.0"]);
+}
+
+fn with_a_region_offline(guest: &Guest) {
+    // A second one: the device has nothing left for it.
+    let left = "mem0 has 0B of volatile memory free: expected at least 256MiB";
+    refused(guest, "region create --devices mem0", 2, &[left]);
+    refused(guest, "region create", 2, &["mem0"]);
+    let more = "memory9999: expected one of /sys/devices/system/memory";
+    refused(guest, "online 9999 --zone movable", 2, &[more]);
+    refused(guest, "offline memory9999", 2, &[more]);
+    // A block more than there is.
+    refused(guest, "online --node node1 --size 1152M --zone movable", 2, &["1.1GiB", "1GiB"]);
+    refused(guest, "online --node node1 --size 0 --zone movable", 2, &["0"]);
+    nothing_to_do(guest, "offline --node node1", "1GiB were offline already");
+}
+
+fn with_memory_online(guest: &Guest) -> Result<(), Error> {
+    let online = "8 memory blocks (1GiB) of region0 are online: expected all of them offline";
+    refused(guest, "region destroy region0", 2, &[online, "memtide offline "]);
+    nothing_to_do(guest, "online --node node1 --zone movable", "1GiB were online already: blocks ");
+    refused(guest, "give-back 0 --from node1", 2, &["size 0: expected at least one byte"]);
+    refused(guest, "give-back 1GiB --from node9", 2, &["node 9: no memory block belongs to it"]);
+    refused(guest, "give-back 1GiB --from nodeX --kernel", 2, &["--from nodeX: expected a node"]);
+    refused(guest, "give-back -1 --from node1", 2, &["-1"]);
+    // A block goes once; the second time there is nothing to do.
+    let first = guest.sh("ls -d /sys/devices/system/node/node1/memory[0-9]* | head -n 1")?;
+    let first = first.rsplit('/').next().expect("a name").to_owned();
+    kit::ends(guest, &format!("offline {first}"), 0);
+    nothing_to_do(guest, &format!("offline {first}"), "128MiB were offline already");
+    assert_eq!(kit::blocks(guest, 1)?, "1 offline, 7 online Movable");
+    // One block offline is no reason to take the region away from under the others.
+    refused(guest, "region destroy region0", 2, &["7 memory blocks (896MiB) of region0"]);
+    kit::ends(guest, &format!("online {first} --zone movable"), 0);
+    // More than there is: all of it comes, and the rest is told.
+    let answer = kit::json(guest, "give-back 2GiB --from node1 --deadline 100s", 3);
+    let told = ["requested", "returned", "remaining"].map(|key| kit::number(&answer, key));
+    assert_eq!(told, [2 * GIB, GIB, GIB], "{answer}");
+    assert_eq!((&answer["ask_again"], &answer["holders"]), (&false.into(), &Value::Array(vec![])));
+    kit::ends(guest, "online --node node1 --zone movable", 0);
+    Ok(())
+}
+
+/// The device is unplugged while regions are made and unmade and blocks go to and fro: each request
+/// is done, or refused with words, and what remains can be taken away.
+#[test]
+fn a_device_vanishes_in_between() -> Result<(), Error> {
+    if !ready() {
+        return Ok(());
+    }
+    let guest = kit::boot_cxl(&[])?;
+    let without = {
+        guest.sh("echo 1 >/sys/module/printk/parameters/time || true")?;
+        shown(&guest)
+    };
+    let turns = "n=0; while [ -e /sys/bus/cxl/devices/mem0 ]; do
+            for words in 'region create' 'online --node node1 --zone movable' \
+                'offline --node node1' 'region destroy region0'; do
+                said=$(memtide $words 2>&1); echo \"$? $words: $said\" | tr '\\n' ' '; echo
+            done
+            n=$((n + 1))
+        done; echo turns $n";
+    let background = guest.start(turns)?;
+    background.wait_for_output(LONG, "0 region destroy")?;
+    guest.qmp().device_del("mem0", LONG)?;
+    let output = background.wait(LONG)?;
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    println!("{}", output.stdout);
+    for line in &lines {
+        let is_answer = ["0 ", "1 ", "2 ", "turns "].iter().any(|code| line.starts_with(code));
+        assert!(is_answer && !line.contains("panicked"), "{line}");
+        // Refused with words, not with a number alone.
+        let is_told = line.starts_with("0 ") || line.starts_with("turns ") || line.len() > 40;
+        assert!(is_told && !line.contains("could not all be taken back"), "{line}");
+    }
+    // What was not finished is finished now, or is gone with the device.
+    guest.run_within(LONG, "memtide offline --node node1; memtide region destroy region0")?;
+    guest.wait_until(LONG, "! ls -d /sys/bus/cxl/devices/mem*")?;
+    assert_eq!(kit::blocks(&guest, 1)?, "");
+    refused(&guest, "region create", 2, &["0 devices below it"]);
+    refused(&guest, "online --node node1", 2, &["node1"]);
+    // The same device again, and all is as it was.
+    guest.qmp().add_cxl_device("mem9", "hb0-p0", mib(1024), 1)?;
+    guest.wait_until(LONG, "ls -d /sys/bus/cxl/devices/endpoint*")?;
+    kit::region_of_one_gib(&guest)?;
+    kit::ends(&guest, "region destroy region0", 0);
+    assert_eq!(memory(&shown(&guest)), memory(&without));
+    kit::healthy(&guest)?;
+    guest.powerdown()
+}
+
+/// What a topology says of nodes and blocks: devices have other numbers after they were plugged in
+/// again.
+fn memory(topology: &Value) -> (&Value, &Value) {
+    (&topology["nodes"], &topology["blocks"])
+}
+
+#[allow(dead_code)]
+const _: u64 = MIB;
