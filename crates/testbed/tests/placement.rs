@@ -216,7 +216,10 @@ fn near_is_filled_first_and_a_full_node_takes_no_more() -> Result<(), Error> {
     // Far has no room for all of it: partly done, and the reason is told.
     let answer = adopt(&guest, pid, "--to node1", 3)?;
     assert_eq!(answer["holders"][0]["reason"], "no-room", "{answer}");
-    assert_eq!(number(&answer, "moved") + number(&answer, "remaining"), number(&answer, "requested"));
+    assert_eq!(
+        number(&answer, "moved") + number(&answer, "remaining"),
+        number(&answer, "requested")
+    );
     // With no time there is nothing to be done, and one may ask again.
     let answer = adopt(&guest, pid, "--to node0 --deadline 0s", 3)?;
     assert_eq!((&answer["ended"], &answer["ask_again"]), (&"deadline".into(), &true.into()));

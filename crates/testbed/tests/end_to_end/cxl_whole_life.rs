@@ -22,15 +22,18 @@ fn redis_lives_on_a_cxl_device_and_outlives_it() -> Result<(), Error> {
     }
     let Some(programs) = redis::programs() else { return Ok(()) };
     let guest = kit::boot_cxl(&programs)?;
-    let before = kit::json(&guest, "topology", 0);
+    let before = kit::shown(&guest);
     kit::region_of_one_gib(&guest)?;
     kit::ends(&guest, "online --node node1 --zone movable", 0);
     assert_eq!(kit::blocks(&guest, 1)?, "8 online Movable");
 
-    let run = "memtide run --near node0 --far node1 --placement far-first --";
-    let redis = Redis::start(&guest, run)?;
+    // An emulated device is some hundred times slower than memory: the server is filled while it is
+    // near, and then its memory goes to the device, all of it.
+    let redis = Redis::start(&guest, "memtide run --near node0 --far node1 --")?;
     let pid = redis.pid()?;
-    assert!(far(&guest, pid) > 24 * MIB, "its memory is on the device: {}", far(&guest, pid));
+    kit::json(&guest, &format!("adopt {pid} --to node1"), 0);
+    assert!(far(&guest, pid) > 20 * MIB, "its memory is on the device: {}", far(&guest, pid));
+    redis.serves()?;
     let turns = redis.turns()?;
     let answer = kit::json(&guest, "give-back 1GiB --from node1 --deadline 200s", 0);
     let came = ["requested", "returned", "remaining"].map(|key| kit::number(&answer, key));
@@ -39,13 +42,13 @@ fn redis_lives_on_a_cxl_device_and_outlives_it() -> Result<(), Error> {
     assert_eq!(kit::blocks(&guest, 1)?, "8 offline");
     assert!(redis.turns()? > turns, "it served meanwhile");
     assert_eq!(redis.pid()?, pid, "the same process");
-    assert_eq!(far(&guest, pid), 0);
+    assert_eq!(guest.run(&format!("grep -q N1= /proc/{pid}/numa_maps"))?.status, 1, "all is near");
     redis.is_right()?;
 
     kit::ends(&guest, "region destroy region0", 0);
     assert_eq!(kit::blocks(&guest, 1)?, "");
     assert_eq!(guest.run("grep region0 /proc/iomem")?.status, 1);
-    assert_eq!(kit::json(&guest, "topology", 0), before, "as if it had never been");
+    assert_eq!(kit::shown(&guest), before, "as if it had never been");
     guest.qmp().device_del("mem0", LONG)?;
     guest.wait_until(LONG, "! ls -d /sys/bus/cxl/devices/mem*")?;
     redis.serves()?;

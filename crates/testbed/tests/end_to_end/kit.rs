@@ -69,7 +69,12 @@ pub fn boot(machine: Machine, programs: &[PathBuf]) -> Result<Guest, Error> {
         let name = program.file_name().expect("a program").to_string_lossy().into_owned();
         initramfs = initramfs.program(program, &format!("/bin/{name}"));
     }
-    Guest::boot_with(&machine.kernel_argument("numa_balancing=disable"), &initramfs)
+    // Periodic ticks: on a busy computer the emulated one-shot timer of a processor gets lost now and
+    // then, and the processor sleeps for ever.
+    let machine = ["numa_balancing=disable", "highres=off", "nohz=off"]
+        .into_iter()
+        .fold(machine, |machine, word| machine.kernel_argument(word));
+    Guest::boot_with(&machine, &initramfs)
 }
 
 /// Runs `memtide` with these words, which must end with this code.
@@ -87,6 +92,26 @@ pub fn json(guest: &Guest, words: &str, code: i32) -> Value {
     let output = ends(guest, &format!("{words} --json"), code);
     let told = serde_json::from_str(&output.stdout);
     told.unwrap_or_else(|error| panic!("memtide {words}: {error}\n{}", output.stdout))
+}
+
+/// What memtide shows of a machine, but what changes by itself: how much memory is free, and the
+/// watermarks, which the kernel works out anew whenever memory comes or goes.
+#[track_caller]
+pub fn shown(guest: &Guest) -> Value {
+    let mut topology = json(guest, "topology", 0);
+    forget_moments(&mut topology);
+    topology
+}
+
+fn forget_moments(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, _| !["free", "min", "low", "high"].contains(&name.as_str()));
+            fields.values_mut().for_each(forget_moments);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_moments),
+        _ => {}
+    }
 }
 
 /// A number in an answer.

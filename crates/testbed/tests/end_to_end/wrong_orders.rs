@@ -4,46 +4,27 @@
 use memtide_testbed::{Error, Guest, mib, ready};
 use serde_json::Value;
 
-use super::kit::{self, GIB, LONG, MIB};
-
-/// What must not change when a request is refused: all that memtide shows of the machine, but how
-/// much memory is free at the moment.
-fn shown(guest: &Guest) -> Value {
-    let mut topology = kit::json(guest, "topology", 0);
-    forget_free(&mut topology);
-    topology
-}
-
-fn forget_free(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            fields.remove("free");
-            fields.values_mut().for_each(forget_free);
-        }
-        Value::Array(items) => items.iter_mut().for_each(forget_free),
-        _ => {}
-    }
-}
+use super::kit::{self, GIB, LONG};
 
 /// These words are refused with this code, for a reason that says all of `parts`, and nothing has
 /// changed.
 #[track_caller]
 fn refused(guest: &Guest, words: &str, code: i32, parts: &[&str]) {
-    let before = shown(guest);
+    let before = kit::shown(guest);
     let output = kit::ends(guest, words, code);
     for part in parts {
         assert!(output.stderr.contains(part), "memtide {words}: no {part:?} in\n{}", output.stderr);
     }
-    assert_eq!(shown(guest), before, "memtide {words} was refused, and changed something");
+    assert_eq!(kit::shown(guest), before, "memtide {words} was refused, and changed something");
 }
 
 /// These words have nothing to do, which is no failure.
 #[track_caller]
 fn nothing_to_do(guest: &Guest, words: &str, part: &str) {
-    let before = shown(guest);
+    let before = kit::shown(guest);
     let output = kit::ends(guest, words, 0);
     assert!(output.stdout.contains(part), "memtide {words}: no {part:?} in\n{}", output.stdout);
-    assert_eq!(shown(guest), before, "memtide {words} had nothing to do, and changed something");
+    assert_eq!(kit::shown(guest), before, "memtide {words} had nothing to do, and changed something");
 }
 
 #[test]
@@ -83,7 +64,7 @@ fn without_a_region(guest: &Guest) {
     refused(guest, "region create --devices mem0,mem0", 2, &["device mem0 is named twice"]);
     let ways = "ways 2 and 1 devices: expected as many devices as ways";
     refused(guest, "region create --devices mem0 --ways 2", 2, &[ways]);
-    refused(guest, "region create --ways 2", 2, &["1 devices below it", "2 are needed"]);
+    refused(guest, "region create --ways 2", 2, &["1 devices below ", "2 are needed"]);
     let granularity = "granularity 300: expected a power of two from 256 to 16384";
     refused(guest, "region create --granularity 300", 2, &[granularity]);
     refused(guest, "region create --size 1X", 2, &["--size", "1X"]);
@@ -133,59 +114,82 @@ fn with_memory_online(guest: &Guest) -> Result<(), Error> {
     Ok(())
 }
 
-/// The device is unplugged while regions are made and unmade and blocks go to and fro: each request
-/// is done, or refused with words, and what remains can be taken away.
+/// The device is unplugged while regions of it are made and unmade: each request is done, or refused
+/// with words, and nothing of it remains.
 #[test]
-fn a_device_vanishes_in_between() -> Result<(), Error> {
+fn a_device_vanishes_while_regions_come_and_go() -> Result<(), Error> {
     if !ready() {
         return Ok(());
     }
     let guest = kit::boot_cxl(&[])?;
-    let without = {
-        guest.sh("echo 1 >/sys/module/printk/parameters/time || true")?;
-        shown(&guest)
-    };
-    let turns = "n=0; while [ -e /sys/bus/cxl/devices/mem0 ]; do
-            for words in 'region create' 'online --node node1 --zone movable' \
-                'offline --node node1' 'region destroy region0'; do
+    let before = kit::shown(&guest);
+    let turns = "while [ -e /sys/bus/cxl/devices/mem0 ]; do
+            for words in 'region create' 'region destroy region0'; do
                 said=$(memtide $words 2>&1); echo \"$? $words: $said\" | tr '\\n' ' '; echo
             done
-            n=$((n + 1))
-        done; echo turns $n";
-    let background = guest.start(turns)?;
-    background.wait_for_output(LONG, "0 region destroy")?;
+        done";
+    let turns = guest.start(turns)?;
+    turns.wait_for_output(LONG, "0 region destroy")?;
     guest.qmp().device_del("mem0", LONG)?;
-    let output = background.wait(LONG)?;
-    let lines: Vec<&str> = output.stdout.lines().collect();
-    println!("{}", output.stdout);
-    for line in &lines {
-        let is_answer = ["0 ", "1 ", "2 ", "turns "].iter().any(|code| line.starts_with(code));
+    let output = turns.wait(LONG)?;
+    for line in output.stdout.lines() {
+        let is_answer = ["0 ", "1 ", "2 "].iter().any(|code| line.starts_with(code));
         assert!(is_answer && !line.contains("panicked"), "{line}");
-        // Refused with words, not with a number alone.
-        let is_told = line.starts_with("0 ") || line.starts_with("turns ") || line.len() > 40;
+        // Refused with words, not with a number alone; and taken back.
+        let is_told = line.starts_with("0 ") || line.len() > 60;
         assert!(is_told && !line.contains("could not all be taken back"), "{line}");
     }
-    // What was not finished is finished now, or is gone with the device.
-    guest.run_within(LONG, "memtide offline --node node1; memtide region destroy region0")?;
+    // The last one may have been made just before.
+    guest.run_within(LONG, "memtide region destroy region0")?;
     guest.wait_until(LONG, "! ls -d /sys/bus/cxl/devices/mem*")?;
     assert_eq!(kit::blocks(&guest, 1)?, "");
-    refused(&guest, "region create", 2, &["0 devices below it"]);
-    refused(&guest, "online --node node1", 2, &["node1"]);
-    // The same device again, and all is as it was.
-    guest.qmp().add_cxl_device("mem9", "hb0-p0", mib(1024), 1)?;
-    guest.wait_until(LONG, "ls -d /sys/bus/cxl/devices/endpoint*")?;
-    kit::region_of_one_gib(&guest)?;
-    kit::ends(&guest, "region destroy region0", 0);
-    assert_eq!(memory(&shown(&guest)), memory(&without));
+    refused(&guest, "region create", 2, &["0 devices below ", "1 are needed"]);
+    plug_in_again(&guest)?;
+    assert_eq!(memory(&kit::shown(&guest)), memory(&before), "{}", output.stdout);
     kit::healthy(&guest)?;
     guest.powerdown()
 }
 
-/// What a topology says of nodes and blocks: devices have other numbers after they were plugged in
-/// again.
+/// The device is unplugged between the making of its region and the onlining of its memory.
+#[test]
+fn a_device_vanishes_before_its_memory_is_online() -> Result<(), Error> {
+    if !ready() {
+        return Ok(());
+    }
+    let guest = kit::boot_cxl(&[])?;
+    let before = kit::shown(&guest);
+    kit::region_of_one_gib(&guest)?;
+    let list = "cd /sys/devices/system/node/node1 && ls -d memory[0-9]* | sort -V | tr '\\n' ','";
+    let blocks = guest.sh(list)?;
+    let blocks = blocks.trim_end_matches(',');
+    guest.qmp().device_del("mem0", LONG)?;
+    guest.wait_until(LONG, "! ls -d /sys/bus/cxl/devices/mem*")?;
+    let first = blocks.split(',').next().expect("one at least");
+    let gone = format!("there is no {first}: expected one of /sys/devices/system/memory");
+    refused(&guest, &format!("online {blocks} --zone movable"), 2, &[&gone]);
+    refused(&guest, &format!("offline {blocks}"), 2, &[&gone]);
+    refused(&guest, "online --node node1 --zone movable", 2, &["node1"]);
+    refused(&guest, "give-back 1GiB --from node1", 2, &["node 1: no memory block belongs to it"]);
+    // The region has outlived its device, and can be taken away.
+    kit::ends(&guest, "region destroy region0", 0);
+    plug_in_again(&guest)?;
+    assert_eq!(memory(&kit::shown(&guest)), memory(&before));
+    kit::healthy(&guest)?;
+    guest.powerdown()
+}
+
+/// The same device in the same port: all can be done with it that could be before.
+fn plug_in_again(guest: &Guest) -> Result<(), Error> {
+    guest.qmp().add_cxl_device("mem9", "hb0-p0", mib(1024), 1)?;
+    guest.wait_until(LONG, "ls -d /sys/bus/cxl/devices/endpoint*")?;
+    kit::region_of_one_gib(guest)?;
+    kit::ends(guest, "online --node node1 --zone movable", 0);
+    kit::ends(guest, "offline --node node1", 0);
+    kit::ends(guest, "region destroy region0", 0);
+    Ok(())
+}
+
+/// What a topology says of nodes and blocks: a device that is plugged in again has another number.
 fn memory(topology: &Value) -> (&Value, &Value) {
     (&topology["nodes"], &topology["blocks"])
 }
-
-#[allow(dead_code)]
-const _: u64 = MIB;
