@@ -52,6 +52,8 @@ pub enum Reason {
     HugePages,
     /// Somebody holds pages, and the kernel does not say who.
     Pinned,
+    /// There was not enough time to find out.
+    NotInTime,
     /// A program's policy is to have memory of this node alone: without any there, the kernel would
     /// kill it.
     BoundToNode,
@@ -66,6 +68,7 @@ impl Reason {
             Self::KernelMemory => "kernel-memory",
             Self::HugePages => "huge-pages",
             Self::Pinned => "pinned",
+            Self::NotInTime => "not-in-time",
             Self::BoundToNode => "bound-to-node",
         }
     }
@@ -78,6 +81,9 @@ impl std::fmt::Display for Reason {
             Self::KernelMemory => f.write_str("the kernel's own data, which cannot be moved"),
             Self::HugePages => f.write_str("huge pages, of which no others are free elsewhere"),
             Self::Pinned => f.write_str("pages that somebody holds; the kernel does not say who"),
+            Self::NotInTime => f.write_str(
+                "pages that did not move in time: somebody holds them, or they are many",
+            ),
             Self::BoundToNode => f.write_str(
                 "its policy binds memory to this node alone: without any there, the kernel would \
                  kill it; the last block stays",

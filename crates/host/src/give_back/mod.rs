@@ -36,7 +36,7 @@ use self::{
     vacate::{Bound, Left, Resident},
 };
 use crate::{
-    BlockId, BlockState, MemoryBlock, MemoryBlocks, ReadError, Zone,
+    BlockId, BlockState, MemoryBlock, MemoryBlocks, ReadError, Root, Zone,
     online::BlockRefusal,
     plan::{Fault, Kernel, Refusal},
 };
@@ -93,6 +93,8 @@ impl Refusal for GiveBackError {
 
 /// A block gets at least so long, however many are to go.
 const BLOCK_LEAST: Duration = Duration::from_millis(500);
+/// The kernel gets at least so long, also when moving programs' pages has taken the block's share.
+const WRITE_LEAST: Duration = Duration::from_millis(100);
 /// Between two rounds over blocks that stayed.
 const ROUND_PAUSE: Duration = Duration::from_millis(200);
 
@@ -197,19 +199,9 @@ impl Work {
                 again.push(candidate);
                 continue;
             };
-            let root = kernel.root().clone();
-            let left = match candidate.contents {
-                Some(contents) if contents.movable.0 == 0 => Vec::new(),
-                _ => {
-                    let residents =
-                        residents.get_or_insert_with(|| vacate::residents(&root, self.node));
-                    let bytes = candidate.contents.map_or(self.block_bytes, |it| it.movable.0);
-                    vacate::destination(&root, self.node, ByteSize(bytes))
-                        .map_or_else(Vec::new, |to| {
-                            vacate::vacate(&root, residents, candidate.block.range, to)
-                        })
-                }
-            };
+            let block_end = Instant::now() + share;
+            let left = self.vacate(kernel.root(), &candidate, &mut residents, block_end);
+            let share = block_end.saturating_duration_since(Instant::now()).max(WRITE_LEAST);
             let block = &candidate.block;
             let state = block.attribute("state");
             match kernel.write(&state, BlockState::Offline.name(), share) {
@@ -231,6 +223,25 @@ impl Work {
             }
         }
         Ok(again)
+    }
+
+    /// Moves programs' pages out of a block that has any. Who is on the node is looked at once a
+    /// round.
+    fn vacate(
+        &self,
+        root: &Root,
+        candidate: &Candidate,
+        residents: &mut Option<Vec<Resident>>,
+        end: Instant,
+    ) -> Vec<Left> {
+        let bytes = match candidate.contents {
+            Some(contents) if contents.movable.0 == 0 => return Vec::new(),
+            Some(contents) => contents.movable,
+            None => ByteSize(self.block_bytes),
+        };
+        let Some(to) = vacate::destination(root, self.node, bytes) else { return Vec::new() };
+        let residents = residents.get_or_insert_with(|| vacate::residents(root, self.node));
+        vacate::vacate(root, residents, candidate.block.range, to, end)
     }
 
     /// How long a block may take, with so many to come; `None` when the time is over.
@@ -261,7 +272,9 @@ impl Work {
         if remaining == 0 {
             return answer;
         }
-        for bound in self.bound {
+        // Only if it is for them that no more was taken.
+        let bound = if self.returned < self.at_most { Vec::new() } else { self.bound };
+        for bound in bound {
             let Bound { pid, name, tenant, bytes } = bound;
             let reason = Reason::BoundToNode;
             add_holder(&mut answer, Holder { tenant, image: 0, pid, name, bytes, reason });
@@ -323,6 +336,7 @@ fn add_kernel(answer: &mut Answer, candidate: &Candidate, refusal: Option<BlockR
         Some(BlockRefusal::NoMemory { .. }) => {
             (Reason::Hold(memtide_units::HoldReason::NoRoom), contents.to_move().0)
         }
+        Some(BlockRefusal::NotInTime { .. }) => (Reason::NotInTime, contents.to_move().0),
         _ if zone == Some(Zone::Movable) && contents.hugetlb.0 > 0 => {
             (Reason::HugePages, contents.hugetlb.0)
         }

@@ -8,7 +8,7 @@
 //! Which pages of a program lie in a block is seen in its page map: frame numbers are root's to
 //! see. Without that right nothing is moved here, and nobody is named.
 
-use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt};
+use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt, time::Instant};
 
 use memtide_sys::numa::{Process, WhichPages};
 use memtide_units::{ByteSize, HoldReason, NodeId, PAGE_BYTES, PhysRange};
@@ -29,6 +29,9 @@ const FRAME: u64 = (1 << 55) - 1;
 
 /// Entries of a page map that are read at once: of 256 MiB of addresses.
 const ENTRIES_AT_ONCE: usize = 1 << 16;
+
+/// Pages that are moved before the time is looked at again: 8 MiB.
+const PAGES_AT_ONCE: usize = 2048;
 
 /// A program with pages on the node that is to shrink.
 #[derive(Debug)]
@@ -181,9 +184,16 @@ impl Resident {
     }
 }
 
-/// Moves all programs' pages out of a block, to `to`. Says what stayed.
+/// Moves all programs' pages out of a block, to `to`, as far as there is time until `end`. Says
+/// what would not go; what there was no time for is left to the kernel.
 #[must_use]
-pub fn vacate(root: &Root, residents: &[Resident], block: PhysRange, to: NodeId) -> Vec<Left> {
+pub fn vacate(
+    root: &Root,
+    residents: &[Resident],
+    block: PhysRange,
+    to: NodeId,
+    end: Instant,
+) -> Vec<Left> {
     let mut left = Vec::new();
     for resident in residents {
         let (addresses, huge) = resident.within(block);
@@ -192,9 +202,16 @@ pub fn vacate(root: &Root, residents: &[Resident], block: PhysRange, to: NodeId)
             continue;
         }
         let mut process = Process::Other(program.pid());
-        let moved = move_batch(&mut process, &addresses, to, WhichPages::Shared, huge);
-        // The process ended, or is not ours: the kernel may still move its pages.
-        let Ok(fates) = moved else { continue };
+        let mut fates = Vec::new();
+        for batch in addresses.chunks(PAGES_AT_ONCE) {
+            if Instant::now() >= end {
+                break;
+            }
+            let moved = move_batch(&mut process, batch, to, WhichPages::Shared, huge);
+            // The process ended, or is not ours: the kernel may still move its pages.
+            let Ok(moved) = moved else { break };
+            fates.extend(moved);
+        }
         left.extend(stayed(root, program, &addresses, &fates));
     }
     left

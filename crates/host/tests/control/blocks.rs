@@ -63,7 +63,7 @@ fn auto_movable_counts_what_is_present_since_boot() {
     let movable = |zone: &OnlineZone| *zone == OnlineZone::Movable;
     let zones: Vec<OnlineZone> = planned.placed.iter().map(|placed| placed.zone).collect();
     assert_eq!(zones.iter().filter(|zone| movable(zone)).count(), 47);
-    assert!(zones[..47].iter().all(|zone| movable(zone)));
+    assert!(zones[..47].iter().all(movable));
     // The node itself has nothing since boot.
     let wish = OnlineWish { how: auto_movable(301, NumaAware::MachineAndNode), ..wish };
     let planned = online::plan(model.root(), &wish).unwrap();

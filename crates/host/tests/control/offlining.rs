@@ -131,6 +131,13 @@ fn the_last_block_stays_for_a_program_that_is_bound_to_the_node() {
     assert_eq!((holder.pid, holder.reason), (12, Reason::BoundToNode));
     assert_eq!((holder.tenant.as_str(), holder.bytes), ("/batch", ByteSize(3 * 4096)));
     assert!(!answer.ask_again);
+    // Where something else keeps more than that from leaving, it is not for the program.
+    for number in 64..68 {
+        model.add_block(number, 1, "online", "Movable");
+    }
+    model.held = [64, 65].map(|number| (number, EBUSY)).into();
+    let answer = give_back(&mut model, &wish(4 * BLOCK), &mut |_, _| ()).unwrap();
+    assert!(answer.holders.iter().all(|holder| holder.pid == 0), "{answer:?}");
     // It may have less, as long as it has some.
     let answer = give_back(&mut machine(), &wish(3 * BLOCK), &mut |_, _| ()).unwrap();
     assert_eq!(answer.remaining, ByteSize(0));
