@@ -2,7 +2,11 @@
 //! tried in a guest (`crates/testbed/tests/placement.rs`); one node is here, and is `node0` unless
 //! the machine has none.
 
-use std::process::{Child, Command, Output, Stdio};
+use std::{
+    fs,
+    os::unix::{fs::MetadataExt, process::CommandExt},
+    process::{Child, Command, Output, Stdio},
+};
 
 fn memtide(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_memtide")).args(arguments).output().unwrap()
@@ -147,4 +151,27 @@ fn who_cannot_be_adopted_is_said() {
         assert_eq!(code(&output), 2, "{arguments:?}: {output:?}");
         assert!(err(&output).contains(says), "{arguments:?}: {}", err(&output));
     }
+}
+
+#[test]
+fn programs_of_others_are_none_of_ones_business() {
+    const NOBODY: u32 = 65_534;
+    let sleeper = Sleeper::start();
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return eprintln!("SKIPPED: only root can become somebody else");
+    }
+    // The binary's own folder may be closed to others.
+    let folder = std::env::temp_dir().join(format!("memtide-nobody-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let copy = folder.join("memtide");
+    fs::copy(env!("CARGO_BIN_EXE_memtide"), &copy).unwrap();
+    let mut adopt = Command::new(&copy);
+    adopt.args(["adopt", &sleeper.pid(), "--to", "node0"]).uid(NOBODY).gid(NOBODY);
+    let output = adopt.output();
+    fs::remove_dir_all(&folder).unwrap();
+    let output = output.unwrap();
+    assert_eq!(code(&output), 1, "{output:?}");
+    let says = format!("process {} (sh) of user 0 may not be looked at", sleeper.pid());
+    assert!(err(&output).contains(&says), "{output:?}");
+    assert!(err(&output).contains("CAP_SYS_PTRACE"), "{output:?}");
 }

@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
-use memtide_sys::numa::{Moved, allowed_nodes};
+use memtide_sys::numa::{Moved, PageStatus, allowed_nodes};
+use rustix::io::Errno;
 
 use super::*;
-use crate::processes::pagemap::Present;
+use crate::processes::{
+    held::Holders,
+    mappings::{Mapping, Migratable},
+    pagemap::{MappedBy, Present},
+    pages::Mover,
+};
 
 const PAGE: u64 = 4096;
 
@@ -13,6 +19,8 @@ const PAGE: u64 = 4096;
 struct Model {
     on: Vec<NodeId>,
     held: Vec<usize>,
+    /// Held, but no longer when they are tried again.
+    let_go: Vec<usize>,
     room: BTreeMap<NodeId, usize>,
 }
 
@@ -74,24 +82,9 @@ fn work(
         .collect();
     let rooms =
         watermarks.iter().map(|&(node, pages)| (NodeId(node), ByteSize(pages * PAGE))).collect();
-    let nothing = BTreeMap::new();
     let mut holders = Holders::default();
     holders.add_io_uring("UserBufs:\t1\n    0: 0x2000/4096\n");
-    let mut work = Work {
-        placing,
-        mover: model,
-        holders,
-        rooms,
-        full: NodeSet::EMPTY,
-        placed: Placed {
-            moved: ByteSize(0),
-            stayed: BTreeMap::new(),
-            shared: ByteSize(0),
-            before: nothing.clone(),
-            after: nothing,
-            ended: Ended::Whole,
-        },
-    };
+    let mut work = Work::new(placing, model, holders, rooms, BTreeMap::new());
     let mapping = Mapping {
         start: 0,
         end: present.len() as u64 * PAGE,
@@ -103,6 +96,8 @@ fn work(
         migratable: Migratable::Yes,
     };
     work.chunk(&mapping, &present).unwrap();
+    work.mover.held.retain(|page| !work.mover.let_go.contains(page));
+    work.once_more().unwrap();
     (work.placed, work.mover.on.iter().map(|node| node.0).collect())
 }
 
@@ -110,6 +105,7 @@ fn model(on: &[u16], held: &[usize], room: &[(u16, usize)]) -> Model {
     Model {
         on: on.iter().copied().map(NodeId).collect(),
         held: held.to_vec(),
+        let_go: Vec::new(),
         room: room.iter().map(|&(node, pages)| (NodeId(node), pages)).collect(),
     }
 }
@@ -160,6 +156,15 @@ fn held_pages_are_told_by_holder_and_shared_ones_left_alone() {
     let both = Placing { which: WhichPages::Shared, ..placing(&["1"]) };
     let (placed, on) = work(&both, model(&[0; 6], &[], &[(1, 100)]), &[], &[5]);
     assert_eq!((on, placed.shared), (vec![1; 6], ByteSize(0)));
+}
+
+#[test]
+fn what_is_held_for_a_moment_moves_at_the_second_attempt() {
+    let before = Model { let_go: vec![1, 2], ..model(&[0; 4], &[1, 2, 3], &[(1, 100)]) };
+    let (placed, on) = work(&placing(&["1"]), before, &[], &[]);
+    assert_eq!(on, [1, 1, 1, 0]);
+    assert_eq!(placed.moved, ByteSize(3 * PAGE));
+    assert_eq!(placed.stayed, BTreeMap::from([(Reason::Held(Holder::Unknown), ByteSize(PAGE))]));
 }
 
 #[test]
