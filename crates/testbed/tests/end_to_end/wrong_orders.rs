@@ -24,7 +24,11 @@ fn nothing_to_do(guest: &Guest, words: &str, part: &str) {
     let before = kit::shown(guest);
     let output = kit::ends(guest, words, 0);
     assert!(output.stdout.contains(part), "memtide {words}: no {part:?} in\n{}", output.stdout);
-    assert_eq!(kit::shown(guest), before, "memtide {words} had nothing to do, and changed something");
+    assert_eq!(
+        kit::shown(guest),
+        before,
+        "memtide {words} had nothing to do, and changed something"
+    );
 }
 
 #[test]
