@@ -114,6 +114,13 @@ fn forget_moments(value: &mut Value) {
     }
 }
 
+/// What a topology says of memory in use. Not of decoders: an unused one keeps the range and
+/// granularity that it had; nor of devices: one that is plugged in again has another number.
+pub fn memory(topology: &Value) -> [&Value; 4] {
+    let cxl = &topology["cxl"];
+    [&topology["nodes"], &topology["blocks"], &topology["dax"], &cxl["regions"]]
+}
+
 /// A number in an answer.
 #[track_caller]
 pub fn number(answer: &Value, key: &str) -> u64 {
