@@ -5,7 +5,7 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::Command,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock},
     time::Duration,
 };
 
@@ -52,6 +52,9 @@ fn memtide() -> &'static Path {
 
 /// A program of `tests/programs`, compiled.
 pub fn program(name: &str) -> PathBuf {
+    // Of two tests that want the same program, the second waits for the first.
+    static COMPILING: Mutex<()> = Mutex::new(());
+    let _turn = COMPILING.lock().expect("no test has panicked in here");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/programs/{name}.c"));
     let part = places::kept().expect("a folder").join(format!("{name}-{}", std::process::id()));
     let flags = ["-O2", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-o"];
@@ -69,8 +72,8 @@ pub fn boot(machine: Machine, programs: &[PathBuf]) -> Result<Guest, Error> {
         let name = program.file_name().expect("a program").to_string_lossy().into_owned();
         initramfs = initramfs.program(program, &format!("/bin/{name}"));
     }
-    // Periodic ticks: on a busy computer the emulated one-shot timer of a processor gets lost now and
-    // then, and the processor sleeps for ever.
+    // Periodic ticks: on a busy computer the emulated one-shot timer of a processor gets lost now
+    // and then, and the processor sleeps for ever.
     let machine = ["numa_balancing=disable", "highres=off", "nohz=off"]
         .into_iter()
         .fold(machine, |machine, word| machine.kernel_argument(word));

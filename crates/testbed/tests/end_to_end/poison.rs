@@ -4,8 +4,8 @@
 //! asks, translates each entry to an address of the machine. But a processor that reads such an
 //! address gets the old content, for software emulation has no poisoned reads; nor does a machine
 //! check injected by QEMU's monitor reach the kernel. So the kernel itself is told that the page is
-//! bad (`hard_offline_page`, Documentation/ABI/testing/sysfs-memory-page-offline), which is what its
-//! machine check handler does with an address: all from there on is its own way.
+//! bad (Documentation/ABI/testing/sysfs-memory-page-offline, `hard_offline_page`), which is what
+//! its machine check handler does with an address: all from there on is its own way.
 
 use memtide_testbed::{Error, Guest, ready};
 

@@ -117,8 +117,8 @@ fn with_memory_online(guest: &Guest) -> Result<(), Error> {
     Ok(())
 }
 
-/// The device is unplugged while regions of it are made and unmade: each request is done, or refused
-/// with words, and nothing of it remains.
+/// The device is unplugged while regions of it are made and unmade: each request is done, or
+/// refused with words, and nothing of it remains.
 #[test]
 fn a_device_vanishes_while_regions_come_and_go() -> Result<(), Error> {
     if !ready() {
