@@ -181,6 +181,39 @@ fn a_device_vanishes_before_its_memory_is_online() -> Result<(), Error> {
     guest.powerdown()
 }
 
+/// The device is pulled out while its memory is online. The kernel keeps the blocks, with nothing
+/// behind them; once offline, they must not come back.
+#[test]
+fn a_device_vanishes_under_its_memory() -> Result<(), Error> {
+    if !ready() {
+        return Ok(());
+    }
+    let guest = kit::boot_cxl(&[])?;
+    kit::region_of_one_gib(&guest)?;
+    kit::ends(&guest, "online --node node1 --zone movable", 0);
+    guest.qmp().device_del("mem0", LONG)?;
+    guest.wait_until(LONG, "! ls -d /sys/bus/cxl/devices/mem*")?;
+    assert_eq!(kit::blocks(&guest, 1)?, "8 online Movable");
+    let answer = kit::json(&guest, "give-back 1GiB --from node1", 0);
+    assert_eq!(kit::number(&answer, "returned"), GIB, "{answer}");
+    let gone = "was taken out while its memory was online, and nothing is behind memory";
+    refused(&guest, "online --node node1 --zone movable", 2, &[gone]);
+    kit::ends(&guest, "region destroy region0", 0);
+    refused(&guest, "online --node node1 --zone movable", 2, &[gone]);
+
+    // Another device is not in their way, nor they in its.
+    guest.qmp().add_cxl_device("mem9", "hb0-p0", mib(1024), 1)?;
+    guest.wait_until(LONG, "ls -d /sys/bus/cxl/devices/endpoint*")?;
+    let made = kit::json(&guest, "region create", 0);
+    let first = kit::number(&made, "start") / kit::BLOCK;
+    kit::wait_for_blocks(&guest, 1, 16)?;
+    refused(&guest, "online --node node1 --zone movable", 2, &[gone]);
+    kit::ends(&guest, &format!("online {first}-{} --zone movable", first + 7), 0);
+    assert_eq!(kit::blocks(&guest, 1)?, "8 offline, 8 online Movable");
+    kit::healthy(&guest)?;
+    guest.powerdown()
+}
+
 /// The same device in the same port: all can be done with it that could be before.
 fn plug_in_again(guest: &Guest) -> Result<(), Error> {
     guest.qmp().add_cxl_device("mem9", "hb0-p0", mib(1024), 1)?;
