@@ -128,6 +128,25 @@ impl MemoryGroups {
     }
 }
 
+/// Blocks whose dax device is gone, and their memory with it.
+///
+/// A device that goes away while its blocks are online leaves them behind, with the resource that
+/// the driver kmem made for them (`dev_dax_kmem_remove`: "cannot be hotremoved until the next
+/// reboot"). They can be taken offline, and online again, though nothing is behind them any more.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn abandoned(root: &Root, blocks: &MemoryBlocks) -> Result<BTreeSet<BlockId>, ReadError> {
+    let there: Vec<PhysRange> = dax::read(root)?.into_iter().flat_map(|it| it.ranges).collect();
+    let iomem = root.text("proc/iomem")?.unwrap_or_default();
+    let resources = iomem.lines().filter_map(resource);
+    let left = resources.filter(|(range, name)| {
+        name.ends_with("(kmem)") && !there.iter().any(|there| there.overlaps(*range))
+    });
+    let within = left.flat_map(|(range, _)| blocks.within(range).map(|block| block.id));
+    Ok(within.collect())
+}
+
 /// The blocks that lie in a range whole.
 pub(crate) fn whole_blocks(range: PhysRange, blocks: &MemoryBlocks) -> Option<PhysRange> {
     let start = range.start().align_up(blocks.block_bytes)?;
@@ -199,6 +218,44 @@ mod tests {
         let zeroes = "00000000-00000000 : virtio0\n  00000000-00000000 : System RAM (virtio_mem)";
         assert_eq!(virtio_mem(zeroes).len(), 1);
         assert!(virtio_mem("nonsense : \n-: : x\nzz-yy : virtio0").is_empty());
+    }
+
+    #[test]
+    fn blocks_without_their_dax_device_are_abandoned() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("sys/devices/system/memory/block_size_bytes", "8000000");
+        for block in [32, 33, 34] {
+            let folder = format!("sys/devices/system/memory/memory{block}");
+            write(&format!("{folder}/phys_index"), &format!("{block:08x}"));
+            write(&format!("{folder}/state"), "offline");
+            write(&format!("{folder}/valid_zones"), "Normal Movable");
+        }
+        write(
+            "proc/iomem",
+            "00100000-7ffdcfff : System RAM\n\
+             100000000-1ffffffff : CXL Window 0\n  \
+               100000000-107ffffff : System RAM (kmem)\n  \
+               108000000-10fffffff : region1\n    \
+                 108000000-10fffffff : dax1.0\n      \
+                   108000000-10fffffff : System RAM (kmem)\n",
+        );
+        let device = "sys/bus/dax/devices/dax1.0";
+        write(&format!("{device}/size"), "134217728");
+        write(&format!("{device}/mapping0/start"), "0x108000000");
+        write(&format!("{device}/mapping0/end"), "0x10fffffff");
+        let root = Root::new(folder.path());
+        let blocks = MemoryBlocks::read(&root).unwrap().unwrap();
+        assert_eq!(blocks.blocks.len(), 3);
+        // Block 34 is not kmem's.
+        assert_eq!(abandoned(&root, &blocks).unwrap(), BTreeSet::from([BlockId(32)]));
+        // As everybody but root sees it.
+        write("proc/iomem", "00000000-00000000 : System RAM (kmem)\n");
+        assert!(abandoned(&root, &blocks).unwrap().is_empty());
     }
 
     #[test]

@@ -179,6 +179,16 @@ fn what_is_held_is_named_and_what_a_fork_shares_is_left() -> Result<(), Error> {
     assert_eq!(number(&answer, "shared"), 0, "{answer}");
     intact(&program)?;
 
+    // Huge pages of the pool move as well: the kernel makes more where the other node has none
+    // (alloc_hugetlb_folio_nodemask).
+    let pool = "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages";
+    guest.write(pool, "8")?;
+    let (program, pid) = start(&guest, "--near node0 --far node1", "hugetlb 16")?;
+    let answer = adopt(&guest, pid, "--to node1", 0)?;
+    assert!((16 * MIB..18 * MIB).contains(&number(&answer, "moved")), "{answer}");
+    assert!(nodes(&guest, pid)?[1] > 16 * MIB, "{answer}");
+    intact(&program)?;
+
     // A program that ends while it is moved is no failure.
     let (program, pid) = start(&guest, "--near node0 --far node1", "plain 256")?;
     let script = format!(

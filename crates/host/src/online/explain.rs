@@ -15,6 +15,8 @@ pub(crate) const EBUSY: i32 = 16;
 pub(crate) const ENODEV: i32 = 19;
 pub(crate) const EINVAL: i32 = 22;
 pub(crate) const EROFS: i32 = 30;
+/// As everywhere but on alpha, mips, parisc and sparc.
+pub(crate) const EHWPOISON: i32 = 133;
 
 /// Why a block did not change its state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +49,11 @@ pub enum BlockRefusal {
         /// Which.
         block: BlockId,
     },
+    /// Pages of it went bad: the kernel does not take it back (`memory_block_online`).
+    BadPages {
+        /// Which.
+        block: BlockId,
+    },
     /// Its device is gone.
     Gone {
         /// Which.
@@ -69,6 +76,7 @@ impl BlockRefusal {
             (_, Some(ENOMEM)) => Self::NoMemory { block },
             (_, Some(EINVAL)) => Self::Already { block },
             (_, Some(EPERM | EACCES | EROFS)) => Self::NotPermitted { block },
+            (_, Some(EHWPOISON)) => Self::BadPages { block },
             (_, Some(ENODEV)) => Self::Gone { block },
             (io::ErrorKind::NotFound, _) => Self::Gone { block },
             _ => Self::Other { block },
@@ -109,6 +117,11 @@ impl fmt::Display for BlockRefusal {
             Self::NotPermitted { block } => {
                 write!(f, "changing {block} needs root and a writable /sys: run as root")
             }
+            Self::BadPages { block } => write!(
+                f,
+                "{block} has bad pages (hardware errors), and the kernel does not take it back: name \
+                 the other blocks, and have the device tested"
+            ),
             Self::Gone { block } => {
                 write!(f, "{block} is gone: its device left in between; ask again")
             }
@@ -122,6 +135,14 @@ impl fmt::Display for BlockRefusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_block_with_bad_pages_is_told_apart() {
+        let error = io::Error::from_raw_os_error(EHWPOISON);
+        let refusal = BlockRefusal::of(BlockId(7), None, &error);
+        assert_eq!(refusal, BlockRefusal::BadPages { block: BlockId(7) });
+        assert!(refusal.to_string().starts_with("memory7 has bad pages"), "{refusal}");
+    }
 
     #[test]
     fn ebusy_means_different_things_by_zone() {

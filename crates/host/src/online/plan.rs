@@ -13,7 +13,7 @@ use super::{
     state::{Onlining, StateError},
 };
 use crate::{
-    BlockId, BlockState, MemoryBlock, MemoryBlocks, ReadError, Root, Zone,
+    BlockId, BlockState, MemoryBlock, MemoryBlocks, ReadError, Root, Zone, memory_groups,
     plan::{Action, Fault, Plan, Refusal, Step},
 };
 
@@ -93,6 +93,16 @@ pub enum OnlineError {
         /// Which.
         node: NodeId,
     },
+    /// Nothing is behind it.
+    #[error(
+        "the device of {block} was taken out while its memory was online, and nothing is behind \
+         {block} any more: expected a block of a device that is there; leave it offline until the \
+         next restart"
+    )]
+    Abandoned {
+        /// Which.
+        block: BlockId,
+    },
     /// It is in another zone.
     #[error(
         "{block} is online in zone {}: expected it to be offline, or in the zone asked for; take \
@@ -153,7 +163,12 @@ fn names(zones: &[Zone]) -> String {
 pub fn plan(root: &Root, wish: &OnlineWish) -> Result<OnlinePlan, OnlineError> {
     let blocks = MemoryBlocks::read(root)?.ok_or(OnlineError::NoHotPlug)?;
     let mut book = Onlining::read(root, &blocks)?;
-    plan_with(&mut book, &blocks, wish)
+    let planned = plan_with(&mut book, &blocks, wish)?;
+    let abandoned = memory_groups::abandoned(root, &blocks)?;
+    match planned.placed.iter().find(|placed| abandoned.contains(&placed.block)) {
+        Some(placed) => Err(OnlineError::Abandoned { block: placed.block }),
+        None => Ok(planned),
+    }
 }
 
 /// As [`plan`], with a book that is filled already.

@@ -135,7 +135,10 @@ fn take(mapping: &mut Mapping, text: &str, line: usize) -> Result<(), SmapsError
         number.and_then(|kib: u64| kib.checked_mul(1024)).ok_or_else(wrong)
     };
     match key {
-        "Rss" => mapping.resident = bytes()?,
+        // Pages of hugetlb are not in Rss.
+        "Rss" | "Private_Hugetlb" | "Shared_Hugetlb" => {
+            mapping.resident = mapping.resident.checked_add(bytes()?).ok_or_else(wrong)?;
+        }
         "Locked" => mapping.locked = bytes()?,
         "AnonHugePages" | "ShmemPmdMapped" | "FilePmdMapped" => {
             mapping.huge = mapping.huge.checked_add(bytes()?).ok_or_else(wrong)?;
@@ -177,8 +180,10 @@ VmFlags: rd wr mr mw me ac sd
 7f0000000000-7f0000400000 rw-s 00000000 00:0f 12                         /anon_hugepage (deleted)
 Size:               4096 kB
 KernelPageSize:     2048 kB
-Rss:                4096 kB
+Rss:                   0 kB
 ShmemPmdMapped:     2048 kB
+Shared_Hugetlb:     2048 kB
+Private_Hugetlb:    2048 kB
 VmFlags: rd wr sh mr mw me ms ht
 7f0000500000-7f0000501000 rw-s fe000000 00:05 7                          /dev/mem
 VmFlags: rd wr sh mr mw me ms io pf dd
@@ -195,6 +200,7 @@ VmFlags: rd ex mr mw me de
         assert_eq!((heap.start, heap.end), (0x55eb_57b1_9000, 0x55eb_57b3_a000));
         assert_eq!((heap.resident, heap.locked, heap.page_bytes), (16 << 10, 8 << 10, 4096));
         assert_eq!((mappings[1].page_bytes, mappings[1].huge), (2 << 20, 2 << 20));
+        assert_eq!(mappings[1].resident, 4 << 20);
         let migratable: Vec<_> = mappings.iter().map(|mapping| mapping.migratable).collect();
         use Migratable::{Kernel, No, Yes};
         assert_eq!(migratable, [Yes, Yes, No, Kernel]);

@@ -17,7 +17,7 @@ pub const WAYS: [u32; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
 pub enum ArrangeError {
     /// No such number of ways, or not one for this window.
     #[error(
-        "{ways} devices: expected one of 1, 2, 3, 4, 6, 8, 12, 16 that is {window_ways} (the ways \
+        "ways {ways}: expected one of 1, 2, 3, 4, 6, 8, 12, 16 that is {window_ways} (the ways \
          of {window}) times a power of two"
     )]
     Ways {

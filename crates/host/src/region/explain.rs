@@ -176,9 +176,10 @@ impl fmt::Display for RegionRefusal {
             ),
             Self::NotReady { region } => write!(
                 f,
-                "{region} lacks a target, its size or its interleave, or the kernel cannot empty the \
-                 CPU caches (the kernel's log says \"Failed to synchronize CPU cache state\"): \
-                 somebody else changed the region meanwhile, or the platform lacks WBINVD; ask again"
+                "{region} lacks a target, its size or its interleave, or the kernel cannot empty \
+                 the CPU caches (the kernel's log says \"Failed to synchronize CPU cache \
+                 state\"): somebody else changed the region meanwhile, or the platform lacks \
+                 WBINVD; ask again"
             ),
             Self::CommitOrder { region } => write!(
                 f,
@@ -188,8 +189,8 @@ impl fmt::Display for RegionRefusal {
             ),
             Self::Hardware { region } => write!(
                 f,
-                "a decoder's registers did not accept {region} (CXL 3.1, 8.2.4.20.12): the kernel's \
-                 log names it; the device or the switch refused the range, or does not answer"
+                "a decoder's registers did not accept {region} (CXL 3.1, 8.2.4.20.12): the \
+                 kernel's log names it; the device or the switch refused the range, or does not answer"
             ),
             Self::NameTaken { window } => write!(
                 f,
@@ -199,8 +200,8 @@ impl fmt::Display for RegionRefusal {
             Self::DecoderBusy { decoder } => write!(
                 f,
                 "{decoder} is in use, or not the next one of its device: memory is given to its \
-                 decoders, and taken back, in the order of their numbers; look at the device's other \
-                 decoders, and destroy what was made last first"
+                 decoders, and taken back, in the order of their numbers; look at the device's \
+                 other decoders, and destroy what was made last first"
             ),
             Self::NoDpa { decoder } => {
                 write!(f, "the device of {decoder} has not so much memory left: ask for less")

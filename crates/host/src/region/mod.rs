@@ -10,7 +10,7 @@
 //!   do the ports below them.
 //! * [`window`]: where in the window there is room. [`capacity`]: what each device has left, and
 //!   which of its decoders is next.
-//! * [`create`], [`destroy`]: the plans.
+//! * [`create`], [`destroy`]: the plans; [`create_error`]: why there is none.
 //! * [`explain`]: what is left to go wrong, and what to do about it.
 //!
 //! Persistent memory is refused: its regions carry labels and namespaces, and ndctl's tools.
@@ -18,6 +18,7 @@
 pub mod arrange;
 pub mod capacity;
 pub mod create;
+pub mod create_error;
 pub mod destroy;
 pub mod explain;
 pub mod window;
@@ -25,7 +26,8 @@ pub mod window;
 pub use self::{
     arrange::ArrangeError,
     capacity::{CapacityError, Share},
-    create::{CreateError, Created, RegionWish},
+    create::{Created, RegionWish},
+    create_error::CreateError,
     destroy::{DestroyError, Destroyed},
     explain::RegionRefusal,
     window::WindowError,

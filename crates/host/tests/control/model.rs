@@ -538,8 +538,8 @@ fn parse(value: &str) -> io::Result<u64> {
 fn zoneinfo() -> String {
     let present = (2 * GIB - 8 * MIB) / 4096;
     format!(
-        "Node 0, zone    DMA32\n  pages free     1000\n        min      10\n        low      12\n        \
-         high     14\n        spanned  {present}\n        present  {present}\n        managed  \
-         {present}\n        cma      0\n  pagesets\n  start_pfn:           1\n"
+        "Node 0, zone    DMA32\n  pages free     1000\n  min 10\n  low 12\n  high 14\n  \
+         spanned {present}\n  present {present}\n  managed {present}\n  cma 0\n  pagesets\n  \
+         start_pfn: 1\n"
     )
 }

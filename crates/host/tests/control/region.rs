@@ -93,7 +93,7 @@ fn what_makes_no_sense_names_field_value_and_expectation() {
         (RegionWish { devices: names(&["mem7"]), ..wish() }, "expected one of mem0, mem1"),
         (RegionWish { devices: names(&["mem0", "mem0"]), ..wish() }, "mem0 is named twice"),
         (RegionWish { devices: names(&["mem0"]), ways: Some(2), ..wish() }, "ways 2 and 1 devices"),
-        (RegionWish { ways: Some(5), ..wish() }, "5 devices: expected one of"),
+        (RegionWish { ways: Some(5), ..wish() }, "ways 5: expected one of"),
         (RegionWish { ways: Some(4), ..wish() }, "2 devices below decoder0.0 have a free decoder"),
         (
             RegionWish { granularity: Some(300), ..wish() },

@@ -3,6 +3,7 @@
 //   holder plain MIB     just that
 //   holder pins MIB      its first 16 pages lie in a pipe (vmsplice), the next 16 are registered
 //                        with an io_uring
+//   holder hugetlb MIB   of the kernel's huge-page pool
 //   holder fork MIB      a child shares it copy-on-write; the parent writes the first half only
 //
 // Says "ready" when everything is in place. On SIGTERM it checks all of it and says "intact N",
@@ -83,13 +84,15 @@ static void pin(uint64_t *memory) {
 
 int main(int count, char **words) {
     if (count != 3) {
-        fprintf(stderr, "usage: holder plain|pins|fork MIB\n");
+        fprintf(stderr, "usage: holder plain|hugetlb|pins|fork MIB\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     uint64_t bytes = strtoull(words[2], NULL, 10) << 20, pages = bytes / PAGE;
-    uint64_t *memory =
-        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    if (strcmp(words[1], "hugetlb") == 0)
+        flags |= MAP_HUGETLB;
+    uint64_t *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (memory == MAP_FAILED)
         fail("mmap");
     signal(SIGTERM, end);

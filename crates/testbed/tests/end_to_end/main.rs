@@ -1,0 +1,10 @@
+//! From the device to its unplugging, on real kernels: regions, blocks, programs and what goes
+//! wrong in between, all by the finished `memtide`.
+
+mod cxl_whole_life;
+mod kernel_zone;
+mod kit;
+mod poison;
+mod redis;
+mod shrink;
+mod wrong_orders;
