@@ -22,7 +22,6 @@ pub use self::frames::{
     BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
 };
 pub use self::host::{Capture, Machine, Map, Topology};
-pub use self::host::{Capture, Machine, Topology};
 pub use self::memory::{
     Change, Offline, Online, OnlineHow, PolicyKind, RatioScope, ZoneKind, node,
 };

@@ -192,13 +192,17 @@ fn virtio_mem(machine: &Machine, arguments: &mut Arguments) {
 }
 
 /// `panic=-1` restarts at once on a panic, which `-no-reboot` makes QEMU's end; an oops is a panic,
-/// because a test must not go on with a kernel that has one behind it.
+/// because a test must not go on with a kernel that has one behind it. Ticks are periodic: once, on a
+/// busy computer, a boot stood still with a processor that slept and was not woken by its one-shot
+/// timer.
 fn command_line(machine: &Machine, console: &Console<'_>) -> String {
     let mut words = vec![
         "console=ttyS0".to_owned(),
         "earlyprintk=ttyS0,115200".to_owned(),
         "panic=-1".to_owned(),
         "oops=panic".to_owned(),
+        "highres=off".to_owned(),
+        "nohz=off".to_owned(),
         format!("memhp_default_state={}", machine.onlining.word()),
         format!("testbed.modules={}", machine.loaded_modules().join(",")),
     ];

@@ -5,7 +5,7 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, OnceLock},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -26,30 +26,6 @@ fn tool(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {complaint}");
 }
 
-/// `memtide` without its debug information, which a guest has no room for, once for all tests.
-/// `MEMTIDE_BIN` names one to use instead of building it.
-fn memtide() -> &'static Path {
-    static SMALL: OnceLock<PathBuf> = OnceLock::new();
-    SMALL.get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("a workspace");
-        let built = env::var_os("MEMTIDE_BIN").map_or_else(
-            || {
-                let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-                let mut build = Command::new(cargo);
-                build.args(["build", "--quiet", "-p", "memtide-cli", "--target-dir"]);
-                tool(build.arg(places::target()).current_dir(root));
-                places::target().join("debug/memtide")
-            },
-            PathBuf::from,
-        );
-        let small = places::kept().expect("a folder").join("memtide-end-to-end");
-        let part = small.with_extension(std::process::id().to_string());
-        tool(Command::new("strip").arg("-o").arg(&part).arg(built));
-        std::fs::rename(&part, &small).expect("the same folder");
-        small
-    })
-}
-
 /// A program of `tests/programs`, compiled.
 pub fn program(name: &str) -> PathBuf {
     // Of two tests that want the same program, the second waits for the first.
@@ -67,16 +43,12 @@ pub fn program(name: &str) -> PathBuf {
 
 /// A guest with `memtide` and these programs, in which the kernel moves nothing by itself.
 pub fn boot(machine: Machine, programs: &[PathBuf]) -> Result<Guest, Error> {
-    let mut initramfs = Initramfs::new().program(memtide(), "/bin/memtide");
+    let mut initramfs = Initramfs::new().program(memtide_e2e::memtide(), "/bin/memtide");
     for program in programs {
         let name = program.file_name().expect("a program").to_string_lossy().into_owned();
         initramfs = initramfs.program(program, &format!("/bin/{name}"));
     }
-    // Periodic ticks: on a busy computer the emulated one-shot timer of a processor gets lost now
-    // and then, and the processor sleeps for ever.
-    let machine = ["numa_balancing=disable", "highres=off", "nohz=off"]
-        .into_iter()
-        .fold(machine, |machine, word| machine.kernel_argument(word));
+    let machine = machine.kernel_argument("numa_balancing=disable");
     Guest::boot_with(&machine, &initramfs)
 }
 
