@@ -71,14 +71,16 @@ impl Engine {
         but: Option<(&Nodes, u64, u64)>,
     ) -> u64 {
         let needs = self.demands(tenant, nodes, when).into_iter().map(|demand| {
-            let open = self.open_in(tenant, &demand.nodes);
-            let open = match but {
-                Some((reach, before, after)) if is_within(reach, &demand.nodes) => {
-                    (open - before).saturating_add(after)
+            let open = demand.sets().map(|nodes| {
+                let open = self.open_in(tenant, nodes);
+                match but {
+                    Some((reach, before, after)) if is_within(reach, nodes) => {
+                        (open - before).saturating_add(after)
+                    }
+                    _ => open,
                 }
-                _ => open,
-            };
-            open.saturating_add(demand.sure).saturating_sub(demand.elsewhere)
+            });
+            open.fold(demand.sure, u64::saturating_add).saturating_sub(demand.elsewhere)
         });
         needs.max().unwrap_or(0)
     }
@@ -114,6 +116,8 @@ impl Engine {
                         || all[at].nodes.binary_search(node).is_ok()
                 };
                 demand.nodes = (0..self.pool.nodes().len()).filter(is_in).collect();
+                let is_of_kind = |node: &usize| self.pool.nodes()[*node].kind == kind;
+                demand.inside.push(all[at].nodes.iter().copied().filter(is_of_kind).collect());
                 demand.capped.push(kind);
                 demand.elsewhere = demand.elsewhere.saturating_add(left);
                 all.push(demand);
@@ -157,39 +161,44 @@ impl Engine {
         let beside = free.saturating_sub(self.kept_from(tenant, set, Room::Now));
         let demands = self.demands(tenant, set, Room::Now).into_iter();
         let rooms = demands.map(|demand| {
-            let own = if is_within(reach, &demand.nodes) { own } else { 0 };
+            let owns = demand.sets().filter(|nodes| is_within(reach, nodes)).map(|_| own);
             let is_sure = demand.guaranteed.contains(&kind);
             let sure = if is_sure { self.tenant(tenant).unused_guarantee(kind) } else { 0 };
-            let needed = self.open_in(tenant, &demand.nodes).saturating_add(demand.sure);
+            let needed = demand.sets().map(|nodes| self.open_in(tenant, nodes));
+            let needed = needed.fold(demand.sure, u64::saturating_add);
             let spare = beside.saturating_add(demand.elsewhere).saturating_sub(needed);
             let takes = u64::from(is_here) + u64::from(demand.capped.contains(&kind));
-            most_within(spare, takes, own, sure)
+            most_within(spare, takes, owns.chain([sure]).collect())
         });
         rooms.min().unwrap_or(u64::MAX)
     }
 }
 
-/// The most that takes no more than what is spare, when each takes so many, but one less as long as
-/// it is of the one discount, and one less as long as it is of the other.
-fn most_within(spare: u64, takes: u64, one: u64, other: u64) -> u64 {
-    let (low, high) = (one.min(other), one.max(other));
-    let wide = |n: u64| i128::from(n);
-    let (spare, takes) = (wide(spare), wide(takes));
-    if takes == 0 {
+/// The most that takes no more than what is spare, when each takes so many, but one less for every
+/// discount as long as it is of that.
+fn most_within(spare: u64, takes: u64, mut discounts: Vec<u64>) -> u64 {
+    discounts.retain(|&discount| discount > 0);
+    discounts.sort_unstable();
+    let (mut most, mut spare) = (0_u64, i128::from(spare));
+    let mut each = i128::from(takes) - discounts.iter().map(|_| 1_i128).sum::<i128>();
+    for discount in discounts {
+        let here = i128::from(discount - most);
+        if each > 0 && here > spare / each {
+            break;
+        }
+        spare -= each * here;
+        most = discount;
+        each += 1;
+    }
+    if each <= 0 {
         return u64::MAX;
     }
-    let at_high = takes * wide(high) - wide(low) - wide(high);
-    let most = if at_high <= spare {
-        wide(high) + (spare - at_high) / takes
-    } else {
-        // It takes two, or it would take nothing up to there.
-        wide(low) + spare
-    };
-    u64::try_from(most).unwrap_or(u64::MAX)
+    u64::try_from(i128::from(most) + spare / each).unwrap_or(u64::MAX)
 }
 
 /// One way to see what a tenant needs of some nodes at least: what is promised within `nodes`, and
-/// what is guaranteed beside them, less what may be had elsewhere.
+/// what is guaranteed beside them, less what may be had elsewhere. Of a kind with a maximum that is
+/// what is left of it, less what is promised within the set's own nodes of the kind.
 #[derive(Clone, Debug, Default)]
 struct Demand {
     /// The nodes, less those of the kinds in `guaranteed`, and all of those in `capped`.
@@ -202,6 +211,16 @@ struct Demand {
     capped: Vec<NodeKind>,
     /// What it may still have of those.
     elsewhere: u64,
+    /// The nodes of each of those that are among the set's: what is promised within them counts
+    /// once more, for it leaves less of the maximum for elsewhere.
+    inside: Vec<Vec<usize>>,
+}
+
+impl Demand {
+    /// What is promised within each of these sets is needed.
+    fn sets(&self) -> impl Iterator<Item = &[usize]> {
+        core::iter::once(&self.nodes).chain(&self.inside).map(Vec::as_slice)
+    }
 }
 
 /// When room is looked for.

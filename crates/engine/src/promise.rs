@@ -12,13 +12,13 @@
 //! who is bound to near memory is not helped by room in far memory. By Hall's theorem, all demands
 //! that are bound to some nodes each can be met together when, for every union of those *reaches*,
 //! the room on its nodes suffices for all demands that are bound to nodes of it. The unions are the
-//! family of [`crate::sums`]. What is guaranteed to a tenant of a kind counts as bound to the nodes of
-//! that kind, though the same memory can be promised and guaranteed; so that a promise never stands
-//! on memory that is sure to go to somebody else. And a tenant that may have no more of a kind than
-//! so much needs the rest from other nodes ([`Engine::need`]). So the family has every reach without
-//! the nodes of such kinds, too. What is retired, and nodes that are
-//! being evacuated, are no room; what is being zeroed is. What is leased is not, whoever has it:
-//! nothing is moved to make a promise fit.
+//! family of [`crate::sums`]. What is guaranteed to a tenant of a kind counts as bound to the nodes
+//! of that kind, though the same memory can be promised and guaranteed; so that a promise never
+//! stands on memory that is sure to go to somebody else. And a tenant that may have no more of a
+//! kind than so much needs the rest from other nodes ([`Engine::need`]), all the more if it is
+//! promised some within nodes of that kind. So the family has every reach without the nodes of such
+//! kinds, too. What is retired, and nodes that are being evacuated, are no room; what is being
+//! zeroed is. What is leased is not, whoever has it: nothing is moved to make a promise fit.
 //!
 //! A tenant that falls back is promised anything, for its programs go on with ordinary memory.
 //! Such promises bind nobody.
@@ -27,9 +27,27 @@
 //! than leaves room in every one of these sets ([`Engine::unpromised_on`]): a lease gets what its
 //! process was promised, what is guaranteed to its tenant, and what nobody else is promised.
 //!
-//! This is exact for programs' policies. A tenant's guarantees and maxima are taken into account in
-//! every set as said, but where they and promises of several tenants share nodes, a promise may
-//! still have to wait for its room.
+//! This is exact when every policy of a tenant that does not fall back leads, of each kind that the
+//! tenant has a minimum or maximum of, to all nodes (those outside the placement, too), or to none,
+//! or to nothing else. Then all demands are flows in one network, with bounds on what each tenant
+//! has of a kind, and its cuts are these sets. With one node of each kind there are no other
+//! policies.
+//!
+//! A policy that leads to a part of such a kind and to other kinds *crosses* it. Then room in every
+//! set is necessary and not sufficient: which nodes of which kind the promises use is no flow any
+//! more, and what is missing may show only when two sets are added up. Let near a, near b, and far
+//! f have one free pageblock each, and no other node any.
+//!
+//! * **minimum**: a tenant is guaranteed one near, and promised one of a or f. Another is promised
+//!   one of a. So f is needed for the first promise and b for the guarantee. Still a third can be
+//!   promised one of b or f: in each set by itself, the first promise is either met by what is
+//!   guaranteed or has f.
+//! * **maximum**: a tenant may have one near yet. It is promised one of b or far g, and one of a or
+//!   f. So b and f are needed. Still another can be promised one of b or f.
+//!
+//! Leases and wished moves are let pass in the same way. Then a promise that crosses, or another
+//! promise or guarantee on nodes that it shares, may have to wait until somebody gives something
+//! back.
 //!
 //! Stronger than promises are an operator who takes capacity away, with the moves that this takes,
 //! errors of memory, and a child that keeps after a fork what its parent was promised and let go.

@@ -10,7 +10,7 @@ use memtide_units::{MemberId, NodeId, NodeKind, Pageblock, Random, TenantId};
 
 use crate::{
     bench::{Bench, FAR, NEAR, Program, REQUEST, run, size},
-    tenants::{bind, tenant},
+    tenants::{bind, quota, tenant},
 };
 
 fn set_policy(bench: &mut Bench, program: Program, policy: MemPolicy) {
@@ -117,12 +117,44 @@ fn tenant_of(bench: &Bench, program: Program) -> TenantId {
     bench.engine.tenant_of_member(program.member).unwrap()
 }
 
-/// Whoever asks for what it was promised gets it, as long as nothing leaves and there are no quotas.
+/// Promises within nodes of a kind leave less of their tenant's maximum to those that lead further.
+#[test]
+fn what_is_promised_near_leaves_less_of_the_maximum_to_other_promises() {
+    let mut config = nodes(4);
+    let capped = tenant("capped", 1, &[(NodeKind::Near, quota(0, Some(8)))]);
+    config.tenants = vec![capped, tenant("plain", 2, &[])];
+    let mut bench = Bench::with(config);
+    let [near, any, plain] = [1, 1, 2].map(|uid| bench.join_as(uid));
+    set_policy(&mut bench, near, bind(&[NodeId(0)]));
+    set_policy(&mut bench, any, bind(&[0, 1, 2, 3].map(NodeId)));
+    set_policy(&mut bench, plain, bind(&[0, 1, 3].map(NodeId)));
+    assert!(bench.commit(near, 4) && bench.commit(any, 20));
+    // Of 24, four are near's; of the maximum four are left, so that 16 of any's must be far.
+    assert!(!bench.commit(plain, 5) && bench.commit(plain, 4));
+    for (program, asked) in [(plain, 4), (any, 20), (near, 4)] {
+        assert_eq!(count(&bench.lease(program, asked)), u64::from(asked));
+    }
+}
+
+/// All nodes, or some of one kind.
+fn mask_within_quotas(random: &mut Random, nodes: u16) -> Vec<NodeId> {
+    let kind = random.below(3) as u16;
+    if kind == 2 {
+        return (0..nodes).map(NodeId).collect();
+    }
+    let of_kind = (0..nodes).filter(|node| node % 2 == kind);
+    let chosen = of_kind.filter(|_| random.below(2) == 0).map(NodeId).collect::<Vec<_>>();
+    if chosen.is_empty() { vec![NodeId(kind)] } else { chosen }
+}
+
+/// Whoever asks for what it was promised gets it, as long as nothing leaves, and no policy of a
+/// tenant with quotas has a part of a kind and nodes of another.
 #[test]
 fn whoever_was_promised_something_gets_it() {
     let strict = |name, uid| tenant(name, uid, &[]);
     let falls = TenantConfig { on_depletion: OnDepletion::FallBack, ..strict("falls", 3) };
-    let tenants = vec![strict("plain", 1), strict("other", 2), falls];
+    let quotas = [(NodeKind::Near, quota(4, Some(11))), (NodeKind::Far, quota(0, Some(9)))];
+    let tenants = vec![strict("plain", 1), tenant("other", 2, &quotas), falls];
     let (mut given, mut refused) = (0, 0);
     for seed in 0..60 {
         let mut random = Random::new(seed);
@@ -132,6 +164,8 @@ fn whoever_was_promised_something_gets_it() {
         let programs: Vec<_> = (1..=3).flat_map(|uid| [uid; 3]).map(|u| bench.join_as(u)).collect();
         let mut promised: BTreeMap<MemberId, (u64, Vec<memtide_units::Extent>)> = BTreeMap::new();
         for (n, program) in programs.iter().enumerate() {
+            let has_quotas = programs[3..6].contains(program);
+            let mask = if has_quotas { mask_within_quotas } else { mask };
             let nodes = mask(&mut random, 5);
             set_policy(&mut bench, *program, bind(&nodes));
             promised.insert(program.member, (0, Vec::new()));
