@@ -1,6 +1,10 @@
 //! Making and unmaking regions.
 
+use std::time::Duration;
+
 use memtide_host::{
+    dax::DaxMode,
+    dax_mode::{self, ModeWish},
     plan::run,
     region::{CreateError, DestroyError, RegionRefusal, RegionWish, create, destroy},
 };
@@ -146,6 +150,23 @@ fn a_region_with_memory_online_stays() {
     let expected = format!("memtide offline {first}-{}", first + 7);
     assert!(error.contains("8 memory blocks (1GiB) of region0 are online"), "{error}");
     assert!(error.ends_with(&expected), "{error}");
+}
+
+#[test]
+fn a_region_whose_device_a_program_has_mapped_stays() {
+    let mut model = made(&wish());
+    let mode = DaxMode::Devdax;
+    let limit = Duration::from_secs(1);
+    let devdax = ModeWish { device: "dax0.0".to_owned(), mode, online: None, limit };
+    let change = dax_mode::plan(root(&model), &devdax).unwrap();
+    run(&mut model, &change.plan, &mut |_, _| ()).unwrap();
+    model.set("proc/77/comm", "database");
+    model.set("proc/77/maps", "7f0000000000-7f0040000000 rw-s 00000000 00:06 340 /dev/dax0.0");
+    let error = destroy::plan(root(&model), "region0").unwrap_err();
+    let expected = "dax0.0 of region0 is in use: database (pid 77) has it open";
+    assert!(error.to_string().contains(expected), "{error}");
+    model.set("proc/77/maps", "7f0000000000-7f0040000000 rw-s 00000000 00:06 340 /dev/zero");
+    assert!(destroy::plan(root(&model), "region0").is_ok());
 }
 
 #[test]
