@@ -240,7 +240,7 @@ impl Work {
             None => ByteSize(self.block_bytes),
         };
         let Some(to) = vacate::destination(root, self.node, bytes) else { return Vec::new() };
-        let residents = residents.get_or_insert_with(|| vacate::residents(root, self.node));
+        let residents = residents.get_or_insert_with(|| vacate::residents(root, self.node, end));
         vacate::vacate(root, residents, candidate.block.range, to, end)
     }
 
@@ -363,9 +363,7 @@ fn add_kernel(answer: &mut Answer, candidate: &Candidate, refusal: Option<BlockR
 /// What keeps the kernel from emptying a block, and how much of it there is.
 fn held(zone: Option<Zone>, contents: Contents) -> (Reason, u64) {
     match zone {
-        Some(Zone::Movable) if contents.hugetlb.0 > 0 => {
-            (Reason::HugePages, contents.hugetlb.0)
-        }
+        Some(Zone::Movable) if contents.hugetlb.0 > 0 => (Reason::HugePages, contents.hugetlb.0),
         Some(Zone::Movable) => (Reason::Pinned, contents.to_move().0),
         _ => (Reason::KernelMemory, contents.unmovable().0),
     }

@@ -110,7 +110,8 @@ fn blocks_that_there_was_no_time_for_are_for_the_next_time() {
     assert_eq!((answer.returned, model.writes), (ByteSize(0), 0));
     assert!(answer.ask_again && answer.holders.is_empty());
     assert_eq!(answer.blocks.len(), 4);
-    let untried = |stayed: &Stayed| stayed.reason == Reason::NotInTime && stayed.kernel_says.is_none();
+    let untried =
+        |stayed: &Stayed| stayed.reason == Reason::NotInTime && stayed.kernel_says.is_none();
     assert!(answer.blocks.iter().all(untried), "{answer:?}");
 }
 
