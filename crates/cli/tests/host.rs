@@ -158,3 +158,15 @@ fn what_is_no_machine_is_refused() {
     let error = refused(&["map", "--root", env!("CARGO_BIN_EXE_memtide")]);
     assert!(error.contains("is no tar file, gzipped or not"), "{error}");
 }
+
+#[test]
+fn changes_are_planned_for_a_captured_machine() {
+    let captured = data("cxl-switch");
+    let told = json(&["offline", "--node", "1", "--dry-run", "--json", "--root", &captured]);
+    assert_eq!(told["offline"].as_array().unwrap().len(), 8);
+    assert_eq!(told["dry_run"], true);
+    let error = refused(&["offline", "--node", "1", "--root", &captured]);
+    assert!(error.contains("expected --dry-run with it"), "{error}");
+    let error = refused(&["region", "create", "--dry-run", "--root", "/nowhere"]);
+    assert!(error.contains("--root /nowhere: cannot read /nowhere: No such file"), "{error}");
+}

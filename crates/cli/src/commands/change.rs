@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use memtide_host::{
     Root,
+    capture::Opened,
     plan::{self, Action, Fault, Live, Plan, Refusal, StepError},
 };
 use serde::Serialize;
@@ -11,7 +12,7 @@ use serde::Serialize;
 use crate::{
     arguments::Change,
     failure::{self, Failure},
-    output,
+    machine, output,
     progress::Progress,
 };
 
@@ -25,15 +26,15 @@ struct Answer<'a, T: Serialize> {
 }
 
 /// The machine that is to be changed, or planned for.
-pub fn root(change: &Change) -> Result<Root, Failure> {
-    let root = Root::new(&change.root);
-    if !root.is_live() && !change.dry_run {
+pub fn machine(change: &Change) -> Result<Opened, Failure> {
+    let machine = machine::at(&change.root)?;
+    if !machine.root().is_live() && !change.dry_run {
         return Err(Failure::Usage(format!(
             "--root {}: expected --dry-run with it, for only this machine can be changed",
             change.root.display()
         )));
     }
-    Ok(root)
+    Ok(machine)
 }
 
 /// Carries the plan out, unless it is only to be shown; then tells what was done.

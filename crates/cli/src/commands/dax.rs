@@ -44,7 +44,8 @@ pub fn dax(what: &DaxWhat) -> Result<ExitCode, Failure> {
 }
 
 fn mode(options: &DaxModeOptions) -> Result<ExitCode, Failure> {
-    let root = change::root(&options.change)?;
+    let machine = change::machine(&options.change)?;
+    let root = machine.root();
     let wants_online = options.online
         || options.how.zone.is_some()
         || options.how.policy.is_some()
@@ -55,10 +56,10 @@ fn mode(options: &DaxModeOptions) -> Result<ExitCode, Failure> {
             DaxModeKind::SystemRam => DaxMode::SystemRam,
             DaxModeKind::Devdax => DaxMode::Devdax,
         },
-        online: if wants_online { Some(online::how(&root, &options.how)?) } else { None },
+        online: if wants_online { Some(online::how(root, &options.how)?) } else { None },
         limit: options.deadline,
     };
-    let change = dax_mode::plan(&root, &wish).map_err(|error| change::no_plan(&error))?;
+    let change = dax_mode::plan(root, &wish).map_err(|error| change::no_plan(&error))?;
     let told = Told {
         device: wish.device.clone(),
         from: change.from.map(DaxMode::name),
@@ -74,7 +75,7 @@ fn mode(options: &DaxModeOptions) -> Result<ExitCode, Failure> {
     };
     let text = text(&wish, &change);
     let told = (&told, text.as_str());
-    change::carry_out(&root, &options.change, &change.plan, told, |error| Why::of(&root, error))?;
+    change::carry_out(root, &options.change, &change.plan, told, |error| Why::of(root, error))?;
     Ok(ExitCode::SUCCESS)
 }
 
