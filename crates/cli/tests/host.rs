@@ -170,3 +170,11 @@ fn changes_are_planned_for_a_captured_machine() {
     let error = refused(&["region", "create", "--dry-run", "--root", "/nowhere"]);
     assert!(error.contains("--root /nowhere: cannot read /nowhere: No such file"), "{error}");
 }
+
+#[test]
+fn where_a_ratio_must_hold_asks_for_a_policy_with_ratios() {
+    let (mode, captured) = (["dax", "mode", "dax0.0", "system-ram"], data("cxl-switch"));
+    let with = ["--ratio-on", "machine", "--dry-run", "--root", &captured];
+    let error = refused(&[&mode[..], &with[..]].concat());
+    assert!(error.contains("expected the policy auto-movable with them"), "{error}");
+}

@@ -49,7 +49,8 @@ fn mode(options: &DaxModeOptions) -> Result<ExitCode, Failure> {
     let wants_online = options.online
         || options.how.zone.is_some()
         || options.how.policy.is_some()
-        || options.how.ratio.is_some();
+        || options.how.ratio.is_some()
+        || options.how.ratio_on.is_some();
     let wish = ModeWish {
         device: options.device.clone(),
         mode: match options.mode {
