@@ -1,6 +1,10 @@
 //! What all commands do that change this machine: show their plan, or carry it out.
 
-use std::fmt::Display;
+use std::{
+    fmt::Display,
+    io,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use memtide_host::{
     Root,
@@ -8,6 +12,10 @@ use memtide_host::{
     plan::{self, Action, Fault, Live, Plan, Refusal, StepError},
 };
 use serde::Serialize;
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
 
 use crate::{
     arguments::Change,
@@ -15,6 +23,9 @@ use crate::{
     machine, output,
     progress::Progress,
 };
+
+/// The exit code of a process that was told twice to end.
+const STOPPED: i32 = 1;
 
 /// What came of it, in JSON: what the command says of it, and the writes.
 #[derive(Serialize)]
@@ -48,7 +59,7 @@ pub fn carry_out<T: Serialize, W: Display>(
     why: impl Fn(&StepError) -> W,
 ) -> Result<(), Failure> {
     if !change.dry_run && !plan.is_empty() {
-        let mut kernel = Live::new(root).map_err(Failure::failed)?;
+        let mut kernel = Live::new(root).map_err(Failure::failed)?.stopped_by(on_signals()?);
         let mut progress = Progress::of_steps("writing");
         let done = plan::run(&mut kernel, plan, &mut |done, of| {
             progress.show(done as u64, of as u64);
@@ -70,8 +81,24 @@ pub fn carry_out<T: Serialize, W: Display>(
     output::text(text)
 }
 
+/// Is set when this process is asked to end. The second time it ends at once.
+fn on_signals() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, STOPPED, Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
 /// Which step, what the kernel answered, what that means, and what became of the rest.
 fn refused(error: &StepError, why: &impl Display) -> Failure {
+    if error.source.kind() == io::ErrorKind::Interrupted {
+        return Failure::failed(format_args!(
+            "stopped before step {} of {}, {}; {}",
+            error.number, error.of, error.action, error.undone
+        ));
+    }
     let what = match &error.action {
         action @ Action::WaitFor { .. } => format!("{action}: it did not happen in time"),
         action => format!("{action}: {}", error.source),

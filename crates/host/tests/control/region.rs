@@ -189,6 +189,21 @@ fn every_write_may_fail_and_the_machine_is_as_before() {
 }
 
 #[test]
+fn who_is_stopped_on_the_way_leaves_the_machine_as_it_was() {
+    for after in 0..8 {
+        let mut model = Model::new();
+        let before = model.snapshot();
+        let created = create::plan(root(&model), &wish()).unwrap();
+        model.stop = Some(after);
+        let error = run(&mut model, &created.plan, &mut |_, _| ()).unwrap_err();
+        assert_eq!(error.source.kind(), std::io::ErrorKind::Interrupted);
+        assert_eq!(error.number, after + 1);
+        assert!(error.undone.failed.is_empty(), "{error}");
+        assert_eq!(model.snapshot(), before, "after {after} writes");
+    }
+}
+
+#[test]
 fn every_write_of_destroying_may_fail_and_the_region_is_as_before() {
     let wish = RegionWish { ways: Some(2), ..wish() };
     let steps = destroy::plan(root(&made(&wish)), "region0").unwrap().plan.steps.len();
