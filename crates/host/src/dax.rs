@@ -199,7 +199,7 @@ pub(crate) fn users(root: &Root, device: &str) -> Result<Vec<(u32, String)>, Rea
         let maps = || root.text(format!("proc/{pid}/maps")).ok().flatten().unwrap_or_default();
         if files.iter().any(is_it) || maps().lines().any(|line| line.ends_with(&path)) {
             let name = root.text(format!("proc/{pid}/comm")).ok().flatten().unwrap_or_default();
-            by.push((pid, name));
+            by.push((pid, name.replace(char::is_control, "?")));
         }
     }
     Ok(by)
