@@ -158,3 +158,23 @@ fn what_is_no_machine_is_refused() {
     let error = refused(&["map", "--root", env!("CARGO_BIN_EXE_memtide")]);
     assert!(error.contains("is no tar file, gzipped or not"), "{error}");
 }
+
+#[test]
+fn changes_are_planned_for_a_captured_machine() {
+    let captured = data("cxl-switch");
+    let told = json(&["offline", "--node", "1", "--dry-run", "--json", "--root", &captured]);
+    assert_eq!(told["offline"].as_array().unwrap().len(), 8);
+    assert_eq!(told["dry_run"], true);
+    let error = refused(&["offline", "--node", "1", "--root", &captured]);
+    assert!(error.contains("expected --dry-run with it"), "{error}");
+    let error = refused(&["region", "create", "--dry-run", "--root", "/nowhere"]);
+    assert!(error.contains("--root /nowhere: cannot read /nowhere: No such file"), "{error}");
+}
+
+#[test]
+fn where_a_ratio_must_hold_asks_for_a_policy_with_ratios() {
+    let (mode, captured) = (["dax", "mode", "dax0.0", "system-ram"], data("cxl-switch"));
+    let with = ["--ratio-on", "machine", "--dry-run", "--root", &captured];
+    let error = refused(&[&mode[..], &with[..]].concat());
+    assert!(error.contains("expected the policy auto-movable with them"), "{error}");
+}

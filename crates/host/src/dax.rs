@@ -183,6 +183,35 @@ fn parent_of(root: &Root, name: &str) -> Option<String> {
     folders.find(|folder| !folder.starts_with("dax_region"))
 }
 
+/// Processes, by number and name, that have the device's file open or mapped: those whose memory
+/// it is would lose it with the device (`kill_dev_dax`). A mapping outlives its descriptor, so both
+/// are looked at. Of processes that end meanwhile, or are not ours to look at, nothing is known.
+pub(crate) fn users(root: &Root, device: &str) -> Result<Vec<(u32, String)>, ReadError> {
+    let path = format!("/dev/{device}");
+    let mut by = Vec::new();
+    for name in root.names("proc")? {
+        let Ok(pid) = name.parse::<u32>() else { continue };
+        let files = root.names(format!("proc/{pid}/fd")).unwrap_or_default();
+        let is_it = |file: &String| {
+            std::fs::read_link(root.at(format!("proc/{pid}/fd/{file}")))
+                .is_ok_and(|target| target.to_string_lossy() == path)
+        };
+        let maps = || root.text(format!("proc/{pid}/maps")).ok().flatten().unwrap_or_default();
+        if files.iter().any(is_it) || maps().lines().any(|line| line.ends_with(&path)) {
+            let name = root.text(format!("proc/{pid}/comm")).ok().flatten().unwrap_or_default();
+            by.push((pid, name.replace(char::is_control, "?")));
+        }
+    }
+    Ok(by)
+}
+
+/// `database (pid 77) has`, for a message.
+pub(crate) fn have(users: &[(u32, String)]) -> String {
+    let name = |(pid, name): &(u32, String)| format!("{name} (pid {pid})");
+    let names: Vec<String> = users.iter().map(name).collect();
+    format!("{} {}", names.join(", "), if users.len() == 1 { "has" } else { "have" })
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::symlink, path::PathBuf};

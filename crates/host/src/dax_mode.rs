@@ -13,7 +13,7 @@
 //! A driver takes a device that is not of its kind only if it is told the device's name (`new_id`
 //! of the dax bus); telling the one driver, the other is told to forget it.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use memtide_units::{ByteSize, NodeId, PhysAddr, PhysRange};
 
@@ -91,7 +91,7 @@ pub enum ModeError {
     #[error(
         "{device} is in use: {} it open; expected nobody to, for its memory would vanish under \
          them",
-        users(by)
+        dax::have(by)
     )]
     InUse {
         /// Which device.
@@ -137,11 +137,6 @@ pub enum ModeError {
     /// Its blocks cannot go where they should.
     #[error(transparent)]
     Online(#[from] OnlineError),
-}
-
-fn users(by: &[(u32, String)]) -> String {
-    let names: Vec<String> = by.iter().map(|(pid, name)| format!("{name} (pid {pid})")).collect();
-    format!("{} {}", names.join(", "), if by.len() == 1 { "has" } else { "have" })
 }
 
 /// What it takes.
@@ -346,25 +341,8 @@ fn check_driver(root: &Root, mode: DaxMode) -> Result<(), ModeError> {
     }
 }
 
-/// Nobody has the device's file open. Mappings keep the file open as well, but are seen in another
-/// place only: both are looked at.
 fn check_unused(root: &Root, device: &str) -> Result<(), ModeError> {
-    let path = format!("/dev/{device}");
-    let mut by = Vec::new();
-    for name in root.names("proc")? {
-        let Ok(pid) = name.parse::<u32>() else { continue };
-        // A process that is gone by now, or is not ours to look at.
-        let files = root.names(format!("proc/{pid}/fd")).unwrap_or_default();
-        let is_it = |file: &String| {
-            fs::read_link(root.at(format!("proc/{pid}/fd/{file}")))
-                .is_ok_and(|target| target.to_string_lossy() == path)
-        };
-        let maps = || root.text(format!("proc/{pid}/maps")).ok().flatten().unwrap_or_default();
-        if files.iter().any(is_it) || maps().lines().any(|line| line.ends_with(&path)) {
-            let name = root.text(format!("proc/{pid}/comm")).ok().flatten().unwrap_or_default();
-            by.push((pid, name));
-        }
-    }
+    let by = dax::users(root, device)?;
     if by.is_empty() { Ok(()) } else { Err(ModeError::InUse { device: device.to_owned(), by }) }
 }
 

@@ -5,12 +5,14 @@
 //! and nobody else can take any block on- or offline meanwhile. What makes it give up is a signal
 //! to the very thread (`offline_pages` in mm/memory_hotplug.c: "signal backoff"), upon which it
 //! puts the block back into use and answers EINTR. So a timer sends such a signal, whose handler
-//! does nothing.
+//! does nothing. A thread that has the signal blocked (masks are inherited, also by programs) would
+//! not be interrupted: it lets it through meanwhile.
 //!
 //! Reference: timer_create(2), `SIGEV_THREAD_ID`.
 
 use std::{
     io,
+    marker::PhantomData,
     mem::MaybeUninit,
     os::fd::AsFd,
     ptr,
@@ -30,7 +32,10 @@ const AGAIN_EVERY: Duration = Duration::from_millis(50);
 /// The kernel's; [`io::ErrorKind::TimedOut`] when the time is over.
 pub fn write_within(file: impl AsFd, bytes: &[u8], limit: Duration) -> io::Result<usize> {
     let deadline = Instant::now() + limit;
-    let _timer = Timer::start(limit)?;
+    let signal = interrupting_signal()?;
+    // Closed again only when no timer sends any more.
+    let _open = LetThrough::new(signal);
+    let _timer = Timer::start(signal, limit)?;
     loop {
         match rustix::io::write(&file, bytes) {
             Ok(written) => return Ok(written),
@@ -46,8 +51,7 @@ pub fn write_within(file: impl AsFd, bytes: &[u8], limit: Duration) -> io::Resul
 struct Timer(libc::timer_t);
 
 impl Timer {
-    fn start(limit: Duration) -> io::Result<Self> {
-        let signal = interrupting_signal()?;
+    fn start(signal: i32, limit: Duration) -> io::Result<Self> {
         // SAFETY: a sigevent is plain data, for which all zeroes is a value.
         let mut event: libc::sigevent = unsafe { MaybeUninit::zeroed().assume_init() };
         event.sigev_notify = libc::SIGEV_THREAD_ID;
@@ -70,6 +74,38 @@ impl Drop for Timer {
     fn drop(&mut self) {
         // SAFETY: the timer is ours, and nobody uses it any more.
         unsafe { libc::timer_delete(self.0) };
+    }
+}
+
+/// Lets a signal through to the thread that made it, until it is dropped.
+struct LetThrough {
+    before: libc::sigset_t,
+    /// Signal masks belong to threads: not `Send`.
+    not_send: PhantomData<*const ()>,
+}
+
+impl LetThrough {
+    fn new(signal: i32) -> Self {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: `sigemptyset` initialises the set, to which a signal that exists is added;
+        // `pthread_sigmask` reads it and initialises `before`. None fails for these arguments.
+        let before = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), signal);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), before.as_mut_ptr());
+            before.assume_init()
+        };
+        Self { before, not_send: PhantomData }
+    }
+}
+
+impl Drop for LetThrough {
+    fn drop(&mut self) {
+        // SAFETY: `before` is a set that the kernel gave us; the old one is not wanted.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut());
+        }
     }
 }
 
@@ -118,6 +154,23 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(start.elapsed() >= limit);
         drop(reader);
+    }
+
+    #[test]
+    fn it_ends_in_time_where_all_signals_are_blocked() {
+        let thread = std::thread::spawn(|| {
+            let _blocked = crate::signals::SignalsBlocked::new();
+            let (_reader, writer) = rustix::pipe::pipe().unwrap();
+            rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
+            rustix::io::write(&writer, &[7; 4096]).unwrap();
+            write_within(&writer, b"more", Duration::from_millis(60)).unwrap_err().kind()
+        });
+        let start = Instant::now();
+        while !thread.is_finished() && start.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(thread.is_finished(), "still writing");
+        assert_eq!(thread.join().unwrap(), io::ErrorKind::TimedOut);
     }
 
     #[test]

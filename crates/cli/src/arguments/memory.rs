@@ -79,9 +79,10 @@ pub struct Change {
     /// Print every write as a shell would make it, and make none
     #[arg(long)]
     pub dry_run: bool,
-    /// Plan for the machine whose files are here: a captured tree. Needs --dry-run
-    #[arg(long, value_name = "DIR", default_value = "/",
-          value_hint = clap::ValueHint::DirPath)]
+    /// Plan for the machine whose files are in this folder, or in this file of `memtide capture`.
+    /// Needs --dry-run
+    #[arg(long, value_name = "DIR|FILE", default_value = "/",
+          value_hint = clap::ValueHint::AnyPath)]
     pub root: PathBuf,
     /// Print JSON; sizes are bytes
     #[arg(long)]

@@ -1,19 +1,31 @@
 //! What all commands do that change this machine: show their plan, or carry it out.
 
-use std::fmt::Display;
+use std::{
+    fmt::Display,
+    io,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use memtide_host::{
     Root,
+    capture::Opened,
     plan::{self, Action, Fault, Live, Plan, Refusal, StepError},
 };
 use serde::Serialize;
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
 
 use crate::{
     arguments::Change,
     failure::{self, Failure},
-    output,
+    machine, output,
     progress::Progress,
 };
+
+/// The exit code of a process that was told twice to end.
+const STOPPED: i32 = 1;
 
 /// What came of it, in JSON: what the command says of it, and the writes.
 #[derive(Serialize)]
@@ -25,15 +37,15 @@ struct Answer<'a, T: Serialize> {
 }
 
 /// The machine that is to be changed, or planned for.
-pub fn root(change: &Change) -> Result<Root, Failure> {
-    let root = Root::new(&change.root);
-    if !root.is_live() && !change.dry_run {
+pub fn machine(change: &Change) -> Result<Opened, Failure> {
+    let machine = machine::at(&change.root)?;
+    if !machine.root().is_live() && !change.dry_run {
         return Err(Failure::Usage(format!(
             "--root {}: expected --dry-run with it, for only this machine can be changed",
             change.root.display()
         )));
     }
-    Ok(root)
+    Ok(machine)
 }
 
 /// Carries the plan out, unless it is only to be shown; then tells what was done.
@@ -47,7 +59,7 @@ pub fn carry_out<T: Serialize, W: Display>(
     why: impl Fn(&StepError) -> W,
 ) -> Result<(), Failure> {
     if !change.dry_run && !plan.is_empty() {
-        let mut kernel = Live::new(root).map_err(Failure::failed)?;
+        let mut kernel = Live::new(root).map_err(Failure::failed)?.stopped_by(on_signals()?);
         let mut progress = Progress::of_steps("writing");
         let done = plan::run(&mut kernel, plan, &mut |done, of| {
             progress.show(done as u64, of as u64);
@@ -69,8 +81,24 @@ pub fn carry_out<T: Serialize, W: Display>(
     output::text(text)
 }
 
+/// Is set when this process is asked to end. The second time it ends at once.
+fn on_signals() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, STOPPED, Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
 /// Which step, what the kernel answered, what that means, and what became of the rest.
 fn refused(error: &StepError, why: &impl Display) -> Failure {
+    if error.source.kind() == io::ErrorKind::Interrupted {
+        return Failure::failed(format_args!(
+            "stopped before step {} of {}, {}; {}",
+            error.number, error.of, error.action, error.undone
+        ));
+    }
     let what = match &error.action {
         action @ Action::WaitFor { .. } => format!("{action}: it did not happen in time"),
         action => format!("{action}: {}", error.source),

@@ -5,7 +5,10 @@ use std::{process::ExitCode, time::Duration};
 use memtide_client::{ClientError, paths};
 use memtide_host::{
     Root, Zone,
-    give_back::{self, GiveBackWish, answer::Answer},
+    give_back::{
+        self, GiveBackWish,
+        answer::{Answer, Reason},
+    },
     plan::Live,
 };
 use memtide_proto::{ControlRequest, control::Report};
@@ -95,7 +98,11 @@ fn kernel_sentences(answer: &Answer) -> String {
     }
     for stayed in &answer.blocks {
         let zone = stayed.zone.map_or("of several zones", Zone::name);
-        text += &format!("  {} ({zone}) stays: {}\n", stayed.block, stayed.reason);
+        text += &format!("  {} ({zone}) stays: {}", stayed.block, stayed.reason);
+        if let (Reason::Refused, Some(says)) = (stayed.reason, stayed.kernel_says) {
+            text += &format!(": {says}");
+        }
+        text += "\n";
     }
     text += match (answer.ask_again, answer.holders.is_empty()) {
         (true, _) => "Ask again: something was still moving, or held for a moment.\n",

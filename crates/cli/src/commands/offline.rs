@@ -27,14 +27,15 @@ struct ToldBlock {
 }
 
 pub fn offline(options: &Offline) -> Result<ExitCode, Failure> {
-    let root = change::root(&options.change)?;
+    let machine = change::machine(&options.change)?;
+    let root = machine.root();
     let which = match (&options.blocks, options.node) {
         (Some(blocks), _) => Which::Blocks(blocks.0.clone()),
         (None, Some(node)) => Which::Node(node),
         (None, None) => return Err(Failure::Usage("BLOCKS or --node?".to_owned())),
     };
     let planned =
-        offline::plan(&root, &which, options.deadline).map_err(|error| change::no_plan(&error))?;
+        offline::plan(root, &which, options.deadline).map_err(|error| change::no_plan(&error))?;
     let of = |&(block, zone): &(memtide_host::BlockId, Option<memtide_host::Zone>)| ToldBlock {
         block: block.0,
         bytes: planned.block_bytes,
@@ -46,8 +47,8 @@ pub fn offline(options: &Offline) -> Result<ExitCode, Failure> {
     };
     let text = text(&planned);
     let told = (&told, text.as_str());
-    let why = |error: &_| online::why(&root, error);
-    change::carry_out(&root, &options.change, &planned.plan, told, why)?;
+    let why = |error: &_| online::why(root, error);
+    change::carry_out(root, &options.change, &planned.plan, told, why)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -42,16 +42,17 @@ struct ToldAlready {
 }
 
 pub fn online(options: &Online) -> Result<ExitCode, Failure> {
-    let root = change::root(&options.change)?;
+    let machine = change::machine(&options.change)?;
+    let root = machine.root();
     let which = match (&options.blocks, options.size, options.node) {
         (Some(blocks), _, _) => Which::Blocks(blocks.0.clone()),
         (None, Some(bytes), node) => Which::Size { bytes, node },
         (None, None, Some(node)) => Which::Node(node),
         (None, None, None) => return Err(Failure::Usage("BLOCKS, --node or --size?".to_owned())),
     };
-    let how = how(&root, &options.how)?;
+    let how = how(root, &options.how)?;
     let planned =
-        online::plan(&root, &OnlineWish { which, how }).map_err(|error| change::no_plan(&error))?;
+        online::plan(root, &OnlineWish { which, how }).map_err(|error| change::no_plan(&error))?;
     let told = Told {
         how: how.to_string(),
         online: blocks(&planned.placed, planned.block_bytes),
@@ -63,7 +64,7 @@ pub fn online(options: &Online) -> Result<ExitCode, Failure> {
     };
     let text = text(&planned, how);
     let told = (&told, text.as_str());
-    change::carry_out(&root, &options.change, &planned.plan, told, |error| why(&root, error))?;
+    change::carry_out(root, &options.change, &planned.plan, told, |error| why(root, error))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -51,7 +51,8 @@ pub fn region(what: &RegionWhat) -> Result<ExitCode, Failure> {
 
 fn create(options: &RegionCreate) -> Result<ExitCode, Failure> {
     let RegionMode::Ram = options.mode;
-    let root = change::root(&options.change)?;
+    let machine = change::machine(&options.change)?;
+    let root = machine.root();
     let wish = RegionWish {
         window: options.window.clone(),
         devices: options.devices.clone(),
@@ -59,7 +60,7 @@ fn create(options: &RegionCreate) -> Result<ExitCode, Failure> {
         granularity: options.granularity,
         ways: options.ways,
     };
-    let created = create::plan(&root, &wish).map_err(|error| change::no_plan(&error))?;
+    let created = create::plan(root, &wish).map_err(|error| change::no_plan(&error))?;
     let names: Vec<&str> = created.targets.iter().map(|(device, _)| device.as_str()).collect();
     let text = format!(
         "{}: {} at {} in {} over {}, {} bytes each in turn\n",
@@ -83,17 +84,18 @@ fn create(options: &RegionCreate) -> Result<ExitCode, Failure> {
         targets: created.targets.iter().map(of).collect(),
     };
     let told = (&told, text.as_str());
-    change::carry_out(&root, &options.change, &created.plan, told, why(&root))?;
+    change::carry_out(root, &options.change, &created.plan, told, why(root))?;
     if !options.change.dry_run && !options.change.json {
-        output::text(&what_next(&root, &created.region))?;
+        output::text(&what_next(root, &created.region))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn destroy(options: &RegionDestroy) -> Result<ExitCode, Failure> {
-    let root = change::root(&options.change)?;
+    let machine = change::machine(&options.change)?;
+    let root = machine.root();
     let destroyed =
-        destroy::plan(&root, &options.region).map_err(|error| change::no_plan(&error))?;
+        destroy::plan(root, &options.region).map_err(|error| change::no_plan(&error))?;
     let text = format!(
         "{}: gone; {} of {} are free again\n",
         destroyed.region, destroyed.size, destroyed.window
@@ -104,7 +106,7 @@ fn destroy(options: &RegionDestroy) -> Result<ExitCode, Failure> {
         size: destroyed.size,
     };
     let told = (&told, text.as_str());
-    change::carry_out(&root, &options.change, &destroyed.plan, told, why(&root))?;
+    change::carry_out(root, &options.change, &destroyed.plan, told, why(root))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,7 +7,7 @@
 //!   no more of them than folders above the link. Where each link has this form, following any number
 //!   of them cannot leave: the `..` start from a real folder, and names only lead down, or to
 //!   another such link.
-//! * **It ends.** Entries, bytes of files, and bytes that come out of the compression are limited.
+//! * **It ends.** Entries, folders, bytes of files, and bytes that come out of the compression are limited.
 //! * Only folders, plain files and symbolic links; anything else refuses the whole.
 
 use std::{
@@ -131,7 +131,12 @@ pub fn open(path: &Path) -> Result<Opened, UnpackError> {
         .prefix("memtide-root-")
         .tempdir()
         .map_err(|source| UnpackError::Write { path: std::env::temp_dir(), source })?;
-    let mut unpacker = Unpacker { archive: path, folder: folder.path(), links: BTreeMap::new() };
+    let mut unpacker = Unpacker {
+        archive: path,
+        folder: folder.path(),
+        links: BTreeMap::new(),
+        folders_left: ENTRIES_MAX,
+    };
     match gzip {
         true => unpacker.unpack(GzDecoder::new(file))?,
         false => unpacker.unpack(file)?,
@@ -143,6 +148,8 @@ struct Unpacker<'a> {
     archive: &'a Path,
     folder: &'a Path,
     links: BTreeMap<PathBuf, String>,
+    /// So many folders may still be made: one name may ask for thousands.
+    folders_left: usize,
 }
 
 impl Unpacker<'_> {
@@ -187,13 +194,26 @@ impl Unpacker<'_> {
         Err(UnpackError::TooMuch { path: self.archive.to_owned(), what, limit })
     }
 
-    fn make_folder(&self, path: &Path) -> Result<(), UnpackError> {
-        let path = self.folder.join(path);
-        fs::create_dir_all(&path).map_err(|source| UnpackError::Write { path, source })
+    /// A folder, and those it lies in.
+    fn make_folder(&mut self, path: &Path) -> Result<(), UnpackError> {
+        let mut at = self.folder.to_owned();
+        for part in path.components() {
+            at.push(part);
+            match fs::create_dir(&at) {
+                Ok(()) if self.folders_left == 0 => {
+                    let limit = ENTRIES_MAX as u64;
+                    return self.within(limit + 1, limit, "folders");
+                }
+                Ok(()) => self.folders_left -= 1,
+                Err(_) if at.is_dir() => {}
+                Err(source) => return Err(UnpackError::Write { path: at, source }),
+            }
+        }
+        Ok(())
     }
 
     fn write_file(
-        &self,
+        &mut self,
         path: &Path,
         name: &str,
         contents: &mut impl Read,
@@ -232,12 +252,13 @@ impl Unpacker<'_> {
         }
     }
 
-    fn make_links(&self) -> Result<(), UnpackError> {
+    fn make_links(&mut self) -> Result<(), UnpackError> {
+        let links = std::mem::take(&mut self.links);
         // All parents first: from then on folders are folders, and links are links.
-        for path in self.links.keys() {
+        for path in links.keys() {
             self.make_folder(path.parent().unwrap_or(Path::new("")))?;
         }
-        for (path, target) in &self.links {
+        for (path, target) in &links {
             let place = self.folder.join(path);
             symlink(target, &place).map_err(|source| match source.kind() {
                 io::ErrorKind::AlreadyExists => {
@@ -280,4 +301,21 @@ fn stays(target: &str, folders: usize) -> bool {
         }
     }
     !target.is_empty() && !target.contains('\0') && up <= folders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_on_the_way_to_a_file_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let (archive, links) = (Path::new("x.tar"), BTreeMap::new());
+        let mut unpacker = Unpacker { archive, folder: folder.path(), links, folders_left: 3 };
+        unpacker.make_folder(Path::new("a/b")).unwrap();
+        unpacker.make_folder(Path::new("a/b")).unwrap();
+        unpacker.make_folder(Path::new("a/c")).unwrap();
+        let error = unpacker.make_folder(Path::new("a/c/d")).unwrap_err().to_string();
+        assert_eq!(error, "x.tar has more than 300000 folders");
+    }
 }

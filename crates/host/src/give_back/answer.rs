@@ -57,6 +57,8 @@ pub enum Reason {
     /// A program's policy is to have memory of this node alone: without any there, the kernel would
     /// kill it.
     BoundToNode,
+    /// Nothing in the block: the kernel does not take it offline at all, or it left meanwhile.
+    Refused,
 }
 
 impl Reason {
@@ -70,6 +72,7 @@ impl Reason {
             Self::Pinned => "pinned",
             Self::NotInTime => "not-in-time",
             Self::BoundToNode => "bound-to-node",
+            Self::Refused => "refused",
         }
     }
 }
@@ -88,6 +91,7 @@ impl std::fmt::Display for Reason {
                 "its policy binds memory to this node alone: without any there, the kernel would \
                  kill it; the last block stays",
             ),
+            Self::Refused => f.write_str("nothing in it is in the way, but the kernel refuses it"),
         }
     }
 }

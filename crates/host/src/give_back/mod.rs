@@ -32,7 +32,7 @@ use memtide_units::{ByteSize, NodeId};
 
 use self::{
     answer::{Answer, Holder, Reason, Stayed},
-    rank::{Candidate, Chance},
+    rank::{Candidate, Chance, Contents},
     vacate::{Bound, Left, Resident},
 };
 use crate::{
@@ -140,7 +140,7 @@ pub fn give_back(
         }
         kernel.pause(ROUND_PAUSE);
     }
-    Ok(work.answer(hopeless))
+    Ok(work.answer(round, hopeless))
 }
 
 fn check(blocks: &MemoryBlocks, wish: &GiveBackWish) -> Result<(), GiveBackError> {
@@ -240,7 +240,7 @@ impl Work {
             None => ByteSize(self.block_bytes),
         };
         let Some(to) = vacate::destination(root, self.node, bytes) else { return Vec::new() };
-        let residents = residents.get_or_insert_with(|| vacate::residents(root, self.node));
+        let residents = residents.get_or_insert_with(|| vacate::residents(root, self.node, end));
         vacate::vacate(root, residents, candidate.block.range, to, end)
     }
 
@@ -258,8 +258,9 @@ impl Work {
         ByteSize(blocks.saturating_mul(self.block_bytes))
     }
 
-    /// What is answered. If enough came, nobody is a holder.
-    fn answer(self, hopeless: Vec<Candidate>) -> Answer {
+    /// What is answered. If enough came, nobody is a holder. Of the blocks that may yet leave,
+    /// those that were not even tried are for the next time.
+    fn answer(self, may_leave: Vec<Candidate>, hopeless: Vec<Candidate>) -> Answer {
         let remaining = self.wanted - self.returned;
         let mut answer = Answer {
             requested: self.bytes(self.wanted),
@@ -278,6 +279,11 @@ impl Work {
             let Bound { pid, name, tenant, bytes } = bound;
             let reason = Reason::BoundToNode;
             add_holder(&mut answer, Holder { tenant, image: 0, pid, name, bytes, reason });
+        }
+        let untried = may_leave.iter().filter(|it| !self.stays.contains_key(&it.block.id));
+        for candidate in untried {
+            answer.ask_again = true;
+            answer.blocks.push(stayed(candidate, Reason::NotInTime, None));
         }
         for stay in self.stays.into_values() {
             answer.ask_again |= is_worth_another_try(&stay.refusal);
@@ -319,13 +325,7 @@ fn add_stay(answer: &mut Answer, stay: Stay) {
         };
         add_holder(answer, holder);
     }
-    answer.blocks.push(Stayed {
-        block: candidate.block.id,
-        zone: candidate.block.zone(),
-        reason: first,
-        contents: candidate.contents,
-        kernel_says: Some(refusal),
-    });
+    answer.blocks.push(stayed(&candidate, first, Some(refusal)));
 }
 
 fn add_kernel(answer: &mut Answer, candidate: &Candidate, refusal: Option<BlockRefusal>) {
@@ -337,11 +337,12 @@ fn add_kernel(answer: &mut Answer, candidate: &Candidate, refusal: Option<BlockR
             (Reason::Hold(memtide_units::HoldReason::NoRoom), contents.to_move().0)
         }
         Some(BlockRefusal::NotInTime { .. }) => (Reason::NotInTime, contents.to_move().0),
-        _ if zone == Some(Zone::Movable) && contents.hugetlb.0 > 0 => {
-            (Reason::HugePages, contents.hugetlb.0)
+        Some(BlockRefusal::Unmovable { .. }) | None => held(zone, contents),
+        // Nobody holds it: its range has holes, its device left, somebody else was faster.
+        Some(_) => {
+            answer.blocks.push(stayed(candidate, Reason::Refused, refusal));
+            return;
         }
-        _ if zone == Some(Zone::Movable) => (Reason::Pinned, contents.to_move().0),
-        _ => (Reason::KernelMemory, contents.unmovable().0),
     };
     // Where nothing may be seen, all of the block counts.
     let bytes = if candidate.contents.is_none() || bytes == 0 { block_bytes } else { bytes };
@@ -356,13 +357,26 @@ fn add_kernel(answer: &mut Answer, candidate: &Candidate, refusal: Option<BlockR
             reason,
         },
     );
-    answer.blocks.push(Stayed {
+    answer.blocks.push(stayed(candidate, reason, refusal));
+}
+
+/// What keeps the kernel from emptying a block, and how much of it there is.
+fn held(zone: Option<Zone>, contents: Contents) -> (Reason, u64) {
+    match zone {
+        Some(Zone::Movable) if contents.hugetlb.0 > 0 => (Reason::HugePages, contents.hugetlb.0),
+        Some(Zone::Movable) => (Reason::Pinned, contents.to_move().0),
+        _ => (Reason::KernelMemory, contents.unmovable().0),
+    }
+}
+
+fn stayed(candidate: &Candidate, reason: Reason, kernel_says: Option<BlockRefusal>) -> Stayed {
+    Stayed {
         block: candidate.block.id,
-        zone,
+        zone: candidate.block.zone(),
         reason,
         contents: candidate.contents,
-        kernel_says: refusal,
-    });
+        kernel_says,
+    }
 }
 
 /// One line for each process and reason.

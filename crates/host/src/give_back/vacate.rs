@@ -8,7 +8,10 @@
 //! Which pages of a program lie in a block is seen in its page map: frame numbers are root's to
 //! see. Without that right nothing is moved here, and nobody is named.
 
-use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use memtide_sys::numa::{Process, WhichPages};
 use memtide_units::{ByteSize, HoldReason, NodeId, PAGE_BYTES, PhysRange};
@@ -24,11 +27,9 @@ use crate::{
     },
 };
 
-const PRESENT: u64 = 1 << 63;
-const FRAME: u64 = (1 << 55) - 1;
-
-/// Entries of a page map that are read at once: of 256 MiB of addresses.
-const ENTRIES_AT_ONCE: usize = 1 << 16;
+/// Addresses whose page map is read before the time is looked at again: 256 MiB. Some programs
+/// have mappings of terabytes that are almost empty.
+const ADDRESSES_AT_ONCE: u64 = 256 << 20;
 
 /// Pages that are moved before the time is looked at again: 8 MiB.
 const PAGES_AT_ONCE: usize = 2048;
@@ -109,62 +110,44 @@ fn binds_only_to(policy: &str, node: NodeId) -> bool {
     list.is_some_and(|list| list.len() == 1 && list.has(u32::from(node.0)))
 }
 
-/// All programs with pages on a node. Those that end meanwhile, or may not be looked at, are left
-/// out.
+/// All programs with pages on a node, as far as there is time until `end` to look. Those that end
+/// meanwhile, or may not be looked at, are left out.
 #[must_use]
-pub fn residents(root: &Root, node: NodeId) -> Vec<Resident> {
+pub fn residents(root: &Root, node: NodeId, end: Instant) -> Vec<Resident> {
     let names = root.names("proc").unwrap_or_default();
     let pids = names.iter().filter_map(|name| name.parse::<u32>().ok());
     let programs = pids.filter_map(|pid| Program::find(root, pid).ok());
     programs
         .filter_map(|program| {
-            let pages = pages_on(root, &program, node)?;
+            let pages = pages_on(&program, node, end)?;
             (!pages.is_empty()).then_some(Resident { program, pages })
         })
         .collect()
 }
 
-fn pages_on(root: &Root, program: &Program, node: NodeId) -> Option<BTreeMap<u64, Page>> {
+fn pages_on(program: &Program, node: NodeId, end: Instant) -> Option<BTreeMap<u64, Page>> {
     let maps = program.numa_maps().ok()?;
-    let on_node = |start: u64| {
-        maps.iter().any(|map| map.start == start && map.nodes.get(&node).is_some_and(|&n| n > 0))
-    };
-    if !maps.iter().any(|map| on_node(map.start)) {
-        return Some(BTreeMap::new());
-    }
-    let pagemap = File::open(root.at(format!("proc/{}/pagemap", program.pid()))).ok()?;
+    let with_pages = maps.iter().filter(|map| map.nodes.get(&node).is_some_and(|&n| n > 0));
+    let on_node: BTreeSet<u64> = with_pages.map(|map| map.start).collect();
     let mut pages = BTreeMap::new();
-    for mapping in program.mappings().ok()?.iter().filter(|mapping| on_node(mapping.start)) {
+    if on_node.is_empty() {
+        return Some(pages);
+    }
+    let pagemap = program.pagemap().ok()?;
+    let mappings = program.mappings().ok()?;
+    for mapping in mappings.iter().filter(|mapping| on_node.contains(&mapping.start)) {
         let huge = mapping.huge > 0;
-        let take = |address, frame| {
-            pages.insert(frame * PAGE_BYTES, Page { address, huge });
-        };
-        frames(&pagemap, mapping.start, mapping.end, take).ok()?;
+        let mut start = mapping.start;
+        while start < mapping.end && Instant::now() < end {
+            let last = start.saturating_add(ADDRESSES_AT_ONCE).min(mapping.end);
+            let there = pagemap.frames(start..last).ok()?;
+            pages.extend(there.into_iter().map(|(address, frame)| {
+                (frame.saturating_mul(PAGE_BYTES), Page { address, huge })
+            }));
+            start = last;
+        }
     }
     Some(pages)
-}
-
-/// Calls `each` with address and frame of each page in memory.
-fn frames(pagemap: &File, start: u64, end: u64, mut each: impl FnMut(u64, u64)) -> io::Result<()> {
-    let mut buffer = vec![0; ENTRIES_AT_ONCE * 8];
-    let mut page = start / PAGE_BYTES;
-    while page < end / PAGE_BYTES {
-        let want = usize::try_from(end / PAGE_BYTES - page).unwrap_or(usize::MAX);
-        let want = want.min(ENTRIES_AT_ONCE) * 8;
-        let read = pagemap.read_at(&mut buffer[..want], page * 8)?;
-        let entries = buffer[..read].as_chunks::<8>().0;
-        if entries.is_empty() {
-            break;
-        }
-        for entry in entries {
-            let entry = u64::from_ne_bytes(*entry);
-            if entry & PRESENT != 0 && entry & FRAME != 0 {
-                each(page * PAGE_BYTES, entry & FRAME);
-            }
-            page += 1;
-        }
-    }
-    Ok(())
 }
 
 impl Resident {
@@ -290,16 +273,5 @@ mod tests {
         ] {
             assert_eq!(binds_only_to(policy, NodeId(1)), binds, "{policy}");
         }
-    }
-
-    #[test]
-    fn frames_are_read_from_a_page_map() {
-        let mut file = tempfile::tempfile().unwrap();
-        let entries = [PRESENT | 7, 0, 1 << 62 | 5, PRESENT | 1 << 56 | 9, PRESENT];
-        let bytes: Vec<u8> = entries.iter().flat_map(|entry: &u64| entry.to_ne_bytes()).collect();
-        std::io::Write::write_all(&mut file, &bytes).unwrap();
-        let mut found = Vec::new();
-        frames(&file, 0, 64 * PAGE_BYTES, |address, frame| found.push((address, frame))).unwrap();
-        assert_eq!(found, [(0, 7), (3 * PAGE_BYTES, 9)]);
     }
 }

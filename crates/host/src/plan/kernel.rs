@@ -1,6 +1,15 @@
 //! What steps are carried out on.
 
-use std::{fs::OpenOptions, io, thread, time::Duration};
+use std::{
+    fs::OpenOptions,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use memtide_sys::write_within::write_within;
 
@@ -21,11 +30,19 @@ pub trait Kernel {
 
     /// Lets time pass.
     fn pause(&mut self, time: Duration);
+
+    /// Whether whoever asked for the change wants it no more.
+    fn is_stopped(&self) -> bool {
+        false
+    }
 }
 
 /// This machine.
 #[derive(Debug)]
-pub struct Live(Root);
+pub struct Live {
+    root: Root,
+    stop: Arc<AtomicBool>,
+}
 
 /// Why nothing can be written.
 #[derive(Debug, thiserror::Error)]
@@ -41,20 +58,26 @@ impl Live {
     /// [`LiveError`] if `root` is a captured tree.
     pub fn new(root: &Root) -> Result<Self, LiveError> {
         if root.is_live() {
-            Ok(Self(root.clone()))
+            Ok(Self { root: root.clone(), stop: Arc::default() })
         } else {
             Err(LiveError { root: root.at("").display().to_string() })
         }
+    }
+
+    /// As soon as `stop` is set, a plan stops before its next step, and is taken back.
+    #[must_use]
+    pub fn stopped_by(self, stop: Arc<AtomicBool>) -> Self {
+        Self { stop, ..self }
     }
 }
 
 impl Kernel for Live {
     fn root(&self) -> &Root {
-        &self.0
+        &self.root
     }
 
     fn write(&mut self, file: &str, value: &str, limit: Duration) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).open(self.0.at(file))?;
+        let file = OpenOptions::new().write(true).open(self.root.at(file))?;
         let line = format!("{value}\n");
         let written = write_within(&file, line.as_bytes(), limit)?;
         if written == line.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
@@ -62,5 +85,9 @@ impl Kernel for Live {
 
     fn pause(&mut self, time: Duration) {
         thread::sleep(time);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 }

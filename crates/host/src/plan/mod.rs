@@ -8,7 +8,7 @@
 //!
 //! * Each step knows how it is taken back. When one fails, those before it are taken back in
 //!   reverse order ([`undo`]), and the error says which step it was, what the kernel answered, and
-//!   whether the machine is as it was.
+//!   whether the machine is as it was. So it is when somebody stops it on the way (Ctrl-C).
 //! * A plan is made from the machine as it is: what is so already is not in it, and the plan of
 //!   what is done is empty. Repeating a request changes nothing.
 //! * What the kernel does by itself in between (a driver that binds to a device that appeared) is

@@ -19,14 +19,15 @@ pub struct StepError {
     pub action: Action,
     /// What has become of the steps before.
     pub undone: Undone,
-    /// What the kernel answered.
+    /// What the kernel answered; [`io::ErrorKind::Interrupted`] where it was not asked, for the
+    /// change was wanted no more.
     pub source: io::Error,
 }
 
 /// Is told of each step that is done: which, from 1, and of how many.
 pub type Progress<'a> = &'a mut dyn FnMut(usize, usize);
 
-/// Carries a plan out, all of it or nothing.
+/// Carries a plan out, all of it or nothing; nothing, too, when it is stopped on the way.
 ///
 /// # Errors
 /// [`StepError`] when a step fails; those before it have been taken back, as it says.
@@ -37,7 +38,9 @@ pub fn run(
 ) -> Result<(), Box<StepError>> {
     let of = plan.steps.len();
     for (done, step) in plan.steps.iter().enumerate() {
-        if let Err(source) = carry_out(kernel, &step.action) {
+        let stopped = || Err(io::ErrorKind::Interrupted.into());
+        let carried = if kernel.is_stopped() { stopped() } else { carry_out(kernel, &step.action) };
+        if let Err(source) = carried {
             let undone = undo::undo(kernel, &plan.steps[..done]);
             let action = step.action.clone();
             return Err(Box::new(StepError { number: done + 1, of, action, undone, source }));

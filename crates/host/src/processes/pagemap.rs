@@ -1,8 +1,8 @@
 //! `/proc/PID/pagemap`: which pages of a range are in memory, and whether others map them.
 //!
 //! Eight bytes for each page of the address space. Bits as Documentation/admin-guide/mm/pagemap.rst
-//! has them: 63 present, 56 mapped once in the whole system. Frame numbers are zero without
-//! `CAP_SYS_ADMIN`; they are not used here.
+//! has them: 63 present, 56 mapped once in the whole system, 0 to 54 the frame number, which is
+//! zero without `CAP_SYS_ADMIN`.
 
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt};
 
@@ -30,6 +30,7 @@ pub enum MappedBy {
 
 const PRESENT: u64 = 1 << 63;
 const MAPPED_ONCE: u64 = 1 << 56;
+const FRAME: u64 = (1 << 55) - 1;
 const ENTRY: u64 = 8;
 const SMALLEST_PAGE: u64 = 4096;
 
@@ -46,14 +47,9 @@ impl Pagemap {
     /// # Errors
     /// The kernel's. A process that has ended has no pages.
     pub fn present(&self, range: Range<u64>, page_bytes: u64) -> io::Result<Vec<Present>> {
-        let pages = (range.end.saturating_sub(range.start)) / SMALLEST_PAGE;
-        let length = usize::try_from(pages * ENTRY).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let mut entries = vec![0; length];
-        let read = read_whole(&self.0, &mut entries, range.start / SMALLEST_PAGE * ENTRY)?;
+        let entries = self.entries(&range)?;
         let step = usize::try_from(page_bytes / SMALLEST_PAGE).unwrap_or(usize::MAX).max(1);
-        let words = entries[..read].as_chunks::<{ ENTRY as usize }>().0.iter();
-        Ok(words
-            .map(|bytes| u64::from_ne_bytes(*bytes))
+        Ok(entries
             .enumerate()
             .step_by(step)
             .filter(|(_, entry)| entry & PRESENT != 0)
@@ -64,6 +60,28 @@ impl Pagemap {
                 Some(Present { address, mapped })
             })
             .collect())
+    }
+
+    /// Address and frame number of each page of 4 KiB in the range that is in memory; none where
+    /// frame numbers may not be seen.
+    ///
+    /// # Errors
+    /// As [`Pagemap::present`].
+    pub fn frames(&self, range: Range<u64>) -> io::Result<Vec<(u64, u64)>> {
+        let entries = self.entries(&range)?.zip(range.step_by(SMALLEST_PAGE as usize));
+        let there = entries.filter(|(entry, _)| entry & PRESENT != 0 && entry & FRAME != 0);
+        Ok(there.map(|(entry, address)| (address, entry & FRAME)).collect())
+    }
+
+    /// An entry for each page of 4 KiB, up to where the map ends.
+    fn entries(&self, range: &Range<u64>) -> io::Result<impl Iterator<Item = u64> + use<>> {
+        let pages = range.end.saturating_sub(range.start) / SMALLEST_PAGE;
+        let length = usize::try_from(pages).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let mut words = vec![[0; ENTRY as usize]; length];
+        let offset = range.start / SMALLEST_PAGE * ENTRY;
+        let read = read_whole(&self.0, words.as_flattened_mut(), offset)?;
+        words.truncate(read / ENTRY as usize);
+        Ok(words.into_iter().map(u64::from_ne_bytes))
     }
 }
 
@@ -106,6 +124,13 @@ mod tests {
         );
         // Where it ends, there are no pages.
         assert_eq!(map.present(0x4000..0x9000, 4096).unwrap(), []);
+    }
+
+    #[test]
+    fn frames_are_those_of_pages_in_memory_that_may_be_seen() {
+        let map = file(&[PRESENT | 7, 0, 1 << 62 | 5, PRESENT | MAPPED_ONCE | 9, PRESENT]);
+        assert_eq!(map.frames(0..64 << 12).unwrap(), [(0, 7), (3 << 12, 9)]);
+        assert_eq!(map.frames(1 << 12..3 << 12).unwrap(), []);
     }
 
     #[test]

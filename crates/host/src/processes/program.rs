@@ -137,9 +137,10 @@ impl Program {
         let program = Self { root: root.clone(), pid, name: String::new(), started: 0 };
         let gone = || ProgramError::NoSuchProcess { pid };
         let started = program.stat()?.ok_or_else(gone)?.started;
+        // A program gives itself its name, which ends on somebody's terminal.
         let name = String::from_utf8_lossy(&program.read("comm")?.unwrap_or_default())
             .trim_end_matches('\n')
-            .to_owned();
+            .replace(char::is_control, "?");
         Ok(Self { name, started, ..program })
     }
 
@@ -422,6 +423,8 @@ mod tests {
         assert_eq!(program.numa_maps().unwrap().len(), 1);
         let error = program.mappings().unwrap_err();
         assert!(matches!(error, ProgramError::NoSuchFile { .. }), "{error}");
+        write(&folder, "proc/7/comm", "\u{1b}[2Jx\ny\n");
+        assert_eq!(Program::find(&Root::new(folder.path()), 7).unwrap().name(), "?[2Jx?y");
         write(&folder, "proc/7/status", "Mems_allowed_list:\tx\n");
         assert!(matches!(program.allowed_nodes(), Err(ProgramError::Allowed { .. })));
     }

@@ -2,9 +2,10 @@
 //!
 //! Taking the driver away from a region whose memory is online would succeed, and leave the memory
 //! in use by a device that is gone: it could not be removed until the next boot
-//! (`dev_dax_kmem_remove`). So that is refused. The steps are those of making it, backwards.
+//! (`dev_dax_kmem_remove`). And a program that has mapped the region's device would be killed
+//! (`kill_dev_dax`). So both are refused. The steps are those of making it, backwards.
 
-use memtide_units::ByteSize;
+use memtide_units::{ByteSize, PhysRange};
 
 use crate::{
     BlockState, MemoryBlocks, ReadError, Root,
@@ -67,6 +68,20 @@ pub enum DestroyError {
         /// The blocks, as the command line takes them.
         list: String,
     },
+    /// Programs have its device open or mapped.
+    #[error(
+        "{device} of {region} is in use: {} it open; expected nobody to, for its memory would \
+         vanish under them",
+        dax::have(by)
+    )]
+    InUse {
+        /// Which.
+        region: String,
+        /// Its dax device.
+        device: String,
+        /// Processes, by number and name.
+        by: Vec<(u32, String)>,
+    },
     /// Not of volatile memory.
     #[error("{region} is of persistent memory: expected ram; use ndctl and cxl for it")]
     Persistent {
@@ -115,26 +130,31 @@ pub fn plan(root: &Root, name: &str) -> Result<Destroyed, DestroyError> {
     }
     let no_window = || DestroyError::NoWindow { region: region_name() };
     let window = region.decoder.clone().ok_or_else(no_window)?;
-    check_offline(root, region)?;
+    check_unused(root, region)?;
     let targets = targets(&cxl, region)?;
     let plan = steps(&window, region, &targets);
     Ok(Destroyed { plan, region: region_name(), window, size: region.size.unwrap_or_default() })
 }
 
-/// No block of the region's dax devices is online.
-fn check_offline(root: &Root, region: &Region) -> Result<(), DestroyError> {
+/// Nothing of it is in use: neither as memory of a node, nor by programs.
+fn check_unused(root: &Root, region: &Region) -> Result<(), DestroyError> {
+    let inside = |range: &PhysRange| region.range().is_some_and(|all| all.contains(*range));
+    let devices = dax::read(root)?.into_iter().filter(|device| {
+        device.parent.as_deref() == Some(&region.name) || device.ranges.iter().any(inside)
+    });
+    let (memory, others): (Vec<_>, Vec<_>) =
+        devices.partition(|device| device.mode == Some(DaxMode::SystemRam));
+    for device in others {
+        let by = dax::users(root, &device.name)?;
+        if !by.is_empty() {
+            let (region, device) = (region.name.clone(), device.name);
+            return Err(DestroyError::InUse { region, device, by });
+        }
+    }
     let Some(blocks) = MemoryBlocks::read(root)? else { return Ok(()) };
-    let of_region = |device: &dax::DaxDevice| {
-        let inside = |range: &memtide_units::PhysRange| {
-            region.range().is_some_and(|all| all.contains(*range))
-        };
-        device.mode == Some(DaxMode::SystemRam)
-            && (device.parent.as_deref() == Some(&region.name) || device.ranges.iter().any(inside))
-    };
-    let devices = dax::read(root)?;
-    let ranges = devices.iter().filter(|device| of_region(device)).flat_map(|it| &it.ranges);
-    let ranges = ranges.filter_map(|&range| whole_blocks(range, &blocks));
+    let ranges = memory.iter().flat_map(|device| &device.ranges);
     let online: Vec<_> = ranges
+        .filter_map(|&range| whole_blocks(range, &blocks))
         .flat_map(|range| blocks.within(range).collect::<Vec<_>>())
         .filter(|block| block.state != BlockState::Offline)
         .collect();

@@ -36,6 +36,8 @@ pub struct Model {
     pub writes: usize,
     /// Which write fails, from 1, and how.
     pub fail: Option<(usize, i32)>,
+    /// After how many writes nobody wants any more.
+    pub stop: Option<usize>,
     /// Blocks that cannot be taken offline, with the error.
     pub held: BTreeMap<u64, i32>,
     /// Each write that was tried.
@@ -56,6 +58,7 @@ impl Model {
             root,
             writes: 0,
             fail: None,
+            stop: None,
             held: BTreeMap::new(),
             log: Vec::new(),
             dax_ids: BTreeSet::new(),
@@ -523,6 +526,10 @@ impl Kernel for Model {
     }
 
     fn pause(&mut self, _time: Duration) {}
+
+    fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(|after| self.writes >= after)
+    }
 }
 
 /// As `kstrtoull` takes it.

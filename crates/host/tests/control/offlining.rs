@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use memtide_host::{
-    give_back::{GiveBackError, GiveBackWish, answer::Reason, give_back},
+    give_back::{
+        GiveBackError, GiveBackWish,
+        answer::{Reason, Stayed},
+        give_back,
+    },
     plan::Kernel,
 };
 use memtide_units::{ByteSize, NodeId};
@@ -80,6 +84,35 @@ fn memory_of_the_kernel_is_a_holder_with_that_reason() {
     assert_eq!(json["blocks"][0]["block"], 67);
     assert_eq!(json["blocks"][0]["zone"], "Normal");
     assert!(json["blocks"][0]["kernel_says"].as_str().unwrap().contains("memory67"));
+}
+
+#[test]
+fn nobody_holds_a_block_that_the_kernel_does_not_take_at_all() {
+    const ENODEV: i32 = 19;
+    const EINVAL: i32 = 22;
+    let mut model = machine();
+    model.add_block(66, 1, "online", "Normal");
+    model.held = [(66, EINVAL), (67, ENODEV)].into();
+    let answer = give_back(&mut model, &wish(4 * BLOCK), &mut |_, _| ()).unwrap();
+    assert_eq!(answer.remaining, ByteSize(2 * BLOCK));
+    assert!(answer.holders.is_empty() && !answer.ask_again, "{answer:?}");
+    for (stayed, (number, says)) in answer.blocks.iter().zip([(66, "holes"), (67, "is gone")]) {
+        assert_eq!((stayed.block.0, stayed.reason), (number, Reason::Refused));
+        assert!(stayed.kernel_says.unwrap().to_string().contains(says), "{stayed:?}");
+    }
+}
+
+#[test]
+fn blocks_that_there_was_no_time_for_are_for_the_next_time() {
+    let mut model = machine();
+    let now = GiveBackWish { deadline: Duration::ZERO, ..wish(2 * BLOCK) };
+    let answer = give_back(&mut model, &now, &mut |_, _| ()).unwrap();
+    assert_eq!((answer.returned, model.writes), (ByteSize(0), 0));
+    assert!(answer.ask_again && answer.holders.is_empty());
+    assert_eq!(answer.blocks.len(), 4);
+    let untried =
+        |stayed: &Stayed| stayed.reason == Reason::NotInTime && stayed.kernel_says.is_none();
+    assert!(answer.blocks.iter().all(untried), "{answer:?}");
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! Making and unmaking regions.
 
+use std::time::Duration;
+
 use memtide_host::{
+    dax::DaxMode,
+    dax_mode::{self, ModeWish},
     plan::run,
     region::{CreateError, DestroyError, RegionRefusal, RegionWish, create, destroy},
 };
@@ -149,6 +153,23 @@ fn a_region_with_memory_online_stays() {
 }
 
 #[test]
+fn a_region_whose_device_a_program_has_mapped_stays() {
+    let mut model = made(&wish());
+    let mode = DaxMode::Devdax;
+    let limit = Duration::from_secs(1);
+    let devdax = ModeWish { device: "dax0.0".to_owned(), mode, online: None, limit };
+    let change = dax_mode::plan(root(&model), &devdax).unwrap();
+    run(&mut model, &change.plan, &mut |_, _| ()).unwrap();
+    model.set("proc/77/comm", "database");
+    model.set("proc/77/maps", "7f0000000000-7f0040000000 rw-s 00000000 00:06 340 /dev/dax0.0");
+    let error = destroy::plan(root(&model), "region0").unwrap_err();
+    let expected = "dax0.0 of region0 is in use: database (pid 77) has it open";
+    assert!(error.to_string().contains(expected), "{error}");
+    model.set("proc/77/maps", "7f0000000000-7f0040000000 rw-s 00000000 00:06 340 /dev/zero");
+    assert!(destroy::plan(root(&model), "region0").is_ok());
+}
+
+#[test]
 fn every_write_may_fail_and_the_machine_is_as_before() {
     let wish = RegionWish { ways: Some(2), ..wish() };
     let steps = create::plan(root(&Model::new()), &wish).unwrap().plan.steps.len();
@@ -164,6 +185,21 @@ fn every_write_may_fail_and_the_machine_is_as_before() {
         };
         assert!(error.undone.failed.is_empty(), "{error}");
         assert_eq!(model.snapshot(), before, "write {number}: {error}");
+    }
+}
+
+#[test]
+fn who_is_stopped_on_the_way_leaves_the_machine_as_it_was() {
+    for after in 0..8 {
+        let mut model = Model::new();
+        let before = model.snapshot();
+        let created = create::plan(root(&model), &wish()).unwrap();
+        model.stop = Some(after);
+        let error = run(&mut model, &created.plan, &mut |_, _| ()).unwrap_err();
+        assert_eq!(error.source.kind(), std::io::ErrorKind::Interrupted);
+        assert_eq!(error.number, after + 1);
+        assert!(error.undone.failed.is_empty(), "{error}");
+        assert_eq!(model.snapshot(), before, "after {after} writes");
     }
 }
 

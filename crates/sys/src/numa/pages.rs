@@ -20,7 +20,6 @@
 use memtide_units::NodeId;
 use rustix::io::Errno;
 
-use super::NodeSet;
 use crate::kernel::call;
 
 /// Whose pages.
@@ -136,19 +135,6 @@ pub fn move_pages(process: Process, addresses: &[usize], to: NodeId, which: Whic
     }
 }
 
-/// Moves all pages of a process that are on `from` to `to`, as far as they move; with
-/// `CAP_SYS_NICE` those that it shares, too. Returns how many could not be moved; which, the kernel
-/// does not tell.
-///
-/// # Errors
-/// The kernel's: `ESRCH`, `EPERM` as [`where_are`]; `EINVAL` when none of `to` has memory; `EPERM`
-/// when the process's cpuset keeps it off `to`.
-pub fn migrate_pages(process: Process, from: &NodeSet, to: &NodeSet) -> Result<usize, Errno> {
-    let arguments = [process.number()?, NodeSet::maxnode(), from.address(), to.address(), 0, 0];
-    // SAFETY: the kernel reads both sets. It moves pages without changing what they hold.
-    unsafe { call(libc::SYS_migrate_pages, arguments) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,10 +183,6 @@ mod tests {
         let moved = move_pages(Process::Own, &addresses, ABSENT, WhichPages::Own);
         assert_eq!(moved.ended, Err(Errno::NODEV));
         assert_eq!(moved.pages, [PageStatus::Untold; 2]);
-        let from = NodeSet::only(node_here()).unwrap();
-        let to = NodeSet::only(ABSENT).unwrap();
-        assert_eq!(migrate_pages(Process::Own, &from, &to), Err(Errno::INVAL));
-        assert_eq!(migrate_pages(Process::Own, &from, &from), Ok(0));
     }
 
     #[test]

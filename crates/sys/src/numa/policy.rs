@@ -1,4 +1,4 @@
-//! Memory policies: from which nodes new pages come, for a thread or for a range of addresses.
+//! Memory policies of threads: from which nodes new pages come.
 //!
 //! The policy of a thread holds for whatever it touches first in ranges without a policy of their
 //! own, for the page cache that it fills, and for much of what the kernel allocates on its behalf.
@@ -10,14 +10,11 @@
 //! `mpol_rebind_task`); but only for the modes bind, interleave and weighted interleave
 //! (`mpol_rebind_nodemask`), and at least one node must have memory when the policy is set. The
 //! preferred modes keep the nodes that had memory at that time.
-//!
-//! Ranges may be any of this process: a policy says where pages come from, never what they hold.
 
-use memtide_units::NodeId;
 use rustix::io::Errno;
 
 use super::NodeSet;
-use crate::{AddrRange, kernel::call};
+use crate::kernel::call;
 
 /// How a policy chooses among its nodes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -43,16 +40,11 @@ const MPOL_PREFERRED_MANY: i32 = 5;
 const MPOL_WEIGHTED_INTERLEAVE: i32 = 6;
 const MODE_FLAGS: i32 =
     libc::MPOL_F_STATIC_NODES | libc::MPOL_F_RELATIVE_NODES | libc::MPOL_F_NUMA_BALANCING;
-const MPOL_F_ADDR: usize = 1 << 1;
 const MPOL_F_MEMS_ALLOWED: usize = 1 << 2;
-const MPOL_MF_STRICT: usize = 1 << 0;
-const MPOL_MF_MOVE: usize = 1 << 1;
-const MPOL_MF_MOVE_ALL: usize = 1 << 2;
 const _: () = assert!(
     libc::MPOL_LOCAL + 1 == MPOL_PREFERRED_MANY
         && MPOL_PREFERRED_MANY + 1 == MPOL_WEIGHTED_INTERLEAVE
         && MODE_FLAGS == 7 << 13
-        && libc::SYS_set_mempolicy_home_node == 450
 );
 
 impl Mode {
@@ -163,33 +155,6 @@ impl Policy {
     }
 }
 
-/// What happens to pages that are in the range already and do not conform ([`mbind`]).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Existing {
-    /// They stay.
-    Stay,
-    /// They stay, and are refused with `EIO` if there are any (`MPOL_MF_STRICT`).
-    Refuse,
-    /// Those of this process alone move, as far as they can (`MPOL_MF_MOVE`).
-    MoveOwn,
-    /// Those of this process alone move; `EIO` if one cannot.
-    MoveOwnAll,
-    /// Shared ones move too, as far as they can (`MPOL_MF_MOVE_ALL`); needs `CAP_SYS_NICE`.
-    MoveShared,
-}
-
-impl Existing {
-    const fn flags(self) -> usize {
-        match self {
-            Self::Stay => 0,
-            Self::Refuse => MPOL_MF_STRICT,
-            Self::MoveOwn => MPOL_MF_MOVE,
-            Self::MoveOwnAll => MPOL_MF_MOVE | MPOL_MF_STRICT,
-            Self::MoveShared => MPOL_MF_MOVE_ALL,
-        }
-    }
-}
-
 /// Sets the policy of the calling thread, and so of what it starts.
 ///
 /// # Errors
@@ -207,15 +172,13 @@ pub fn set_thread_policy(policy: &Policy) -> Result<(), Errno> {
 /// # Errors
 /// The kernel's; `EOPNOTSUPP` for a mode that is newer than this code.
 pub fn thread_policy() -> Result<Policy, Errno> {
-    get(0, 0)
-}
-
-/// The policy that holds at an address of this process.
-///
-/// # Errors
-/// The kernel's: `EFAULT` when nothing is mapped there. `EOPNOTSUPP` as [`thread_policy`].
-pub fn policy_at(address: usize) -> Result<Policy, Errno> {
-    get(address, MPOL_F_ADDR)
+    let mut mode = 0i32;
+    let mut nodes = NodeSet::EMPTY;
+    let mode_at = (&raw mut mode).expose_provenance();
+    let arguments = [mode_at, nodes.address_mut(), NodeSet::maxnode(), 0, 0, 0];
+    // SAFETY: the kernel writes an int, and at most `maxnode` bits, which the set has.
+    unsafe { call(libc::SYS_get_mempolicy, arguments) }?;
+    Policy::from_kernel(mode, nodes).ok_or(Errno::OPNOTSUPP)
 }
 
 /// The nodes that the calling thread may have memory of: those of its cpuset.
@@ -230,49 +193,16 @@ pub fn allowed_nodes() -> Result<NodeSet, Errno> {
     Ok(nodes)
 }
 
-/// Sets the policy of a range of this process. The range starts at a page.
-///
-/// # Errors
-/// The kernel's. `EINVAL` as [`set_thread_policy`], and for a start that is no page; `EFAULT` when
-/// the range has holes; `EIO` as [`Existing`] says; `EPERM` without `CAP_SYS_NICE`.
-pub fn mbind(range: AddrRange, policy: &Policy, existing: Existing) -> Result<(), Errno> {
-    let (nodes, maxnode) = nodes_of(policy);
-    let arguments = [range.start, range.len, policy.mode_word(), nodes, maxnode, existing.flags()];
-    // SAFETY: the kernel reads the set. It moves pages without changing what they hold.
-    unsafe { call(libc::SYS_mbind, arguments) }.map(|_| ())
-}
-
-/// For a range with a policy of bind or preferred-many: starts looking for memory at `node`
-/// instead of at the processor's own (Linux 5.17).
-///
-/// # Errors
-/// The kernel's: `ENOSYS` before 5.17, `EINVAL` for a node that is not online, `EOPNOTSUPP` when
-/// a policy in the range has another mode.
-pub fn set_home_node(range: AddrRange, node: NodeId) -> Result<(), Errno> {
-    let arguments = [range.start, range.len, usize::from(node.0), 0, 0, 0];
-    // SAFETY: only a policy changes.
-    unsafe { call(libc::SYS_set_mempolicy_home_node, arguments) }.map(|_| ())
-}
-
 /// Modes without nodes take no mask (a mask of none would do for most, not for all).
 fn nodes_of(policy: &Policy) -> (usize, usize) {
     if policy.nodes.is_empty() { (0, 0) } else { (policy.nodes.address(), NodeSet::maxnode()) }
 }
 
-fn get(address: usize, flags: usize) -> Result<Policy, Errno> {
-    let mut mode = 0i32;
-    let mut nodes = NodeSet::EMPTY;
-    let mode_at = (&raw mut mode).expose_provenance();
-    let arguments = [mode_at, nodes.address_mut(), NodeSet::maxnode(), address, flags, 0];
-    // SAFETY: the kernel writes an int, and at most `maxnode` bits, which the set has.
-    unsafe { call(libc::SYS_get_mempolicy, arguments) }?;
-    Policy::from_kernel(mode, nodes).ok_or(Errno::OPNOTSUPP)
-}
-
 #[cfg(test)]
 mod tests {
+    use memtide_units::NodeId;
+
     use super::*;
-    use crate::Arena;
 
     fn first_allowed() -> NodeId {
         allowed_nodes().unwrap().iter().next().unwrap()
@@ -346,21 +276,5 @@ mod tests {
             set_thread_policy(&policy).unwrap();
             assert_eq!(thread_policy().unwrap(), policy);
         });
-    }
-
-    #[test]
-    fn a_range_has_a_policy_of_its_own() {
-        let arena = Arena::reserve_exactly(2 << 20).unwrap();
-        let range = arena.range();
-        let nodes = NodeSet::only(first_allowed()).unwrap();
-        mbind(range, &Policy::new(Mode::Bind, nodes), Existing::MoveOwnAll).unwrap();
-        assert_eq!(policy_at(range.start).unwrap(), Policy::new(Mode::Bind, nodes));
-        set_home_node(range, first_allowed()).unwrap();
-        assert_eq!(set_home_node(range, NodeId(1023)), Err(Errno::INVAL));
-        let unaligned = AddrRange::new(range.start + 1, 4096);
-        assert_eq!(mbind(unaligned, &Policy::DEFAULT, Existing::Stay), Err(Errno::INVAL));
-        mbind(range, &Policy::DEFAULT, Existing::Stay).unwrap();
-        assert_eq!(policy_at(range.start).unwrap().mode, Mode::Default);
-        assert_eq!(policy_at(0), Err(Errno::FAULT));
     }
 }
