@@ -138,12 +138,15 @@ impl Engine {
     /// How much of a node a process may have without breaking promises to others, nor any by what
     /// is guaranteed. When it has so much, what is left must suffice for the others still, in every
     /// set of nodes; or as much be missing as before, if something is missing already. Its own
-    /// promise gets smaller by what it has, and so does what is guaranteed to its tenant.
+    /// promise gets smaller by what it has, and so does what is guaranteed to its tenant. That much
+    /// it may have in any case: where capacity has left, no promise stands on what is guaranteed to
+    /// others.
     pub(crate) fn unpromised_on(&self, node: usize, token: TokenId) -> u64 {
-        let process = self.process(token);
-        let own = if self.falls_back(self.tenant_of(token)) { 0 } else { open(process) };
+        let (process, tenant) = (self.process(token), self.tenant_of(token));
+        let own = if self.falls_back(tenant) { 0 } else { open(process) };
         let sets = self.sums.family().map(|set| self.unpromised_in(node, token, set, own));
-        sets.min().unwrap_or(u64::MAX)
+        let sure = self.tenant(tenant).unused_guarantee(self.pool.nodes()[node].kind);
+        sets.min().unwrap_or(u64::MAX).max(sure)
     }
 
     /// The same for what it has already and is to come from these nodes: where it comes from a set,
