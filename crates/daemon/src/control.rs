@@ -169,7 +169,6 @@ impl Daemon {
                 leased: node.leased,
                 isolated: node.isolated,
                 offline: node.offline,
-                retired: node.retired,
             })
             .collect();
         Status {

@@ -22,11 +22,6 @@ use crate::{
 /// The reasons that may be refused.
 const ASKED_FOR: [HoldReason; 2] = [HoldReason::LongTermPin, HoldReason::NoMigration];
 
-/// Whether a program may give this reason: who shares what after a fork the engine knows itself.
-const fn is_given(reason: HoldReason) -> bool {
-    reason.is_pin() && !matches!(reason, HoldReason::SharedWithChild | HoldReason::Inherited)
-}
-
 impl Engine {
     pub(crate) fn pin(
         &mut self,
@@ -34,7 +29,7 @@ impl Engine {
         extents: &[Extent],
         reason: HoldReason,
     ) -> Result<(), Refusal> {
-        if !is_given(reason) {
+        if !reason.is_pin() {
             return Err(Refusal::NotAPin { reason });
         }
         let token = self.connected(member)?;
@@ -55,7 +50,7 @@ impl Engine {
         extents: &[Extent],
         reason: HoldReason,
     ) -> Result<(), Refusal> {
-        if !is_given(reason) {
+        if !reason.is_pin() {
             return Err(Refusal::NotAPin { reason });
         }
         let token = self.connected(member)?;

@@ -223,8 +223,7 @@ impl Sweep {
             let name = format!("sweep-{}", axes[1].chars().map(dashed).collect::<String>());
             Ok(Plot { name, svg })
         };
-        let plots: Result<Vec<Plot>, SimError> = columns.iter().map(plot_of).collect();
-        plots.map(plot::distinct)
+        columns.iter().map(plot_of).collect()
     }
 }
 

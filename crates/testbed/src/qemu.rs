@@ -323,6 +323,6 @@ mod tests {
     #[test]
     fn words_for_the_kernel_come_last() {
         let machine = Machine::new("m", mib(512)).kernel_argument("numa=fake=2U");
-        says(&of(&machine), &["oops=panic memhp_default_state=offline", " numa=fake=2U -chardev"]);
+        says(&of(&machine), &["nohz=off memhp_default_state=offline", " numa=fake=2U -chardev"]);
     }
 }

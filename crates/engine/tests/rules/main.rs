@@ -12,7 +12,6 @@ mod mbind;
 mod moves;
 mod online;
 mod policies;
-mod promises;
 mod queue;
 mod recovery;
 mod tenants;

@@ -2,7 +2,6 @@
 
 mod away;
 mod orders;
-mod sure;
 mod wants;
 
 use memtide_engine::{Input, Lineage, tenant::Credentials};
