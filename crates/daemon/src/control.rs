@@ -169,6 +169,7 @@ impl Daemon {
                 leased: node.leased,
                 isolated: node.isolated,
                 offline: node.offline,
+                retired: node.retired,
             })
             .collect();
         Status {

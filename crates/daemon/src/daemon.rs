@@ -2,52 +2,46 @@
 //!
 //! One thread, one loop: wait for something to happen, let the engine decide, carry out what it
 //! decides. With nothing to do the loop sleeps without end. What a packet may do is checked in
-//! `program` and `control`; how decisions are carried out is in
-//! `effects`.
+//! `program` and `control`; how decisions are carried out is in `effects`. Here: `bind` makes a
+//! daemon, `guests` are those who are connected, `later` is what goes from one daemon to the next,
+//! `stop` ends it.
+
+mod bind;
+mod guests;
+mod later;
+mod stop;
 
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::fd::{AsFd, OwnedFd},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    os::fd::OwnedFd,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use memtide_engine::{self as engine, Engine};
 use memtide_proto::{MAX_PACKET_BYTES, program::Counters};
-use memtide_store::{Store, kernel::Kernel};
-use memtide_sys::{process, socket};
+use memtide_store::Store;
 use memtide_units::{ImageId, MemberId, NodeId, Pageblock, RequestId, TenantId, TokenId};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec},
-    io::Errno,
-};
 
+use self::stop::Stop;
+pub use self::stop::StopHandle;
 use crate::{
     config::Config,
-    connection::{Connection, Incoming},
+    connection::Connection,
     explain::Past,
     images::Images,
     notice::Notice,
     returning::Claiming,
-    start::{self, BindError},
-    state::{self, State, StateError},
-    summary::{NodeSummary, Summary},
+    start,
+    state::{self, StateError},
+    summary::Summary,
     tokens::Tokens,
     zeroing::Zeroing,
 };
 
-/// How long a connection may take to introduce itself.
-const GREETING: Duration = Duration::from_secs(10);
 /// How often is looked whether those that are awaited still live.
 const RECOVERY_LOOK: Duration = Duration::from_millis(100);
-/// After failing to accept a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Most packets taken from one connection before the others have their turn.
-const PACKETS_A_TURN: usize = 64;
 
 /// Why a daemon ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -59,37 +53,6 @@ pub enum RunError {
     /// What a later daemon must know cannot be kept.
     #[error(transparent)]
     State(#[from] StateError),
-}
-
-/// What another thread may tell a daemon.
-#[derive(Debug)]
-struct Stop {
-    event: OwnedFd,
-    now: AtomicBool,
-    when_idle: AtomicBool,
-}
-
-/// Ends a daemon from another thread.
-#[derive(Clone, Debug)]
-pub struct StopHandle(Arc<Stop>);
-
-impl StopHandle {
-    /// Lets the daemon finish what it is doing and end.
-    pub fn stop(&self) {
-        self.0.now.store(true, Ordering::SeqCst);
-        self.wake();
-    }
-
-    /// Lets the daemon end as soon as no process is left.
-    pub fn stop_when_idle(&self) {
-        self.0.when_idle.store(true, Ordering::SeqCst);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        // An eventfd takes at least one event; then it is readable, which is all that is needed.
-        let _ = rustix::io::write(&self.0.event, &1u64.to_ne_bytes());
-    }
 }
 
 /// The name of a connection.
@@ -166,97 +129,6 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Makes the pool and listens; nobody is served before [`Daemon::run`].
-    ///
-    /// # Errors
-    /// [`BindError`]; nothing is left behind then.
-    pub fn bind(config: Config) -> Result<Self, BindError> {
-        let firsts = start::first_pageblocks(&config);
-        let stores: Vec<Store> = config
-            .nodes
-            .iter()
-            .zip(&firsts)
-            .map(|(node, first)| {
-                let pageblocks = node.size.pageblocks_ceil();
-                Store::new(&node.name, start::backing(node.backing), *first, pageblocks)
-            })
-            .collect();
-        let left = match &config.state {
-            Some(path) => state::load(path, &start::fresh_nodes(&config))?,
-            None => None,
-        };
-        let left = left.unwrap_or_else(|| State {
-            nodes: start::fresh_nodes(&config),
-            next_member: 1,
-            next_image: 1,
-            ..State::default()
-        });
-        if left.members.is_empty() {
-            // Otherwise they hold some of it already.
-            Store::check_all(&stores, &Kernel::this_machine())?;
-        }
-        let engine = Engine::new(start::engine_config(&config, &firsts, &left))?;
-        let system = |what| move |source: Errno| BindError::System { what, source: source.into() };
-        let event = rustix::event::eventfd(
-            0,
-            rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK,
-        )
-        .map_err(system("make an event"))?;
-        let device = config.grant_userfaultfd.then(start::open_device).flatten().map(Arc::new);
-        let listener = start::listen(&config.socket, config.mode)?;
-        let mut images = Images::default();
-        for member in &left.members {
-            images.await_member(member.image, member.member);
-        }
-        let start = Instant::now();
-        let summary = Summary {
-            nodes: config
-                .nodes
-                .iter()
-                .map(|node| NodeSummary {
-                    name: node.name.clone(),
-                    size: node.size,
-                    ..NodeSummary::default()
-                })
-                .collect(),
-            ..Summary::default()
-        };
-        Ok(Self {
-            listener_file: start::file_of(&config.socket),
-            engine,
-            stores,
-            firsts,
-            images,
-            tokens: Tokens::default(),
-            zeroing: Zeroing::default(),
-            members: BTreeMap::new(),
-            past: BTreeMap::new(),
-            tenants: BTreeMap::new(),
-            tenant_names: config.tenants().into_iter().map(|tenant| tenant.name).collect(),
-            guests: BTreeMap::new(),
-            requests: BTreeMap::new(),
-            look_at_awaited: (!left.members.is_empty()).then_some(start),
-            awaited: left.members,
-            device,
-            summary,
-            state_changed: true,
-            stopping: false,
-            next_member: left.next_member,
-            next_request: 1,
-            next_connection: 1,
-            listener,
-            accept_after: None,
-            stop: Arc::new(Stop {
-                event,
-                now: AtomicBool::new(false),
-                when_idle: AtomicBool::new(false),
-            }),
-            start,
-            notices: Box::new(|_| ()),
-            config,
-        })
-    }
-
     /// Who is told what is worth an operator's attention.
     pub fn on_notice(&mut self, notices: impl FnMut(Notice) + Send + 'static) {
         self.notices = Box::new(notices);
@@ -338,105 +210,6 @@ impl Daemon {
         memtide_units::Instant(self.start.elapsed())
     }
 
-    fn wait(&self) -> Result<Ready, RunError> {
-        let mut fds = vec![PollFd::new(&self.stop.event, PollFlags::IN)];
-        let listen = if self.accept_after.is_none() { PollFlags::IN } else { PollFlags::empty() };
-        fds.push(PollFd::new(&self.listener, listen));
-        for guest in self.guests.values() {
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::IN, guest.connection.wants_read());
-            flags.set(PollFlags::OUT, guest.connection.wants_write());
-            fds.push(PollFd::new(&guest.connection, flags));
-        }
-        let timeout = self.timeout().map(|wait| Timespec {
-            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(wait.subsec_nanos()),
-        });
-        match rustix::event::poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(RunError::Poll(errno.into())),
-        }
-        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
-        let ready = self.guests.keys().zip(&fds[2..]).filter(|(_, fd)| is_ready(fd));
-        let (gone, guests): (Vec<_>, Vec<_>) =
-            ready.partition(|(_, fd)| fd.revents().contains(PollFlags::HUP));
-        let names =
-            |guests: Vec<(&ConnectionId, _)>| guests.into_iter().map(|(id, _)| *id).collect();
-        Ok(Ready {
-            stop: is_ready(&fds[0]),
-            accept: is_ready(&fds[1]),
-            gone: names(gone),
-            guests: names(guests),
-        })
-    }
-
-    /// How long nothing needs to be done unless something happens.
-    fn timeout(&self) -> Option<Duration> {
-        if !self.zeroing.is_empty() {
-            return Some(Duration::ZERO);
-        }
-        let now = Instant::now();
-        let engine = self.engine.next_deadline().map(|at| self.start + at.0);
-        let greeting = self.guests.values().filter_map(|guest| match guest.role {
-            Role::Greeting { until } => Some(until),
-            _ => None,
-        });
-        [engine, self.tokens.due(), self.look_at_awaited, self.accept_after]
-            .into_iter()
-            .flatten()
-            .chain(greeting)
-            .min()
-            .map(|at| at.saturating_duration_since(now))
-    }
-
-    fn accept(&mut self, now: Instant) {
-        loop {
-            match socket::accept(self.listener.as_fd()) {
-                Ok(fd) => {
-                    let Ok(peer) = socket::peer(fd.as_fd()) else { continue };
-                    let connection = Connection::new(fd, peer);
-                    let role = Role::Greeting { until: now + GREETING };
-                    let guest = Guest { connection, role };
-                    self.guests.insert(self.next_connection, guest);
-                    self.next_connection += 1;
-                }
-                Err(Errno::AGAIN) => return,
-                Err(Errno::INTR | Errno::CONNABORTED) => {}
-                Err(errno) => {
-                    // Out of descriptors or memory: those who are connected go on.
-                    self.notice(Notice::CannotAccept(errno.into()));
-                    self.accept_after = Some(now + ACCEPT_PAUSE);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn serve(&mut self, id: ConnectionId, buffer: &mut [u8; MAX_PACKET_BYTES], now: Instant) {
-        for _ in 0..PACKETS_A_TURN {
-            let Some(guest) = self.guests.get_mut(&id) else { return };
-            if !guest.connection.wants_read() {
-                return;
-            }
-            match guest.connection.receive(buffer) {
-                Incoming::Packet(bytes, fds) => self.packet(id, &buffer[..bytes], fds, now),
-                Incoming::Nothing => return,
-                Incoming::Garbage(error) => return self.garbage(id, &error.to_string()),
-                Incoming::Closed => return guest.connection.abort(),
-            }
-        }
-    }
-
-    fn packet(&mut self, id: ConnectionId, packet: &[u8], fds: Vec<OwnedFd>, now: Instant) {
-        match self.guests[&id].role {
-            Role::Greeting { .. } => self.greeting(id, packet, fds, now),
-            Role::Claiming(_) => self.claim_packet(id, packet, fds, now),
-            Role::Program(member) => self.program_packet(id, member, packet, fds, now),
-            // One request a connection; more is noise.
-            Role::Control => self.garbage(id, "a second request on one connection"),
-        }
-    }
-
     fn pass_time(&mut self, now: Instant) {
         if self.accept_after.is_some_and(|at| at <= now) {
             self.accept_after = None;
@@ -459,81 +232,10 @@ impl Daemon {
         }
     }
 
-    /// Those that are awaited and have died will not come.
-    fn look_for_awaited(&mut self) {
-        let (alive, gone): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.awaited).into_iter().partition(|member| member.is_alive());
-        self.awaited = alive;
-        for gone in gone {
-            self.tell_engine(engine::Input::AwaitedGone { member: gone.member });
-            self.settle(gone.image, gone.member, Vec::new());
-            self.state_changed = true;
-        }
-    }
-
-    fn flush_all(&mut self, now: Instant) {
-        loop {
-            for guest in self.guests.values_mut() {
-                guest.connection.flush();
-            }
-            // An end may bring about packets for others.
-            if !self.end_over(now) {
-                return;
-            }
-        }
-    }
-
-    /// Ends what is over; whether anything was.
-    fn end_over(&mut self, now: Instant) -> bool {
-        let over = self.guests.iter().filter(|(_, guest)| guest.connection.is_over());
-        let over: Vec<_> = over.map(|(id, _)| *id).collect();
-        for id in &over {
-            self.end(*id, now);
-        }
-        !over.is_empty()
-    }
-
-    fn end(&mut self, id: ConnectionId, now: Instant) {
-        let Some(guest) = self.guests.remove(&id) else { return };
-        match guest.role {
-            Role::Program(member) => self.program_left(member, now),
-            Role::Control => self.requests.retain(|_, asker| *asker != id),
-            Role::Greeting { .. } | Role::Claiming(_) => {}
-        }
-    }
-
     fn take_figures(&mut self) {
         for (summary, node) in self.summary.nodes.iter_mut().zip(self.engine.node_status()) {
             summary.leased_peak = summary.leased_peak.max(node.leased);
         }
-    }
-
-    /// Keeps what a later daemon must know, if it has changed. Called before anything is sent
-    /// that depends on it.
-    fn keep_state(&mut self) -> Result<(), RunError> {
-        if !std::mem::take(&mut self.state_changed) {
-            return Ok(());
-        }
-        let Some(path) = &self.config.state else { return Ok(()) };
-        let mut nodes = start::fresh_nodes(&self.config);
-        for (index, node) in nodes.iter_mut().enumerate() {
-            node.offline = self.engine.offline(node_id(index));
-        }
-        let present = self.members.iter().map(|(id, member)| state::MemberState {
-            member: *id,
-            image: member.image,
-            pid: member.pid,
-            started: member.started,
-        });
-        let state = State {
-            format: state::FORMAT,
-            boot: process::boot_id().unwrap_or_default(),
-            nodes,
-            next_member: self.next_member,
-            next_image: self.engine.next_image().0,
-            members: present.chain(self.awaited.iter().copied()).collect(),
-        };
-        Ok(state::save(path, &state)?)
     }
 
     fn finish(&mut self) {
@@ -557,15 +259,6 @@ impl Drop for Daemon {
             let _ = fs::remove_file(path);
         }
     }
-}
-
-/// What happened.
-struct Ready {
-    stop: bool,
-    accept: bool,
-    /// Connections that the other end has closed; something may be left to be read.
-    gone: Vec<ConnectionId>,
-    guests: Vec<ConnectionId>,
 }
 
 /// The engine's name for the node at this position.

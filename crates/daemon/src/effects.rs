@@ -135,7 +135,7 @@ impl Daemon {
             let is_there = engine.image_of(*id).is_some();
             if !is_there {
                 let name = std::mem::take(&mut member.name);
-                gone.insert(*id, Past { pid: member.pid, name });
+                gone.insert(*id, Past { pid: member.pid, image: member.image, name });
             }
             is_there
         });

@@ -28,6 +28,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Past {
     pub(crate) pid: u32,
+    pub(crate) image: ImageId,
     pub(crate) name: String,
 }
 
@@ -103,8 +104,15 @@ impl Daemon {
             Whom::Tenant(name) => Some(self.tenant_named(name)?),
             Whom::Everybody | Whom::Pid(_) => None,
         };
+        let image = match whom {
+            Whom::Pid(pid) => self.last_with(*pid),
+            Whom::Everybody | Whom::Tenant(_) => None,
+        };
         let of_pid = |decision: &Decision| match whom {
-            Whom::Pid(pid) => self.called(decision.member).pid == *pid,
+            Whom::Pid(pid) => {
+                let Past { pid: had, image: of, .. } = self.called(decision.member);
+                had == *pid && Some(of) == image
+            }
             Whom::Everybody | Whom::Tenant(_) => true,
         };
         let mut all: Vec<(Instant, control::Decision)> = Vec::new();
@@ -112,9 +120,7 @@ impl Daemon {
             let kept = self.engine.decisions(tenant).filter(|decision| of_pid(decision));
             all.extend(kept.map(|decision| (decision.at, self.decision(tenant, decision))));
         }
-        if let (Whom::Pid(pid), true) = (whom, all.is_empty())
-            && self.members.values().all(|member| member.pid != *pid)
-        {
+        if let (Whom::Pid(pid), None) = (whom, image) {
             return Err(refused("pid", pid, "a program of this pool, or one that ended lately"));
         }
         all.sort_by_key(|(at, _)| *at);
@@ -138,15 +144,26 @@ impl Daemon {
     fn called(&self, member: MemberId) -> Past {
         let present = || {
             let member = self.members.get(&member)?;
-            Some(Past { pid: member.pid, name: member.name.clone() })
+            Some(Past { pid: member.pid, image: member.image, name: member.name.clone() })
         };
-        let unknown = Past { pid: 0, name: String::new() };
+        let unknown = Past { pid: 0, image: ImageId(0), name: String::new() };
         present().or_else(|| self.past.get(&member).cloned()).unwrap_or(unknown)
+    }
+
+    /// The image of the process that has this number, or was the last to have it: a number is given
+    /// again to another program, whose decisions have nothing to do with those.
+    fn last_with(&self, pid: u32) -> Option<ImageId> {
+        let present = self.members.iter().filter(|(_, member)| member.pid == pid);
+        let present = present.map(|(id, member)| (member.connection.is_some(), *id, member.image));
+        let past = self.past.iter().filter(|(_, past)| past.pid == pid);
+        let past = past.map(|(id, past)| (*id, past.image));
+        let last = present.max().map(|(_, _, image)| image);
+        last.or_else(|| past.max().map(|(_, image)| image))
     }
 
     fn decision(&self, tenant: TenantId, decision: &Decision) -> control::Decision {
         let now = self.engine_now();
-        let Past { pid, name } = self.called(decision.member);
+        let Past { pid, image, name } = self.called(decision.member);
         let (asked, pageblocks) = match decision.asked {
             Asked::Lease(count) => (control::Asked::Lease, count),
             Asked::Promise(count) => (control::Asked::Promise, count),
@@ -160,6 +177,7 @@ impl Daemon {
         control::Decision {
             tenant: self.tenant_name(tenant),
             pid,
+            image,
             program: name,
             ago_ms: milliseconds(now.0.saturating_sub(decision.at.0)),
             times: decision.times,
@@ -274,6 +292,7 @@ fn parts(rule: &Rule) -> (&'static str, Option<NodeId>, Vec<(&'static str, u64)>
         Rule::Evacuating { node } => ("evacuating", Some(node), vec![]),
         Rule::Earlier { .. } => ("earlier", None, vec![]),
         Rule::Recovery { .. } => ("recovery", None, vec![]),
+        Rule::Masks { most } => ("masks", None, vec![("most", most)]),
         Rule::Promises { scope, promised, most } => {
             let name = match scope {
                 Scope::Process => "promises-of-process",
@@ -307,6 +326,7 @@ mod tests {
             Rule::Evacuating { node },
             Rule::Earlier { wishes: 1 },
             Rule::Recovery { awaited: 1 },
+            Rule::Masks { most: 1 },
             promises(Scope::Process),
             promises(Scope::Tenant),
             promises(Scope::Pool),

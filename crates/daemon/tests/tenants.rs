@@ -2,7 +2,10 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use common::{Pool, Program, blocks, next_packet};
 use memtide_daemon::config::{Quota, TenantConfig};
@@ -252,11 +255,25 @@ fn a_refusal_and_a_fall_back_are_explained_with_their_numbers() {
     assert_eq!(near[0].amounts["max"], ByteSize::from_pageblocks(1));
     assert!(near[0].text.starts_with("near: the tenant has"), "{}", near[0].text);
 
-    // By process, also of one that has ended.
-    assert_eq!(explain(&pool, Whom::Pid(std::process::id())).len(), 1 + told.len());
+    // By process, also of one that has ended. Both programs here have the number of this one: the
+    // last counts, and the image tells them apart.
+    let of_pid = |pool: &Pool| explain(pool, Whom::Pid(std::process::id()));
+    let images = |all: &[Decision]| all.iter().map(|one| one.image).collect::<BTreeSet<_>>();
+    assert_eq!(of_pid(&pool).len(), told.len());
+    assert_eq!(images(&of_pid(&pool)), BTreeSet::from([falling.image]));
+    assert_eq!(
+        images(&explain(&pool, Whom::Everybody)),
+        BTreeSet::from([failing.image, falling.image])
+    );
+    let last = falling.image;
     drop((failing, falling));
     pool.wait_until("nobody", |status| status.programs.is_empty());
-    assert_eq!(explain(&pool, Whom::Pid(std::process::id())).len(), 1 + told.len());
+    assert_eq!(of_pid(&pool).len(), told.len());
+    assert_eq!(images(&of_pid(&pool)), BTreeSet::from([last]));
+    // A program that has the number now, and asked for nothing, is not one that had it.
+    let fresh = Program::join_as(pool.socket(), "falls");
+    assert_eq!(of_pid(&pool), []);
+    drop(fresh);
     for whom in [Whom::Pid(1), Whom::Tenant("nobody".to_owned())] {
         let reply = pool.control(ControlRequest::Explain { whom });
         assert!(matches!(reply, ControlReply::Refused(_)), "{reply:?}");

@@ -32,6 +32,8 @@ pub struct Node {
     pub isolated: u64,
     /// Has left.
     pub offline: u64,
+    /// Out of service for good.
+    pub retired: u64,
 }
 
 /// One process.
@@ -217,9 +219,11 @@ impl Status {
     /// What does not hold.
     pub fn conserved(&self) -> Result<(), String> {
         for n in &self.nodes {
-            let sum = n.free + n.leased + n.isolated + n.offline;
+            let sum = n.free + n.leased + n.isolated + n.offline + n.retired;
             if sum != n.size {
-                return Err(format!("free + leased + isolated + offline = {sum}, not size: {n:?}"));
+                return Err(format!(
+                    "free + leased + isolated + offline + retired = {sum}, not size: {n:?}"
+                ));
             }
         }
         let programs: u64 =

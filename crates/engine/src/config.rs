@@ -132,7 +132,8 @@ pub struct Limits {
     /// How long a process may leave orders unanswered, without answering any, before it counts
     /// as not responding.
     pub stall_after: Duration,
-    /// Most give-backs and moves at once.
+    /// Most give-backs and moves at once; and as many hints of programs ([`crate::Input::Mbind`]),
+    /// of one process a quarter of them.
     pub requests_max: u32,
     /// Most leases and promises that wait.
     pub leases_queued_max: u32,

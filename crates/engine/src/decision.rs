@@ -130,6 +130,11 @@ pub enum Rule {
         /// How many.
         awaited: u64,
     },
+    /// Promises are made within too many different sets of nodes already.
+    Masks {
+        /// How many are counted.
+        most: u64,
+    },
     /// All that may be promised is promised.
     Promises {
         /// To whom.

@@ -11,7 +11,9 @@ use alloc::{
     vec::Vec,
 };
 
-use memtide_units::{ImageId, Instant, MemberId, MoveId, NodeId, Pageblock, RequestId, TokenId};
+use memtide_units::{
+    ImageId, Instant, MemberId, MoveId, NodeId, Pageblock, RequestId, TenantId, TokenId,
+};
 
 use crate::{
     config::{Config, ConfigError, Limits, Performance},
@@ -26,14 +28,15 @@ use crate::{
     place::Route,
     pool::{BlockId, Pool},
     process::{Image, Link, Process, Waiting},
-    queue::Queue,
     quota::Tenant,
     rebalance::Balance,
     recovery::Recovery,
     refusal::Refusal,
     request::{Request, Work, WorkId},
-    tenant::{self, Migration},
+    sums::{Sums, nodes_of_kinds},
+    tenant::{self, Migration, OnDepletion},
     tiers::{Access, AccessTable},
+    wishes::Queue,
 };
 
 /// The rulebook and all it knows.
@@ -46,6 +49,8 @@ pub struct Engine {
     pub(crate) tenants: Vec<Tenant>,
     /// The nodes on which nothing is placed until memory is put back.
     pub(crate) evacuating: BTreeSet<usize>,
+    /// What processes are promised and have.
+    pub(crate) sums: Sums,
     /// Who waits for memory.
     pub(crate) queue: Queue,
     pub(crate) limits: Limits,
@@ -58,6 +63,8 @@ pub struct Engine {
     pub(crate) members: BTreeMap<MemberId, TokenId>,
     pub(crate) leases: BTreeMap<Pageblock, Lease>,
     pub(crate) zeroing: BTreeMap<Pageblock, Residue>,
+    /// Who disconnected when, of those that are not gone.
+    pub(crate) ending: BTreeSet<(Instant, TokenId)>,
     /// Who stalls when.
     pub(crate) waiting: BTreeSet<(Instant, TokenId)>,
     pub(crate) orders: BTreeMap<MoveId, Order>,
@@ -105,6 +112,7 @@ impl Engine {
         }
         let accessors = AccessTable::new(&config.accessors)?;
         let weights = Weights::new(config.weighting, &config.weights, &performance)?;
+        let sums = sums(&config);
         let tenant = |tenant: tenant::TenantConfig| {
             let route = Route::new(tenant.policy.clone(), &zonelists, &pool);
             Tenant::new(tenant, Arc::new(route))
@@ -115,6 +123,7 @@ impl Engine {
             zonelists,
             weights,
             evacuating: BTreeSet::new(),
+            sums,
             queue: Queue::default(),
             limits: config.limits,
             now: Instant::default(),
@@ -126,6 +135,7 @@ impl Engine {
             members: BTreeMap::new(),
             leases: BTreeMap::new(),
             zeroing: BTreeMap::new(),
+            ending: BTreeSet::new(),
             waiting: BTreeSet::new(),
             orders: BTreeMap::new(),
             recovery: Recovery::new(config.awaited),
@@ -336,6 +346,18 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
         Some((limit, value, least)) => Err(ConfigError::Limit { limit, value, least }),
         None => Ok(()),
     }
+}
+
+/// Sums of nothing yet.
+fn sums(config: &Config) -> Sums {
+    let kinds: Vec<_> = config.nodes.iter().map(|node| node.kind).collect();
+    let is_guaranteed = |kind| config.tenants.iter().any(|tenant| tenant.quota(kind).min > 0);
+    let tenants = (0..).map(TenantId).zip(&config.tenants);
+    let strict = tenants.filter(|(_, tenant)| tenant.on_depletion != OnDepletion::FallBack);
+    let is_capped = |kind| config.tenants.iter().any(|tenant| tenant.quota(kind).max.is_some());
+    let (guaranteed, capped) =
+        (nodes_of_kinds(&kinds, is_guaranteed), nodes_of_kinds(&kinds, is_capped));
+    Sums::new(guaranteed, capped, strict.map(|(id, _)| id).collect())
 }
 
 /// The order of fallback among the nodes, by the distances as configured or by placement.

@@ -128,6 +128,9 @@ impl Rule {
                 format!("{}: not even in an emergency, for this tenant", name(node))
             }
             Self::Evacuating { node } => format!("{}: it is being evacuated", name(node)),
+            Self::Masks { most } => format!(
+                "its policy's nodes are not among the {most} sets of which promises are counted"
+            ),
             Self::Promises { scope, promised, most } => match scope {
                 Scope::Process => format!(
                     "it would be promised {} and its policy and its tenant's quotas let it have {}",

@@ -68,10 +68,11 @@ impl Engine {
             self.touch(pageblock);
             return;
         }
-        had.owned -= 1;
         if lease.share == Share::Thawing {
             had.thawing -= 1;
         }
+        self.recount(token, |process| process.owned -= 1);
+        let lease = self.leases.get_mut(&pageblock).expect("held pageblocks are leased");
         if lease.others.is_empty() {
             let (image, share, flight) = (lease.image, lease.share, lease.flight);
             self.leases.remove(&pageblock);
@@ -84,7 +85,7 @@ impl Engine {
         } else {
             lease.owner = lease.others.remove(0);
             let heir = lease.owner.token;
-            self.process_mut(heir).owned += 1;
+            self.recount(heir, |process| process.owned += 1);
             self.settle(pageblock);
         }
         self.rearm(token);

@@ -12,8 +12,8 @@ use crate::{
     engine::Engine,
     lease::{End, Lease, Residue, Share},
     mempolicy::MemPolicy,
-    queue::Wish,
     refusal::Refusal,
+    wishes::Wish,
 };
 
 impl Engine {
@@ -43,10 +43,11 @@ impl Engine {
 
     /// Enters a lease of a pageblock that has been taken from the pool.
     pub(crate) fn add_lease(&mut self, pageblock: Pageblock, token: TokenId, share: Share) {
-        let process = self.process_mut(token);
-        let image = process.image;
-        process.held.insert(pageblock);
-        process.owned += 1;
+        let image = self.process(token).image;
+        self.recount(token, |process| {
+            process.held.insert(pageblock);
+            process.owned += 1;
+        });
         self.charge_to(image, pageblock);
         let before = self.leases.insert(pageblock, Lease::new(image, token, share, self.now));
         assert!(before.is_none(), "{pageblock} has two owners");
@@ -71,7 +72,14 @@ impl Engine {
     /// Has a pageblock zeroed that nobody holds any more.
     pub(crate) fn zero(&mut self, pageblock: Pageblock, image: ImageId, order: Option<MoveId>) {
         self.zeroing.insert(pageblock, Residue { image, zeroed: false, order });
+        self.count_zeroing(image, pageblock, 1);
         self.out.zero.entry(image).or_default().push(pageblock);
+    }
+
+    /// What is being zeroed after an image changed.
+    pub(crate) fn count_zeroing(&mut self, image: ImageId, pageblock: Pageblock, by: i64) {
+        let node = self.pool.block_of(pageblock).node;
+        self.sums.note_zeroing(self.images[&image].tenant, node, by);
     }
 
     pub(crate) fn zeroed(&mut self, image: ImageId, extents: &[Extent]) -> Result<(), Refusal> {
@@ -104,6 +112,7 @@ impl Engine {
         by(residue);
         let Residue { image, zeroed: true, order: None } = *residue else { return };
         self.zeroing.remove(&pageblock);
+        self.count_zeroing(image, pageblock, -1);
         self.pool.put(pageblock);
         self.touch(pageblock);
         self.uncharge(image, pageblock);

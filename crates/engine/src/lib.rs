@@ -27,6 +27,9 @@
 //! * `place`: where a lease goes.
 //! * `quota`: what a tenant has of each kind of node, and how much more it may have.
 //! * `promise`: a program knows in advance that it will get what it is going to need.
+//! * `sums`: what all processes are promised and have, summed up.
+//! * `demand`: what tenants need of some nodes, and what that leaves to others.
+//! * `wishes`: what processes wait for.
 //! * `queue`: who waits for memory, and who is next.
 //! * `lending`: leases, releases, zeroing.
 //! * `pins`: what keeps leases in place.
@@ -52,6 +55,7 @@ extern crate alloc;
 
 pub mod config;
 pub mod decision;
+mod demand;
 mod device;
 pub mod dynamic_capacity;
 pub mod effect;
@@ -93,11 +97,13 @@ pub mod refusal;
 mod report;
 mod request;
 mod status;
+mod sums;
 pub mod tenant;
 mod tenant_status;
 pub mod tiering;
 pub mod tiers;
 mod validate;
+mod wishes;
 mod words;
 
 pub use config::{Awaited, Config, ConfigError, LayoutError, Limits, NodeConfig, Performance};

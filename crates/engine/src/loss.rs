@@ -75,6 +75,9 @@ impl Engine {
             self.void_zeros.insert(pageblock, residue.image);
         }
         let residue = self.zeroing.remove(&pageblock).map(|residue| residue.image);
+        if let Some(image) = residue {
+            self.count_zeroing(image, pageblock, -1);
+        }
         let orphans = self.recovery.as_mut().map(|recovery| &mut recovery.orphans);
         let image = residue.or_else(|| orphans?.remove(&pageblock));
         let image = image.expect("what is in use is leased, or waits to be zeroed");

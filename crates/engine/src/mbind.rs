@@ -11,7 +11,7 @@
 use alloc::{collections::BTreeSet, vec::Vec};
 use core::time::Duration;
 
-use memtide_units::{Extent, MemberId, Pageblock, RequestId};
+use memtide_units::{Extent, MemberId, Pageblock, RequestId, TokenId};
 
 use crate::{
     engine::Engine,
@@ -20,6 +20,9 @@ use crate::{
     refusal::Refusal,
     request::{Aim, Request},
 };
+
+/// One process has no more than one in so many of the hints that there may be.
+const HINTS_SHARE: u32 = 4;
 
 impl Engine {
     pub(crate) fn mbind(
@@ -56,5 +59,31 @@ impl Engine {
             Mode::PreferredMany(mask) => nodes.filter(|&node| mask.contains(id(node))).collect(),
             Mode::Bind(_) | Mode::Interleave(_) | Mode::WeightedInterleave(_) => nodes.collect(),
         }
+    }
+
+    /// Whether there may be one more request, of an operator or as a hint of a process.
+    pub(crate) fn check_count(&self, hint_of: Option<TokenId>) -> Result<(), Refusal> {
+        let most = self.limits.requests_max;
+        let (count, requests) = match hint_of {
+            None => (self.requests_where(|of| of.is_none()), most),
+            Some(token) => {
+                let of_it = self.requests_where(|of| of == Some(token));
+                let of_one = most.div_ceil(HINTS_SHARE);
+                if of_it >= of_one as usize {
+                    (of_it, of_one)
+                } else {
+                    (self.requests_where(|of| of.is_some()), most)
+                }
+            }
+        };
+        if count >= requests as usize {
+            return Err(Refusal::TooManyRequests { requests });
+        }
+        Ok(())
+    }
+
+    /// How many requests there are of such programs, or of operators.
+    fn requests_where(&self, of: impl Fn(Option<TokenId>) -> bool) -> usize {
+        self.requests.values().filter(|request| of(request.aim.hint_of())).count()
     }
 }

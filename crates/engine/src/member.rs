@@ -121,6 +121,7 @@ impl Engine {
         let route = process.route.clone();
         let before = self.processes.insert(token, process);
         assert!(before.is_none(), "{token} names two processes");
+        self.count_in(token);
         self.set_route(token, route);
     }
 
@@ -154,6 +155,7 @@ impl Engine {
         let process = self.process_mut(token);
         process.link = Link::Disconnected(member);
         process.left_at = Some(now);
+        self.ending.insert((now, token));
         self.queue.forget(token);
         self.cancel_orders(token);
         let process = self.processes.get_mut(&token).expect("the caller found it");
@@ -172,11 +174,15 @@ impl Engine {
 
     /// Takes a process that has no stake in anything off the books.
     fn remove_process(&mut self, token: TokenId) {
+        self.count_out(token);
         let process = self.processes.remove(&token).expect("the caller found it");
         assert!(process.held.is_empty() && process.in_flight == 0, "{token} still holds something");
         assert_eq!(process.waiting, Waiting::No, "{token} still owes an answer");
         if let Some(member) = process.member() {
             self.members.remove(&member);
+        }
+        if let Some(left_at) = process.left_at {
+            self.ending.remove(&(left_at, token));
         }
         self.image_mut(process.image).processes -= 1;
         self.end_image_if_empty(process.image);

@@ -242,7 +242,7 @@ impl Engine {
             let pairs = match self.works[&id].goal {
                 Goal::Empty(block) => self.destinations(token, &picked, draft.last, block.node),
                 Goal::Fill(node) => {
-                    let (room, _) = self.room(self.tenant_of(token), node);
+                    let room = self.room_to_fill(token, node, &picked);
                     let count = room.min(picked.len() as u64);
                     let places = self.pool.take_on(node, count, draft.last);
                     let places = places.iter().flat_map(|extent| extent.iter());

@@ -4,7 +4,7 @@
 //! as is wanted and as the node has room for, and orders it to move; when all that is answered it
 //! looks again, until it has enough or there is nothing left that it could try.
 
-use alloc::{collections::BTreeSet, vec};
+use alloc::{collections::BTreeSet, vec, vec::Vec};
 use core::time::Duration;
 
 use memtide_units::{ByteSize, MemberId, NodeId, Pageblock, RequestId};
@@ -33,7 +33,14 @@ impl Engine {
             Some(bytes) => bytes.pageblocks_ceil(),
             None => self.still_elsewhere(&aim).count() as u64,
         };
-        self.open_request(request, Request::new(aim, wanted, self.now.after(deadline)))
+        self.open_request(request, Request::new(aim, wanted, self.now.after(deadline)))?;
+        // What is there already belongs there from now on.
+        let held = &self.process(token).held;
+        let right = held.iter().filter(|&&at| {
+            self.leases[&at].owner.token == token && self.pool.block_of(at).node == to
+        });
+        self.set_home(right.copied().collect::<Vec<_>>(), None);
+        Ok(())
     }
 
     /// What of a process's memory is to move and lies on other nodes still: what it owns, or, of
@@ -70,7 +77,8 @@ impl Engine {
             return Prospect::Busy;
         }
         let need = request.wanted - request.done;
-        let rooms = to.iter().map(|&node| (node, self.room(self.tenant_of(token), node).0));
+        let all: Vec<_> = self.still_elsewhere(&request.aim).map(|(at, _)| at).collect();
+        let rooms = to.iter().map(|&node| (node, self.room_to_fill(token, node, &all)));
         let (node, room) = { rooms }.find(|&(_, room)| room > 0).unwrap_or_default();
         let mut may_change = false;
         let mut lacks_room = false;

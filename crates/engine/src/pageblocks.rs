@@ -45,8 +45,10 @@ use memtide_units::{ByteSize, Extent, FrameRange, Order, PAGES_PER_PAGEBLOCK, Pa
 use crate::{config::LayoutError, words::Words};
 
 mod placement;
+mod retire;
 #[cfg(test)]
 mod tests;
+mod validate;
 
 /// The zone of all blocks.
 const ZONE: Zone = Zone::Movable;
@@ -317,46 +319,6 @@ impl Pageblocks {
         }
     }
 
-    /// Takes a pageblock out of service for good, whatever its state: who used it uses it no more.
-    ///
-    /// # Panics
-    /// When it is retired already.
-    pub(crate) fn retire(&mut self, pageblock: Pageblock) {
-        let state = self.state(pageblock);
-        assert!(self.retired.insert(pageblock), "{pageblock} is retired twice");
-        let block = usize_from(self.block_of(pageblock));
-        self.blocks[block].retired += 1;
-        match state {
-            PageblockState::Offline => return,
-            PageblockState::Free => self.counts.free -= 1,
-            PageblockState::Isolated => self.counts.isolated -= 1,
-            PageblockState::Used => {
-                self.counts.used -= 1;
-                self.blocks[block].used -= 1;
-            }
-            PageblockState::Retired => unreachable!("it was not in the set"),
-        }
-        self.counts.retired += 1;
-        self.retire_frames(pageblock);
-    }
-
-    /// Has the allocator retire the frames of a pageblock of the pool.
-    fn retire_frames(&self, pageblock: Pageblock) {
-        let (frames, first) = (self.frames(), pfn(pageblock));
-        let block = match frames.adopt(first, Order::PAGEBLOCK) {
-            Ok(used) => used,
-            Err(_) => {
-                let free = frames.take_at(first, Order::PAGEBLOCK, MOVABILITY);
-                free.expect("a pageblock that is not used can be taken")
-            }
-        };
-        for frame in 0..PAGES_PER_PAGEBLOCK {
-            frames.retire(Pfn(first.0 + frame)).expect("a frame of the pool");
-        }
-        // Each is out of service as it is given back.
-        drop(block);
-    }
-
     /// Hands out nothing of this block any more.
     ///
     /// # Panics
@@ -421,46 +383,6 @@ impl Pageblocks {
     fn range(&self, block: u64) -> FrameRange {
         let frames = self.block_pageblocks * PAGES_PER_PAGEBLOCK;
         FrameRange::new(pfn(self.block_start(block)), frames)
-    }
-
-    /// Recounts what is kept twice.
-    ///
-    /// # Panics
-    /// When something does not add up.
-    pub(crate) fn validate(&self) {
-        let frames = self.frames();
-        frames.validate();
-        assert_eq!(*frames.layout(), self.layout);
-        let mut counts = Counts::default();
-        for block in 0..self.blocks() {
-            let start = self.block_start(block).0;
-            let all = (start..start + self.block_pageblocks).map(Pageblock);
-            let is_used = |pageblock: &Pageblock| frames.is_held(pfn(*pageblock), Order::PAGEBLOCK);
-            let used = all.filter(is_used).count() as u64;
-            assert_eq!(used, self.block_used(block), "used pageblocks of block {block}");
-            counts.used += used;
-            let span = Pageblock(start)..Pageblock(start + self.block_pageblocks);
-            let retired = self.retired.range(span).count() as u64;
-            assert_eq!(retired, self.blocks[usize_from(block)].retired, "retired of {block}");
-            let unused = self.block_pageblocks - used - retired;
-            match self.block_state(block) {
-                BlockState::Offline => counts.offline += self.block_pageblocks,
-                BlockState::Isolated => counts.isolated += unused,
-                BlockState::Online => counts.free += unused,
-            }
-            let offline = self.block_state(block) == BlockState::Offline;
-            assert!(!offline || used == 0, "block {block} is offline");
-            counts.retired += if offline { 0 } else { retired };
-        }
-        assert!(self.retired.iter().all(|&pageblock| self.contains(pageblock)));
-        assert_eq!(counts, self.counts);
-        assert_eq!(counts.present(), self.present);
-        let theirs = frames.counts();
-        let theirs = [theirs.free, theirs.used, theirs.retired, theirs.offline, theirs.span];
-        let free = counts.free + counts.isolated;
-        let ours = [free, counts.used, counts.retired, counts.offline, self.present];
-        assert_eq!(theirs, ours.map(|pageblocks| pageblocks * PAGES_PER_PAGEBLOCK));
-        assert_eq!(frames.present(ZONE), theirs[..3].iter().sum(), "blocks outside {ZONE}");
     }
 }
 

@@ -22,6 +22,11 @@ use crate::{
 /// The reasons that may be refused.
 const ASKED_FOR: [HoldReason; 2] = [HoldReason::LongTermPin, HoldReason::NoMigration];
 
+/// Whether a program may give this reason: who shares what after a fork the engine knows itself.
+const fn is_given(reason: HoldReason) -> bool {
+    reason.is_pin() && !matches!(reason, HoldReason::SharedWithChild | HoldReason::Inherited)
+}
+
 impl Engine {
     pub(crate) fn pin(
         &mut self,
@@ -29,7 +34,7 @@ impl Engine {
         extents: &[Extent],
         reason: HoldReason,
     ) -> Result<(), Refusal> {
-        if !reason.is_pin() {
+        if !is_given(reason) {
             return Err(Refusal::NotAPin { reason });
         }
         let token = self.connected(member)?;
@@ -50,7 +55,7 @@ impl Engine {
         extents: &[Extent],
         reason: HoldReason,
     ) -> Result<(), Refusal> {
-        if !reason.is_pin() {
+        if !is_given(reason) {
             return Err(Refusal::NotAPin { reason });
         }
         let token = self.connected(member)?;

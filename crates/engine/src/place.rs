@@ -78,8 +78,6 @@ struct Draft {
     tenant: TenantId,
     left: u64,
     after: Option<Pageblock>,
-    /// How much of the placement's nodes is not promised to others.
-    unpromised: u64,
     placed: Placed,
 }
 
@@ -125,9 +123,8 @@ impl Engine {
     /// From now on what a process leases goes along this route.
     pub(crate) fn set_route(&mut self, token: TokenId, route: Arc<Route>) {
         let reach = self.reach(self.tenant_of(token), &route).into();
-        let process = self.process_mut(token);
-        process.route = route;
-        process.reach = reach;
+        self.process_mut(token).route = route;
+        self.change_reach(token, reach);
     }
 
     /// The nodes that a process of a tenant may be given anything of along a route, in their order
@@ -157,9 +154,8 @@ impl Engine {
         route: &Arc<Route>,
     ) -> Placed {
         let tenant = self.tenant_of(token);
-        let unpromised = self.unpromised(token);
         let placed = Placed::default();
-        let mut draft = Draft { token, tenant, left: count, after, unpromised, placed };
+        let mut draft = Draft { token, tenant, left: count, after, placed };
         match route.policy.mode {
             Mode::Interleave(_) | Mode::WeightedInterleave(_) => {
                 self.spread_over(&mut draft, route);
@@ -289,7 +285,7 @@ impl Engine {
     /// How much of a node is left for what is being placed, and why no more.
     fn room_in(&self, draft: &Draft, node: usize) -> (u64, Rule) {
         let (room, rule) = self.room(draft.tenant, node);
-        let unpromised = self.unpromised_on(node, draft.token, draft.unpromised);
+        let unpromised = self.unpromised_on(node, draft.token);
         if room > unpromised {
             let node = self.pool.nodes()[node].id;
             return (unpromised, Rule::Promised { node, free: room });
@@ -316,9 +312,6 @@ impl Engine {
             self.add_lease(pageblock, draft.token, Share::Own);
         }
         draft.left -= count;
-        if self.pool.is_placed(node) {
-            draft.unpromised = draft.unpromised.saturating_sub(count);
-        }
         let placed = &mut draft.placed;
         placed.count += count;
         placed.extents.extend(taken);

@@ -6,16 +6,52 @@
 //!
 //! * **process**: its promise, into what its route leads to;
 //! * **tenant**: the promises of the tenant, into what it may have of all kinds;
-//! * **pool**: the promises of all processes that are bound to the same nodes, or some of them,
-//!   into those; and likewise those of everybody into all that is online. A tenant counts with what
-//!   is guaranteed to it at least, so that a promise never stands on memory that is sure to go to
-//!   somebody else. What is retired, and nodes that are being evacuated, are not there.
+//! * **pool**: what is promised and not had yet, into what is not leased.
+//!
+//! The last two are looked at for every set of nodes by itself that a promise can depend on, for
+//! who is bound to near memory is not helped by room in far memory. By Hall's theorem, all demands
+//! that are bound to some nodes each can be met together when, for every union of those *reaches*,
+//! the room on its nodes suffices for all demands that are bound to nodes of it. The unions are the
+//! family of [`crate::sums`]. What is guaranteed to a tenant of a kind counts as bound to the nodes
+//! of that kind, though the same memory can be promised and guaranteed; so that a promise never
+//! stands on memory that is sure to go to somebody else. And a tenant that may have no more of a
+//! kind than so much needs the rest from other nodes ([`Engine::need`]), all the more if it is
+//! promised some within nodes of that kind. So the family has every reach without the nodes of such
+//! kinds, too. What is retired, and nodes that are being evacuated, are no room; what is being
+//! zeroed is. What is leased is not, whoever has it: nothing is moved to make a promise fit.
 //!
 //! A tenant that falls back is promised anything, for its programs go on with ordinary memory.
-//! Such promises count with what their processes have.
+//! Such promises bind nobody.
 //!
-//! A lease gets what its process was promised, and beyond that nothing that others are promised
-//! ([`Engine::unpromised`]), except what is guaranteed to its tenant of a kind of node.
+//! A lease, and a move for balance or on a program's or operator's wish, takes no more of a node
+//! than leaves room in every one of these sets ([`Engine::unpromised_on`]): a lease gets what its
+//! process was promised, what is guaranteed to its tenant, and what nobody else is promised.
+//!
+//! This is exact when every policy of a tenant that does not fall back leads, of each kind that the
+//! tenant has a minimum or maximum of, to all nodes (those outside the placement, too), or to none,
+//! or to nothing else. Then all demands are flows in one network, with bounds on what each tenant
+//! has of a kind, and its cuts are these sets. With one node of each kind there are no other
+//! policies.
+//!
+//! A policy that leads to a part of such a kind and to other kinds *crosses* it. Then room in every
+//! set is necessary and not sufficient: which nodes of which kind the promises use is no flow any
+//! more, and what is missing may show only when two sets are added up. Let near a, near b, and far
+//! f have one free pageblock each, and no other node any.
+//!
+//! * **minimum**: a tenant is guaranteed one near, and promised one of a or f. Another is promised
+//!   one of a. So f is needed for the first promise and b for the guarantee. Still a third can be
+//!   promised one of b or f: in each set by itself, the first promise is either met by what is
+//!   guaranteed or has f.
+//! * **maximum**: a tenant may have one near yet. It is promised one of b or far g, and one of a or
+//!   f. So b and f are needed. Still another can be promised one of b or f.
+//!
+//! Leases and wished moves are let pass in the same way. Then a promise that crosses, or another
+//! promise or guarantee on nodes that it shares, may have to wait until somebody gives something
+//! back.
+//!
+//! Stronger than promises are an operator who takes capacity away, with the moves that this takes,
+//! errors of memory, and a child that keeps after a fork what its parent was promised and let go.
+//! Whoever sets a policy that leads to other nodes keeps as much of its promise as fits there.
 //!
 //! A promise that does not fit waits as a lease does ([`crate::queue`]). One that would not fit if
 //! nobody else were there is refused at once. While a promise waits for others to give back what
@@ -28,11 +64,13 @@ use memtide_units::{MemberId, NodeKind, TenantId, TokenId};
 
 use crate::{
     decision::{Rule, Scope},
+    demand::Room,
     engine::Engine,
     process::Process,
-    queue::Wish,
     refusal::Refusal,
+    sums::{Nodes, UNIONS_MAX},
     tenant::{Access, OnDepletion},
+    wishes::Wish,
 };
 
 /// Which waiting promises a later one has to stay behind.
@@ -52,14 +90,16 @@ impl Engine {
             self.ask(token, Wish::Promise(change));
             return Ok(());
         }
-        let process = self.process_mut(token);
+        let process = self.process(token);
         let committed = process.committed.saturating_add(process.unkept);
         if change > committed {
             return Err(Refusal::CommitUnderflow { member, by: change, committed });
         }
         let never_kept = change.min(process.unkept);
-        process.unkept -= never_kept;
-        process.committed -= change - never_kept;
+        self.recount(token, |process| {
+            process.unkept -= never_kept;
+            process.committed -= change - never_kept;
+        });
         Ok(())
     }
 
@@ -75,28 +115,81 @@ impl Engine {
         }
         fits(Scope::Process, after, most)?;
 
-        let of_tenant =
-            self.processes.iter().filter(|&(&other, _)| self.tenant_of(other) == tenant);
-        let before: u64 = of_tenant.fold(0, |sum, (_, p)| sum.saturating_add(p.promised()));
-        let promised = (before - process.promised()).saturating_add(after);
+        let of_tenant = self.sums.of(tenant);
+        let before: u128 = of_tenant.map(|(_, sum)| sum.promised).sum();
+        let promised = before - u128::from(process.promised()) + u128::from(after);
+        let promised = u64::try_from(promised).unwrap_or(u64::MAX);
         fits(Scope::Tenant, promised, self.allowed(tenant))?;
         if ahead.tenants.contains(&tenant) {
             return Err(Rule::Queue { before: ahead.pool });
         }
 
-        let all_nodes: Vec<_> = (0..self.pool.nodes().len()).collect();
-        let mut reaches = BTreeSet::from([&all_nodes[..]]);
-        let all = self.processes.values().map(|other| &*other.reach);
-        reaches.extend(all.filter(|reach| is_within(&process.reach, reach)));
-        for reach in reaches {
-            let others = self.promised_within(reach, token);
-            fits(Scope::Pool, others.saturating_add(after), self.online_on(reach))?;
-        }
+        self.fits_with(tenant, &process.reach, open(process), after - process.owned)?;
         let quotas = NodeKind::ALL.map(|kind| self.tenant(tenant).config.quota(kind).min);
         if ahead.pool > 0 && promised > quotas.iter().sum() {
             return Err(Rule::Queue { before: ahead.pool });
         }
         Ok(())
+    }
+
+    /// Whether a process that reaches these nodes can be promised so much beyond what it has,
+    /// instead of so much now.
+    fn fits_with(
+        &self,
+        tenant: TenantId,
+        reach: &Nodes,
+        before: u64,
+        after: u64,
+    ) -> Result<(), Rule> {
+        let family = self.sums.family_with(reach);
+        let family = family.ok_or(Rule::Masks { most: UNIONS_MAX as u64 })?;
+        if after <= before {
+            return Ok(());
+        }
+        for set in family {
+            let now = self.need(tenant, &set, Room::Later, None);
+            let then = self.need(tenant, &set, Room::Later, Some((reach, before, after)));
+            if then <= now {
+                continue;
+            }
+            let room: u64 = self.open_nodes(&set).map(|n| self.free_on(n, Room::Later)).sum();
+            fits(Scope::Tenant, then, room)?;
+            let promised = then.saturating_add(self.kept_from(tenant, &set, Room::Later));
+            fits(Scope::Pool, promised, room)?;
+        }
+        Ok(())
+    }
+
+    /// A process reaches other nodes from now on: it keeps as much of its promise as fits there.
+    pub(crate) fn change_reach(&mut self, token: TokenId, reach: Nodes) {
+        let (tenant, process) = (self.tenant_of(token), self.process(token));
+        let (wanted, owned) = (process.committed, process.owned);
+        if process.reach == reach {
+            return;
+        }
+        // Counted without any promise until it is known how much fits.
+        self.recount(token, |process| {
+            process.reach = reach.clone();
+            process.committed = 0;
+        });
+        if wanted == 0 {
+            return;
+        }
+        let fits = |committed: u64| {
+            let more = committed.saturating_sub(owned);
+            self.falls_back(tenant)
+                || more == 0 && self.sums.family_with(&reach).is_some()
+                || self.fits_with(tenant, &reach, 0, more).is_ok()
+        };
+        let (mut kept, mut not) = if fits(wanted) { (wanted, wanted) } else { (0, wanted) };
+        while kept + 1 < not {
+            let half = kept + (not - kept) / 2;
+            if fits(half) { kept = half } else { not = half }
+        }
+        self.recount(token, |process| {
+            process.committed = kept;
+            process.unkept = process.unkept.saturating_add(wanted - kept);
+        });
     }
 
     /// Whether a process could be promised so much more if nobody else were there.
@@ -106,14 +199,18 @@ impl Engine {
         after.is_some_and(|after| after <= self.reachable(token))
     }
 
+    /// Whether promises within what a process reaches can be counted.
+    pub(crate) fn is_countable(&self, token: TokenId) -> bool {
+        self.sums.family_with(&self.process(token).reach).is_some()
+    }
+
     pub(crate) fn falls_back(&self, tenant: TenantId) -> bool {
         matches!(self.tenant(tenant).config.on_depletion, OnDepletion::FallBack)
     }
 
     /// What there is on these nodes for leases, in use or not.
     fn online_on(&self, nodes: &[usize]) -> u64 {
-        let open = nodes.iter().filter(|&&node| !self.is_closed(node));
-        let counts = open.map(|&node| self.pool.frames(node).counts());
+        let counts = self.open_nodes(nodes).map(|node| self.pool.frames(node).counts());
         counts.map(|counts| counts.present() - counts.offline - counts.retired).sum()
     }
 
@@ -140,80 +237,11 @@ impl Engine {
         });
         allowed.iter().sum()
     }
-
-    /// What all processes but one that are bound to these nodes are promised; of other tenants at
-    /// least what is guaranteed to them there.
-    fn promised_within(&self, nodes: &[usize], except: TokenId) -> u64 {
-        let own = self.tenant_of(except);
-        let mut by_tenant = alloc::vec![0u64; self.tenants.len()];
-        for (&token, process) in self.processes.iter().filter(|&(&token, _)| token != except) {
-            if is_within(&process.reach, nodes) {
-                let tenant = self.tenant_of(token);
-                let sum = &mut by_tenant[usize::from(tenant.0)];
-                *sum = sum.saturating_add(self.counted(tenant, process));
-            }
-        }
-        let is_there = |kind: &NodeKind| nodes.iter().any(|&n| self.pool.nodes()[n].kind == *kind);
-        let sums = self.tenants().zip(by_tenant).map(|((id, tenant), promised)| {
-            let kinds = NodeKind::ALL.into_iter().filter(is_there);
-            let guaranteed: u64 = kinds.map(|kind| tenant.config.quota(kind).min).sum();
-            if id == own { promised } else { promised.max(guaranteed) }
-        });
-        sums.fold(0, u64::saturating_add)
-    }
-
-    /// What a process of a tenant counts with.
-    fn counted(&self, tenant: TenantId, process: &Process) -> u64 {
-        if self.falls_back(tenant) { process.owned } else { process.promised() }
-    }
-
-    /// How much of the placement's nodes a process may have without breaking promises to others,
-    /// nor any by what is guaranteed: what it is promised itself, or what they leave.
-    pub(crate) fn unpromised(&self, token: TokenId) -> u64 {
-        let sums = self.tenants().map(|(id, _)| {
-            let guaranteed = NodeKind::ALL.map(|kind| self.tenant(id).unused_guarantee(kind));
-            self.open_promises(id, token).max(guaranteed.iter().sum())
-        });
-        let kept = sums.fold(0, u64::saturating_add);
-        let nodes = 0..self.pool.nodes().len();
-        let placed = nodes.filter(|&n| self.pool.is_placed(n) && !self.is_closed(n));
-        let free: u64 = placed.map(|node| self.pool.frames(node).counts().free).sum();
-        let process = self.process(token);
-        let own = match self.falls_back(self.tenant_of(token)) {
-            true => 0,
-            false => process.promised() - process.owned,
-        };
-        free.saturating_sub(kept).max(own)
-    }
-
-    /// The same of one node, so much being left of all: what is guaranteed to its tenant of the
-    /// node's kind a process may have in any case.
-    pub(crate) fn unpromised_on(&self, node: usize, token: TokenId, unpromised: u64) -> u64 {
-        if !self.pool.is_placed(node) {
-            return u64::MAX;
-        }
-        let tenant = self.tenant_of(token);
-        let sure = self.tenant(tenant).unused_guarantee(self.pool.nodes()[node].kind);
-        let beyond = sure.saturating_sub(self.open_promises(tenant, token));
-        unpromised.saturating_add(beyond).max(sure)
-    }
-
-    /// What the processes of a tenant but one are promised and do not have.
-    fn open_promises(&self, tenant: TenantId, except: TokenId) -> u64 {
-        if self.falls_back(tenant) {
-            return 0;
-        }
-        let of_it = self
-            .processes
-            .iter()
-            .filter(|&(&token, _)| token != except && self.tenant_of(token) == tenant);
-        of_it.map(|(_, process)| process.promised() - process.owned).fold(0, u64::saturating_add)
-    }
 }
 
-/// Whether all of these nodes are among those.
-fn is_within(nodes: &[usize], among: &[usize]) -> bool {
-    nodes.iter().all(|node| among.contains(node))
+/// What a process is promised and does not have.
+pub(crate) const fn open(process: &Process) -> u64 {
+    process.promised() - process.owned
 }
 
 fn fits(scope: Scope, promised: u64, most: u64) -> Result<(), Rule> {

@@ -16,8 +16,11 @@
 //!
 //! Who is next:
 //!
-//! 1. Of one process, in the order it asked. What it asks for while it waits waits behind that, so
-//!    that answers keep their order. Only the first wish of a process, its *head*, is tried.
+//! 1. Of one process, in the order it asked: its leases in one line, its promises in another. What
+//!    it asks for while it waits waits behind what it asked for before in the same line, so that
+//!    answers of a kind keep their order. Only the first wish of a line, its *head*, is tried. The
+//!    lines do not wait for each other: who waits to be promised much can still be given the little
+//!    that it needs to go on, and to free what others wait for.
 //! 2. Between tenants, whoever is charged for least in proportion to its weight, all kinds
 //!    together. So what comes back goes to those who have little until shares are as weights are.
 //! 3. Within a tenant, the earliest.
@@ -31,22 +34,22 @@
 //! answered as things are: nobody is turned away because of another that asks for ever more.
 
 use alloc::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet},
     vec::Vec,
 };
 use core::time::Duration;
 
-use memtide_units::{Instant, NodeKind, Pageblock, TenantId, TokenId};
+use memtide_units::{Instant, NodeKind, TenantId, TokenId};
 
 use crate::{
     decision::{Asked, Outcome, Rule},
     effect::Effect,
     engine::Engine,
-    place::{Placed, Route},
+    place::Placed,
     process::Link,
     promise::Ahead,
     tenant::OnDepletion,
+    wishes::{Place, Waiting, Wish},
 };
 
 /// Who disconnected longer ago than this is not about to end.
@@ -55,36 +58,6 @@ pub(crate) const ENDING: Duration = Duration::from_secs(5);
 /// Until recovery is over.
 pub(crate) const FOREVER: Instant = Instant(Duration::MAX);
 
-/// What a process asks for.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Wish {
-    /// So many pageblocks, one of them to follow this one, along this route.
-    Lease(u32, Option<Pageblock>, Arc<Route>),
-    /// To be promised so many pageblocks more.
-    Promise(u64),
-}
-
-/// A wish that waits.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Waiting {
-    /// The order of arrival.
-    pub(crate) number: u64,
-    pub(crate) wish: Wish,
-    /// Until when in any case.
-    until: Instant,
-    /// Until when if memory is on its way back.
-    patient_until: Instant,
-}
-
-/// All that waits.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Queue {
-    /// By process, in the order it asked; none is empty.
-    pub(crate) of: BTreeMap<TokenId, VecDeque<Waiting>>,
-    pub(crate) count: usize,
-    next: u64,
-}
-
 /// What came of trying a wish.
 enum Tried {
     Placed(Placed),
@@ -92,48 +65,10 @@ enum Tried {
     Nothing(Vec<Rule>),
 }
 
-impl Wish {
-    pub(crate) const fn asked(&self) -> Asked {
-        match *self {
-            Self::Lease(count, ..) => Asked::Lease(count as u64),
-            Self::Promise(by) => Asked::Promise(by),
-        }
-    }
-}
-
-impl Queue {
-    /// The first wish of every process that waits.
-    pub(crate) fn heads(&self) -> impl Iterator<Item = (TokenId, &Waiting)> {
-        self.of.iter().map(|(&token, all)| (token, &all[0]))
-    }
-
-    fn push(&mut self, token: TokenId, wish: Wish, until: Instant, patient_until: Instant) {
-        let waiting = Waiting { number: self.next, wish, until, patient_until };
-        self.next += 1;
-        self.count += 1;
-        self.of.entry(token).or_default().push_back(waiting);
-    }
-
-    fn pop(&mut self, token: TokenId) -> Waiting {
-        let all = self.of.get_mut(&token).expect("the caller found it waiting");
-        let head = all.pop_front().expect("whoever waits has a wish");
-        if all.is_empty() {
-            self.of.remove(&token);
-        }
-        self.count -= 1;
-        head
-    }
-
-    /// A process wants nothing any more.
-    pub(crate) fn forget(&mut self, token: TokenId) {
-        self.count -= self.of.remove(&token).map_or(0, |all| all.len());
-    }
-}
-
 impl Engine {
     /// A process that is connected wants something: it gets it now, or waits for its answer.
     pub(crate) fn ask(&mut self, token: TokenId, wish: Wish) {
-        let earlier = self.queue.of.get(&token).map(|all| all.len() as u64);
+        let earlier = self.queue.of.get(&(token, wish.line())).map(|all| all.len() as u64);
         let awaited = self.awaiting() as u64;
         match (&self.recovery, earlier) {
             (Some(_), _) => {
@@ -145,7 +80,7 @@ impl Engine {
             }
             _ => {}
         }
-        let rules = match self.try_wish(token, &wish, &self.ahead()) {
+        let rules = match self.try_wish(token, &wish, &self.ahead_of(&wish)) {
             Tried::Nothing(rules) => rules,
             tried => return self.answer(token, wish.asked(), tried, Outcome::Refused),
         };
@@ -164,21 +99,25 @@ impl Engine {
         self.decide(token, wish.asked(), outcome, rules);
         self.queue.push(token, wish, until, patient_until);
         if self.queue.count > self.limits.leases_queued_max as usize {
-            let all = self.queue.of.iter();
-            let greed = all.map(|(&of, wishes)| (wishes.len(), of == token, of));
+            let mut greed: BTreeMap<TokenId, usize> = BTreeMap::new();
+            for (&(of, _), wishes) in &self.queue.of {
+                *greed.entry(of).or_default() += wishes.len();
+            }
+            let greed = greed.into_iter().map(|(of, wishes)| (wishes, of == token, of));
             let (_, _, greedy) = greed.max().expect("a wish has just been entered");
-            while self.queue.of.contains_key(&greedy) {
-                self.answer_head(greedy);
+            while let Some(place) = self.queue.oldest_of(greedy) {
+                self.answer_head(place);
             }
         }
     }
 
-    /// Answers the first wish of a process as things are.
-    fn answer_head(&mut self, token: TokenId) {
-        let Waiting { wish, .. } = self.queue.pop(token);
+    /// Answers the first wish of a line as things are.
+    fn answer_head(&mut self, place: Place) {
+        let (token, _) = place;
+        let Waiting { wish, .. } = self.queue.pop(place);
         let tried = match self.recovery {
             Some(_) => Tried::Nothing(Vec::new()),
-            None => self.try_wish(token, &wish, &self.ahead()),
+            None => self.try_wish(token, &wish, &self.ahead_of(&wish)),
         };
         self.answer(token, wish.asked(), tried, Outcome::TimedOut);
     }
@@ -192,7 +131,7 @@ impl Engine {
             }
             Wish::Promise(by) => match self.can_promise(token, *by, ahead) {
                 Ok(()) => {
-                    self.process_mut(token).committed += by;
+                    self.recount(token, |process| process.committed += by);
                     Tried::Promised
                 }
                 Err(rule) => Tried::Nothing(alloc::vec![rule]),
@@ -260,11 +199,8 @@ impl Engine {
         if !self.zeroing.is_empty() {
             return patient_until;
         }
-        let ending = self.processes.values().filter_map(|process| match process.link {
-            Link::Disconnected(_) => process.left_at.map(|at| at.after(ENDING)),
-            _ => None,
-        });
-        ending.max().map_or(Instant::default(), |end| end.min(patient_until))
+        let ending = self.ending.last().map(|&(left_at, _)| left_at.after(ENDING));
+        ending.map_or(Instant::default(), |end| end.min(patient_until))
     }
 
     /// When the first wish that waits is to be answered whatever happens.
@@ -280,13 +216,13 @@ impl Engine {
     /// Recovery is over: what waited for that waits for memory now.
     pub(crate) fn start_waiting(&mut self) {
         let all: Vec<_> = self.queue.of.keys().copied().collect();
-        for token in all {
-            let mut waiting = self.queue.of.remove(&token).expect("just seen");
+        for place in all {
+            let mut waiting = self.queue.of.remove(&place).expect("just seen");
             for one in waiting.iter_mut().filter(|one| one.until == FOREVER) {
-                one.until = self.until(token, &one.wish);
+                one.until = self.until(place.0, &one.wish);
                 one.patient_until = self.patient_until();
             }
-            self.queue.of.insert(token, waiting);
+            self.queue.of.insert(place, waiting);
         }
     }
 
@@ -295,11 +231,11 @@ impl Engine {
         loop {
             while self.serve_heads() {}
             let due = self.queue.heads().filter(|(_, head)| self.deadline(head) <= self.now);
-            let due: Vec<_> = due.map(|(token, _)| token).collect();
+            let due: Vec<_> = due.map(|(place, _)| place).collect();
             if due.is_empty() {
                 return;
             }
-            due.into_iter().for_each(|token| self.answer_head(token));
+            due.into_iter().for_each(|place| self.answer_head(place));
         }
     }
 
@@ -308,32 +244,31 @@ impl Engine {
     /// more of the placement to others.
     fn serve_heads(&mut self) -> bool {
         let mut any = false;
-        let mut ready: BTreeMap<TenantId, BTreeSet<(u64, TokenId)>> = BTreeMap::new();
+        let mut ready: BTreeMap<TenantId, BTreeSet<(u64, Place)>> = BTreeMap::new();
         if self.recovery.is_some() {
             return any;
         }
-        for (token, head) in self.queue.heads() {
-            ready.entry(self.tenant_of(token)).or_default().insert((head.number, token));
+        for (place, head) in self.queue.heads() {
+            ready.entry(self.tenant_of(place.0)).or_default().insert((head.number, place));
         }
         let mut ahead = Ahead::default();
         while let Some(tenant) = self.fairest(ready.keys().copied()) {
             let all = ready.get_mut(&tenant).expect("one of its keys");
-            let Some((_, token)) = all.pop_first() else {
+            let Some((_, place)) = all.pop_first() else {
                 ready.remove(&tenant);
                 continue;
             };
-            let head = &self.queue.of[&token][0];
-            let wish = head.wish.clone();
+            let ((token, _), wish) = (place, self.queue.of[&place][0].wish.clone());
             let tried = self.try_wish(token, &wish, &ahead);
             if let Tried::Nothing(rules) = tried {
                 ahead.add(tenant, &wish, &rules);
                 continue;
             }
-            self.queue.pop(token);
+            self.queue.pop(place);
             any = true;
             self.answer(token, wish.asked(), tried, Outcome::Refused);
-            if let Some(next) = self.queue.of.get(&token) {
-                all.insert((next[0].number, token));
+            if let Some(next) = self.queue.of.get(&place) {
+                all.insert((next[0].number, place));
             }
         }
         any
@@ -348,10 +283,18 @@ impl Engine {
         })
     }
 
+    /// What a wish has to stay behind that is tried out of turn: a lease, nothing.
+    fn ahead_of(&self, wish: &Wish) -> Ahead {
+        match wish {
+            Wish::Lease(..) => Ahead::default(),
+            Wish::Promise(_) => self.ahead(),
+        }
+    }
+
     /// The promises that wait, as they concern one that is asked for now.
     pub(crate) fn ahead(&self) -> Ahead {
         let mut ahead = Ahead::default();
-        for (token, head) in self.queue.heads() {
+        for ((token, _), head) in self.queue.heads() {
             if let Wish::Promise(by) = head.wish
                 && let Err(rule) = self.can_promise(token, by, &Ahead::default())
             {
@@ -367,7 +310,7 @@ impl Engine {
     #[must_use]
     pub fn shortage(&self) -> BTreeMap<NodeKind, u64> {
         let mut lacking: BTreeMap<(TenantId, NodeKind), u64> = BTreeMap::new();
-        for (token, head) in self.queue.heads() {
+        for ((token, _), head) in self.queue.heads() {
             let tenant = self.tenant_of(token);
             let reclaims =
                 matches!(self.tenant(tenant).config.on_depletion, OnDepletion::Reclaim(_));

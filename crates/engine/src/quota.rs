@@ -15,7 +15,11 @@
 //! ([`Engine::room_for_move`]): the tenant has no more of the kind after it than before. A move to
 //! another kind is as a lease there.
 
-use alloc::{collections::VecDeque, sync::Arc};
+use alloc::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    vec::Vec,
+};
 
 use memtide_units::{ImageId, NodeKind, Pageblock, TenantId, TokenId};
 
@@ -162,6 +166,14 @@ impl Engine {
             limit(free.saturating_sub(reserved), rule);
         }
         least
+    }
+
+    /// How much of a node some memory of a process can be moved to because that is wished.
+    pub(crate) fn room_to_fill(&self, token: TokenId, node: usize, what: &[Pageblock]) -> u64 {
+        let from: BTreeSet<usize> = what.iter().map(|&at| self.pool.block_of(at).node).collect();
+        let from: Vec<usize> = from.into_iter().collect();
+        let unpromised = self.unpromised_to(node, token, &from);
+        self.room(self.tenant_of(token), node).0.min(unpromised)
     }
 
     /// How much of a node a process's memory can be moved to, away from a kind of node, when so

@@ -191,7 +191,7 @@ impl Engine {
         let mut plan = Plan::new();
         // What others wait for is not filled up.
         let mut lacking = self.shortage();
-        let mut room: BTreeMap<(TenantId, usize), u64> = BTreeMap::new();
+        let mut room: BTreeMap<(TokenId, usize, usize), u64> = BTreeMap::new();
         let mut filled: BTreeMap<usize, u64> = BTreeMap::new();
         let mut charged: BTreeMap<(TenantId, usize), u64> = BTreeMap::new();
         for (pageblock, home) in hot {
@@ -211,7 +211,10 @@ impl Engine {
             }
             *more += 1;
             // What guarantees leave of a node differs by tenant; what is taken is gone for all.
-            let room = room.entry((tenant, home)).or_insert_with(|| self.room(tenant, home).0);
+            let here = self.pool.block_of(pageblock).node;
+            let key = (token, here, home);
+            let room =
+                room.entry(key).or_insert_with(|| self.room_to_fill(token, home, &[pageblock]));
             let filled = filled.entry(home).or_default();
             if *room > *filled {
                 *filled += 1;
@@ -253,7 +256,8 @@ impl Engine {
             if count == 0 || *left == 0 {
                 return;
             }
-            let Some(to) = self.way_out(lease, kind, &taken).filter(|_| *spare > 0) else {
+            let Some(to) = self.way_out(pageblock, lease, kind, &taken).filter(|_| *spare > 0)
+            else {
                 continue;
             };
             *taken.entry(to).or_default() += 1;
@@ -267,13 +271,14 @@ impl Engine {
     /// tenant may.
     fn way_out(
         &self,
+        at: Pageblock,
         lease: &Lease,
         kind: NodeKind,
         taken: &BTreeMap<usize, u64>,
     ) -> Option<usize> {
         let (route, tenant) = (self.route_of(lease), self.tenant_of(lease.owner.token));
         let has_room = |node: &usize| {
-            let room = self.room(tenant, *node).0;
+            let room = self.room_to_fill(lease.owner.token, *node, &[at]);
             room > taken.get(node).copied().unwrap_or(0)
         };
         let elsewhere = |node: &usize| {

@@ -169,15 +169,16 @@ impl Engine {
         let kept = if self.falls_back(self.tenant_of(token)) || more == 0 {
             claimed
         } else if is_awaited {
-            claimed.min(self.reachable(token))
+            if self.is_countable(token) { claimed.min(self.reachable(token)) } else { 0 }
         } else if fits(self) {
             claimed
         } else {
             known
         };
-        let process = self.process_mut(token);
-        process.committed = kept;
-        process.unkept = claimed - kept;
+        self.recount(token, |process| {
+            process.committed = kept;
+            process.unkept = claimed - kept;
+        });
     }
 
     /// Whether a process of an earlier engine has neither returned nor is known to be gone.
@@ -282,9 +283,13 @@ impl Engine {
         let link = Link::Connected(claims.member);
         if self.processes.contains_key(&token) {
             let process = self.process_mut(token);
+            let left_at = process.left_at.take();
             process.link = link;
             process.pid = pid;
             process.name = name;
+            if let Some(left_at) = left_at {
+                self.ending.remove(&(left_at, token));
+            }
             self.members.insert(claims.member, token);
         } else {
             let route = self.tenant(tenant).route.clone();

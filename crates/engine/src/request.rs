@@ -8,6 +8,10 @@
 //! [`crate::moveto`]) and ends when it has all it wanted, when nothing more can come of it, or
 //! when its time is up. What ends a request leaves no trace of it but orders under way: blocks
 //! that could not be emptied are opened again.
+//!
+//! There may be so many requests of operators ([`crate::Limits::requests_max`]), and as many hints of
+//! programs ([`crate::mbind`]) beside them, a quarter of those of one process: no program uses up
+//! what operators need, or all that programs may have.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -102,6 +106,14 @@ impl Blocks {
 }
 
 impl Aim {
+    /// The process whose hint it is; none, if it is an operator's.
+    pub(crate) const fn hint_of(&self) -> Option<TokenId> {
+        match *self {
+            Self::MoveTo { token, only: Some(_), .. } => Some(token),
+            _ => None,
+        }
+    }
+
     pub(crate) fn give_back(nodes: Vec<usize>, blocks: Blocks) -> Self {
         let (ranked, tried, sacrificed) = (VecDeque::new(), BTreeSet::new(), BTreeSet::new());
         Self::GiveBack { nodes, blocks, ranked, tried, sacrificed }
@@ -191,10 +203,7 @@ impl Engine {
         if self.requests.contains_key(&id) {
             return Err(Refusal::RequestTaken { request: id });
         }
-        let requests = self.limits.requests_max;
-        if self.requests.len() >= requests as usize {
-            return Err(Refusal::TooManyRequests { requests });
-        }
+        self.check_count(request.aim.hint_of())?;
         self.requests.insert(id, request);
         Ok(())
     }

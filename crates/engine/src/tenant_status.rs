@@ -6,8 +6,8 @@ use memtide_units::{ByteSize, MemberId, NodeKind, TenantId};
 
 use crate::{
     engine::Engine,
-    queue::Wish,
     tenant::{Access, OnDepletion},
+    wishes::Wish,
 };
 
 /// A snapshot of one tenant.
@@ -81,7 +81,8 @@ impl Engine {
                 processes += 1;
                 promised = promised.saturating_add(process.promised());
             }
-            let of_it = self.queue.of.iter().filter(|&(&token, _)| self.tenant_of(token) == id);
+            let of_it =
+                self.queue.of.iter().filter(|&(&(token, _), _)| self.tenant_of(token) == id);
             let wishes = of_it.flat_map(|(_, all)| all).map(|waiting| match waiting.wish {
                 Wish::Lease(count, ..) => u64::from(count),
                 Wish::Promise(by) => by,

@@ -11,6 +11,7 @@
 //! promote to tier 0, and demote to the first tier below it that has room.
 //! * `static_placement` (`static`): pages stay where they were first touched.
 //! * `tpp`: Linux's, by hint faults and the clock.
+//! * `numa_balancing` (`numa-balancing`): Linux's, by how soon a page faults after it was armed.
 //! * `hemem`: counters with thresholds, cooled by a clock.
 //! * `memtis`: a histogram of counters, and a threshold that fills the fast tier.
 //! * `colloid`: balances the latencies of the tiers under load.
@@ -26,6 +27,7 @@ mod frequency;
 mod hemem;
 mod memtide;
 mod memtis;
+mod numa_balancing;
 mod placed;
 mod plan;
 mod queue;
@@ -131,7 +133,8 @@ fn first_touch(tiers: &[TierState]) -> Tier {
 }
 
 /// The names of all policies, as [`by_name`] knows them.
-pub const NAMES: &[&str] = &["static", "tpp", "hemem", "memtis", "colloid", "memtide"];
+pub const NAMES: &[&str] =
+    &["static", "tpp", "numa-balancing", "hemem", "memtis", "colloid", "memtide"];
 
 /// The policy of that name for so many pages in so many tiers; none where no policy has the name,
 /// or there are no tiers.
@@ -143,6 +146,7 @@ pub fn by_name(name: &str, pages: u32, tiers: usize) -> Option<Box<dyn Policy>> 
     Some(match name {
         "static" => Box::new(static_placement::StaticPlacement),
         "tpp" => Box::new(tpp::Tpp::new(pages)),
+        "numa-balancing" => Box::new(numa_balancing::NumaBalancing::new(pages)),
         "hemem" => Box::new(hemem::HeMem::new(pages)),
         "memtis" => Box::new(memtis::Memtis::new(pages)),
         "colloid" => Box::new(colloid::Colloid::new(pages)),

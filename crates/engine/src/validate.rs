@@ -14,9 +14,9 @@ use crate::{
     lease::{End, Flight, Share, Standing},
     pageblocks::PageblockState,
     process::{Link, Waiting},
-    queue::Wish,
     quota::PerKind,
     request::Goal,
+    wishes::Wish,
 };
 
 impl Engine {
@@ -32,6 +32,7 @@ impl Engine {
         self.validate_requests();
         self.validate_losses();
         self.validate_tenants();
+        self.validate_sums();
         self.validate_queue();
         assert_eq!(self.out, crate::outbox::Outbox::default());
         assert!(self.touched.is_empty());
@@ -121,6 +122,11 @@ impl Engine {
                 waiting += 1;
             }
         }
+        let left = self.processes.iter().filter_map(|(&token, process)| {
+            assert!(process.left_at.is_none() || matches!(process.link, Link::Disconnected(_)));
+            Some((process.left_at?, token))
+        });
+        assert_eq!(left.collect::<BTreeSet<_>>(), self.ending);
         assert_eq!(members, self.members.len());
         assert_eq!(waiting, self.waiting.len());
         for (image, record) in &self.images {
@@ -147,7 +153,8 @@ impl Engine {
 
     fn validate_queue(&self) {
         let mut count = 0;
-        for (&token, all) in &self.queue.of {
+        for (&(token, line), all) in &self.queue.of {
+            assert!(all.iter().all(|waiting| waiting.wish.line() == line));
             assert!(matches!(self.process(token).link, Link::Connected(_)), "{token} is gone");
             assert!(!all.is_empty() && all.iter().is_sorted_by_key(|waiting| waiting.number));
             count += all.len();
@@ -157,13 +164,12 @@ impl Engine {
         if self.recovery.is_some() {
             return;
         }
-        for (token, head) in self.queue.heads() {
+        for ((token, _), head) in self.queue.heads() {
             let tenant = self.tenant_of(token);
             if let Wish::Lease(_, _, route) = &head.wish {
-                let unpromised = self.unpromised(token);
                 let is_kept = |node: usize| {
                     let room = self.room(tenant, node).0;
-                    room.min(self.unpromised_on(node, token, unpromised))
+                    room.min(self.unpromised_on(node, token))
                 };
                 let room: u64 = self.legs(tenant, route).map(is_kept).sum();
                 assert_eq!(room, 0, "{token} waits for what is there");

@@ -133,7 +133,7 @@ pub struct Status {
     pub programs: Vec<ProgramStatus>,
 }
 
-/// One node: `free + leased + isolated + offline = size`.
+/// One node: `free + leased + isolated + offline + retired = size`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NodeStatus {
     /// Its name.
@@ -152,6 +152,8 @@ pub struct NodeStatus {
     pub isolated: ByteSize,
     /// Has left.
     pub offline: ByteSize,
+    /// Out of service for good: its memory is bad.
+    pub retired: ByteSize,
 }
 
 /// One process.

@@ -34,8 +34,6 @@ mod text;
 pub mod topology;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use serde::Deserialize;
 use toml::{
     Spanned,
@@ -85,15 +83,7 @@ pub(crate) fn run_plan(
     case: &str,
     told: &dyn Fn(u64),
 ) -> Result<MachineRow, Violation> {
-    let run = |tracing, told: &dyn Fn(u64)| {
-        let run = || World::new(plan, seed, tracing)?.run(case, told);
-        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-            let what = panic.downcast_ref::<String>().map(String::as_str);
-            let what = what.or_else(|| panic.downcast_ref::<&str>().copied());
-            let what = format!("panic: {}", what.unwrap_or("of which nothing is known"));
-            Err(Violation { at: 0, what, trace: Vec::new() })
-        })
-    };
+    let run = |tracing, told: &dyn Fn(u64)| World::new(plan, seed, tracing)?.run(case, told);
     // The same again, this time written down.
     run(Tracing::Off, told).or_else(|_| run(Tracing::On, &|_| {}))
 }

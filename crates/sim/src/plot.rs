@@ -1,5 +1,7 @@
 //! Plots, as texts of SVG.
 
+use std::collections::BTreeSet;
+
 use plotters::prelude::*;
 
 use crate::{SimError, outcome::Outcome};
@@ -21,7 +23,27 @@ pub(crate) type Line = (String, Vec<(f64, f64)>);
 /// # Errors
 /// [`SimError::Plot`] when the plotting library refuses one.
 pub fn plots(outcome: &Outcome) -> Result<Vec<Plot>, SimError> {
-    outcome.results.plots()
+    outcome.results.plots().map(distinct)
+}
+
+/// The same plots, each with a file name of its own: `"a b"` and `"a-b"` are both `a-b` as names
+/// of files, and one would overwrite the other. Repeated names are numbered, `a-b-2`.
+pub(crate) fn distinct(plots: Vec<Plot>) -> Vec<Plot> {
+    let mut free: BTreeSet<String> = plots.iter().map(|plot| plot.name.clone()).collect();
+    let mut taken = BTreeSet::new();
+    let mut name_of = |name: String| {
+        // Whose name it is, and not the number of another's, keeps it.
+        if free.remove(&name) {
+            taken.insert(name.clone());
+            return name;
+        }
+        let numbered = (2_u64..).map(|number| format!("{name}-{number}"));
+        let mut open = numbered.filter(|name| !free.contains(name) && !taken.contains(name));
+        let name = open.next().expect("numbers do not end");
+        taken.insert(name.clone());
+        name
+    };
+    plots.into_iter().map(|plot| Plot { name: name_of(plot.name), ..plot }).collect()
 }
 
 /// Bytes on an axis of GiB.
@@ -63,4 +85,22 @@ pub(crate) fn draw(title: &str, axes: [&str; 2], lines: &[Line]) -> Result<Strin
         area.present().map_err(wrong)?;
     }
     Ok(svg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_plot_overwrites_another() {
+        let named = |names: &[&str]| {
+            let plot = |name: &&str| Plot { name: (*name).to_owned(), svg: String::new() };
+            let plots = distinct(names.iter().map(plot).collect());
+            plots.into_iter().map(|plot| plot.name).collect::<Vec<_>>()
+        };
+        assert_eq!(named(&["a", "b"]), ["a", "b"]);
+        assert_eq!(named(&["a", "a", "b", "a"]), ["a", "a-2", "b", "a-3"]);
+        // A name that looks like a number of another keeps it.
+        assert_eq!(named(&["a", "a", "a-2", "a-2"]), ["a", "a-3", "a-2", "a-2-2"]);
+    }
 }

@@ -223,7 +223,8 @@ impl Sweep {
             let name = format!("sweep-{}", axes[1].chars().map(dashed).collect::<String>());
             Ok(Plot { name, svg })
         };
-        columns.iter().map(plot_of).collect()
+        let plots: Result<Vec<Plot>, SimError> = columns.iter().map(plot_of).collect();
+        plots.map(plot::distinct)
     }
 }
 

@@ -2,6 +2,9 @@
 //! `scenarios/tiering.toml` with fewer pages and shorter runs. All figures are virtual and the
 //! same in every run; each bound leaves some margin.
 
+use std::collections::BTreeMap;
+
+use memtide_engine::tiering::NAMES;
 use memtide_sim::tiering::{Contender, Job, Tiering, TieringRow, run_job};
 
 /// The machine of the shipped scenario, and one workload.
@@ -117,6 +120,51 @@ fn nothing_is_lost_against_no_migration() {
         let fixed = row(workload, "static");
         let memtide = row(workload, "memtide");
         at_least(0.97, memtide.per_second, fixed.per_second);
+    }
+}
+
+const SHIFTING: &str = "pages = 65536\nvisits = 24_000_000\nburst = 16\nparallelism = 4\n\
+                        write-percent = 5\npattern.zipf = { theta = 0.99, phase = 12_000_000 }";
+const SCAN_AND_HOT: &str = "pages = 65536\nvisits = 16_000_000\nburst = 16\nparallelism = 4\n\
+                            write-percent = 20\npattern.scan-and-hot = { scan-visits = 30 }";
+const BFS: &str = "pages = 65536\nvisits = 16_000_000\nburst = 8\nparallelism = 6\n\
+                   write-percent = 10\n\
+                   pattern.graph = { traversal = \"bfs\", edges = \"kronecker\", scale = 14, \
+                   degree = 16 }";
+const PAGE_RANK: &str = "pages = 65536\nvisits = 16_000_000\nburst = 8\nparallelism = 6\n\
+                         write-percent = 10\n\
+                         pattern.graph = { traversal = \"page-rank\", edges = \"uniform\", \
+                         scale = 14, degree = 16 }";
+
+/// All of the shipped workloads' kinds, and all policies: never below 0.97 of moving nothing, and
+/// better in the geometric mean than each of the others.
+#[test]
+fn memtide_is_the_best_in_the_mean_and_never_much_worse_than_moving_nothing() {
+    const ALL: [&str; 10] =
+        [UNIFORM, HOT_SET, MOVING, ZIPF, SHIFTING, SCAN, SCAN_AND_HOT, BFS, PAGE_RANK, CONTENDED];
+    let others: Vec<&str> = NAMES.iter().copied().filter(|&name| name != "memtide").collect();
+    let compare = |workload: &str| {
+        let memtide = row(workload, "memtide").per_second as f64;
+        let ratio = |name: &&str| memtide / row(workload, name).per_second as f64;
+        others.iter().map(ratio).collect::<Vec<f64>>()
+    };
+    let ratios = std::thread::scope(|scope| {
+        let compare = &compare;
+        let all = ALL.map(|workload| scope.spawn(move || compare(workload)));
+        all.map(|one| one.join().expect("a comparison"))
+    });
+    let mut better: BTreeMap<&str, f64> = BTreeMap::new();
+    for (workload, ratios) in ALL.iter().zip(ratios) {
+        for (&name, ratio) in others.iter().zip(ratios) {
+            println!("{ratio:.3} of {name}: {}", workload.lines().last().unwrap_or_default());
+            let least = if name == "static" { 0.97 } else { 0.9 };
+            assert!(ratio >= least, "{ratio:.3} of {name} on\n{workload}");
+            *better.entry(name).or_default() += ratio.ln() / ALL.len() as f64;
+        }
+    }
+    for (name, mean) in better {
+        println!("{:.3} of {name}", mean.exp());
+        assert!(mean > 0.0, "{:.3} of {name} in the geometric mean", mean.exp());
     }
 }
 

@@ -79,7 +79,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use memtide_proto::control::{NodeBytes, Reason};
-    use memtide_units::ByteSize;
+    use memtide_units::{ByteSize, ImageId};
 
     use super::*;
 
@@ -87,6 +87,7 @@ mod tests {
         Decision {
             tenant: "batch".to_owned(),
             pid: 12,
+            image: ImageId(3),
             program: "sort".to_owned(),
             ago_ms: 61_500,
             times: 1,

@@ -125,8 +125,11 @@ fn fuzz(options: &SimFuzz) -> Result<ExitCode, Failure> {
             let again = format!("again: memtide sim fuzz --seeds {seed}..{next}");
             output::text(&format!("\nseed {seed}: {}{again}\n", failure.violation))?;
         }
+        if outcome.more_failures > 0 {
+            output::text(&format!("\n{} more seeds failed\n", outcome.more_failures))?;
+        }
     }
-    match outcome.failures.len() {
+    match outcome.failed() {
         0 => Ok(ExitCode::SUCCESS),
         failed => Err(Failure::Failed(format!("{failed} of {} seeds failed", outcome.seeds))),
     }

@@ -52,7 +52,8 @@ fn text(status: &Told, socket: &Path) -> String {
 }
 
 fn node_rows(status: &Told) -> Vec<Vec<String>> {
-    let heading = ["NODE", "KIND", "STORE", "SIZE", "FREE", "LEASED", "ISOLATED", "OFFLINE"];
+    let heading =
+        ["NODE", "KIND", "STORE", "SIZE", "FREE", "LEASED", "ISOLATED", "OFFLINE", "RETIRED"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for node in &status.nodes {
         let store = match node.backing {
@@ -62,7 +63,7 @@ fn node_rows(status: &Told) -> Vec<Vec<String>> {
         };
         let mut row = vec![node.name.clone(), node.kind.to_string(), store.to_owned()];
         row.extend(
-            [node.size, node.free, node.leased, node.isolated, node.offline]
+            [node.size, node.free, node.leased, node.isolated, node.offline, node.retired]
                 .map(|size| size.to_string()),
         );
         rows.push(row);

@@ -98,7 +98,8 @@ impl Pool {
             panic!("no status")
         };
         for node in &status.nodes {
-            let sum = node.free.0 + node.leased.0 + node.isolated.0 + node.offline.0;
+            let leased = node.leased.0 + node.retired.0;
+            let sum = node.free.0 + leased + node.isolated.0 + node.offline.0;
             assert_eq!(sum, node.size.0, "{node:?}");
         }
         status

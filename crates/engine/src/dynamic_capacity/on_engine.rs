@@ -11,6 +11,8 @@
 //! through [`Port::engine_refused`]. When somebody stops using something, or can be moved again,
 //! [`Port::freed`] has what was deferred asked for at once instead of after a while.
 
+mod action;
+mod validate;
 mod window;
 
 use alloc::{
@@ -19,9 +21,12 @@ use alloc::{
 };
 use core::time::Duration;
 
-use memtide_units::{ByteSize, Extent, Instant, Pageblock, RequestId};
+use memtide_units::{ByteSize, Extent, Instant, RequestId};
 
-pub use self::window::Window;
+pub use self::{
+    action::{Action, Answer, PortError},
+    window::Window,
+};
 use super::{
     config::{DeviceConfig, Limits},
     effect::Effect,
@@ -32,61 +37,6 @@ use super::{
     refused::InputError,
 };
 use crate::effect::Holder;
-
-/// What is to be done, in this order.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Action {
-    /// Hand this to the engine, and its effects to [`Port::engine_did`]. If it refuses, tell
-    /// [`Port::engine_refused`].
-    Engine(crate::Input),
-    /// What the host says; of this, responses and releases are to be sent to the device. Never
-    /// [`Effect::Reclaim`] or [`Effect::Keep`]: those are done by the engine.
-    Host(Effect),
-    /// How far a device's request has come.
-    Answer(Answer),
-}
-
-/// The answer to a device that asked for capacity back. `released + remaining = asked`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Answer {
-    /// Which device.
-    pub device: DeviceId,
-    /// What was asked for, as far as it was not gone before.
-    pub asked: ByteSize,
-    /// What was released.
-    pub released: ByteSize,
-    /// What stays for now.
-    pub remaining: ByteSize,
-    /// Who holds it, largest first.
-    pub holders: Vec<Holder>,
-    /// Whether there is something to ask for again. It follows by itself when it is free.
-    pub ask_again: bool,
-}
-
-/// Why a port cannot do something; then nothing changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PortError {
-    /// The host refuses it.
-    #[error(transparent)]
-    Host(#[from] InputError),
-    /// A region whose pageblocks have no number, or are those of another.
-    #[error("{device}: {decoder} at {first}; expected pageblocks that have no other region")]
-    Window {
-        /// Which device.
-        device: DeviceId,
-        /// Which region.
-        decoder: DpaRange,
-        /// Where it was to be.
-        first: Pageblock,
-    },
-    /// Only the port itself says that to its host.
-    #[error("{what}; expected a record, an answer of a device, or the passing of time")]
-    NotFromOutside {
-        /// What was said.
-        what: &'static str,
-    },
-}
 
 /// A host whose capacity an engine uses.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -435,21 +385,5 @@ impl Port {
         });
         // The answer first: what follows may be the next question.
         core::iter::once(answer).chain(self.carry_out(now, effects)).collect()
-    }
-
-    /// The books agree with each other.
-    ///
-    /// # Panics
-    /// When they do not: the rules are broken.
-    pub fn validate(&self) {
-        self.host.validate();
-        for (request, device) in &self.requests {
-            assert!(self.asking[device].open.contains(request), "{request} is part of a question");
-        }
-        for (device, asking) in &self.asking {
-            let ours = |request: &&RequestId| self.requests.get(request) == Some(device);
-            assert_eq!(asking.open.iter().filter(ours).count(), asking.open.len());
-            assert!(!asking.open.is_empty(), "a question has requests");
-        }
     }
 }

@@ -154,6 +154,7 @@ fn metadata_is_what_is_remembered() {
     let bits = [
         ("static", 0),
         ("tpp", 10),
+        ("numa-balancing", 18),
         ("hemem", 50),
         ("memtis", 26),
         ("colloid", 26),

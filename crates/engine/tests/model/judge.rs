@@ -63,7 +63,7 @@ impl World {
                 assert!(open(before) || open(&self.engine), "granted out of an isolated block");
                 let image = self.by_member(member).image;
                 self.dirty.extend(all.iter().map(|&pageblock| (pageblock, image)));
-                let question = self.answered(member);
+                let question = self.answered(member, false);
                 let memtide_engine::Asked::Lease(asked) = question.what else {
                     panic!("a grant where a promise was asked for");
                 };
@@ -134,7 +134,7 @@ impl World {
                 self.evacuating.remove(&node);
             }
             Effect::Promise { member, granted } => {
-                let memtide_engine::Asked::Promise(by) = self.answered(member).what else {
+                let memtide_engine::Asked::Promise(by) = self.answered(member, true).what else {
                     panic!("a promise where a lease was asked for");
                 };
                 self.mark(if granted { "promised" } else { "not promised" });

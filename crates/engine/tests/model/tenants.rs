@@ -149,10 +149,13 @@ impl World {
         }
     }
 
-    /// An answer came: it is to the oldest question of this process.
-    pub(super) fn answered(&mut self, member: MemberId) -> Asked {
-        let asked = self.by_member(member).asked.pop_front();
-        asked.expect("an answer to a question")
+    /// An answer came: it is to the oldest question of its kind of this process.
+    pub(super) fn answered(&mut self, member: MemberId, is_promise: bool) -> Asked {
+        let asked = &mut self.by_member(member).asked;
+        let of_kind =
+            |one: &Asked| matches!(one.what, memtide_engine::Asked::Promise(_)) == is_promise;
+        let first = asked.iter().position(of_kind).expect("an answer to a question");
+        asked.remove(first).expect("just found")
     }
 
     /// Nobody waits for longer than it has to.

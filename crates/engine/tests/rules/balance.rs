@@ -418,6 +418,15 @@ fn what_a_program_binds_where_it_lies_already_is_not_brought_back() {
 }
 
 #[test]
+fn what_an_operator_wants_where_it_lies_already_is_not_brought_back() {
+    let (mut bench, program, far) = fallen_back();
+    let (request, member, deadline) = (crate::bench::REQUEST, program.member, IDLE);
+    bench.say(Input::MoveTo { request, member, to: FAR, bytes: None, deadline });
+    use_it(&mut bench, program);
+    assert_eq!(has(&bench, program, FAR), far);
+}
+
+#[test]
 fn a_move_that_ends_after_its_time_is_not_undone() {
     let mut bench = Bench::with(two(0));
     let program = bench.join_as(1);

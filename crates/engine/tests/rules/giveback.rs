@@ -66,6 +66,7 @@ fn used_blocks_are_emptied_the_cheapest_first() {
     assert_eq!(bench.engine.moved_pageblocks(), 1);
 }
 
+/// Its process may have far memory, but not this lease.
 #[test]
 fn what_is_pinned_stays_and_its_block_is_never_isolated() {
     let mut bench = Bench::new();

@@ -72,9 +72,14 @@ fn only_holders_speak_of_a_pageblock() {
     }
     let twice = Input::Release { member: one.member, extents: [run(0, 2), run(1, 1)].concat() };
     assert_eq!(bench.refused(twice), Refusal::NamedTwice { pageblock: Pageblock(1) });
-    let reason = HoldReason::Moving;
-    let pin = Input::Pin { member: one.member, extents, reason };
-    assert_eq!(bench.refused(pin), Refusal::NotAPin { reason });
+    // Not facts, or facts that the engine knows better.
+    for reason in [HoldReason::Moving, HoldReason::SharedWithChild, HoldReason::Inherited] {
+        let extents = extents.clone();
+        let pin = Input::Pin { member: one.member, extents: extents.clone(), reason };
+        assert_eq!(bench.refused(pin), Refusal::NotAPin { reason });
+        let unpin = Input::Unpin { member: one.member, extents, reason };
+        assert_eq!(bench.refused(unpin), Refusal::NotAPin { reason });
+    }
 }
 
 #[test]

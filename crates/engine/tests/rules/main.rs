@@ -12,6 +12,7 @@ mod mbind;
 mod moves;
 mod online;
 mod policies;
+mod promises;
 mod queue;
 mod recovery;
 mod tenants;

@@ -75,6 +75,40 @@ fn the_best_node_fills_up_before_the_next() {
 }
 
 #[test]
+fn programs_do_not_use_up_what_operators_and_others_need() {
+    let mut config = config();
+    config.limits.requests_max = 8;
+    let mut bench = Bench::with(config);
+    let (greedy, other) = (bench.join(), bench.join());
+    bench.lease(greedy, 8);
+    bench.lease(other, 8);
+    let deadline = Duration::from_secs(60);
+    let hint = |bench: &mut Bench, program: Program, at: u64| Input::Mbind {
+        request: memtide_units::RequestId(bench.fresh()),
+        member: program.member,
+        extents: run(at, 1),
+        policy: MemPolicy { mode: bind(FAR), ..MemPolicy::LOCAL },
+        deadline,
+    };
+    for at in 0..2 {
+        let input = hint(&mut bench, greedy, at);
+        assert!(!bench.say(input).is_empty());
+    }
+    let input = hint(&mut bench, greedy, 2);
+    assert_eq!(bench.refused(input), Refusal::TooManyRequests { requests: 2 });
+    let input = hint(&mut bench, other, 8);
+    assert!(!bench.say(input).is_empty());
+    for _ in 0..8 {
+        let (request, member) = (memtide_units::RequestId(bench.fresh()), other.member);
+        let bytes = Some(size(1));
+        bench.say(Input::MoveTo { request, member, to: FAR, bytes, deadline });
+    }
+    let (request, member, bytes) = (memtide_units::RequestId(bench.fresh()), other.member, None);
+    let refusal = Refusal::TooManyRequests { requests: 8 };
+    assert_eq!(bench.refused(Input::MoveTo { request, member, to: FAR, bytes, deadline }), refusal);
+}
+
+#[test]
 fn nonsense_is_refused() {
     let mut bench = Bench::new();
     let program = bench.join();

@@ -82,18 +82,39 @@ fn at_the_deadline_the_answer_is_nothing() {
 }
 
 #[test]
-fn what_one_process_asks_is_answered_in_order() {
+fn leases_of_one_process_are_answered_in_order() {
     let mut bench = Bench::with(impatient(vec![waits("w", 1, 10)]));
     let (has, wants) = (bench.join_as(1), bench.join_as(1));
     bench.lease(has, 16);
     let member = wants.member;
     ask(&mut bench, wants, 1);
-    // There is room far, and the promise would fit, but it asked for something before.
+    // There is room far, but it asked for something before.
     let policy = Some(bind(&[crate::bench::FAR]));
     assert_eq!(bench.say(Input::Lease { member, count: 2, after: None, policy }), []);
-    assert_eq!(bench.say(Input::Commit { member, by: -0 }), []);
     let effects = free(&mut bench, has, run(3, 1));
     assert_eq!(members(&grants(&effects)), [(member.0, 1), (member.0, 2)]);
+}
+
+/// What waits to be promised would hold up the little that its program needs to go on, perhaps to
+/// free what it waits for.
+#[test]
+fn a_promise_that_waits_holds_up_no_lease_of_its_process_nor_a_lease_a_promise() {
+    let mut bench = Bench::with(impatient(vec![waits("w", 1, 10)]));
+    let (has, wants) = (bench.join_as(1), bench.join_as(1));
+    bench.lease(has, 12);
+    let member = wants.member;
+    assert_eq!(bench.say(Input::Commit { member, by: 6 }), []);
+    assert_eq!(members(&grants(&ask(&mut bench, wants, 2))), [(member.0, 2)]);
+    ask(&mut bench, wants, 2);
+    assert_eq!(bench.engine.tenant_status()[0].waiting, 1, "the promise alone");
+    // Promises have an order of their own, and are not given before one that was asked before.
+    assert_eq!(bench.say(Input::Commit { member, by: 1 }), []);
+    ask(&mut bench, wants, 1);
+    let effects = free(&mut bench, has, run(0, 2));
+    let promise = Effect::Promise { member, granted: true };
+    let granted = Effect::Grant { member, extents: run(0, 1) };
+    assert!(effects.contains(&promise) && effects.contains(&granted), "{effects:?}");
+    assert_eq!(bench.engine.tenant_status()[0].waiting, 1, "the second promise");
 }
 
 #[test]

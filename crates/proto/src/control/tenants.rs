@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use memtide_units::{ByteSize, NodeKind};
+use memtide_units::{ByteSize, ImageId, NodeKind};
 use serde::{Deserialize, Serialize};
 
 use super::NodeBytes;
@@ -94,6 +94,8 @@ pub struct Decision {
     pub tenant: String,
     /// The program's process number.
     pub pid: u32,
+    /// Its image: tells programs apart that had the same process number one after the other.
+    pub image: ImageId,
     /// Its name.
     pub program: String,
     /// How long ago, in milliseconds; for several in a row, the last.

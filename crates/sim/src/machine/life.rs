@@ -2,6 +2,7 @@
 
 mod away;
 mod orders;
+mod sure;
 mod wants;
 
 use memtide_engine::{Input, Lineage, tenant::Credentials};

@@ -46,6 +46,7 @@ impl World<'_> {
             }
             Happening::Evacuate { node, deadline } => {
                 let what = format!("evacuation of {}", plan.nodes[node].name);
+                self.close(node);
                 let input = Input::Evacuate { request, node: id(node), deadline: wait(deadline) };
                 self.ask(request, what, deadline, input)
             }
@@ -192,6 +193,7 @@ impl World<'_> {
     /// A driver is asked to save or restore its device's state.
     pub(super) fn save(&mut self, node: NodeId, done: fn(usize) -> Step) -> Checked<()> {
         let node = usize::from(node.0);
+        self.close(node);
         if self.happens(self.plan.faults.driver_mute_permille) {
             self.measure.saw("fault driver mute");
             return Ok(());

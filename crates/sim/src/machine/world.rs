@@ -5,7 +5,10 @@
 //! copying and zeroing take as long as bandwidths make them take. After every input the oracle is
 //! asked whether all still holds.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use memtide_engine::{Effect, Engine, Input, Refusal};
 use memtide_units::{Extent, ImageId, Instant, PAGEBLOCK_BYTES, Pageblock};
@@ -15,7 +18,7 @@ use super::{
     operator::Open,
     oracle::{Checked, Oracle, Violation},
     plan::{MS, Nanos, Plan, SECOND},
-    process::Process,
+    process::{Asked, Process},
     queue::Queue,
     topology::Topology,
 };
@@ -93,7 +96,11 @@ pub(super) struct World<'p> {
     pub topology: Topology,
     /// Nodes that are gone.
     pub removed: Vec<bool>,
+    /// Nodes where nothing is sure: evacuated, or with a driver at work.
+    pub closed: Vec<bool>,
     pub processes: Vec<Process>,
+    /// Who was answered by this input with less than was asked for.
+    pub short: Vec<(usize, Asked)>,
     pub oracle: Oracle,
     pub measure: Measure,
     /// Operators' requests that are not answered.
@@ -109,11 +116,11 @@ pub(super) struct World<'p> {
 impl<'p> World<'p> {
     /// A world in which nothing has happened.
     pub fn new(plan: &'p Plan, seed: u64, tracing: Tracing) -> Result<Self, Violation> {
-        let engine = Engine::new(plan.config()).map_err(|error| Violation {
-            at: 0,
-            what: format!("the engine refuses its configuration: {error}"),
-            trace: Vec::new(),
-        })?;
+        let made = caught(|| {
+            let engine = Engine::new(plan.config());
+            engine.map_err(|error| format!("the engine refuses its configuration: {error}"))
+        });
+        let engine = made.map_err(|what| Violation { at: 0, what, trace: Vec::new() })?;
         let mut queue = Queue::default();
         for (number, program) in plan.programs.iter().enumerate() {
             for copy in 0..u64::from(program.count) {
@@ -135,7 +142,9 @@ impl<'p> World<'p> {
             random: Random::new(seed),
             topology: plan.topology.clone(),
             removed: vec![false; plan.nodes.len()],
+            closed: vec![false; plan.nodes.len()],
             processes: Vec::new(),
+            short: Vec::new(),
             oracle: Oracle::new(plan),
             measure: Measure::new(plan),
             open: Vec::new(),
@@ -148,8 +157,17 @@ impl<'p> World<'p> {
     }
 
     /// Runs to the end of the plan, and past it until all is answered and given back.
-    pub fn run(mut self, case: &str, told: &dyn Fn(u64)) -> Result<MachineRow, Violation> {
-        match self.run_steps(told).and_then(|()| self.finish()) {
+    pub fn run(self, case: &str, told: &dyn Fn(u64)) -> Result<MachineRow, Violation> {
+        self.run_with(case, |world| world.run_steps(told).and_then(|()| world.finish()))
+    }
+
+    /// The world outlives what runs in it: who panics leaves the trace of how it came to that.
+    fn run_with(
+        mut self,
+        case: &str,
+        work: impl FnOnce(&mut Self) -> Checked<()>,
+    ) -> Result<MachineRow, Violation> {
+        match caught(|| work(&mut self)) {
             Ok(()) => Ok(self.measure.row(case, self.steps)),
             Err(what) => {
                 Err(Violation { at: self.now, what, trace: self.trace.unwrap_or_default().into() })
@@ -287,7 +305,9 @@ impl<'p> World<'p> {
         }
         if self.plan.pageblocks() <= SMALL {
             self.check_all()?;
+            self.all_had_their_own()?;
         }
+        self.short.clear();
         Ok(Ok(()))
     }
 
@@ -319,10 +339,11 @@ impl<'p> World<'p> {
                 .iter()
                 .flat_map(|extent| extent.iter())
                 .try_for_each(|pageblock| self.oracle.offlined(pageblock)),
-            Effect::Onlined { extents, .. } => extents
-                .iter()
-                .flat_map(|extent| extent.iter())
-                .try_for_each(|pageblock| self.oracle.onlined(pageblock)),
+            Effect::Onlined { extents, .. } => {
+                self.reopen(&extents);
+                let mut all = extents.iter().flat_map(|extent| extent.iter());
+                all.try_for_each(|pageblock| self.oracle.onlined(pageblock))
+            }
             Effect::SaveDevice { node } => self.save(node, Step::Saved),
             Effect::RestoreDevice { node } => self.save(node, Step::Restored),
             Effect::Answer { request, report } => self.answered(request, &report),
@@ -340,6 +361,16 @@ impl<'p> World<'p> {
         }
         self.must(Input::Zeroed { image, extents: Extent::from_blocks(still) })
     }
+}
+
+/// A panic is one more thing that must not happen.
+fn caught<T>(work: impl FnOnce() -> Checked<T>) -> Checked<T> {
+    // What is left half done is told of, and used for nothing else.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let what = panic.downcast_ref::<String>().map(String::as_str);
+        let what = what.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(format!("panic: {}", what.unwrap_or("of which nothing is known")))
+    })
 }
 
 /// How long so many bytes take at so many MiB a second.
@@ -374,4 +405,35 @@ fn note(trace: &mut VecDeque<String>, mut line: String) {
         trace.pop_front();
     }
     trace.push_back(line);
+}
+
+#[cfg(test)]
+mod tests {
+    use memtide_units::NodeId;
+
+    use super::*;
+    use crate::machine::swarm;
+
+    #[test]
+    fn who_panics_leaves_a_trace() {
+        let plan = swarm::plan(1);
+        let world = World::new(&plan, 1, Tracing::On).unwrap();
+        let outcome = world.run_with("", |world| {
+            world.now = 7;
+            world.must(Input::Tick)?;
+            world.must(Input::DeviceSaved { node: NodeId(0) }).unwrap_err();
+            panic!("broken {}", 5)
+        });
+        let violation = outcome.unwrap_err();
+        assert_eq!((violation.at, violation.what.as_str()), (7, "panic: broken 5"));
+        let told = violation.to_string();
+        assert!(told.contains("7 ns: Tick") && told.contains("  refused: "), "{told}");
+    }
+
+    #[test]
+    fn an_engine_that_is_not_made_is_told_of() {
+        let made = caught(|| -> Checked<()> { panic!("{}", "no such world") });
+        assert_eq!(made, Err("panic: no such world".to_owned()));
+        assert_eq!(caught(|| Err::<(), _>("wrong".to_owned())), Err("wrong".to_owned()));
+    }
 }

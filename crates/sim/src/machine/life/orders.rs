@@ -1,10 +1,12 @@
 //! What a process does when it is ordered to move or to thaw.
 
+use std::collections::BTreeSet;
+
 use memtide_engine::{Input, MoveOutcome, Refusal, tenant::Migration};
 use memtide_units::{Extent, HoldReason, MemberId, MoveId, PAGEBLOCK_BYTES, Pageblock};
 
 use crate::machine::{
-    oracle::{Checked, State},
+    oracle::{Checked, State, Went},
     plan::Nanos,
     process::{Life, Process},
     topology::Width,
@@ -37,6 +39,12 @@ impl World<'_> {
             if process.pinned.contains(&from) {
                 return Err(format!("{member} is to move {from}, which is pinned"));
             }
+        }
+        let kind = |at| self.plan.nodes[self.oracle.node_of(at)].kind;
+        let others = pairs.iter().filter(|&&(from, to)| kind(from) != kind(to));
+        let kinds: BTreeSet<_> = others.map(|&(_, to)| kind(to)).collect();
+        for kind in kinds {
+            self.oracle.guarantees(self.plan, tenant, kind)?;
         }
         if self.plan.tenants[tenant].migration == Migration::Never {
             return Err(format!("{member} is to move something; its tenant must never move"));
@@ -152,7 +160,13 @@ impl World<'_> {
         let limits = self.plan.limits;
         let settle = limits.settle_for.saturating_sub(limits.idle_after / 8).as_nanos() as Nanos;
         let settle = self.is_balance().then_some(settle);
-        self.oracle.went((number as u64, place), source, target, ordered, settle)?;
+        if settle.is_some() && source != target {
+            self.measure.saw("balance moved");
+        }
+        let went = self.oracle.went((number as u64, place), source, target, ordered, settle)?;
+        if went == Went::Again {
+            self.measure.saw("check ping-pong");
+        }
         Ok(outcome)
     }
 

@@ -24,7 +24,6 @@ impl World<'_> {
             }
         }
         let (member, less) = (process.member, process.promised.saturating_sub(process.wants));
-        process.promised -= less;
         process.thaws.retain(|pageblock| !released.contains(pageblock));
         for &pageblock in &released {
             self.oracle.unmapped(pageblock);
@@ -34,6 +33,7 @@ impl World<'_> {
         }
         if less > 0 {
             self.must(Input::Commit { member, by: -(less as i64) })?;
+            self.processes[number].promised -= less;
         }
         Ok(())
     }
@@ -61,6 +61,7 @@ impl World<'_> {
         let until = self.now + waits.as_nanos() as Nanos + SLACK;
         self.oracle.owe(until, owed(number, what));
         let asked = Asked { since: self.now, until, count, what };
+        self.note_sure(number, &asked);
         self.processes[number].asked = Some(asked);
         let said = match what {
             What::Promise => self.say(Input::Commit { member, by: count as i64 })?,
@@ -94,10 +95,12 @@ impl World<'_> {
         else {
             return Err(format!("{member} is promised what it did not ask for"));
         };
+        self.measure.saw(if granted { "promise given" } else { "promise refused" });
         if granted {
             self.processes[number].promised += asked.count;
             self.queue.push(self.now, Step::Grow(number));
         } else {
+            self.short.push((number, asked));
             let tenant = self.processes[number].tenant;
             self.measure.note(self.now, tenant, |row| row.promises_refused += 1);
             self.explain(number);
@@ -136,6 +139,7 @@ impl World<'_> {
         }
         let waited = self.now - asked.since;
         if waited > 0 {
+            self.measure.saw("lease waited");
             self.asked_until = self.now;
         }
         self.measure.note(self.now, tenant, |row| {
@@ -148,6 +152,7 @@ impl World<'_> {
         }
         if got < asked.count {
             self.explain(number);
+            self.short.push((number, asked.clone()));
         }
         if got == asked.count {
             self.queue.push(self.now, Step::Grow(number));

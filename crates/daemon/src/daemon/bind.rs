@@ -1,0 +1,107 @@
+//! A daemon is made: the pool, what an earlier daemon left, the socket.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use memtide_engine::Engine;
+use memtide_store::{Store, kernel::Kernel};
+use rustix::io::Errno;
+
+use super::{Daemon, stop::Stop};
+use crate::{
+    config::Config,
+    images::Images,
+    start::{self, BindError},
+    state::{self, State},
+    summary::{NodeSummary, Summary},
+    tokens::Tokens,
+    zeroing::Zeroing,
+};
+
+impl Daemon {
+    /// Makes the pool and listens; nobody is served before [`Daemon::run`].
+    ///
+    /// # Errors
+    /// [`BindError`]; nothing is left behind then.
+    pub fn bind(config: Config) -> Result<Self, BindError> {
+        let firsts = start::first_pageblocks(&config);
+        let stores: Vec<Store> = config
+            .nodes
+            .iter()
+            .zip(&firsts)
+            .map(|(node, first)| {
+                let pageblocks = node.size.pageblocks_ceil();
+                Store::new(&node.name, start::backing(node.backing), *first, pageblocks)
+            })
+            .collect();
+        let left = match &config.state {
+            Some(path) => state::load(path, &start::fresh_nodes(&config))?,
+            None => None,
+        };
+        let left = left.unwrap_or_else(|| State {
+            nodes: start::fresh_nodes(&config),
+            next_member: 1,
+            next_image: 1,
+            ..State::default()
+        });
+        if left.members.is_empty() {
+            // Otherwise they hold some of it already.
+            Store::check_all(&stores, &Kernel::this_machine())?;
+        }
+        let engine = Engine::new(start::engine_config(&config, &firsts, &left))?;
+        let system = |what| move |source: Errno| BindError::System { what, source: source.into() };
+        let event = rustix::event::eventfd(
+            0,
+            rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK,
+        )
+        .map_err(system("make an event"))?;
+        let device = config.grant_userfaultfd.then(start::open_device).flatten().map(Arc::new);
+        let listener = start::listen(&config.socket, config.mode)?;
+        let mut images = Images::default();
+        for member in &left.members {
+            images.await_member(member.image, member.member);
+        }
+        let start = Instant::now();
+        let summary = Summary {
+            nodes: config
+                .nodes
+                .iter()
+                .map(|node| NodeSummary {
+                    name: node.name.clone(),
+                    size: node.size,
+                    ..NodeSummary::default()
+                })
+                .collect(),
+            ..Summary::default()
+        };
+        Ok(Self {
+            listener_file: start::file_of(&config.socket),
+            engine,
+            stores,
+            firsts,
+            images,
+            tokens: Tokens::default(),
+            zeroing: Zeroing::default(),
+            members: BTreeMap::new(),
+            past: BTreeMap::new(),
+            tenants: BTreeMap::new(),
+            tenant_names: config.tenants().into_iter().map(|tenant| tenant.name).collect(),
+            guests: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            look_at_awaited: (!left.members.is_empty()).then_some(start),
+            awaited: left.members,
+            device,
+            summary,
+            state_changed: true,
+            stopping: false,
+            next_member: left.next_member,
+            next_request: 1,
+            next_connection: 1,
+            listener,
+            accept_after: None,
+            stop: Arc::new(Stop::new(event)),
+            start,
+            notices: Box::new(|_| ()),
+            config,
+        })
+    }
+}

@@ -1,0 +1,47 @@
+//! The counts of a node's pageblocks agree with its allocator.
+
+use memtide_units::{Order, PAGES_PER_PAGEBLOCK, Pageblock};
+
+use super::{BlockState, Counts, Pageblocks, ZONE, pfn, usize_from};
+
+impl Pageblocks {
+    /// Recounts what is kept twice.
+    ///
+    /// # Panics
+    /// When something does not add up.
+    pub(crate) fn validate(&self) {
+        let frames = self.frames();
+        frames.validate();
+        assert_eq!(*frames.layout(), self.layout);
+        let mut counts = Counts::default();
+        for block in 0..self.blocks() {
+            let start = self.block_start(block).0;
+            let all = (start..start + self.block_pageblocks).map(Pageblock);
+            let is_used = |pageblock: &Pageblock| frames.is_held(pfn(*pageblock), Order::PAGEBLOCK);
+            let used = all.filter(is_used).count() as u64;
+            assert_eq!(used, self.block_used(block), "used pageblocks of block {block}");
+            counts.used += used;
+            let span = Pageblock(start)..Pageblock(start + self.block_pageblocks);
+            let retired = self.retired.range(span).count() as u64;
+            assert_eq!(retired, self.blocks[usize_from(block)].retired, "retired of {block}");
+            let unused = self.block_pageblocks - used - retired;
+            match self.block_state(block) {
+                BlockState::Offline => counts.offline += self.block_pageblocks,
+                BlockState::Isolated => counts.isolated += unused,
+                BlockState::Online => counts.free += unused,
+            }
+            let offline = self.block_state(block) == BlockState::Offline;
+            assert!(!offline || used == 0, "block {block} is offline");
+            counts.retired += if offline { 0 } else { retired };
+        }
+        assert!(self.retired.iter().all(|&pageblock| self.contains(pageblock)));
+        assert_eq!(counts, self.counts);
+        assert_eq!(counts.present(), self.present);
+        let theirs = frames.counts();
+        let theirs = [theirs.free, theirs.used, theirs.retired, theirs.offline, theirs.span];
+        let free = counts.free + counts.isolated;
+        let ours = [free, counts.used, counts.retired, counts.offline, self.present];
+        assert_eq!(theirs, ours.map(|pageblocks| pageblocks * PAGES_PER_PAGEBLOCK));
+        assert_eq!(frames.present(ZONE), theirs[..3].iter().sum(), "blocks outside {ZONE}");
+    }
+}
