@@ -133,7 +133,8 @@ mod tests {
     fn the_json_is_what_is_documented() {
         assert_eq!(
             serde_json::to_string(&decision()).unwrap(),
-            r#"{"tenant":"batch","pid":12,"program":"sort","ago_ms":61500,"times":1,"#.to_owned()
+            r#"{"tenant":"batch","pid":12,"image":3,"program":"sort","ago_ms":61500,"times":1,"#
+                .to_owned()
                 + r#""asked":"lease","bytes":8388608,"outcome":"fell-back","#
                 + r#""nodes":[{"node":"far","bytes":8388608}],"wait_ms":0,"#
                 + r#""because":[{"rule":"maximum","node":"near","amounts":{"max":67108864},"count":null,"#
