@@ -231,11 +231,12 @@ impl Engine {
         loop {
             while self.serve_heads() {}
             let due = self.queue.heads().filter(|(_, head)| self.deadline(head) <= self.now);
-            let due: Vec<_> = due.map(|(place, _)| place).collect();
+            // In the order in which they were asked for.
+            let due: BTreeMap<_, _> = due.map(|(place, head)| (head.number, place)).collect();
             if due.is_empty() {
                 return;
             }
-            due.into_iter().for_each(|place| self.answer_head(place));
+            due.into_values().for_each(|place| self.answer_head(place));
         }
     }
 
