@@ -70,19 +70,25 @@ impl Engine {
         when: Room,
         but: Option<(&Nodes, u64, u64)>,
     ) -> u64 {
-        let needs = self.demands(tenant, nodes, when).into_iter().map(|demand| {
-            let open = demand.sets().map(|nodes| {
-                let open = self.open_in(tenant, nodes);
-                match but {
-                    Some((reach, before, after)) if is_within(reach, nodes) => {
-                        (open - before).saturating_add(after)
-                    }
-                    _ => open,
-                }
-            });
-            open.fold(demand.sure, u64::saturating_add).saturating_sub(demand.elsewhere)
-        });
+        let demands = self.demands(tenant, nodes, when);
+        let needs = demands
+            .iter()
+            .map(|demand| self.needed(tenant, demand, but).saturating_sub(demand.elsewhere));
         needs.max().unwrap_or(0)
+    }
+
+    /// What one of a tenant's demands comes to, wherever it may be met.
+    fn needed(&self, tenant: TenantId, demand: &Demand, but: Option<(&Nodes, u64, u64)>) -> u64 {
+        let open = demand.sets().map(|nodes| {
+            let open = self.open_in(tenant, nodes);
+            match but {
+                Some((reach, before, after)) if is_within(reach, nodes) => {
+                    (open - before).saturating_add(after)
+                }
+                _ => open,
+            }
+        });
+        open.fold(demand.sure, u64::saturating_add)
     }
 
     /// All demands of a tenant for these nodes.
@@ -138,15 +144,12 @@ impl Engine {
     /// How much of a node a process may have without breaking promises to others, nor any by what
     /// is guaranteed. When it has so much, what is left must suffice for the others still, in every
     /// set of nodes; or as much be missing as before, if something is missing already. Its own
-    /// promise gets smaller by what it has, and so does what is guaranteed to its tenant. That much
-    /// it may have in any case: where capacity has left, no promise stands on what is guaranteed to
-    /// others.
+    /// promise gets smaller by what it has, and so does what is guaranteed to its tenant.
     pub(crate) fn unpromised_on(&self, node: usize, token: TokenId) -> u64 {
-        let (process, tenant) = (self.process(token), self.tenant_of(token));
-        let own = if self.falls_back(tenant) { 0 } else { open(process) };
+        let process = self.process(token);
+        let own = if self.falls_back(self.tenant_of(token)) { 0 } else { open(process) };
         let sets = self.sums.family().map(|set| self.unpromised_in(node, token, set, own));
-        let sure = self.tenant(tenant).unused_guarantee(self.pool.nodes()[node].kind);
-        sets.min().unwrap_or(u64::MAX).max(sure)
+        sets.min().unwrap_or(u64::MAX)
     }
 
     /// The same for what it has already and is to come from these nodes: where it comes from a set,
@@ -162,14 +165,18 @@ impl Engine {
         let is_here = set.binary_search(&node).is_ok();
         let free: u64 = self.open_nodes(set).map(|node| self.free_on(node, Room::Now)).sum();
         let beside = free.saturating_sub(self.kept_from(tenant, set, Room::Now));
-        let demands = self.demands(tenant, set, Room::Now).into_iter();
-        let rooms = demands.map(|demand| {
+        let demands = self.demands(tenant, set, Room::Now);
+        let needed: Vec<_> =
+            demands.iter().map(|demand| self.needed(tenant, demand, None)).collect();
+        let need =
+            demands.iter().zip(&needed).map(|(d, needed)| needed.saturating_sub(d.elsewhere));
+        // What is missing already goes on to be missing.
+        let most = beside.max(need.max().unwrap_or(0));
+        let rooms = demands.iter().zip(&needed).map(|(demand, &needed)| {
             let owns = demand.sets().filter(|nodes| is_within(reach, nodes)).map(|_| own);
             let is_sure = demand.guaranteed.contains(&kind);
             let sure = if is_sure { self.tenant(tenant).unused_guarantee(kind) } else { 0 };
-            let needed = demand.sets().map(|nodes| self.open_in(tenant, nodes));
-            let needed = needed.fold(demand.sure, u64::saturating_add);
-            let spare = beside.saturating_add(demand.elsewhere).saturating_sub(needed);
+            let spare = most.saturating_add(demand.elsewhere).saturating_sub(needed);
             let takes = u64::from(is_here) + u64::from(demand.capped.contains(&kind));
             most_within(spare, takes, owns.chain([sure]).collect())
         });

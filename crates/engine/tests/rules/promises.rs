@@ -136,6 +136,24 @@ fn what_is_promised_near_leaves_less_of_the_maximum_to_other_promises() {
     }
 }
 
+/// What is missing already is nobody's fault who has what was kept for it.
+#[test]
+fn where_capacity_has_left_what_is_guaranteed_is_had_and_nothing_else() {
+    let mut config = nodes(1);
+    let sure = tenant("sure", 1, &[(NodeKind::Near, quota(3, None))]);
+    config.tenants = vec![sure, tenant("plain", 2, &[])];
+    let mut bench = Bench::with(config);
+    let [sure, plain, other] = [1, 2, 2].map(|uid| bench.join_as(uid));
+    assert!(bench.commit(plain, 5));
+    bench.give_back(4, NodeId(0));
+    bench.quiet();
+    // Four are left of the eight that are guaranteed or promised.
+    assert_eq!(count(&bench.lease(other, 1)), 0);
+    assert_eq!(count(&bench.lease(sure, 4)), 3);
+    assert_eq!(count(&bench.lease(sure, 1)), 0);
+    assert_eq!(count(&bench.lease(plain, 5)), 1);
+}
+
 /// All nodes, or some of one kind.
 fn mask_within_quotas(random: &mut Random, nodes: u16) -> Vec<NodeId> {
     let kind = random.below(3) as u16;
