@@ -370,13 +370,24 @@ fn whatever_waits_says_for_what() {
     let mut first = Program::join_as(pool.socket(), "waits");
     assert_eq!(promise(&first, 2), GRANTED);
     let second = Program::join_as(pool.socket(), "waits");
-    second.send(&FromProgram::Commit { by: 1 });
-    second.ask_for(1);
-    wait_for_waiting(&pool, "waits", 2);
-    let last = explain_tenant(&pool, "waits").pop().unwrap();
-    assert_eq!((last.outcome, last.asked), (Outcome::Waits, Asked::Lease));
-    let reason = &last.because[0];
-    assert_eq!((reason.rule.as_str(), reason.count), ("earlier", Some(1)), "{last:#?}");
+    let last = |pool: &Pool| explain_tenant(pool, "waits").pop().unwrap();
+    // Each line has reasons of its own, and in each the second waits for the first.
+    let lines = [
+        (Asked::Promise, "promises-of-tenant", FromProgram::Commit { by: 1 }),
+        (Asked::Lease, "promised", FromProgram::Lease { count: 1, after: None }),
+    ];
+    let mut waiting = 0;
+    for (asked, first_rule, message) in lines {
+        for (rule, count) in [(first_rule, None), ("earlier", Some(1))] {
+            second.send(&message);
+            waiting += 1;
+            wait_for_waiting(&pool, "waits", waiting);
+            let last = last(&pool);
+            assert_eq!((last.outcome, last.asked), (Outcome::Waits, asked));
+            let reason = &last.because[0];
+            assert_eq!((reason.rule.as_str(), reason.count), (rule, count), "{last:#?}");
+        }
+    }
     drop(second);
 
     pool.stop_daemon();
@@ -384,7 +395,7 @@ fn whatever_waits_says_for_what() {
     let third = Program::join_as(pool.socket(), "waits");
     third.ask_for(1);
     wait_for_waiting(&pool, "waits", 1);
-    let last = explain_tenant(&pool, "waits").pop().unwrap();
+    let last = last(&pool);
     let reason = &last.because[0];
     assert_eq!(reason.rule, "recovery", "{last:#?}");
     let welcome = first.come_back_as(pool.socket(), &[], "waits");
