@@ -14,7 +14,7 @@ use memtide_units::{Extent, NodeId, NodeKind};
 
 use crate::machine::{
     oracle::Checked,
-    process::{Asked, Life, What},
+    process::{Asked, Life, Process, What},
     world::World,
 };
 
@@ -63,11 +63,21 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Whether a process that lacks something has what its tenant is sure to get.
+    /// Whether a process that lacks something has what its tenant is sure to get and did not have
+    /// promised to other processes.
     fn had_its_own(&self, number: usize) -> Checked<()> {
         let mut nodes = self.surely_reached(number);
         nodes.retain(|&node| !self.closed[node]);
-        self.oracle.had_its_own(self.plan, self.processes[number].tenant, &nodes)
+        let tenant = self.processes[number].tenant;
+        let others = self.alive_of(tenant).filter(|&(other, _)| other != number);
+        let open =
+            others.map(|(_, other)| other.promised.saturating_sub(other.places.len() as u64));
+        self.oracle.had_its_own(self.plan, tenant, &nodes, open.sum())
+    }
+
+    fn alive_of(&self, tenant: usize) -> impl Iterator<Item = (usize, &Process)> {
+        let all = self.processes.iter().enumerate();
+        all.filter(move |(_, one)| one.tenant == tenant && one.life != Life::Gone)
     }
 
     /// Whether a process that was not promised so much more could not count upon it: what is
@@ -78,13 +88,8 @@ impl World<'_> {
         if !is_all || !self.oracle.is_whole() || self.closed.contains(&true) {
             return Ok(());
         }
-        let of_tenant = self
-            .processes
-            .iter()
-            .enumerate()
-            .filter(|(_, one)| one.tenant == tenant && one.life != Life::Gone);
         let (mut promised, mut waits) = (0, false);
-        for (other, process) in of_tenant {
+        for (other, process) in self.alive_of(tenant) {
             promised += process.promised.max(process.places.len() as u64);
             let asks = process.asked.as_ref().is_some_and(|asked| asked.what == What::Promise);
             waits |= asks && other != number;

@@ -3,8 +3,9 @@
 //! A guarantee has two sides. Nobody else is given what would be missing: who gets something
 //! beyond its own guarantee leaves so much that all others can still get theirs. And it is had:
 //! while there is room for all that is guaranteed and not used, who is below its minimum gets what
-//! it asks for up to there, at once, whatever others hold or are promised. There may be less room
-//! than that only because capacity has left, which quotas cannot forbid.
+//! it asks for up to there, at once, whatever other tenants hold or are promised. There may be less
+//! room than that only because capacity has left, which quotas cannot forbid. What a tenant has
+//! promised to one of its processes, that one gets, and no other.
 
 use memtide_engine::tenant::Access;
 use memtide_units::NodeKind;
@@ -80,11 +81,18 @@ impl Oracle {
         Ok(())
     }
 
-    /// Whether a tenant that was not given all it asked for had its guarantee, as far as these
-    /// nodes, where nothing stands in the way, have room for it.
-    pub fn had_its_own(&self, plan: &Plan, tenant: usize, nodes: &[usize]) -> Checked<()> {
+    /// Whether a tenant that was not given all one of its processes asked for had its guarantee,
+    /// less what its others are promised, as far as these nodes, where nothing stands in the way,
+    /// have room for it.
+    pub fn had_its_own(
+        &self,
+        plan: &Plan,
+        tenant: usize,
+        nodes: &[usize],
+        promised: u64,
+    ) -> Checked<()> {
         for kind in NodeKind::ALL {
-            let own = self.unused_guarantee(plan, tenant, kind);
+            let own = self.unused_guarantee(plan, tenant, kind).saturating_sub(promised);
             let here = nodes.iter().filter(|&&node| self.kinds[node] == kind);
             let free: u64 = here.map(|&node| self.free(plan, node)).sum();
             if own == 0 || free == 0 {
