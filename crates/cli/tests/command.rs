@@ -9,6 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use common::{code, err, json, out};
+
+mod common;
+
 const LONG: Duration = Duration::from_secs(20);
 const MIB: u64 = 1 << 20;
 
@@ -96,22 +100,6 @@ impl Drop for Served {
 fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
     assert!(status.unwrap().success());
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("an exit code")
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn json(output: &Output) -> serde_json::Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
 }
 
 #[test]
