@@ -83,8 +83,8 @@ fn from_kernel(options: &GiveBack, node: NodeId) -> Result<ExitCode, Failure> {
     }
     let mut kernel = Live::new(machine.root()).map_err(Failure::failed)?;
     let mut progress = Progress::of_bytes("giving back");
-    let mut show = |done: ByteSize, of: ByteSize| progress.show(done.0, of.0);
-    let answer = give_back::give_back(&mut kernel, &wish, &mut show);
+    let mut advance = |done: ByteSize, of: ByteSize| progress.show(done.0, of.0);
+    let answer = give_back::give_back(&mut kernel, &wish, &mut advance);
     progress.end();
     let answer = answer.map_err(|error| change::no_plan(&error))?;
     show(&answer, of_kernel(&answer), options.change.json)
