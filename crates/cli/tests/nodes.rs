@@ -1,6 +1,6 @@
 //! The real binary on nodes of the kernel's: `run --near node0`, `adopt`. What needs two nodes is
-//! tried in a guest (`crates/testbed/tests/vms/placement.rs`); one node is here, and is `node0` unless
-//! the machine has none.
+//! tried in a guest (`crates/testbed/tests/vms/placement.rs`); one node is here, and is `node0`
+//! unless the machine has none.
 
 use std::{
     fs,

@@ -29,7 +29,7 @@ pub(crate) struct ZonePages {
     present: u64,
     pub managed: u64,
     cma: u64,
-    /// Free, on the lists of processors: `free` has them not, `/proc/kpageflags` does not mark them.
+    /// Free, on the lists of processors: not in `free`, and not marked in `/proc/kpageflags`.
     per_cpu: u64,
     start_pfn: u64,
 }

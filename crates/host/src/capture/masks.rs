@@ -59,8 +59,8 @@ fn cmdline(text: &str) -> String {
     format!("{}\n", kept.join(" "))
 }
 
-/// Firmware's map of memory, and zeroes for the rest: signatures of disks are there (`edd_mbr_sig`),
-/// and where the kernel lies.
+/// Firmware's map of memory, and zeroes for the rest: signatures of disks are there
+/// (`edd_mbr_sig`), and where the kernel lies.
 fn boot_params(bytes: &[u8]) -> Vec<u8> {
     let count = usize::from(bytes.get(E820_ENTRIES_AT).copied().unwrap_or(0));
     let table = E820_TABLE_AT..E820_TABLE_AT + count * E820_ENTRY_BYTES;

@@ -19,9 +19,10 @@ use memtide_units::{ByteSize, HoldReason, NodeId, PAGE_BYTES, PhysRange};
 use crate::{
     Notes, Root, distances,
     processes::{
+        bound::control_group,
         held::Holder,
         pages::{Fate, HugePages, Stays, move_batch},
-        program::{Program, control_group},
+        program::Program,
         room,
     },
 };

@@ -6,7 +6,7 @@
 
 use memtide_units::{ByteSize, NodeId};
 
-use super::program::{Program, control_group};
+use super::program::Program;
 use crate::{Root, node_list::IdList};
 
 /// A program that is bound to a node.
@@ -68,6 +68,15 @@ fn binds_only_to(policy: &str, node: NodeId) -> bool {
     let Some(rest) = policy.strip_prefix("bind") else { return false };
     let list = rest.rsplit_once(':').and_then(|(_, list)| list.parse::<IdList>().ok());
     list.is_some_and(|list| list.len() == 1 && list.has(u32::from(node.0)))
+}
+
+/// The control group that a process is charged to (cgroups(7), the unified hierarchy); empty
+/// without one.
+#[must_use]
+pub fn control_group(root: &Root, pid: u32) -> String {
+    let text = root.text(format!("proc/{pid}/cgroup")).ok().flatten().unwrap_or_default();
+    let group = text.lines().find_map(|line| line.strip_prefix("0::"));
+    group.unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

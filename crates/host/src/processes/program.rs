@@ -330,15 +330,6 @@ fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH)
 }
 
-/// The control group that a process is charged to (cgroups(7), the unified hierarchy); empty
-/// without one.
-#[must_use]
-pub fn control_group(root: &Root, pid: u32) -> String {
-    let text = root.text(format!("proc/{pid}/cgroup")).ok().flatten().unwrap_or_default();
-    let group = text.lines().find_map(|line| line.strip_prefix("0::"));
-    group.unwrap_or_default().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,7 +39,8 @@ pub fn nodes(topology: &Topology) -> String {
     for node in &topology.nodes.online {
         if let Some(bad) = node.memory_failure.filter(|bad| bad.total > 0) {
             text += &format!(
-                "{}: {} pages went bad since boot: {} recovered, {} delayed, {} ignored, {} failed\n",
+                "{}: {} pages went bad since boot: {} recovered, {} delayed, {} ignored, {} \
+                 failed\n",
                 node.node, bad.total, bad.recovered, bad.delayed, bad.ignored, bad.failed
             );
         }
