@@ -109,7 +109,7 @@ fn with_memory_online(guest: &Guest) -> Result<(), Error> {
     let bound =
         guest.start("exec memtide run --near node1 -- sh -c 'echo begun; exec sleep 1000'")?;
     bound.wait_for_output(LONG, "begun")?;
-    guest.wait_until(LONG, &format!("grep -qx sleep /proc/{}/comm", bound.pid()))?;
+    guest.wait_until(LONG, "pidof sleep")?;
     refused(guest, "offline --node node1", 2, &["bound to it: sleep (pid "]);
     bound.signal("TERM")?;
     bound.wait(LONG)?;
