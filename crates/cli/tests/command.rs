@@ -446,8 +446,10 @@ fn the_only_private_pool_is_found_and_several_are_listed() {
     let socket =
         |child: &Child| directory.path(&format!("memtide/memtide-run-{}.sock", child.id()));
     let begin = Instant::now();
+    // The socket is there before anybody listens.
     let wait_for = |path: PathBuf| {
-        while !path.exists() {
+        let asked = ["status", "--socket", path.to_str().unwrap()];
+        while !directory.output(&asked).status.success() {
             assert!(begin.elapsed() < LONG);
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -456,7 +458,6 @@ fn the_only_private_pool_is_found_and_several_are_listed() {
     assert_eq!(json(&directory.output(&["status", "--json"]))["pid"], first.id());
     let mut second = start(&directory);
     wait_for(socket(&second));
-    std::thread::sleep(Duration::from_millis(50));
     let output = directory.output(&["status"]);
     assert_eq!(code(&output), 2);
     assert!(err(&output).contains(socket(&first).to_str().unwrap()), "{output:?}");
