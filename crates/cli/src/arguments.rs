@@ -216,9 +216,8 @@ pub struct GiveBack {
     pub deadline: Option<Duration>,
     #[command(flatten)]
     pub socket: Socket,
-    /// Print JSON; sizes are bytes
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub change: Change,
 }
 
 /// Put capacity back that had left

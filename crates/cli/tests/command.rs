@@ -9,6 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use common::{code, err, json, out};
+
+mod common;
+
 const LONG: Duration = Duration::from_secs(20);
 const MIB: u64 = 1 << 20;
 
@@ -96,22 +100,6 @@ impl Drop for Served {
 fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
     assert!(status.unwrap().success());
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("an exit code")
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn json(output: &Output) -> serde_json::Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
 }
 
 #[test]
@@ -458,8 +446,10 @@ fn the_only_private_pool_is_found_and_several_are_listed() {
     let socket =
         |child: &Child| directory.path(&format!("memtide/memtide-run-{}.sock", child.id()));
     let begin = Instant::now();
+    // The socket is there before anybody listens.
     let wait_for = |path: PathBuf| {
-        while !path.exists() {
+        let asked = ["status", "--socket", path.to_str().unwrap()];
+        while !directory.output(&asked).status.success() {
             assert!(begin.elapsed() < LONG);
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -468,7 +458,6 @@ fn the_only_private_pool_is_found_and_several_are_listed() {
     assert_eq!(json(&directory.output(&["status", "--json"]))["pid"], first.id());
     let mut second = start(&directory);
     wait_for(socket(&second));
-    std::thread::sleep(Duration::from_millis(50));
     let output = directory.output(&["status"]);
     assert_eq!(code(&output), 2);
     assert!(err(&output).contains(socket(&first).to_str().unwrap()), "{output:?}");

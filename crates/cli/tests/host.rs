@@ -104,6 +104,16 @@ fn the_map_names_windows_and_conflicts() {
     let told = json(&["map", "--json", "--root", &data("two-windows")]);
     assert_eq!(told["windows"][1]["host_bridges"], serde_json::json!([222]));
     assert_eq!(told["source"], "kernel");
+    let conflict = &told["conflicts"][0];
+    assert_eq!(conflict["kind"], "no-affinity");
+    assert_eq!(conflict["sources"], serde_json::json!(["cedt", "srat"]));
+    let party = &conflict["parties"][0];
+    assert_eq!((&party["source"], party["name"].is_string()), (&"cedt".into(), true), "{party}");
+    assert_eq!(
+        (&party["start"], &party["last"]),
+        (&0x5_9000_0000_u64.into(), &0x6_8fff_ffff_u64.into())
+    );
+    assert!(conflict["text"].as_str().unwrap().starts_with("the SRAT does not say"));
     let text = done(&["map", "--root", &data("plain-memmap")]);
     assert!(text.contains("difference: ") && text.contains("! not as firmware says"), "{text}");
 }

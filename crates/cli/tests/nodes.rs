@@ -1,6 +1,6 @@
 //! The real binary on nodes of the kernel's: `run --near node0`, `adopt`. What needs two nodes is
-//! tried in a guest (`crates/testbed/tests/placement.rs`); one node is here, and is `node0` unless
-//! the machine has none.
+//! tried in a guest (`crates/testbed/tests/vms/placement.rs`); one node is here, and is `node0`
+//! unless the machine has none.
 
 use std::{
     fs,
@@ -8,24 +8,12 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use common::{code, err, json, out};
+
+mod common;
+
 fn memtide(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_memtide")).args(arguments).output().unwrap()
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("an exit code")
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn json(output: &Output) -> serde_json::Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
 }
 
 /// A program that does nothing, until it is dropped.

@@ -5,7 +5,7 @@
 //! absent. Texts come from a stranger when the tree was captured elsewhere, and end on a terminal:
 //! only printable ASCII passes.
 
-use std::{fs, path::Component};
+use std::path::Component;
 
 use memtide_units::{ByteSize, NodeId, PhysAddr};
 
@@ -129,7 +129,7 @@ pub(crate) fn is_word(text: &str) -> bool {
 /// The folders that the link at `path` points through, the device itself last: in sysfs a device
 /// lies in the folder of its parent. None if there is no link.
 pub(crate) fn device_path(root: &Root, path: &str) -> Vec<String> {
-    let Ok(target) = fs::read_link(root.at(path)) else { return Vec::new() };
+    let Ok(target) = root.target(path) else { return Vec::new() };
     let parts = target.components().filter_map(|part| match part {
         Component::Normal(name) => name.to_str().filter(|name| is_word(name)),
         _ => None,

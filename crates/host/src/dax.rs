@@ -174,7 +174,7 @@ fn read_node(root: &Root, folder: &str, name: &str) -> Result<Option<NodeId>, Re
 
 /// Who provides the device's region: the folder above the device, behind the bus's link to it.
 fn parent_of(root: &Root, name: &str) -> Option<String> {
-    let target = std::fs::read_link(root.at(format!("{DEVICES}/{name}"))).ok()?;
+    let target = root.target(format!("{DEVICES}/{name}")).ok()?;
     let mut folders = target.parent().into_iter().flat_map(Path::ancestors).filter_map(|folder| {
         let name = folder.file_name()?.to_str()?;
         Some(name.to_owned())
@@ -193,7 +193,7 @@ pub(crate) fn users(root: &Root, device: &str) -> Result<Vec<(u32, String)>, Rea
         let Ok(pid) = name.parse::<u32>() else { continue };
         let files = root.names(format!("proc/{pid}/fd")).unwrap_or_default();
         let is_it = |file: &String| {
-            std::fs::read_link(root.at(format!("proc/{pid}/fd/{file}")))
+            root.target(format!("proc/{pid}/fd/{file}"))
                 .is_ok_and(|target| target.to_string_lossy() == path)
         };
         let maps = || root.text(format!("proc/{pid}/maps")).ok().flatten().unwrap_or_default();

@@ -22,7 +22,7 @@ use crate::{
     dax::{self, DRIVERS, DaxDevice, DaxMode},
     memory_blocks,
     memory_groups::{MemoryGroups, whole_blocks},
-    offline,
+    offline::{self, OfflineError},
     online::{self, How, OnlineError, OnlineWish, Placed, Which, state::Onlining},
     plan::{Action, Condition, Fault, Plan, Refusal, Step},
 };
@@ -134,6 +134,9 @@ pub enum ModeError {
         /// Which block.
         block: BlockId,
     },
+    /// Its blocks cannot leave.
+    #[error(transparent)]
+    Offline(#[from] OfflineError),
     /// Its blocks cannot go where they should.
     #[error(transparent)]
     Online(#[from] OnlineError),
@@ -304,6 +307,7 @@ fn to_devdax(
             }
         }
     }
+    offline::check_bound(root, blocks, &change.leaving)?;
     rebind(&mut change.plan, device, DaxMode::Devdax);
     resume_automatic(automatic, &mut change.plan);
     Ok(())
@@ -351,6 +355,7 @@ impl Refusal for ModeError {
         match self {
             Self::Read(_) | Self::NoDriver { .. } => Fault::Machine,
             Self::Online(error) => error.fault(),
+            Self::Offline(error) => error.fault(),
             _ => Fault::Request,
         }
     }

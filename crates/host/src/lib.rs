@@ -42,6 +42,7 @@ pub mod nodes;
 pub mod notes;
 pub mod offline;
 pub mod online;
+mod page_words;
 pub mod plan;
 pub mod processes;
 pub mod region;

@@ -16,18 +16,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use memtide_physmap::iomem::{self, Line};
 use memtide_units::{ByteSize, NodeId, PhysAddr, PhysRange};
 
 use crate::{
     BlockId, MemoryBlocks, ReadError, Root,
-    dax::{self, DaxMode},
+    dax::{self, DaxDevice, DaxMode},
 };
 
 /// Where the firmware's map is, as x86's boot protocol lays it out (struct boot_params).
-const BOOT_PARAMS: &str = "sys/kernel/boot_params/data";
-const E820_ENTRIES_AT: usize = 0x1e8;
-const E820_TABLE_AT: usize = 0x2d0;
-const E820_ENTRY_BYTES: usize = 20;
+pub(crate) const BOOT_PARAMS: &str = "sys/kernel/boot_params/data";
+pub(crate) const E820_ENTRIES_AT: usize = 0x1e8;
+pub(crate) const E820_TABLE_AT: usize = 0x2d0;
+pub(crate) const E820_ENTRY_BYTES: usize = 20;
 const E820_RAM: u32 = 1;
 
 /// How memory of a group comes and goes.
@@ -137,14 +138,22 @@ impl MemoryGroups {
 /// # Errors
 /// [`ReadError`].
 pub fn abandoned(root: &Root, blocks: &MemoryBlocks) -> Result<BTreeSet<BlockId>, ReadError> {
-    let there: Vec<PhysRange> = dax::read(root)?.into_iter().flat_map(|it| it.ranges).collect();
     let iomem = root.text("proc/iomem")?.unwrap_or_default();
-    let resources = iomem.lines().filter_map(resource);
-    let left = resources.filter(|(range, name)| {
-        name.ends_with("(kmem)") && !there.iter().any(|there| there.overlaps(*range))
+    Ok(abandoned_of(&dax::read(root)?, &iomem, blocks))
+}
+
+/// As [`abandoned`], from what is read already.
+pub(crate) fn abandoned_of(
+    devices: &[DaxDevice],
+    iomem: &str,
+    blocks: &MemoryBlocks,
+) -> BTreeSet<BlockId> {
+    let there: Vec<PhysRange> = devices.iter().flat_map(|it| it.ranges.iter().copied()).collect();
+    let left = iomem::lines(iomem).filter_map(Result::ok).filter(|line| {
+        line.name.ends_with("(kmem)") && !there.iter().any(|there| there.overlaps(line.range))
     });
-    let within = left.flat_map(|(range, _)| blocks.within(range).map(|block| block.id));
-    Ok(within.collect())
+    let within = left.flat_map(|line| blocks.within(line.range).map(|block| block.id));
+    within.collect()
 }
 
 /// The blocks that lie in a range whole.
@@ -166,8 +175,7 @@ fn saturating_bytes(range: PhysRange) -> u64 {
 fn virtio_mem(iomem: &str) -> Vec<(String, PhysRange)> {
     let mut devices: Vec<(String, PhysRange)> = Vec::new();
     let mut above: Option<(String, PhysRange)> = None;
-    for line in iomem.lines() {
-        let Some((range, name)) = resource(line) else { continue };
+    for Line { range, name, .. } in iomem::lines(iomem).filter_map(Result::ok) {
         if name.starts_with("virtio") && name["virtio".len()..].parse::<u32>().is_ok() {
             above = Some((name.to_owned(), range));
         } else if name == "System RAM (virtio_mem)"
@@ -177,14 +185,6 @@ fn virtio_mem(iomem: &str) -> Vec<(String, PhysRange)> {
         }
     }
     devices
-}
-
-/// `100000000-4ffffffff : virtio0`, indented or not.
-pub(crate) fn resource(line: &str) -> Option<(PhysRange, &str)> {
-    let (range, name) = line.trim().split_once(" : ")?;
-    let (start, last) = range.split_once('-')?;
-    let address = |text| u64::from_str_radix(text, 16).ok().map(PhysAddr);
-    Some((PhysRange::new(address(start)?, address(last)?)?, name))
 }
 
 /// The RAM of the map in boot_params; what is cut off is left out.
@@ -253,6 +253,9 @@ mod tests {
         assert_eq!(blocks.blocks.len(), 3);
         // Block 34 is not kmem's.
         assert_eq!(abandoned(&root, &blocks).unwrap(), BTreeSet::from([BlockId(32)]));
+        let topology = crate::Topology::read(&root);
+        let told = serde_json::to_value(topology.blocks.unwrap()).unwrap();
+        assert_eq!(told["abandoned"], serde_json::json!([32]));
         // As everybody but root sees it.
         write("proc/iomem", "00000000-00000000 : System RAM (kmem)\n");
         assert!(abandoned(&root, &blocks).unwrap().is_empty());

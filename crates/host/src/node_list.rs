@@ -82,17 +82,38 @@ impl FromStr for IdList {
 
     /// As the kernel's `%*pbl` writes it; nothing is an empty list.
     fn from_str(text: &str) -> Result<Self, ParseIdListError> {
-        if text.is_empty() {
-            return Ok(Self::default());
-        }
-        text.split(',').map(|run| parse_run(run).ok_or(ParseIdListError)).collect()
+        let id = |id| u32::try_from(id).ok().filter(|&id| id <= ID_MAX).ok_or(ParseIdListError);
+        runs(text)
+            .map(|run| run.map_err(|_| ParseIdListError))
+            .map(|run| run.and_then(|(first, last)| Ok((id(first)?, id(last)?))))
+            .collect()
     }
 }
 
-fn parse_run(text: &str) -> Option<(u32, u32)> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-    (first <= last && last <= ID_MAX).then_some((first, last))
+/// What is wrong with a run: its text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum BadRun<'a> {
+    /// It is neither a number nor two of them.
+    NoNumbers(&'a str),
+    /// It ends before it starts.
+    Backwards(&'a str),
+}
+
+/// First and last of each run of a list, in its order.
+pub(crate) fn runs(text: &str) -> impl Iterator<Item = Result<(u64, u64), BadRun<'_>>> {
+    text.split(',').filter(|_| !text.is_empty()).map(|run| {
+        let (first, last) = run.split_once('-').unwrap_or((run, run));
+        match (number(first), number(last)) {
+            (Some(first), Some(last)) if first <= last => Ok((first, last)),
+            (Some(_), Some(_)) => Err(BadRun::Backwards(run)),
+            _ => Err(BadRun::NoNumbers(run)),
+        }
+    })
+}
+
+/// Digits, and nothing else: `parse` would take "+1".
+fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 impl fmt::Display for IdList {
@@ -137,7 +158,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_list() {
-        for text in ["x", "3-1", "0-65536", "4294967296", "0-4294967295", "1,,2", "-1", "1-", " "] {
+        for text in
+            ["x", "3-1", "0-65536", "4294967296", "0-4294967295", "1,,2", "-1", "1-", " ", "+1"]
+        {
             assert_eq!(text.parse::<IdList>(), Err(ParseIdListError), "{text:?}");
         }
     }

@@ -37,6 +37,24 @@ pub struct Node {
     pub access: Vec<AccessClass>,
     /// Caches in front of its memory.
     pub side_caches: Vec<SideCache>,
+    /// Pages of its memory that went bad, if the kernel counts them.
+    pub memory_failure: Option<MemoryFailure>,
+}
+
+/// Pages that went bad since boot (`memory_failure_attr_group` in mm/memory-failure.c): how many,
+/// and what came of each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct MemoryFailure {
+    /// All of them.
+    pub total: u64,
+    /// Nobody used it any more, or its use is not known to be one.
+    pub ignored: u64,
+    /// It is still in use.
+    pub failed: u64,
+    /// Its user hears of it on the next access.
+    pub delayed: u64,
+    /// It is out of use, and its user knows.
+    pub recovered: u64,
 }
 
 /// The nodes of a machine.
@@ -90,7 +108,21 @@ fn read(root: &Root, path: &str, node: NodeId, online: &IdList, notes: &mut Note
         distances: distances::read(root, path, online, notes),
         access: access::of_node(root, path, notes),
         side_caches: access::side_caches(root, path, notes),
+        memory_failure: memory_failure(root, path, notes),
     }
+}
+
+fn memory_failure(root: &Root, path: &str, notes: &mut Notes) -> Option<MemoryFailure> {
+    let mut folder = Folder::new(root, format!("{path}/memory_failure"), notes);
+    let total = folder.number("total")?;
+    let mut number = |name| folder.number(name).unwrap_or(0);
+    Some(MemoryFailure {
+        total,
+        ignored: number("ignored"),
+        failed: number("failed"),
+        delayed: number("delayed"),
+        recovered: number("recovered"),
+    })
 }
 
 /// `Node 0 MemTotal:       2013948 kB`

@@ -5,6 +5,9 @@
 //! pinned would keep it for ever. When one block cannot leave, those that had left go online
 //! again, into the zone that they were in.
 //!
+//! A node that programs are bound to does not lose its last block: the kernel would kill them
+//! ([`Bound`]).
+//!
 //! Whoever wants as much as can be had, rather than these blocks, wants a give-back
 //! ([`crate::give_back`]).
 
@@ -15,6 +18,7 @@ use memtide_units::{ByteSize, NodeId};
 use crate::{
     BlockId, BlockState, MemoryBlock, MemoryBlocks, ReadError, Root, Zone,
     plan::{Action, Fault, Plan, Refusal, Step},
+    processes::Bound,
 };
 
 /// Which blocks.
@@ -61,6 +65,18 @@ pub enum OfflineError {
         /// Which.
         node: NodeId,
     },
+    /// Programs would be killed.
+    #[error(
+        "{node} would have no memory left, and the kernel would kill what is bound to it: {}; \
+         expected none, or a block of {node} that stays online",
+        Bound::names(by)
+    )]
+    Bound {
+        /// Which node.
+        node: NodeId,
+        /// Programs whose policy allows memory of that node alone.
+        by: Vec<Bound>,
+    },
     /// Somebody else is at it.
     #[error("{block} is going offline at this moment: expected online or offline; try again")]
     GoingOffline {
@@ -75,7 +91,35 @@ pub enum OfflineError {
 /// [`OfflineError`].
 pub fn plan(root: &Root, which: &Which, limit: Duration) -> Result<OfflinePlan, OfflineError> {
     let blocks = MemoryBlocks::read(root)?.ok_or(OfflineError::NoHotPlug)?;
-    plan_with(&blocks, which, limit)
+    let planned = plan_with(&blocks, which, limit)?;
+    check_bound(root, &blocks, &planned.leaving)?;
+    Ok(planned)
+}
+
+/// No node is left without memory to which programs are bound.
+///
+/// # Errors
+/// [`OfflineError::Bound`].
+pub(crate) fn check_bound(
+    root: &Root,
+    blocks: &MemoryBlocks,
+    leaving: &[(BlockId, Option<Zone>)],
+) -> Result<(), OfflineError> {
+    let ids: BTreeSet<BlockId> = leaving.iter().map(|(block, _)| *block).collect();
+    let of_block = |id: &BlockId| blocks.blocks.get(id).into_iter().flat_map(|it| &it.nodes);
+    let nodes: BTreeSet<NodeId> = ids.iter().flat_map(of_block).copied().collect();
+    for node in nodes {
+        let stays =
+            |block: &MemoryBlock| block.state == BlockState::Online && !ids.contains(&block.id);
+        if blocks.of_node(node).any(stays) {
+            continue;
+        }
+        let by = Bound::of_node(root, node);
+        if !by.is_empty() {
+            return Err(OfflineError::Bound { node, by });
+        }
+    }
+    Ok(())
 }
 
 /// As [`plan`], with blocks that are read already.

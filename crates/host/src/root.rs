@@ -5,21 +5,31 @@
 //! there and cannot be read or makes no sense is an error that names the file.
 //!
 //! A captured tree comes from a stranger: only plain files are read (a pipe or a device could keep
-//! us for ever), of [`BYTES_MAX`] at most, and an error repeats a little of a value only.
+//! us for ever), of [`BYTES_MAX`] at most, and an error repeats a little of a value only. Its links
+//! cannot lead out of it: they are followed as if the folder were `/` (`RESOLVE_IN_ROOT` of
+//! openat2(2), Linux 5.6).
 
 use std::{
-    fs,
+    ffi::OsString,
     fs::File,
     io,
     io::Read,
+    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    fd::OwnedFd,
+    fs::{Dir, Mode, OFlags, ResolveFlags},
+    io::Errno,
+};
 
 /// The largest file that is read. The largest that Linux has is /proc/zoneinfo of a machine with
 /// hundreds of processors: some MiB.
 pub const BYTES_MAX: u64 = 64 << 20;
+
+/// How often a file is looked for while others rename theirs: the kernel cannot follow `..` then.
+const TRIES: usize = 64;
 
 /// So much of a value is repeated in an error, in characters.
 const VALUE_SHOWN: usize = 80;
@@ -77,10 +87,65 @@ impl Root {
         self.0.join(path)
     }
 
+    /// Opens what is at `path`.
+    fn find(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        if self.is_live() {
+            return Ok(rustix::fs::open(self.at(path), flags, Mode::empty())?);
+        }
+        let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&self.0, folder, Mode::empty())?;
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let open = || rustix::fs::openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT);
+        let tries = (0..TRIES).map(|_| open());
+        let found = tries.into_iter().find(|found| !matches!(found, Err(Errno::AGAIN)));
+        Ok(found.unwrap_or(Err(Errno::AGAIN))?)
+    }
+
+    /// Opens the file at `path` for reading. Opening does not wait, as that of a pipe would.
+    ///
+    /// # Errors
+    /// The kernel's; [`io::ErrorKind::InvalidInput`] if it is no plain file.
+    pub fn open(&self, path: impl AsRef<Path>) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = File::from(self.find(path.as_ref(), flags)?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
+        }
+        Ok(file)
+    }
+
     /// Whether there is anything at `path`.
     #[must_use]
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
-        self.at(path).exists()
+        self.find(path.as_ref(), OFlags::PATH).is_ok()
+    }
+
+    /// Whether there is a plain file at `path`.
+    #[must_use]
+    pub fn is_file(&self, path: impl AsRef<Path>) -> bool {
+        let found = self.find(path.as_ref(), OFlags::PATH).map(File::from);
+        found.and_then(|file| file.metadata()).is_ok_and(|metadata| metadata.is_file())
+    }
+
+    /// What the link at `path` points to, as it is written there.
+    ///
+    /// # Errors
+    /// The kernel's; `EINVAL` or [`io::ErrorKind::NotFound`] if it is no link.
+    pub fn target(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
+        let link = self.find(path.as_ref(), OFlags::PATH | OFlags::NOFOLLOW)?;
+        let target = rustix::fs::readlinkat(&link, "", Vec::new())?;
+        Ok(OsString::from_vec(target.into_bytes()).into())
+    }
+
+    /// Whether whoever asks may write to `path`, as far as that is known before: not on a file
+    /// system that is read-only, nor without the right to.
+    #[must_use]
+    pub fn may_write(&self, path: impl AsRef<Path>) -> bool {
+        use rustix::fs;
+        let asked =
+            fs::accessat(fs::CWD, self.at(path), fs::Access::WRITE_OK, fs::AtFlags::EACCESS);
+        !matches!(asked, Err(Errno::ROFS | Errno::ACCESS | Errno::PERM))
     }
 
     /// The text at `path` without the newline at its end, or `None` if there is nothing.
@@ -98,11 +163,11 @@ impl Root {
     /// # Errors
     /// [`ReadError::Io`] if it is there and cannot be read.
     pub fn bytes(&self, path: impl AsRef<Path>) -> Result<Option<Vec<u8>>, ReadError> {
-        let path = self.at(path);
-        match read(&path) {
+        let path = path.as_ref();
+        match self.open(path).and_then(read) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if is_absent(&error) => Ok(None),
-            Err(source) => Err(ReadError::Io { path, source }),
+            Err(source) => Err(ReadError::Io { path: self.at(path), source }),
         }
     }
 
@@ -157,16 +222,20 @@ impl Root {
     /// # Errors
     /// [`ReadError::Io`] if it is there and cannot be read.
     pub fn names(&self, path: impl AsRef<Path>) -> Result<Vec<String>, ReadError> {
-        let path = self.at(path);
-        let failed = |source| ReadError::Io { path: path.clone(), source };
-        let entries = match fs::read_dir(&path) {
-            Ok(entries) => entries,
+        let path = path.as_ref();
+        let failed = |source| ReadError::Io { path: self.at(path), source };
+        let folder = match self.find(path, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(folder) => folder,
             Err(error) if is_absent(&error) => return Ok(Vec::new()),
             Err(source) => return Err(failed(source)),
         };
         let mut names = Vec::new();
-        for entry in entries {
-            names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
+        for entry in Dir::new(folder).map_err(|error| failed(error.into()))? {
+            let entry = entry.map_err(|error| failed(error.into()))?;
+            let name = entry.file_name().to_string_lossy();
+            if !matches!(&*name, "." | "..") {
+                names.push(name.into_owned());
+            }
         }
         names.sort_by_cached_key(|name| natural(name));
         Ok(names)
@@ -176,18 +245,13 @@ impl Root {
     /// if there is no link.
     #[must_use]
     pub fn link(&self, path: impl AsRef<Path>) -> Option<String> {
-        let target = fs::read_link(self.at(path)).ok()?;
+        let target = self.target(path).ok()?;
         Some(target.file_name()?.to_string_lossy().into_owned())
     }
 }
 
-/// The bytes of a plain file. Opening does not wait, as that of a pipe would.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
-    }
+/// The bytes of a file.
+fn read(file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if file.take(BYTES_MAX + 1).read_to_end(&mut bytes)? as u64 > BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 64 MiB"));
@@ -199,7 +263,6 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// ENXIO and ENODATA for one that says nothing at the moment, ENOTDIR where another kernel has a
 /// folder.
 fn is_absent(error: &io::Error) -> bool {
-    use rustix::io::Errno;
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         || [Errno::NODEV, Errno::NXIO, Errno::NODATA]
             .iter()
@@ -223,7 +286,42 @@ fn natural(name: &str) -> Vec<(String, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
     use super::*;
+
+    #[test]
+    fn links_do_not_lead_out_of_the_folder() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("secret"), "1\n").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let inside = folder.path().join("machine");
+        fs::create_dir_all(inside.join("sys/devices")).unwrap();
+        fs::write(inside.join("sys/own"), "2\n").unwrap();
+        fs::write(folder.path().join("beside"), "1\n").unwrap();
+        let link = |target: &Path, name: &str| symlink(target, inside.join(name)).unwrap();
+        link(&outside.path().join("secret"), "file");
+        link(outside.path(), "folder");
+        link(Path::new("../beside"), "up");
+        link(Path::new("../../../../../../../sys/own"), "sys/devices/climbs");
+        link(Path::new("/sys/own"), "absolute");
+        link(Path::new("/"), "top");
+        let root = Root::new(&inside);
+        for path in ["file", "folder/secret", "up", "../beside", "top/../../beside"] {
+            assert_eq!(root.text(path).unwrap(), None, "{path}");
+            assert!(!root.exists(path) && !root.is_file(path), "{path}");
+        }
+        assert!(root.names("folder").unwrap().is_empty());
+        // As on the machine itself, whose folder this was.
+        for path in ["absolute", "sys/devices/climbs", "top/sys/own"] {
+            assert_eq!(root.number(path).unwrap(), Some(2), "{path}");
+            assert!(root.is_file(path), "{path}");
+        }
+        assert_eq!(root.names("top").unwrap(), root.names("").unwrap());
+        assert_eq!(root.link("up").as_deref(), Some("beside"));
+        assert_eq!(root.target("file").unwrap(), outside.path().join("secret"));
+        assert_eq!(root.link("sys"), None);
+    }
 
     #[test]
     fn names_come_in_the_order_of_their_numbers() {
@@ -252,9 +350,7 @@ mod tests {
     fn only_plain_files_are_read_and_an_error_repeats_little() {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path());
-        let zero = folder.path().join("zero");
-        std::os::unix::fs::symlink("/dev/zero", &zero).unwrap();
-        assert!(matches!(root.bytes("zero"), Err(ReadError::Io { path, .. }) if path == zero));
+        assert!(matches!(Root::live().bytes("dev/zero"), Err(ReadError::Io { .. })));
         let pipe = folder.path().join("pipe");
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
         assert!(matches!(root.bytes("pipe"), Err(ReadError::Io { path, .. }) if path == pipe));

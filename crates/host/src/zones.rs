@@ -4,12 +4,14 @@
 //! numbers are pages of the machine's own size, which it does not name: [`page_bytes`] finds it
 //! out, as the kernel's total of a node (in KiB) is the sum of what its zones manage.
 
+use std::num::{IntErrorKind, ParseIntError};
+
 use memtide_units::{ByteSize, NodeId, PhysAddr};
 use serde::Serialize;
 
 use crate::{Notes, Root, attributes::is_word};
 
-const ZONEINFO: &str = "proc/zoneinfo";
+pub(crate) const ZONEINFO: &str = "proc/zoneinfo";
 
 /// Sizes of a base page that Linux has on its architectures.
 const PAGE_SIZES: [u64; 3] = [4 << 10, 16 << 10, 64 << 10];
@@ -27,6 +29,8 @@ pub(crate) struct ZonePages {
     present: u64,
     pub managed: u64,
     cma: u64,
+    /// Free, on the lists of processors: not in `free`, and not marked in `/proc/kpageflags`.
+    per_cpu: u64,
     start_pfn: u64,
 }
 
@@ -56,6 +60,11 @@ pub struct NodeZone {
 }
 
 impl ZonePages {
+    /// Free pages on the lists of processors.
+    pub(crate) const fn per_cpu(&self) -> u64 {
+        self.per_cpu
+    }
+
     pub(crate) fn zone(&self, page_bytes: u64) -> NodeZone {
         let bytes = |pages: u64| ByteSize(pages.saturating_mul(page_bytes));
         NodeZone {
@@ -76,6 +85,13 @@ impl ZonePages {
 /// All zones that have any memory, in the order of the file: by node, then from the lowest up.
 pub(crate) fn read(root: &Root, notes: &mut Notes) -> Vec<ZonePages> {
     let Some(text) = notes.keep(root.text(ZONEINFO)) else { return Vec::new() };
+    let mut zones = parse(root, &text, notes);
+    zones.retain(|zone| zone.spanned > 0);
+    zones
+}
+
+/// All zones of the text of the file.
+pub(crate) fn parse(root: &Root, text: &str, notes: &mut Notes) -> Vec<ZonePages> {
     let mut zones = Vec::new();
     let mut in_pages = false;
     for line in text.lines() {
@@ -93,20 +109,22 @@ pub(crate) fn read(root: &Root, notes: &mut Notes) -> Vec<ZonePages> {
         let words: Vec<&str> = line.split_whitespace().take(3).collect();
         match (words.as_slice(), zones.last_mut()) {
             (["pages", "free", number], Some(zone)) => {
-                zone.free = number.parse().unwrap_or(0);
+                zone.free = pages(number);
                 in_pages = true;
             }
             // Counters of a processor have the names of some of the zone's.
             (["pagesets"], Some(_)) => in_pages = false,
-            (["start_pfn:", number], Some(zone)) => zone.start_pfn = number.parse().unwrap_or(0),
+            (["start_pfn:", number], Some(zone)) => zone.start_pfn = pages(number),
+            (["count:", number], Some(zone)) if !in_pages => {
+                zone.per_cpu = zone.per_cpu.saturating_add(pages(number));
+            }
             ([name, number], Some(zone)) if in_pages => set(zone, name, number),
             _ => {}
         }
     }
     if zones.is_empty() {
-        notes.add(root.unexpected(ZONEINFO, &text, "a paragraph for each zone"));
+        notes.add(root.unexpected(ZONEINFO, text, "a paragraph for each zone"));
     }
-    zones.retain(|zone| zone.spanned > 0);
     zones
 }
 
@@ -129,7 +147,15 @@ fn set(zone: &mut ZonePages, name: &str, number: &str) {
         "cma" => &mut zone.cma,
         _ => return,
     };
-    *field = number.parse().unwrap_or(0);
+    *field = pages(number);
+}
+
+/// What is no number counts for nothing; what is too large for one, as the largest.
+fn pages(number: &str) -> u64 {
+    number.parse().unwrap_or_else(|error: ParseIntError| match error.kind() {
+        IntErrorKind::PosOverflow => u64::MAX,
+        _ => 0,
+    })
 }
 
 /// The size of a page, from the totals of nodes. Where none fits, 4 KiB.
@@ -168,7 +194,10 @@ Node 0, zone      DMA
         protection: (0, 3019, 19659, 19659, 19659)
   pagesets
     cpu: 0
-              count:    0
+              count:    11
+              high:     7
+    cpu: 1
+              count:    31
               high:     7
   node_unreclaimable:  0
   start_pfn:           1
@@ -194,6 +223,7 @@ Node 0, zone  Movable
         let zone = dma.zone(4096);
         assert_eq!((zone.name.as_str(), zone.start), ("DMA", PhysAddr(0x1000)));
         assert_eq!((zone.free, zone.managed), (ByteSize(3840 * 4096), ByteSize(3840 * 4096)));
+        assert_eq!(dma.per_cpu(), 11 + 31);
         assert_eq!((zone.min, zone.high), (ByteSize(12 * 4096), ByteSize(18 * 4096)));
     }
 

@@ -8,6 +8,8 @@ use memtide_host::{
     Root, Topology,
     capture::{self, Opened},
     cxl::{Decoder, DecoderKind},
+    dax::DaxMode,
+    dax_mode::{self, ModeWish},
     topology::{Source, Way},
 };
 
@@ -335,6 +337,41 @@ fn nothing_secret_is_captured_and_serial_numbers_on_request_only() {
         assert_eq!(text("proc/cmdline").as_deref(), Some("mem=4G"));
         assert_eq!(text("proc/kcore"), None);
     }
+}
+
+#[test]
+fn what_changes_are_planned_by_is_captured() {
+    let opened = open("cxl-direct-region");
+    let at = |path: &str| opened.root().at(path);
+    let driver = "sys/bus/dax/drivers/device_dax";
+    std::fs::create_dir_all(at(driver)).unwrap();
+    std::fs::write(at(driver).join("new_id"), "secret").unwrap();
+    // Two entries, the second one RAM from 4 GiB on; and a signature of a disk.
+    let mut params = vec![0u8; 4096];
+    params[0x1e8] = 2;
+    params[0x2d0 + 20..][..8].copy_from_slice(&(4u64 << 30).to_le_bytes());
+    params[0x2d0 + 28..][..8].copy_from_slice(&(1u64 << 30).to_le_bytes());
+    params[0x2d0 + 36] = 1;
+    let without_secret = params.clone();
+    params[0x290..0x2d0].fill(0x5a);
+    std::fs::create_dir_all(at("sys/kernel/boot_params")).unwrap();
+    std::fs::write(at("sys/kernel/boot_params/data"), params).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("capture.tar.gz");
+    capture::capture(opened.root(), &file, capture::Serials::LeftOut).unwrap();
+    let again = capture::open(&file).unwrap();
+    let data = again.root().bytes("sys/kernel/boot_params/data").unwrap();
+    assert_eq!(data, Some(without_secret));
+    assert!(again.root().exists(driver) && again.root().names(driver).unwrap().is_empty());
+    // So there is a plan of what needs the driver.
+    let wish = ModeWish {
+        device: "dax0.0".to_owned(),
+        mode: DaxMode::Devdax,
+        online: None,
+        limit: std::time::Duration::from_secs(1),
+    };
+    let change = dax_mode::plan(again.root(), &wish).unwrap();
+    assert!(!change.plan.is_empty());
 }
 
 #[test]

@@ -86,7 +86,8 @@ impl Agent {
                 continue;
             }
             let status = status as i32;
-            if status == KILLED && start.elapsed() >= whole {
+            // After a busy moment the guest's clock catches up: its seconds are shorter then.
+            if status == KILLED && start.elapsed() >= whole / 2 {
                 return Err(watched.late(&doing, whole));
             }
             return Ok(Answer { status, stdout, stderr });

@@ -33,6 +33,13 @@ pub fn missing() -> Option<Error> {
         .or_else(|| Kernel::find().err())
 }
 
+/// Whether tests are to try all that they know, or what an ordinary run has time for:
+/// `MEMTIDE_TESTBED_THOROUGH=1`.
+#[must_use]
+pub fn is_thorough() -> bool {
+    env::var_os("MEMTIDE_TESTBED_THOROUGH").is_some_and(|value| value == "1")
+}
+
 /// Says that a test is skipped and why; returns false.
 ///
 /// # Panics

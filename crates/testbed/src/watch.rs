@@ -5,11 +5,12 @@
 //! shell kills QEMU and removes the guest's folder. The kernel closes it for us at our end.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU32, Ordering},
     },
     thread,
@@ -56,6 +57,12 @@ impl Drop for Folder {
     }
 }
 
+/// What a kernel says last that panicked and does not restart: so early in its boot that it has not
+/// read `panic=-1` yet, or where restarting fails (`panic` in kernel/panic.c).
+const STANDS_STILL: &str = "end Kernel panic";
+/// How often the console is looked at for that.
+const LOOK: Duration = Duration::from_millis(250);
+
 struct Running {
     shell: Child,
     /// Closed, it ends QEMU.
@@ -64,7 +71,7 @@ struct Running {
 
 /// QEMU, with its folder.
 pub(crate) struct Watched {
-    running: Mutex<Running>,
+    running: Arc<Mutex<Running>>,
     folder: Folder,
 }
 
@@ -79,7 +86,10 @@ impl Watched {
         shell.process_group(0);
         let mut shell = shell.spawn().map_err(Error::file("/bin/sh"))?;
         let lifeline = shell.stdin.take();
-        Ok(Self { running: Mutex::new(Running { shell, lifeline }), folder })
+        let running = Arc::new(Mutex::new(Running { shell, lifeline }));
+        let (weak, console) = (Arc::downgrade(&running), folder.path().join("console"));
+        thread::spawn(move || end_with_the_kernel(&weak, &console));
+        Ok(Self { running, folder })
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -87,7 +97,7 @@ impl Watched {
     }
 
     fn running(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
 
     /// How QEMU ended, if it did.
@@ -189,6 +199,47 @@ impl Drop for Watched {
     }
 }
 
+fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends QEMU once its kernel stands still after a panic, so that nobody waits for it any more. Its
+/// console stays, to be shown.
+fn end_with_the_kernel(running: &Weak<Mutex<Running>>, console: &Path) {
+    let mut seen = 0;
+    loop {
+        thread::sleep(LOOK);
+        let Some(running) = running.upgrade() else { return };
+        let mut running = lock(&running);
+        if running.lifeline.is_none() || !matches!(running.shell.try_wait(), Ok(None)) {
+            return;
+        }
+        if stands_still(console, &mut seen)
+            && let Some(lifeline) = &mut running.lifeline
+        {
+            // If the shell is gone, so is QEMU.
+            let _ = lifeline.write_all(b"panic\n");
+            return;
+        }
+    }
+}
+
+/// Whether the console has those words after `seen`, which is moved on.
+fn stands_still(console: &Path, seen: &mut u64) -> bool {
+    let mut new = Vec::new();
+    let read = File::open(console).and_then(|mut file| {
+        file.seek(SeekFrom::Start(*seen))?;
+        file.read_to_end(&mut new)
+    });
+    if read.is_err() {
+        return false;
+    }
+    // They may be half written: the line is looked at again until its end is there.
+    let whole = new.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    *seen += whole as u64;
+    String::from_utf8_lossy(&new).contains(STANDS_STILL)
+}
+
 /// The last lines; more of them if a crash began before those.
 fn tail(text: &str) -> String {
     let lines: Vec<_> = text.trim_end().lines().collect();
@@ -229,6 +280,22 @@ mod tests {
         assert!(runs(&process));
         drop(watched);
         assert!(!runs(&process), "process {process} survived");
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_kernel_that_stands_still_after_a_panic_is_not_waited_for() {
+        let watched = watched("exec sleep 1000");
+        let console = watched.folder().join("console");
+        fs::write(&console, "[ 0.1] Kernel panic - not syncing: no memory\n---[ end Ke").unwrap();
+        assert_eq!(watched.wait(3 * LOOK), None, "not its last words yet");
+        let mut file = fs::OpenOptions::new().append(true).open(&console).unwrap();
+        file.write_all(b"rnel panic - not syncing: no memory ]---\n").unwrap();
+        let status = watched.wait(Duration::from_secs(10)).expect("it is ended");
+        let error = watched.gone("booting", status).to_string();
+        assert!(error.contains("not syncing: no memory ]---"), "{error}");
+        let folder = watched.folder().to_path_buf();
+        drop(watched);
         assert!(!folder.exists());
     }
 

@@ -6,7 +6,11 @@ exec 3<&0
 "$@" </dev/null >"$folder/qemu" 2>&1 3<&- &
 qemu=$!
 (
-    read -r _ <&3
+    # A line ends QEMU alone; the pipe's end also what it left.
+    if read -r _ <&3; then
+        [ -e "$folder/ended" ] || kill -KILL $qemu
+        read -r _ <&3
+    fi
     [ -e "$folder/ended" ] || kill -KILL $qemu
     rm -rf "$folder"
 ) &

@@ -34,6 +34,9 @@ struct Answer<'a, T: Serialize> {
     #[serde(flatten)]
     told: &'a T,
     steps: Vec<String>,
+    /// Steps that were passed over, as their devices were gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    passed: Vec<String>,
 }
 
 /// The machine that is to be changed, or planned for.
@@ -58,6 +61,7 @@ pub fn carry_out<T: Serialize, W: Display>(
     (told, text): (&T, &str),
     why: impl Fn(&StepError) -> W,
 ) -> Result<(), Failure> {
+    let mut passed = Vec::new();
     if !change.dry_run && !plan.is_empty() {
         let mut kernel = Live::new(root).map_err(Failure::failed)?.stopped_by(on_signals()?);
         let mut progress = Progress::of_steps("writing");
@@ -65,11 +69,13 @@ pub fn carry_out<T: Serialize, W: Display>(
             progress.show(done as u64, of as u64);
         });
         progress.end();
-        done.map_err(|error| refused(&error, &why(&error)))?;
+        let actions = done.map_err(|error| refused(&error, &why(&error)))?;
+        passed.extend(actions.iter().map(ToString::to_string));
     }
     let steps = || plan.steps.iter().map(|step| step.action.to_string());
     if change.json {
-        return output::json(&Answer { dry_run: change.dry_run, told, steps: steps().collect() });
+        let (dry_run, steps) = (change.dry_run, steps().collect());
+        return output::json(&Answer { dry_run, told, steps, passed });
     }
     if change.dry_run {
         let lines: String = steps().map(|line| line + "\n").collect();
@@ -78,7 +84,10 @@ pub fn carry_out<T: Serialize, W: Display>(
             text.replace('\n', "\n# ").trim_end_matches("# ")
         ));
     }
-    output::text(text)
+    let passed = passed
+        .iter()
+        .map(|step| format!("passed over, for its device is gone meanwhile: {step}\n"));
+    output::text(&passed.chain([text.to_owned()]).collect::<String>())
 }
 
 /// Is set when this process is asked to end. The second time it ends at once.

@@ -1,10 +1,10 @@
 //! `memtide online`.
 
-use std::process::ExitCode;
+use std::{collections::BTreeSet, process::ExitCode};
 
 use memtide_engine::onlining::{AutoMovable, NumaAware, OnlinePolicy, OnlineZone};
 use memtide_host::{
-    BlockId, MemoryBlocks, Root, memory_blocks,
+    BlockId, MemoryBlocks, Root, Zone, memory_blocks,
     online::{self, BlockRefusal, How, OnlinePlan, OnlineWish, Placed, Which, policy},
     plan::{Action, StepError},
 };
@@ -135,9 +135,17 @@ fn text(planned: &OnlinePlan, how: How) -> String {
             text += &format!("{size} online in zone {name} ({how}): blocks {list}\n");
         }
     }
-    if !planned.already.is_empty() {
-        let list = memory_blocks::list(planned.already.iter().map(|(block, _)| *block));
-        text += &format!("{} were online already: blocks {list}\n", bytes(planned.already.len()));
+    let zones: BTreeSet<Option<Zone>> = planned.already.iter().map(|(_, zone)| *zone).collect();
+    for zone in zones {
+        let of_zone = planned.already.iter().filter(|(_, of)| *of == zone);
+        let ids: Vec<BlockId> = of_zone.map(|(block, _)| *block).collect();
+        let (size, name) = (bytes(ids.len()), zone.map_or("unknown", Zone::name));
+        let list = memory_blocks::list(ids);
+        text += &format!("{size} were online already, in zone {name}");
+        if !how.allows(zone) {
+            text += &format!(", not as asked for ({how}); take them offline first");
+        }
+        text += &format!(": blocks {list}\n");
     }
     if text.is_empty() { "nothing to do\n".to_owned() } else { text }
 }

@@ -1,12 +1,22 @@
 //! Files of which a capture has a part only.
 
-use super::white_list::{CMDLINE, CPUINFO, IOMEM};
+use super::white_list::{BOOT_PARAMS, CMDLINE, CPUINFO, IOMEM};
+use crate::memory_groups::{E820_ENTRIES_AT, E820_ENTRY_BYTES, E820_TABLE_AT};
 
-/// What of a file's text goes out.
-type Mask = fn(&str) -> String;
+/// What of a file goes out.
+type Mask = fn(&[u8]) -> Vec<u8>;
 
 /// The files, each with its mask.
-pub(super) const ALL: [(&str, Mask); 3] = [(IOMEM, iomem), (CMDLINE, cmdline), (CPUINFO, cpuinfo)];
+pub(super) const ALL: [(&str, Mask); 4] = [
+    (IOMEM, |bytes| of_text(bytes, iomem)),
+    (CMDLINE, |bytes| of_text(bytes, cmdline)),
+    (CPUINFO, |bytes| of_text(bytes, cpuinfo)),
+    (BOOT_PARAMS, boot_params),
+];
+
+fn of_text(bytes: &[u8], mask: fn(&str) -> String) -> Vec<u8> {
+    mask(&String::from_utf8_lossy(bytes)).into_bytes()
+}
 
 /// Options of the kernel that change what memory there is, or how it comes online; others can
 /// hold passwords (`rd.luks.key=`) and names.
@@ -49,6 +59,15 @@ fn cmdline(text: &str) -> String {
     format!("{}\n", kept.join(" "))
 }
 
+/// Firmware's map of memory, and zeroes for the rest: signatures of disks are there
+/// (`edd_mbr_sig`), and where the kernel lies.
+fn boot_params(bytes: &[u8]) -> Vec<u8> {
+    let count = usize::from(bytes.get(E820_ENTRIES_AT).copied().unwrap_or(0));
+    let table = E820_TABLE_AT..E820_TABLE_AT + count * E820_ENTRY_BYTES;
+    let is_kept = |at: usize| at == E820_ENTRIES_AT || table.contains(&at);
+    bytes.iter().enumerate().map(|(at, &byte)| if is_kept(at) { byte } else { 0 }).collect()
+}
+
 /// How many bits addresses have, once: all processors have the same.
 fn cpuinfo(text: &str) -> String {
     let line = text.lines().find(|line| line.starts_with("address sizes"));
@@ -79,6 +98,18 @@ mod tests {
             "memmap=512M!1G mem=4G memory_hotplug.online_policy=auto-movable \
              memhp-default-state=online numa=fake=2 movable_node\n"
         );
+    }
+
+    #[test]
+    fn of_boot_params_only_the_map_of_memory_goes_out() {
+        let mut bytes = vec![0xa5; 4096];
+        bytes[E820_ENTRIES_AT] = 2;
+        let masked = boot_params(&bytes);
+        assert_eq!(masked.len(), 4096);
+        let kept: Vec<usize> = (0..4096).filter(|&at| masked[at] != 0).collect();
+        let table: Vec<usize> = (E820_TABLE_AT..E820_TABLE_AT + 2 * E820_ENTRY_BYTES).collect();
+        assert_eq!(kept, [&[E820_ENTRIES_AT][..], &table].concat());
+        assert_eq!(boot_params(&[1, 2, 3]), [0, 0, 0]);
     }
 
     #[test]

@@ -103,6 +103,7 @@ pub struct Captured {
 enum Entry {
     File(Vec<u8>),
     Link(String),
+    Folder,
 }
 
 struct Collector<'a> {
@@ -141,12 +142,13 @@ pub fn capture(root: &Root, file: &Path, serials: Serials) -> Result<Captured, C
     }
     let files = collector.entries.values().filter_map(|entry| match entry {
         Entry::File(bytes) => Some(bytes.len() as u64),
-        Entry::Link(_) => None,
+        Entry::Link(_) | Entry::Folder => None,
     });
+    let links = collector.entries.values().filter(|entry| matches!(entry, Entry::Link(_))).count();
     let sizes: Vec<u64> = files.collect();
     let captured = Captured {
         files: sizes.len(),
-        links: collector.entries.len() - sizes.len(),
+        links,
         bytes: sizes.iter().sum(),
         left_out: collector.left_out,
         notes,
@@ -172,6 +174,10 @@ impl Collector<'_> {
         secret: Secret,
     ) -> Result<(), CaptureError> {
         let [part, rest @ ..] = parts else { return Ok(()) };
+        if part.is_empty() {
+            let is_folder = self.root.exists(&folder) && !self.root.is_file(&folder);
+            return if is_folder { self.add(folder, Entry::Folder) } else { Ok(()) };
+        }
         let names = match part.split_once('*') {
             None => vec![(*part).to_owned()],
             Some((start, end)) => {
@@ -186,7 +192,7 @@ impl Collector<'_> {
         };
         for name in names {
             let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-            match fs::read_link(self.root.at(&path)) {
+            match self.root.target(&path) {
                 Ok(target) => {
                     let Some(target) = target.to_str() else { continue };
                     let Some(real) = resolve(&path, target) else { continue };
@@ -201,7 +207,7 @@ impl Collector<'_> {
     }
 
     fn take(&mut self, path: String, secret: Secret) -> Result<(), CaptureError> {
-        if !fs::metadata(self.root.at(&path)).is_ok_and(|metadata| metadata.is_file()) {
+        if !self.root.is_file(&path) {
             return Ok(());
         }
         if secret == Secret::Identifies && self.serials == Serials::LeftOut {
@@ -217,7 +223,7 @@ impl Collector<'_> {
     fn add(&mut self, path: String, entry: Entry) -> Result<(), CaptureError> {
         let new = match &entry {
             Entry::File(bytes) => bytes.len() as u64,
-            Entry::Link(_) => 0,
+            Entry::Link(_) | Entry::Folder => 0,
         };
         if self.entries.contains_key(&path) {
             return Ok(());
@@ -237,7 +243,7 @@ impl Collector<'_> {
     fn mask(&mut self) {
         for (path, mask) in masks::ALL {
             if let Some(Entry::File(bytes)) = self.entries.get_mut(path) {
-                *bytes = mask(&String::from_utf8_lossy(bytes)).into_bytes();
+                *bytes = mask(bytes);
             }
         }
     }
@@ -308,6 +314,12 @@ fn write(file: &Path, entries: &BTreeMap<String, Entry>) -> io::Result<()> {
                 header.set_mode(0o777);
                 header.set_size(0);
                 archive.append_link(&mut header, path, target)?;
+            }
+            Entry::Folder => {
+                header.set_entry_type(tar::EntryType::Directory);
+                header.set_mode(0o755);
+                header.set_size(0);
+                archive.append_data(&mut header, path, io::empty())?;
             }
         }
     }

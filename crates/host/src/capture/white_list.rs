@@ -2,7 +2,8 @@
 //!
 //! A `*` stands for any characters of one name. A link that a pattern names is taken as a link;
 //! one on the way is taken and followed, so that `sys/bus/cxl/devices/mem*/serial` brings the
-//! link of each device and the file where it really is.
+//! link of each device and the file where it really is. A slash at the end stands for a folder of
+//! which nothing but that it is there goes out.
 
 /// Whether a file may go to a stranger.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +27,8 @@ pub struct Pattern {
 pub(super) const IOMEM: &str = "proc/iomem";
 /// Of which most is left out.
 pub(super) const CMDLINE: &str = "proc/cmdline";
+/// Of which firmware's map of memory is taken.
+pub(super) use crate::memory_groups::BOOT_PARAMS;
 /// Of which one line is taken.
 pub(super) const CPUINFO: &str = "proc/cpuinfo";
 
@@ -52,6 +55,7 @@ pub const PATTERNS: &[Pattern] = &[
     open("sys/firmware/memmap/*/start"),
     open("sys/firmware/memmap/*/end"),
     open("sys/firmware/memmap/*/type"),
+    open(BOOT_PARAMS),
     // Nodes and tiers.
     open("sys/devices/system/node/possible"),
     open("sys/devices/system/node/online"),
@@ -63,6 +67,7 @@ pub const PATTERNS: &[Pattern] = &[
     open("sys/devices/system/node/node*/access*/initiators/read_*"),
     open("sys/devices/system/node/node*/access*/initiators/write_*"),
     open("sys/devices/system/node/node*/memory_side_cache/index*/*"),
+    open("sys/devices/system/node/node*/memory_failure/*"),
     open("sys/devices/virtual/memory_tiering/memory_tier*/nodelist"),
     // Memory blocks, and how they come online.
     open("sys/devices/system/memory/block_size_bytes"),
@@ -124,6 +129,7 @@ pub const PATTERNS: &[Pattern] = &[
     open("sys/bus/dax/devices/dax*/driver"),
     open("sys/bus/dax/devices/dax*/mapping*/start"),
     open("sys/bus/dax/devices/dax*/mapping*/end"),
+    open("sys/bus/dax/drivers/*/"),
     open("sys/bus/virtio/devices/virtio*/device"),
     open("sys/bus/virtio/devices/virtio*/driver"),
 ];

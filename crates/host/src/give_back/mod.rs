@@ -11,6 +11,8 @@
 //! is put into use again (by the kernel itself: it un-isolates the block), the others are tried,
 //! and then those that may have become free, until enough came or the time is over.
 //!
+//! What will be tried can be seen before anything is changed ([`foresee`]).
+//!
 //! The last block of a node stays while a program is bound to that node alone: the kernel would
 //! find no memory for it any more, and kill it.
 //!
@@ -20,6 +22,7 @@
 //! What the kernel does not show: who has pinned a page that no program's files account for.
 
 pub mod answer;
+pub mod foresee;
 pub mod rank;
 pub mod vacate;
 
@@ -32,13 +35,15 @@ use memtide_units::{ByteSize, NodeId};
 
 use self::{
     answer::{Answer, Holder, Reason, Stayed},
-    rank::{Candidate, Chance, Contents},
-    vacate::{Bound, Left, Resident},
+    foresee::Foreseen,
+    rank::{Candidate, Contents},
+    vacate::{Left, Resident},
 };
 use crate::{
-    BlockId, BlockState, MemoryBlock, MemoryBlocks, ReadError, Root, Zone,
+    BlockId, BlockState, ReadError, Root, Zone,
     online::BlockRefusal,
     plan::{Fault, Kernel, Refusal},
+    processes::Bound,
 };
 
 /// What is wanted.
@@ -52,7 +57,7 @@ pub struct GiveBackWish {
     pub deadline: Duration,
 }
 
-/// Why nothing was tried. Nothing was changed.
+/// Why no block was taken. Nothing was changed, but for what the error says.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GiveBackError {
@@ -73,9 +78,22 @@ pub enum GiveBackError {
     /// Nothing at all.
     #[error("size 0: expected at least one byte")]
     Nothing,
-    /// Not allowed.
-    #[error("taking memory offline needs root and a writable /sys: run as root")]
-    NotPermitted,
+    /// Not allowed. No block was taken.
+    #[error(
+        "taking memory offline needs root and a writable /sys: run as root{}",
+        if moved.0 == 0 {
+            String::new()
+        } else {
+            format!(
+                "; {moved} of programs' pages were moved to other nodes before that was known, and \
+                 stay there"
+            )
+        }
+    )]
+    NotPermitted {
+        /// What of programs' pages was moved all the same.
+        moved: ByteSize,
+    },
 }
 
 fn nodes(known: &[NodeId]) -> String {
@@ -85,7 +103,7 @@ fn nodes(known: &[NodeId]) -> String {
 impl Refusal for GiveBackError {
     fn fault(&self) -> Fault {
         match self {
-            Self::Read(_) | Self::NoHotPlug | Self::NotPermitted => Fault::Machine,
+            Self::Read(_) | Self::NoHotPlug | Self::NotPermitted { .. } => Fault::Machine,
             _ => Fault::Request,
         }
     }
@@ -107,28 +125,22 @@ pub fn give_back(
     wish: &GiveBackWish,
     progress: &mut dyn FnMut(ByteSize, ByteSize),
 ) -> Result<Answer, GiveBackError> {
-    let blocks = MemoryBlocks::read(kernel.root())?.ok_or(GiveBackError::NoHotPlug)?;
-    check(&blocks, wish)?;
-    let wanted = wish.bytes.0.div_ceil(blocks.block_bytes);
-    let online: Vec<&MemoryBlock> =
-        blocks.of_node(wish.node).filter(|block| block.state == BlockState::Online).collect();
-    let root = kernel.root().clone();
-    let count = online.len() as u64;
-    let bound = if wanted < count { Vec::new() } else { vacate::bound_to(&root, wish.node) };
-    let at_most = if bound.is_empty() { wanted } else { count.saturating_sub(1) };
-    let candidates: Vec<Candidate> =
-        online.into_iter().map(|block| Candidate::of(&root, block)).collect();
-    let candidates = rank::rank(candidates);
-    let (tried, hopeless): (Vec<_>, Vec<_>) =
-        candidates.into_iter().partition(|candidate| candidate.chance != Chance::None);
+    let foreseen = Foreseen::read(kernel.root(), wish)?;
+    // Before programs' pages are moved for nothing.
+    let first = foreseen.tried.first().map(|candidate| candidate.block.attribute("state"));
+    if first.is_some_and(|state| !kernel.root().may_write(state)) {
+        return Err(GiveBackError::NotPermitted { moved: ByteSize(0) });
+    }
+    let Foreseen { tried, hopeless, block_bytes, wanted, at_most, bound } = foreseen;
     let mut work = Work {
         node: wish.node,
         end: Instant::now() + wish.deadline,
-        block_bytes: blocks.block_bytes,
+        block_bytes: block_bytes.0,
         wanted,
         at_most,
         bound,
         returned: 0,
+        moved: ByteSize(0),
         stays: BTreeMap::new(),
     };
     let mut round = tried;
@@ -141,18 +153,6 @@ pub fn give_back(
         kernel.pause(ROUND_PAUSE);
     }
     Ok(work.answer(round, hopeless))
-}
-
-fn check(blocks: &MemoryBlocks, wish: &GiveBackWish) -> Result<(), GiveBackError> {
-    if wish.bytes.0 == 0 {
-        return Err(GiveBackError::Nothing);
-    }
-    if blocks.of_node(wish.node).next().is_none() {
-        let nodes = blocks.blocks.values().flat_map(|block| block.nodes.iter().copied());
-        let known: std::collections::BTreeSet<NodeId> = nodes.collect();
-        return Err(GiveBackError::NoNode { node: wish.node, known: known.into_iter().collect() });
-    }
-    Ok(())
 }
 
 /// A give-back under way.
@@ -168,6 +168,8 @@ struct Work {
     bound: Vec<Bound>,
     /// Blocks that have.
     returned: u64,
+    /// What of programs' pages was moved.
+    moved: ByteSize,
     /// Those that were tried and stayed, and what was found out about each the last time.
     stays: BTreeMap<BlockId, Stay>,
 }
@@ -213,7 +215,7 @@ impl Work {
                 Err(error) => {
                     let refusal = BlockRefusal::of(block.id, block.zone(), &error);
                     if matches!(refusal, BlockRefusal::NotPermitted { .. }) && self.returned == 0 {
-                        return Err(GiveBackError::NotPermitted);
+                        return Err(GiveBackError::NotPermitted { moved: self.moved });
                     }
                     if is_worth_another_try(&refusal) {
                         again.push(candidate.clone());
@@ -228,7 +230,7 @@ impl Work {
     /// Moves programs' pages out of a block that has any. Who is on the node is looked at once a
     /// round.
     fn vacate(
-        &self,
+        &mut self,
         root: &Root,
         candidate: &Candidate,
         residents: &mut Option<Vec<Resident>>,
@@ -241,7 +243,9 @@ impl Work {
         };
         let Some(to) = vacate::destination(root, self.node, bytes) else { return Vec::new() };
         let residents = residents.get_or_insert_with(|| vacate::residents(root, self.node, end));
-        vacate::vacate(root, residents, candidate.block.range, to, end)
+        let vacated = vacate::vacate(root, residents, candidate.block.range, to, end);
+        self.moved.0 = self.moved.0.saturating_add(vacated.moved.0);
+        vacated.left
     }
 
     /// How long a block may take, with so many to come; `None` when the time is over.

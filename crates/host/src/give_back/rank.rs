@@ -4,14 +4,17 @@
 //! Documentation/admin-guide/mm/pagemap.rst). Free pages cost nothing; pages of programs and of the
 //! page cache can be moved; the rest cannot, or not by us. In zone Movable there is no rest, but
 //! for pages that somebody pins, which nothing shows: what looks unmovable there is on its way
-//! between lists. Without the right to read the file (root), the zone is all there is to go by.
+//! between lists. Of free pages only those of the buddy allocator are marked; those on the lists of
+//! processors look like the kernel's, though offlining drains the lists (`zone_pcp_disable`). How
+//! many there are /proc/zoneinfo says: a block with no more unmarked pages than that may yet leave.
+//! Without the right to read the file (root), the zone is all there is to go by.
 
-use std::{cmp::Reverse, fs::File, io, os::unix::fs::FileExt};
+use std::cmp::Reverse;
 
 use memtide_units::{ByteSize, PAGE_BYTES, PhysRange};
 use serde::Serialize;
 
-use crate::{MemoryBlock, Root, Zone};
+use crate::{MemoryBlock, Root, Zone, page_words};
 
 const KPAGEFLAGS: &str = "proc/kpageflags";
 
@@ -79,6 +82,9 @@ pub struct Contents {
     pub page_tables: ByteSize,
     /// Other memory of the kernel.
     pub kernel: ByteSize,
+    /// What of that has no mark at all: it may be free, on the list of a processor.
+    #[serde(skip)]
+    pub unmarked: ByteSize,
     /// Bad memory.
     pub poisoned: ByteSize,
 }
@@ -88,21 +94,22 @@ impl Contents {
     #[must_use]
     pub fn of(root: &Root, range: PhysRange) -> Option<Self> {
         let pages = usize::try_from(range.bytes() / u128::from(PAGE_BYTES)).ok()?;
-        let mut words = vec![0; pages.checked_mul(8)?];
-        let file = File::open(root.at(KPAGEFLAGS)).ok()?;
-        let offset = range.start().0 / PAGE_BYTES * 8;
-        let read = read_whole(&file, &mut words, offset).ok()?;
-        if read == 0 {
+        let file = root.open(KPAGEFLAGS).ok()?;
+        let words = page_words::read(&file, range.start().0 / PAGE_BYTES, pages).ok()?;
+        if words.is_empty() {
             return None;
         }
         let mut contents = Self::default();
-        for word in words[..read].as_chunks::<8>().0 {
-            contents.count(u64::from_ne_bytes(*word));
+        for word in words {
+            contents.count(word);
         }
         Some(contents)
     }
 
     fn count(&mut self, flags: u64) {
+        if flags == 0 {
+            self.unmarked.0 += PAGE_BYTES;
+        }
         let bytes = match kind(flags) {
             None => return,
             Some(Kind::Free) => &mut self.free,
@@ -127,19 +134,11 @@ impl Contents {
     pub const fn unmovable(&self) -> ByteSize {
         ByteSize(self.slab.0 + self.page_tables.0 + self.kernel.0)
     }
-}
 
-fn read_whole(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(got) => filled += got,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+    /// Whether what cannot go may all be free, with so much on the lists of processors.
+    const fn may_be_free(&self, per_cpu: ByteSize) -> bool {
+        self.unmovable().0 == self.unmarked.0 && self.unmarked.0 <= per_cpu.0
     }
-    Ok(filled)
 }
 
 /// How likely a block is to leave. Ordered: the likeliest first.
@@ -149,7 +148,7 @@ pub enum Chance {
     Free,
     /// In zone Movable: all in it can be moved, unless pinned.
     Movable,
-    /// In a kernel zone, with nothing of the kernel's at this moment, or nobody knows.
+    /// In a kernel zone, with nothing that must be the kernel's at this moment, or nobody knows.
     Perhaps,
     /// The kernel's own data lies in it.
     None,
@@ -167,9 +166,9 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// A block, looked into.
+    /// A block, looked into. `per_cpu` is what of its node is free on the lists of processors.
     #[must_use]
-    pub fn of(root: &Root, block: &MemoryBlock) -> Self {
+    pub fn of(root: &Root, block: &MemoryBlock, per_cpu: ByteSize) -> Self {
         let contents = Contents::of(root, block.range);
         let is_movable = block.zone() == Some(Zone::Movable);
         let chance = match contents {
@@ -177,16 +176,17 @@ impl Candidate {
                 Chance::Free
             }
             _ if is_movable => Chance::Movable,
-            Some(contents) if contents.unmovable().0 > 0 => Chance::None,
+            Some(contents) if !contents.may_be_free(per_cpu) => Chance::None,
             _ => Chance::Perhaps,
         };
         Self { block: block.clone(), contents, chance }
     }
 
     /// The likeliest first, then those with the least to move, then from the highest address down.
-    fn rank(&self) -> (Chance, u64, Reverse<u64>) {
-        let cost = self.contents.map_or(0, |contents| contents.to_move().0);
-        (self.chance, cost, Reverse(self.block.range.start().0))
+    fn rank(&self) -> (Chance, u64, u64, Reverse<u64>) {
+        let contents = self.contents.unwrap_or_default();
+        let doubtful = if self.chance == Chance::Perhaps { contents.unmovable().0 } else { 0 };
+        (self.chance, doubtful, contents.to_move().0, Reverse(self.block.range.start().0))
     }
 }
 
@@ -205,6 +205,7 @@ mod tests {
     use crate::{BlockId, BlockState};
 
     const BLOCK: u64 = 1 << 20;
+    const PER_CPU: ByteSize = ByteSize(2 * PAGE_BYTES);
 
     fn candidate(root: &Root, number: u64, zone: Zone) -> Candidate {
         let range = PhysRange::from_size(PhysAddr(number * BLOCK), BLOCK).unwrap();
@@ -217,6 +218,7 @@ mod tests {
                 valid_zones: vec![zone],
                 nodes: Vec::new(),
             },
+            PER_CPU,
         )
     }
 
@@ -241,6 +243,30 @@ mod tests {
         assert_eq!(ranked[4].chance, Chance::None);
         assert_eq!(ranked[4].contents.unwrap().slab, ByteSize(PAGE_BYTES));
         assert_eq!(ranked[3].contents.unwrap().to_move(), ByteSize(9 * PAGE_BYTES));
+    }
+
+    #[test]
+    fn free_pages_of_processors_are_not_taken_for_the_kernels() {
+        const RESERVED: u64 = 1 << 32;
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("proc")).unwrap();
+        let pages = usize::try_from(BLOCK / PAGE_BYTES).unwrap();
+        let mut flags = Vec::new();
+        // As many as the lists have, none, one more, one that is marked, one page and a slab.
+        for used in [&[0, 0][..], &[], &[0, 0, 0], &[RESERVED], &[0, kpf::SLAB]] {
+            flags.extend((0..pages).map(|page| used.get(page).copied().unwrap_or(kpf::BUDDY)));
+        }
+        let bytes: Vec<u8> = flags.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        std::fs::write(folder.path().join(KPAGEFLAGS), bytes).unwrap();
+        let root = Root::new(folder.path());
+        let all: Vec<_> = (0..5).map(|number| candidate(&root, number, Zone::Normal)).collect();
+        let chances: Vec<Chance> = all.iter().map(|candidate| candidate.chance).collect();
+        use Chance::{Free, None, Perhaps};
+        assert_eq!(chances, [Perhaps, Free, None, None, None]);
+        // It counts as the kernel's until it has left.
+        assert_eq!(all[0].contents.unwrap().kernel, ByteSize(2 * PAGE_BYTES));
+        let order: Vec<u64> = rank(all).iter().map(|candidate| candidate.block.id.0).collect();
+        assert_eq!(order[..2], [1, 0]);
     }
 
     #[test]

@@ -17,9 +17,9 @@ use memtide_sys::numa::{Process, WhichPages};
 use memtide_units::{ByteSize, HoldReason, NodeId, PAGE_BYTES, PhysRange};
 
 use crate::{
-    Root,
-    node_list::IdList,
+    Notes, Root, distances,
     processes::{
+        bound::control_group,
         held::Holder,
         pages::{Fate, HugePages, Stays, move_batch},
         program::Program,
@@ -62,52 +62,6 @@ pub struct Left {
     pub bytes: ByteSize,
     /// Why.
     pub reason: HoldReason,
-}
-
-/// Programs with memory whose policy is to come from this node alone (`MPOL_BIND`), whether or not
-/// any of it is there. Should the node have no memory at all, the kernel would find no zone for
-/// their next page, and kill them (`CONSTRAINT_MEMORY_POLICY` in mm/oom_kill.c).
-#[must_use]
-pub fn bound_to(root: &Root, node: NodeId) -> Vec<Bound> {
-    let names = root.names("proc").unwrap_or_default();
-    let pids = names.iter().filter_map(|name| name.parse::<u32>().ok());
-    let programs = pids.filter_map(|pid| Program::find(root, pid).ok());
-    programs
-        .filter_map(|program| {
-            let maps = program.numa_maps().ok()?;
-            let bound: Vec<_> =
-                maps.iter().filter(|map| binds_only_to(&map.policy, node)).collect();
-            let pages = bound.iter().flat_map(|map| {
-                map.nodes.values().map(|pages| pages.saturating_mul(map.page_bytes))
-            });
-            (!bound.is_empty()).then(|| Bound {
-                pid: program.pid(),
-                name: program.name().to_owned(),
-                tenant: control_group(root, program.pid()),
-                bytes: ByteSize(pages.fold(0, u64::saturating_add)),
-            })
-        })
-        .collect()
-}
-
-/// A program that is bound to a node.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Bound {
-    /// Which process.
-    pub pid: u32,
-    /// Its name.
-    pub name: String,
-    /// Its control group, as far as it has one.
-    pub tenant: String,
-    /// What it has of such memory at this moment, on any node.
-    pub bytes: ByteSize,
-}
-
-/// `bind:1`, `bind=static:1`, as numa_maps has it.
-fn binds_only_to(policy: &str, node: NodeId) -> bool {
-    let Some(rest) = policy.strip_prefix("bind") else { return false };
-    let list = rest.rsplit_once(':').and_then(|(_, list)| list.parse::<IdList>().ok());
-    list.is_some_and(|list| list.len() == 1 && list.has(u32::from(node.0)))
 }
 
 /// All programs with pages on a node, as far as there is time until `end` to look. Those that end
@@ -167,6 +121,15 @@ impl Resident {
     }
 }
 
+/// What came of moving programs' pages.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Vacated {
+    /// How much went.
+    pub moved: ByteSize,
+    /// What would not go.
+    pub left: Vec<Left>,
+}
+
 /// Moves all programs' pages out of a block, to `to`, as far as there is time until `end`. Says
 /// what would not go; what there was no time for is left to the kernel.
 #[must_use]
@@ -176,8 +139,8 @@ pub fn vacate(
     block: PhysRange,
     to: NodeId,
     end: Instant,
-) -> Vec<Left> {
-    let mut left = Vec::new();
+) -> Vacated {
+    let mut vacated = Vacated::default();
     for resident in residents {
         let (addresses, huge) = resident.within(block);
         let program = &resident.program;
@@ -195,9 +158,11 @@ pub fn vacate(
             let Ok(moved) = moved else { break };
             fates.extend(moved);
         }
-        left.extend(stayed(root, program, &addresses, &fates));
+        let moved = fates.iter().filter(|fate| **fate == Fate::Moved).count() as u64;
+        vacated.moved.0 = vacated.moved.0.saturating_add(moved.saturating_mul(PAGE_BYTES));
+        vacated.left.extend(stayed(root, program, &addresses, &fates));
     }
-    left
+    vacated
 }
 
 /// What stayed, by reason.
@@ -230,48 +195,20 @@ fn stayed(root: &Root, program: &Program, addresses: &[usize], fates: &[Fate]) -
     reasons.into_iter().map(of).collect()
 }
 
-/// The control group that a process is charged to (cgroups(7), the unified hierarchy); empty
-/// without one.
-fn control_group(root: &Root, pid: u32) -> String {
-    let text = root.text(format!("proc/{pid}/cgroup")).ok().flatten().unwrap_or_default();
-    let group = text.lines().find_map(|line| line.strip_prefix("0::"));
-    group.unwrap_or_default().to_owned()
-}
-
 /// Where pages of a node go: to the nearest other one with so much room, as far as any has.
 #[must_use]
 pub fn destination(root: &Root, from: NodeId, bytes: ByteSize) -> Option<NodeId> {
-    let zoneinfo = root.text("proc/zoneinfo").ok().flatten()?;
-    let room = room::above_watermarks(&zoneinfo);
+    let room = room::above_watermarks(root).ok()?;
     let with_room = room.into_iter().filter(|&(node, free)| node != from && free >= bytes);
-    let distance = |node: NodeId| distance(root, from, node).unwrap_or(u32::MAX);
-    with_room.map(|(node, _)| node).min_by_key(|&node| (distance(node), node))
-}
-
-fn distance(root: &Root, from: NodeId, to: NodeId) -> Option<u32> {
     let folder = "sys/devices/system/node";
-    let online: IdList = root.text(format!("{folder}/online")).ok()??.trim().parse().ok()?;
-    let text = root.text(format!("{folder}/node{}/distance", from.0)).ok()??;
-    let at = online.iter().position(|id| id == u32::from(to.0))?;
-    text.split_ascii_whitespace().nth(at)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_policy_for_this_node_alone_binds() {
-        for (policy, binds) in [
-            ("bind:1", true),
-            ("bind=static|balancing:1", true),
-            ("bind:0-1", false),
-            ("bind:2", false),
-            ("prefer:1", false),
-            ("default", false),
-            ("bind", false),
-        ] {
-            assert_eq!(binds_only_to(policy, NodeId(1)), binds, "{policy}");
-        }
-    }
+    let online = root.text(format!("{folder}/online")).ok().flatten();
+    let online = online.and_then(|list| list.trim().parse().ok()).unwrap_or_default();
+    // Without distances, all other nodes are as far.
+    let from = format!("{folder}/node{}", from.0);
+    let distances = distances::read(root, &from, &online, &mut Notes::new());
+    let distance = |node: NodeId| {
+        let known = distances.iter().find(|distance| distance.to == node);
+        known.map_or(u32::MAX, |known| known.distance)
+    };
+    with_room.map(|(node, _)| node).min_by_key(|&node| (distance(node), node))
 }

@@ -5,18 +5,9 @@
 
 use std::{fmt, io};
 
-use crate::{BlockId, Zone};
+use rustix::io::Errno;
 
-/// As on every architecture that has memory blocks.
-pub(crate) const EPERM: i32 = 1;
-pub(crate) const ENOMEM: i32 = 12;
-pub(crate) const EACCES: i32 = 13;
-pub(crate) const EBUSY: i32 = 16;
-pub(crate) const ENODEV: i32 = 19;
-pub(crate) const EINVAL: i32 = 22;
-pub(crate) const EROFS: i32 = 30;
-/// As everywhere but on alpha, mips, parisc and sparc.
-pub(crate) const EHWPOISON: i32 = 133;
+use crate::{BlockId, Zone};
 
 /// Why a block did not change its state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,14 +61,14 @@ impl BlockRefusal {
     /// What the answer to a write to the block's `state` means.
     #[must_use]
     pub fn of(block: BlockId, zone: Option<Zone>, error: &io::Error) -> Self {
-        match (error.kind(), error.raw_os_error()) {
+        match (error.kind(), Errno::from_io_error(error)) {
             (io::ErrorKind::TimedOut, None) => Self::NotInTime { block },
-            (_, Some(EBUSY)) => Self::Unmovable { block, zone },
-            (_, Some(ENOMEM)) => Self::NoMemory { block },
-            (_, Some(EINVAL)) => Self::Already { block },
-            (_, Some(EPERM | EACCES | EROFS)) => Self::NotPermitted { block },
-            (_, Some(EHWPOISON)) => Self::BadPages { block },
-            (_, Some(ENODEV)) => Self::Gone { block },
+            (_, Some(Errno::BUSY)) => Self::Unmovable { block, zone },
+            (_, Some(Errno::NOMEM)) => Self::NoMemory { block },
+            (_, Some(Errno::INVAL)) => Self::Already { block },
+            (_, Some(Errno::PERM | Errno::ACCESS | Errno::ROFS)) => Self::NotPermitted { block },
+            (_, Some(Errno::HWPOISON)) => Self::BadPages { block },
+            (_, Some(Errno::NODEV)) => Self::Gone { block },
             (io::ErrorKind::NotFound, _) => Self::Gone { block },
             _ => Self::Other { block },
         }
@@ -138,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_block_with_bad_pages_is_told_apart() {
-        let error = io::Error::from_raw_os_error(EHWPOISON);
+        let error = io::Error::from(Errno::HWPOISON);
         let refusal = BlockRefusal::of(BlockId(7), None, &error);
         assert_eq!(refusal, BlockRefusal::BadPages { block: BlockId(7) });
         assert!(refusal.to_string().starts_with("memory7 has bad pages"), "{refusal}");
@@ -146,7 +137,7 @@ mod tests {
 
     #[test]
     fn ebusy_means_different_things_by_zone() {
-        let error = io::Error::from_raw_os_error(EBUSY);
+        let error = io::Error::from(Errno::BUSY);
         let text = |zone| BlockRefusal::of(BlockId(7), zone, &error).to_string();
         assert!(text(Some(Zone::Movable)).contains("pinned by a device"));
         assert!(text(Some(Zone::Normal)).contains("the kernel's own data lies in memory7"));

@@ -242,13 +242,8 @@ fn named<'a>(
 ) -> Result<Vec<&'a MemoryBlock>, OnlineError> {
     let find = |&block| blocks.blocks.get(&block).ok_or(OnlineError::NoBlock { block });
     let found: Vec<&MemoryBlock> = ids.iter().map(find).collect::<Result<_, _>>()?;
-    let is_as_asked = |zone: Option<Zone>| match how {
-        How::Movable => zone == Some(Zone::Movable),
-        How::Kernel => zone.is_some_and(Zone::is_kernel),
-        How::Policy(_) => true,
-    };
     let online = found.iter().filter(|block| block.state == BlockState::Online);
-    match online.map(|block| (block.id, block.zone())).find(|&(_, zone)| !is_as_asked(zone)) {
+    match online.map(|block| (block.id, block.zone())).find(|&(_, zone)| !how.allows(zone)) {
         Some((block, zone)) => Err(OnlineError::OtherZone { block, zone }),
         None => Ok(found),
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use memtide_engine::onlining::{AutoMovable, NumaAware, OnlinePolicy, OnlineType, OnlineZone};
 
-use crate::{ReadError, Root};
+use crate::{ReadError, Root, Zone};
 
 const PARAMETERS: &str = "sys/module/memory_hotplug/parameters";
 
@@ -20,6 +20,17 @@ pub enum How {
 }
 
 impl How {
+    /// Whether a block that is online in that zone is where it was to go. A policy is about what
+    /// goes online, not about what is.
+    #[must_use]
+    pub fn allows(self, zone: Option<Zone>) -> bool {
+        match self {
+            Self::Movable => zone == Some(Zone::Movable),
+            Self::Kernel => zone.is_some_and(Zone::is_kernel),
+            Self::Policy(_) => true,
+        }
+    }
+
     /// What the rules are asked.
     pub(super) const fn kind(self) -> OnlineType {
         match self {

@@ -11,6 +11,8 @@
 //!   whether the machine is as it was. So it is when somebody stops it on the way (Ctrl-C).
 //! * A plan is made from the machine as it is: what is so already is not in it, and the plan of
 //!   what is done is empty. Repeating a request changes nothing.
+//! * Unmaking goes forward where a device vanishes in between: what it was to take away from the
+//!   device is gone with it, and cannot be put back. Such steps are passed over ([`WhenGone`]).
 //! * What the kernel does by itself in between (a driver that binds to a device that appeared) is
 //!   no error: binding what is bound is nothing to do.
 //!
@@ -27,7 +29,7 @@ pub use self::{
     kernel::{Kernel, Live, LiveError},
     refusal::{Fault, Refusal},
     run::{Progress, StepError, run},
-    step::{Action, Condition, Step},
+    step::{Action, Condition, Step, WhenGone},
     undo::Undone,
 };
 

@@ -2,7 +2,9 @@
 
 use std::{io, time::Duration};
 
-use super::{Action, Kernel, Plan, Undone, undo};
+use rustix::io::Errno;
+
+use super::{Action, Kernel, Plan, Step, Undone, WhenGone, undo};
 
 /// How often a condition is looked at that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -27,7 +29,8 @@ pub struct StepError {
 /// Is told of each step that is done: which, from 1, and of how many.
 pub type Progress<'a> = &'a mut dyn FnMut(usize, usize);
 
-/// Carries a plan out, all of it or nothing; nothing, too, when it is stopped on the way.
+/// Carries a plan out, all of it or nothing; nothing, too, when it is stopped on the way. Returns
+/// the steps that were passed over, as their devices were gone.
 ///
 /// # Errors
 /// [`StepError`] when a step fails; those before it have been taken back, as it says.
@@ -35,19 +38,32 @@ pub fn run(
     kernel: &mut impl Kernel,
     plan: &Plan,
     progress: Progress<'_>,
-) -> Result<(), Box<StepError>> {
+) -> Result<Vec<Action>, Box<StepError>> {
     let of = plan.steps.len();
-    for (done, step) in plan.steps.iter().enumerate() {
+    let mut passed = Vec::new();
+    let mut done: Vec<&Step> = Vec::new();
+    for (number, step) in (1..).zip(&plan.steps) {
         let stopped = || Err(io::ErrorKind::Interrupted.into());
         let carried = if kernel.is_stopped() { stopped() } else { carry_out(kernel, &step.action) };
-        if let Err(source) = carried {
-            let undone = undo::undo(kernel, &plan.steps[..done]);
-            let action = step.action.clone();
-            return Err(Box::new(StepError { number: done + 1, of, action, undone, source }));
+        match carried {
+            Ok(()) => done.push(step),
+            Err(error) if step.when_gone == WhenGone::Pass && is_gone(&error) => {
+                passed.push(step.action.clone());
+            }
+            Err(source) => {
+                let undone = undo::undo(kernel, &done);
+                let action = step.action.clone();
+                return Err(Box::new(StepError { number, of, action, undone, source }));
+            }
         }
-        progress(done + 1, of);
+        progress(number, of);
     }
-    Ok(())
+    Ok(passed)
+}
+
+/// Whether an attribute, or what is behind it, is there no more.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || Errno::from_io_error(error) == Some(Errno::NODEV)
 }
 
 /// Does one thing, unless the kernel has done it by itself.

@@ -67,6 +67,17 @@ pub struct Step {
     pub action: Action,
     /// What takes it back; `None` if nothing needs to be.
     pub undo: Option<Action>,
+    /// What happens where its device is gone.
+    pub when_gone: WhenGone,
+}
+
+/// What a step makes of it that the device is gone that it is to change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhenGone {
+    /// It fails, and those before it are taken back.
+    Fail,
+    /// It is passed over: all it was to do was to take something from the device.
+    Pass,
 }
 
 impl Action {
@@ -127,13 +138,19 @@ impl Step {
     /// A step that can be taken back.
     #[must_use]
     pub const fn new(action: Action, undo: Action) -> Self {
-        Self { action, undo: Some(undo) }
+        Self { action, undo: Some(undo), when_gone: WhenGone::Fail }
     }
 
     /// A step after which nothing needs to be taken back.
     #[must_use]
     pub const fn without_undo(action: Action) -> Self {
-        Self { action, undo: None }
+        Self { action, undo: None, when_gone: WhenGone::Fail }
+    }
+
+    /// As this one, but passed over where its device is gone.
+    #[must_use]
+    pub fn passed_when_gone(self) -> Self {
+        Self { when_gone: WhenGone::Pass, ..self }
     }
 }
 

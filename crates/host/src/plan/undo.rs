@@ -27,7 +27,7 @@ impl fmt::Display for Undone {
 
 /// Takes steps back, the last one first. Goes on when one cannot be: the more is as it was, the
 /// better.
-pub(super) fn undo(kernel: &mut impl Kernel, done: &[Step]) -> Undone {
+pub(super) fn undo(kernel: &mut impl Kernel, done: &[&Step]) -> Undone {
     let mut undone = Undone::default();
     for action in done.iter().rev().filter_map(|step| step.undo.as_ref()) {
         if let Err(error) = run::carry_out(kernel, action) {

@@ -8,8 +8,10 @@
 //! * [`numa_maps`], [`mappings`], [`pagemap`]: what /proc tells of its memory.
 //! * [`pages`]: moves a batch, and says of each page that stayed why. [`held`]: who may hold it.
 //! * [`placing`]: all of a program's memory, tier by tier, to a deadline. [`room`]: what fits.
-//! * [`policy`]: the policy that a program starts with. [`nodes`]: lists of nodes.
+//! * [`policy`]: the policy that a program starts with. [`bound`]: whose policy allows one node
+//!   only. [`nodes`]: lists of nodes.
 
+pub mod bound;
 pub mod held;
 pub mod mappings;
 pub mod nodes;
@@ -23,6 +25,7 @@ pub mod room;
 #[cfg(test)]
 mod spoil;
 
+pub use bound::Bound;
 pub use held::{Holder, Holders};
 pub use mappings::{Mapping, Migratable};
 pub use nodes::{NodeListError, parse_list};

@@ -4,6 +4,7 @@ use memtide_sys::numa::NodeSet;
 use memtide_units::NodeId;
 
 use super::numa_maps::shown;
+use crate::node_list::{self, BadRun};
 
 /// Why a text is no list of nodes.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -35,12 +36,11 @@ pub enum NodeListError {
 /// [`NodeListError`].
 pub fn parse_list(text: &str) -> Result<NodeSet, NodeListError> {
     let mut nodes = NodeSet::EMPTY;
-    for part in text.split(',').filter(|_| !text.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (number(first, part)?, number(last, part)?);
-        if last < first {
-            return Err(NodeListError::Backwards { part: shown(part) });
-        }
+    for run in node_list::runs(text) {
+        let (first, last) = run.map_err(|bad| match bad {
+            BadRun::NoNumbers(part) => NodeListError::Part { part: shown(part) },
+            BadRun::Backwards(part) => NodeListError::Backwards { part: shown(part) },
+        })?;
         // Ends at the first that no kernel has, so that a wide range costs nothing.
         for node in first..=last {
             let id = u16::try_from(node).map_err(|_| NodeListError::Beyond { node })?;
@@ -48,15 +48,6 @@ pub fn parse_list(text: &str) -> Result<NodeSet, NodeListError> {
         }
     }
     Ok(nodes)
-}
-
-fn number(text: &str, part: &str) -> Result<u64, NodeListError> {
-    let wrong = || NodeListError::Part { part: shown(part) };
-    // `parse` would take "+1".
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(wrong());
-    }
-    text.parse().map_err(|_| wrong())
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 //! has them: 63 present, 56 mapped once in the whole system, 0 to 54 the frame number, which is
 //! zero without `CAP_SYS_ADMIN`.
 
-use std::{fs::File, io, ops::Range, os::unix::fs::FileExt};
+use std::{fs::File, io, ops::Range};
+
+use crate::page_words;
 
 /// The page map of a process.
 #[derive(Debug)]
@@ -31,7 +33,6 @@ pub enum MappedBy {
 const PRESENT: u64 = 1 << 63;
 const MAPPED_ONCE: u64 = 1 << 56;
 const FRAME: u64 = (1 << 55) - 1;
-const ENTRY: u64 = 8;
 const SMALLEST_PAGE: u64 = 4096;
 
 impl Pagemap {
@@ -77,26 +78,9 @@ impl Pagemap {
     fn entries(&self, range: &Range<u64>) -> io::Result<impl Iterator<Item = u64> + use<>> {
         let pages = range.end.saturating_sub(range.start) / SMALLEST_PAGE;
         let length = usize::try_from(pages).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let mut words = vec![[0; ENTRY as usize]; length];
-        let offset = range.start / SMALLEST_PAGE * ENTRY;
-        let read = read_whole(&self.0, words.as_flattened_mut(), offset)?;
-        words.truncate(read / ENTRY as usize);
-        Ok(words.into_iter().map(u64::from_ne_bytes))
+        let words = page_words::read(&self.0, range.start / SMALLEST_PAGE, length)?;
+        Ok(words.into_iter())
     }
-}
-
-/// As much as there is.
-fn read_whole(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(got) => filled += got,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 #[cfg(test)]

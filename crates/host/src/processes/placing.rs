@@ -204,9 +204,8 @@ pub fn place(
     check(&root, program, placing)?;
     let before = on_nodes(&program.numa_maps()?);
     let mappings = program.mappings()?;
-    let zoneinfo = root.text("proc/zoneinfo")?.unwrap_or_default();
     let mover = Process::Other(program.pid());
-    let rooms = above_watermarks(&zoneinfo);
+    let rooms = above_watermarks(&root)?;
     let mut work = Work::new(placing, mover, program.holders(), rooms, before);
     work.all(program, &mappings, progress)?;
     if work.placed.ended != Ended::WithProgram {

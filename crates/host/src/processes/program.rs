@@ -190,11 +190,10 @@ impl Program {
     /// # Errors
     /// [`ProgramError`].
     pub fn pagemap(&self) -> Result<Pagemap, ProgramError> {
-        let path = self.path("pagemap");
-        match File::open(&path) {
+        match self.open("pagemap") {
             Ok(file) => Ok(Pagemap::of(file)),
             Err(error) if is_gone(&error) => Err(ProgramError::NoSuchProcess { pid: self.pid }),
-            Err(error) => Err(self.failed(path, error)),
+            Err(error) => Err(self.failed(self.path("pagemap"), error)),
         }
     }
 
@@ -229,8 +228,8 @@ impl Program {
         let mut holders = Holders::default();
         let descriptors = self.root.names(format!("proc/{}/fd", self.pid)).unwrap_or_default();
         for descriptor in descriptors.iter().take(DESCRIPTORS_MOST) {
-            let link = self.root.at(format!("proc/{}/fd/{descriptor}", self.pid));
-            let Ok(target) = std::fs::read_link(link) else { continue };
+            let link = format!("proc/{}/fd/{descriptor}", self.pid);
+            let Ok(target) = self.root.target(link) else { continue };
             let target = target.to_string_lossy();
             if target == IO_URING {
                 let info = self.read(&format!("fdinfo/{descriptor}")).ok().flatten();
@@ -244,6 +243,10 @@ impl Program {
 
     fn stat(&self) -> Result<Option<Stat>, ProgramError> {
         Ok(self.read("stat")?.and_then(|text| stat(&text)))
+    }
+
+    fn open(&self, file: &str) -> io::Result<File> {
+        self.root.open(format!("proc/{}/{file}", self.pid))
     }
 
     fn path(&self, file: &str) -> PathBuf {
@@ -263,7 +266,7 @@ impl Program {
     fn read(&self, file: &str) -> Result<Option<Vec<u8>>, ProgramError> {
         let path = self.path(file);
         let mut bytes = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes));
+        let read = self.open(file).and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes));
         match read {
             Ok(_) if bytes.len() as u64 > MOST => Err(ProgramError::TooLong { path }),
             Ok(_) => Ok(Some(bytes)),

@@ -7,35 +7,26 @@
 
 use std::collections::BTreeMap;
 
-use memtide_units::{ByteSize, NodeId};
+use memtide_units::{ByteSize, NodeId, PAGE_BYTES};
 
-/// Free memory above the high watermarks of each node. Lines that make no sense count for nothing:
-/// this is an estimate, and stale as soon as it is read.
-#[must_use]
-pub fn above_watermarks(zoneinfo: &str) -> BTreeMap<NodeId, ByteSize> {
-    const PAGE: u64 = 4096;
+use crate::{Notes, ReadError, Root, zones};
+
+/// Free memory above the high watermarks of each node. Numbers that make no sense count for
+/// nothing: this is an estimate, and stale as soon as it is read.
+///
+/// # Errors
+/// [`ReadError`], if the file cannot be read.
+pub fn above_watermarks(root: &Root) -> Result<BTreeMap<NodeId, ByteSize>, ReadError> {
+    let text = root.text(zones::ZONEINFO)?.unwrap_or_default();
+    Ok(of_text(root, &text))
+}
+
+fn of_text(root: &Root, zoneinfo: &str) -> BTreeMap<NodeId, ByteSize> {
     let mut rooms: BTreeMap<NodeId, ByteSize> = BTreeMap::new();
-    let mut zone: Option<(NodeId, u64)> = None;
-    for line in zoneinfo.lines() {
-        if let Some(rest) = line.strip_prefix("Node ") {
-            let node = rest.split(',').next().and_then(|number| number.trim().parse().ok());
-            zone = node.map(|node| (NodeId(node), 0));
-            continue;
-        }
-        let Some((node, free)) = zone.as_mut() else { continue };
-        let mut words = line.split_ascii_whitespace();
-        match (words.next(), words.next(), words.next()) {
-            (Some("pages"), Some("free"), Some(number)) => *free = number.parse().unwrap_or(0),
-            (Some("high"), Some(number), None) => {
-                let high = number.parse().unwrap_or(u64::MAX);
-                let room = free.saturating_sub(high).saturating_mul(PAGE);
-                let sum = rooms.entry(*node).or_default();
-                sum.0 = sum.0.saturating_add(room);
-            }
-            // The counts of each processor have a "high:" too, after this.
-            (Some("pagesets"), ..) => zone = None,
-            _ => {}
-        }
+    for pages in zones::parse(root, zoneinfo, &mut Notes::new()) {
+        let zone = pages.zone(PAGE_BYTES);
+        let sum = rooms.entry(NodeId(pages.node)).or_default();
+        sum.0 = sum.0.saturating_add(zone.free.0.saturating_sub(zone.high.0));
     }
     rooms
 }
@@ -43,6 +34,10 @@ pub fn above_watermarks(zoneinfo: &str) -> BTreeMap<NodeId, ByteSize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn rooms(text: &str) -> BTreeMap<NodeId, ByteSize> {
+        of_text(&Root::live(), text)
+    }
 
     const REAL: &str = "\
 Node 0, zone      DMA
@@ -69,7 +64,7 @@ Node 1, zone  Movable
 
     #[test]
     fn room_lies_above_the_high_watermarks() {
-        let rooms = above_watermarks(REAL);
+        let rooms = rooms(REAL);
         assert_eq!(rooms[&NodeId(0)], ByteSize((3840 - 24) * 4096));
         assert_eq!(rooms[&NodeId(1)], ByteSize(262_000 * 4096));
         assert_eq!(rooms.len(), 2);
@@ -77,16 +72,15 @@ Node 1, zone  Movable
 
     #[test]
     fn this_machine_has_room_somewhere() {
-        let text = std::fs::read_to_string("/proc/zoneinfo").unwrap();
-        assert!(above_watermarks(&text).values().any(|room| room.0 > 0));
+        assert!(above_watermarks(&Root::live()).unwrap().values().any(|room| room.0 > 0));
     }
 
     #[test]
     fn nonsense_counts_for_nothing() {
         for text in ["Node x, zone\n pages free 9\n high 1", "high 1\n", "Node 1,\n pages free x"] {
-            assert!(above_watermarks(text).is_empty(), "{text}");
+            assert!(rooms(text).is_empty(), "{text}");
         }
         let text = "Node 0, zone N\n  pages free 5\n  high 99999999999999999999\n";
-        assert_eq!(above_watermarks(text)[&NodeId(0)], ByteSize(0));
+        assert_eq!(rooms(text)[&NodeId(0)], ByteSize(0));
     }
 }

@@ -9,6 +9,7 @@ use super::{
     arrange::{self, Reached},
     capacity::{self, CapacityError, Share},
     create_error::CreateError,
+    pick::Candidates,
     window::Room,
 };
 use crate::{
@@ -28,7 +29,7 @@ const APPEARS_WITHIN: Duration = Duration::from_secs(10);
 pub struct RegionWish {
     /// In which window: `decoder0.0`. Without one, the first in which it can be.
     pub window: Option<String>,
-    /// Of which devices: `mem0`. Without any, the first that are free and fit.
+    /// Of which devices: `mem0`. Without any, the first that are free and fit together.
     pub devices: Vec<String>,
     /// How large. Without a size, as large as can be.
     pub size: Option<ByteSize>,
@@ -135,21 +136,34 @@ fn in_window(
         _ => return Err(CreateError::NoCxl),
     };
     let granularity = granularity(window, wish.granularity)?;
-    let (devices, shares) = match wish.devices.as_slice() {
-        [] => choose(cxl, window, wish.ways)?,
-        names => named(cxl, window, names)?,
+    let place = |room: &Room, devices: Vec<Reached<'_>>| {
+        let (devices, shares) = arranged(cxl, window, devices)?;
+        let ways = u32::try_from(devices.len()).expect("no more than 16, checked");
+        let size = size(room, &shares, ways, wish.size)?;
+        let range = room.place(size)?;
+        for device in &devices {
+            capacity::check_ports(cxl, device, range)?;
+        }
+        let plan = steps(&window.name, &region, granularity, size, &shares);
+        let targets = shares.into_iter().map(|share| (share.device, share.decoder)).collect();
+        let (region, window) = (region.clone(), window.name.clone());
+        Ok(Created { plan, region, window, range, size, granularity, targets })
     };
-    let ways = u32::try_from(devices.len()).expect("no more than 16, checked");
-    let room = Room::of(root, cxl, window)?;
-    let size = size(&room, &shares, ways, wish.size)?;
-    let range = room.place(size)?;
-    for device in &devices {
-        capacity::check_ports(cxl, device, range)?;
+    if !wish.devices.is_empty() {
+        let devices = named(cxl, &wish.devices)?;
+        return place(&Room::of(root, cxl, window)?, devices);
     }
-    let plan = steps(&window.name, &region, granularity, size, &shares);
-    let targets = shares.into_iter().map(|share| (share.device, share.decoder)).collect();
-    let window = window.name.clone();
-    Ok(Created { plan, region, window, range, size, granularity, targets })
+    let candidates = Candidates::of(cxl, window, wish.ways, wish.size)?;
+    let room = Room::of(root, cxl, window)?;
+    let mut first = None;
+    for devices in candidates.picks() {
+        match place(&room, devices) {
+            Ok(created) => return Ok(created),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    // What is in the way of the best is what is to be mended.
+    Err(first.expect("there is one pick at least"))
 }
 
 /// A window that interleaves itself forces its own granularity on its regions
@@ -167,14 +181,8 @@ fn granularity(window: &Decoder, wish: Option<u32>) -> Result<u32, CreateError> 
     Err(CreateError::Granularity { granularity, window, window_granularity: of_window })
 }
 
-type Chosen<'a> = (Vec<Reached<'a>>, Vec<Share>);
-
-/// Devices by name, in the order of their positions.
-fn named<'a>(
-    cxl: &'a Cxl,
-    window: &Decoder,
-    names: &'a [String],
-) -> Result<Chosen<'a>, CreateError> {
+/// Devices by name.
+fn named<'a>(cxl: &'a Cxl, names: &'a [String]) -> Result<Vec<Reached<'a>>, CreateError> {
     let reach = |name: &'a String| {
         let unreached = || CreateError::NotReached {
             device: name.clone(),
@@ -182,46 +190,16 @@ fn named<'a>(
         };
         Reached::of(cxl, name).ok_or_else(unreached)
     };
-    let devices = names.iter().map(reach).collect::<Result<Vec<_>, _>>()?;
-    let devices = arrange::arrange(window, devices)?;
-    let shares = devices.iter().map(|it| Share::of(cxl, it)).collect::<Result<_, _>>()?;
-    Ok((devices, shares))
+    names.iter().map(reach).collect()
 }
 
-/// The first devices below the window that have something left: as many below each host bridge.
-fn choose<'a>(
-    cxl: &'a Cxl,
+/// Devices in the order of their positions, with what each can give.
+fn arranged<'a>(
+    cxl: &Cxl,
     window: &Decoder,
-    ways: Option<u32>,
-) -> Result<Chosen<'a>, CreateError> {
-    let (targets, window_ways) = arrange::interleave_of(window);
-    let ways = ways.unwrap_or(window_ways);
-    arrange::check_ways(window, ways)?;
-    let each = (ways / window_ways) as usize;
-    let mut reasons = Vec::new();
-    let mut chosen = Vec::new();
-    let mut taken = vec![0; targets.len()];
-    for memdev in &cxl.memdevs {
-        let Some(reached) = Reached::of(cxl, &memdev.name) else { continue };
-        let bridge = reached.bridge();
-        let Some(turn) = targets.iter().position(|&it| Some(it) == bridge) else { continue };
-        match Share::of(cxl, &reached) {
-            Ok(share) if share.free.0 == 0 => {
-                reasons.push(format!("{} has no volatile memory free", memdev.name));
-            }
-            Ok(_) if taken[turn] == each => {}
-            Ok(_) => {
-                taken[turn] += 1;
-                chosen.push(reached);
-            }
-            Err(error) => reasons.push(error.to_string()),
-        }
-    }
-    if chosen.len() != ways as usize {
-        let (window, found) = (window.name.clone(), chosen.len());
-        return Err(CreateError::TooFewDevices { window, found, ways, reasons });
-    }
-    let devices = arrange::arrange(window, chosen)?;
+    devices: Vec<Reached<'a>>,
+) -> Result<(Vec<Reached<'a>>, Vec<Share>), CreateError> {
+    let devices = arrange::arrange(window, devices)?;
     let shares = devices.iter().map(|it| Share::of(cxl, it)).collect::<Result<_, _>>()?;
     Ok((devices, shares))
 }

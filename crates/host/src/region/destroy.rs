@@ -4,6 +4,10 @@
 //! in use by a device that is gone: it could not be removed until the next boot
 //! (`dev_dax_kmem_remove`). And a program that has mapped the region's device would be killed
 //! (`kill_dev_dax`). So both are refused. The steps are those of making it, backwards.
+//!
+//! A device that vanishes in between takes its decoders with it (`cxl_decoder_kill_region`): there
+//! is no way back then, and what was to be taken from it is gone. So its steps are passed over,
+//! and the rest goes forward.
 
 use memtide_units::{ByteSize, PhysRange};
 
@@ -201,33 +205,35 @@ fn dpa_size(decoder: &Decoder) -> u64 {
     }
 }
 
+/// The steps of making it, backwards. What has vanished by then needs no unmaking.
 fn steps(window: &str, region: &Region, targets: &[(usize, &Decoder)]) -> Plan {
     let mut plan = Plan::new();
+    let mut push = |step: Step| plan.push(step.passed_when_gone());
     let of = |device: &str, attribute: &str| format!("{DEVICES}/{device}/{attribute}");
     let name = &region.name;
     if region.driver.is_some() {
         let device = || name.clone();
-        plan.push(Step::new(
+        push(Step::new(
             Action::Unbind { bus: "cxl", driver: "cxl_region", device: device() },
             Action::Bind { bus: "cxl", driver: "cxl_region", device: device() },
         ));
     }
     if region.committed == Some(true) {
         let file = of(name, "commit");
-        plan.push(Step::new(Action::write(&file, "0"), Action::write(file, "1")));
+        push(Step::new(Action::write(&file, "0"), Action::write(file, "1")));
     }
     for (position, decoder) in targets.iter().rev() {
         let file = of(name, &format!("target{position}"));
-        plan.push(Step::new(Action::write(&file, ""), Action::write(file, &decoder.name)));
+        push(Step::new(Action::write(&file, ""), Action::write(file, &decoder.name)));
     }
     for (_, decoder) in targets.iter().rev() {
         let (file, size) = (of(&decoder.name, "dpa_size"), dpa_size(decoder));
         if size > 0 {
             let back = Action::write(&file, format!("{size:#x}"));
-            plan.push(Step::new(Action::write(file, "0"), back));
+            push(Step::new(Action::write(file, "0"), back));
         }
     }
-    plan.push(Step::without_undo(Action::write(of(window, "delete_region"), name)));
+    push(Step::without_undo(Action::write(of(window, "delete_region"), name)));
     plan
 }
 

@@ -6,19 +6,9 @@
 
 use std::{fmt, io};
 
-use crate::{Root, plan::Action};
+use rustix::io::Errno;
 
-const EPERM: i32 = 1;
-const EIO: i32 = 5;
-const ENXIO: i32 = 6;
-const EACCES: i32 = 13;
-const EBUSY: i32 = 16;
-const ENODEV: i32 = 19;
-const EINVAL: i32 = 22;
-const ENOSPC: i32 = 28;
-const EROFS: i32 = 30;
-const ERANGE: i32 = 34;
-const ETIMEDOUT: i32 = 110;
+use crate::{Root, plan::Action};
 
 /// Why the kernel refused a step.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -106,9 +96,11 @@ impl RegionRefusal {
     /// What the kernel's answer to an action means, on this machine.
     #[must_use]
     pub fn of(root: &Root, action: &Action, error: &io::Error) -> Self {
-        let errno = error.raw_os_error().unwrap_or(0);
+        let errno = Errno::from_io_error(error);
         match action {
-            _ if matches!(errno, EPERM | EACCES | EROFS) => Self::NotPermitted,
+            _ if matches!(errno, Some(Errno::PERM | Errno::ACCESS | Errno::ROFS)) => {
+                Self::NotPermitted
+            }
             Action::Write { file, value, .. } => of_write(root, file, value, error),
             Action::Bind { device, .. } | Action::Unbind { device, .. } => {
                 Self::Driver { region: device.clone() }
@@ -125,30 +117,36 @@ fn of_write(root: &Root, file: &str, value: &str, error: &io::Error) -> RegionRe
     let mut parts = file.rsplit('/');
     let attribute = parts.next().unwrap_or_default();
     let device = parts.next().unwrap_or_default().to_owned();
-    let errno = error.raw_os_error().unwrap_or(0);
-    if error.kind() == io::ErrorKind::NotFound || errno == ENODEV {
+    let errno = Errno::from_io_error(error);
+    if error.kind() == io::ErrorKind::NotFound || errno == Some(Errno::NODEV) {
         return RegionRefusal::Gone { device };
     }
     match (attribute, errno) {
-        ("commit", ENXIO) if value == "1" && is_virtual(root) => {
+        ("commit", Some(Errno::NXIO)) if value == "1" && is_virtual(root) => {
             RegionRefusal::CacheInvalidation { region: device }
         }
-        ("commit", ENXIO) => RegionRefusal::NotReady { region: device },
-        ("commit", EBUSY) => RegionRefusal::CommitOrder { region: device },
-        ("commit", EIO | ETIMEDOUT) => RegionRefusal::Hardware { region: device },
-        ("create_ram_region", EBUSY | EINVAL) => RegionRefusal::NameTaken { window: device },
+        ("commit", Some(Errno::NXIO)) => RegionRefusal::NotReady { region: device },
+        ("commit", Some(Errno::BUSY)) => RegionRefusal::CommitOrder { region: device },
+        ("commit", Some(Errno::IO | Errno::TIMEDOUT)) => RegionRefusal::Hardware { region: device },
+        ("create_ram_region", Some(Errno::BUSY | Errno::INVAL)) => {
+            RegionRefusal::NameTaken { window: device }
+        }
         ("delete_region", _) => RegionRefusal::Gone { device: value.to_owned() },
-        ("dpa_size" | "mode", EBUSY | EINVAL | ENXIO) => {
+        ("dpa_size" | "mode", Some(Errno::BUSY | Errno::INVAL | Errno::NXIO)) => {
             RegionRefusal::DecoderBusy { decoder: device }
         }
-        ("dpa_size", ENOSPC) => RegionRefusal::NoDpa { decoder: device },
-        ("size", ERANGE | EBUSY | ENXIO) => RegionRefusal::NoRoom { region: device },
-        (position, ENXIO | EINVAL) if position.starts_with("target") => RegionRefusal::Position {
-            region: device,
-            decoder: value.to_owned(),
-            position: position.to_owned(),
-        },
-        (position, EBUSY) if position.starts_with("target") => {
+        ("dpa_size", Some(Errno::NOSPC)) => RegionRefusal::NoDpa { decoder: device },
+        ("size", Some(Errno::RANGE | Errno::BUSY | Errno::NXIO)) => {
+            RegionRefusal::NoRoom { region: device }
+        }
+        (position, Some(Errno::NXIO | Errno::INVAL)) if position.starts_with("target") => {
+            RegionRefusal::Position {
+                region: device,
+                decoder: value.to_owned(),
+                position: position.to_owned(),
+            }
+        }
+        (position, Some(Errno::BUSY)) if position.starts_with("target") => {
             RegionRefusal::PortBusy { region: device, decoder: value.to_owned() }
         }
         _ => RegionRefusal::Other,

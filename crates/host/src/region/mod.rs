@@ -7,7 +7,7 @@
 //! message at most. So all that the kernel will check is checked here first, from what it shows:
 //!
 //! * [`arrange`]: which devices, in which positions: the window's host bridges take turns, and so
-//!   do the ports below them.
+//!   do the ports below them. [`pick`]: which devices, where none are named.
 //! * [`window`]: where in the window there is room. [`capacity`]: what each device has left, and
 //!   which of its decoders is next.
 //! * [`create`], [`destroy`]: the plans; [`create_error`]: why there is none.
@@ -21,6 +21,7 @@ pub mod create;
 pub mod create_error;
 pub mod destroy;
 pub mod explain;
+mod pick;
 pub mod window;
 
 pub use self::{

@@ -5,6 +5,7 @@
 //! here, to say before anything is written how much fits, and where the region will be: decoders of
 //! a port must be in the order of their addresses.
 
+use memtide_physmap::iomem::{self, Line};
 use memtide_units::{ByteSize, PhysAddr, PhysRange};
 
 use super::REGION_ALIGN;
@@ -69,8 +70,8 @@ impl Room {
             Some((range, region.name.clone()))
         });
         let mut taken: Vec<(PhysRange, String)> = regions.collect();
-        for line in root.text("proc/iomem")?.unwrap_or_default().lines() {
-            let Some((of, name)) = crate::memory_groups::resource(line) else { continue };
+        let iomem = root.text("proc/iomem")?.unwrap_or_default();
+        for Line { range: of, name, .. } in iomem::lines(&iomem).filter_map(Result::ok) {
             let is_new = !taken.iter().any(|(range, _)| range.contains(of));
             if range.contains(of) && !name.starts_with("CXL Window") && is_new {
                 taken.push((of, name.to_owned()));

@@ -1,12 +1,15 @@
 //! Memory blocks, counted: a large machine has thousands, and what matters is how many of each
 //! node are in which zone, and how many are offline.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use memtide_units::{ByteSize, NodeId};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::{BlockState, MemoryBlocks, Notes, Root, attributes::Folder};
+use crate::{
+    BlockId, BlockState, MemoryBlocks, Notes, Root, attributes::Folder, dax::DaxDevice, firmware,
+    memory_groups,
+};
 
 /// All blocks of a machine.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -19,6 +22,9 @@ pub struct Blocks {
     pub online_policy: Option<String>,
     /// For `auto-movable`: at most so much percent of kernel memory may be movable.
     pub auto_movable_ratio: Option<u32>,
+    /// Those whose dax device is gone: nothing is behind them any more.
+    #[serde(serialize_with = "numbers")]
+    pub abandoned: BTreeSet<BlockId>,
     /// By node; those of no node, or of several, are under `null`.
     pub nodes: Vec<NodeBlocks>,
 }
@@ -46,7 +52,13 @@ pub struct ZoneBlocks {
 }
 
 impl Blocks {
-    pub(super) fn read(root: &Root, blocks: &MemoryBlocks, notes: &mut Notes) -> Self {
+    pub(super) fn read(
+        root: &Root,
+        blocks: &MemoryBlocks,
+        devices: &[DaxDevice],
+        notes: &mut Notes,
+    ) -> Self {
+        let iomem = notes.keep(firmware::iomem(root)).unwrap_or_default();
         let auto_online =
             Folder::new(root, crate::memory_blocks::FOLDER, notes).word("auto_online_blocks");
         let mut folder = Folder::new(root, "sys/module/memory_hotplug/parameters", notes);
@@ -55,6 +67,7 @@ impl Blocks {
             auto_online,
             online_policy: folder.word("online_policy"),
             auto_movable_ratio: folder.small("auto_movable_ratio"),
+            abandoned: memory_groups::abandoned_of(devices, &iomem, blocks),
             nodes: count(blocks),
         }
     }
@@ -65,6 +78,10 @@ impl Blocks {
         let own = self.nodes.iter().find(|blocks| blocks.node == Some(node));
         own.map_or(&[], |blocks| &blocks.zones)
     }
+}
+
+fn numbers<S: Serializer>(blocks: &BTreeSet<BlockId>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(blocks.iter().map(|block| block.0))
 }
 
 fn count(blocks: &MemoryBlocks) -> Vec<NodeBlocks> {

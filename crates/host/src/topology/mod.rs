@@ -94,7 +94,7 @@ impl Topology {
         devices.retain(|device| is_word(&device.name));
         let virtio_mem = virtio_mem::read(root, &mut notes);
         let memories = memories::join(&nodes, memory_blocks.as_ref(), &cxl, &devices, &virtio_mem);
-        let blocks = memory_blocks.map(|read| Blocks::read(root, &read, &mut notes));
+        let blocks = memory_blocks.map(|read| Blocks::read(root, &read, &devices, &mut notes));
         Self {
             nodes,
             tiers,

@@ -147,7 +147,7 @@ fn what_makes_no_sense_is_refused() {
     assert!(error.contains("expected one of node0, node1"), "{error}");
     model.fail = Some((1, 13));
     let error = give_back(&mut model, &wish(1), &mut |_, _| ()).unwrap_err();
-    assert!(matches!(error, GiveBackError::NotPermitted));
+    assert!(matches!(error, GiveBackError::NotPermitted { moved: ByteSize(0) }));
     assert_eq!(model.state(67).0, "online");
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use memtide_host::{
     dax::DaxMode,
     dax_mode::{self, ModeWish},
-    plan::run,
+    plan::{Action, run},
     region::{CreateError, DestroyError, RegionRefusal, RegionWish, create, destroy},
 };
 use memtide_units::ByteSize;
@@ -71,6 +71,35 @@ fn a_second_region_on_the_same_device_is_refused_before_anything_is_written() {
     let created = create::plan(root(&model), &wish()).unwrap();
     assert_eq!(created.targets[0].0, "mem1");
     assert_eq!(created.range.start().0, WINDOW + GIB);
+}
+
+#[test]
+fn where_the_first_device_does_not_fit_the_next_one_is_taken() {
+    let half = RegionWish { size: Some(ByteSize(GIB)), ..wish() };
+    let model = Model::new();
+    model.set("sys/bus/cxl/devices/mem0/ram/size", "0x20000000");
+    let created = create::plan(root(&model), &half).unwrap();
+    assert_eq!((created.targets[0].0.as_str(), created.size), ("mem1", ByteSize(GIB)));
+    // With enough of neither, the first one is named.
+    model.set("sys/bus/cxl/devices/mem1/ram/size", "0x30000000");
+    let error = create::plan(root(&model), &half).unwrap_err().to_string();
+    assert_eq!(error, "mem0 has 512MiB of volatile memory free: expected at least 1GiB");
+
+    // A region above, of which half a device is left, and room below it.
+    let model = Model::new();
+    let region = "sys/bus/cxl/devices/region9";
+    for (name, value) in [("size", 256 * MIB), ("resource", WINDOW + 2 * GIB)] {
+        model.set(&format!("{region}/{name}"), &format!("{value:#x}"));
+    }
+    model.set(&format!("{region}/commit"), "1");
+    let decoder = "sys/bus/cxl/devices/decoder2.0";
+    for (name, value) in [("dpa_size", "0x10000000"), ("mode", "ram"), ("region", "region9")] {
+        model.set(&format!("{decoder}/{name}"), value);
+    }
+    let named = RegionWish { devices: vec!["mem0".to_owned()], ..wish() };
+    let error = create::plan(root(&model), &named).unwrap_err().to_string();
+    assert!(error.contains("endpoint2 decodes region9 above"), "{error}");
+    assert_eq!(create::plan(root(&model), &wish()).unwrap().targets[0].0, "mem1");
 }
 
 #[test]
@@ -215,6 +244,34 @@ fn every_write_of_destroying_may_fail_and_the_region_is_as_before() {
         let error = run(&mut model, &destroyed.plan, &mut |_, _| ()).unwrap_err();
         assert!(error.undone.failed.is_empty(), "{error}");
         assert_eq!(model.snapshot(), before, "write {number}: {error}");
+    }
+}
+
+#[test]
+fn destroying_goes_forward_when_a_device_vanishes_in_between() {
+    let wish = RegionWish { ways: Some(2), ..wish() };
+    let mut model = made(&wish);
+    let destroyed = destroy::plan(root(&model), "region0").unwrap();
+    assert_eq!(run(&mut model, &destroyed.plan, &mut |_, _| ()).unwrap(), []);
+    model.vanish(1);
+    let after = model.snapshot();
+    let steps = destroyed.plan.steps.len();
+    for number in 1..=steps {
+        let mut model = made(&wish);
+        model.vanishes = Some((model.writes + number, 1));
+        let passed = run(&mut model, &destroyed.plan, &mut |_, _| ()).unwrap();
+        // Only what the device itself had to be rid of, and only if that was to come.
+        let of_device = |action: &Action| action.to_string().contains("/decoder3.0/dpa_size");
+        let comes = destroyed.plan.steps[number - 1..].iter();
+        let comes = comes.filter(|step| of_device(&step.action)).count();
+        assert_eq!(passed.len(), comes, "before write {number}: {passed:?}");
+        assert!(passed.iter().all(of_device), "{passed:?}");
+        // As if it had left after all was done; what it had stays in the folder, unnamed.
+        let same = |(path, _): &(&std::path::PathBuf, &String)| {
+            !path.to_string_lossy().contains("/endpoint3/")
+        };
+        let now = model.snapshot();
+        assert!(now.iter().filter(same).eq(after.iter().filter(same)), "before write {number}");
     }
 }
 

@@ -10,7 +10,7 @@
 //! Nothing here is fatal but numbers: tables with more entries than [`MAX_MEMORY`] or
 //! [`crate::windows::MAX_WINDOWS`] are refused as a whole.
 //!
-//! * [`conflict`]: the disagreements.
+//! * [`conflict`]: the disagreements. `parties`: who disagrees, for programs.
 //! * `memory`: the memory map, made free of contradictions.
 //! * `coverage`: windows against memory.
 //! * `affinity`: the SRAT.
@@ -34,6 +34,7 @@ pub mod conflict;
 mod coverage;
 pub mod hole;
 mod memory;
+mod parties;
 pub mod soft_reserved;
 #[cfg(test)]
 mod tests;

@@ -63,13 +63,7 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::Kind;
-    use memtide_units::PhysAddr;
-
-    fn open(start: u64, last: u64, name: &str) -> Resource {
-        let range = PhysRange::new(PhysAddr(start), PhysAddr(last)).unwrap();
-        Resource::open(range, Kind::Device, name)
-    }
+    use crate::resource::samples::named as open;
 
     #[test]
     fn it_grows_on_both_sides_and_over_what_it_meets_then() {

@@ -205,17 +205,8 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::Kind;
+    use crate::resource::samples::{named as open, range};
     use alloc::string::ToString;
-    use memtide_units::PhysAddr;
-
-    fn range(start: u64, last: u64) -> PhysRange {
-        PhysRange::new(PhysAddr(start), PhysAddr(last)).unwrap()
-    }
-
-    fn open(start: u64, last: u64, name: &str) -> Resource {
-        Resource::open(range(start, last), Kind::Device, name)
-    }
 
     #[test]
     fn a_request_conflicts_with_the_lowest_that_overlaps() {

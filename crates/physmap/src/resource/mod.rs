@@ -41,6 +41,8 @@ pub mod walk;
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod samples;
 
 pub use adjust::AdjustError;
 pub use expand_to_fit::{Expanded, Expansion};

@@ -48,13 +48,7 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::Kind;
-    use memtide_units::{PhysAddr, PhysRange};
-
-    fn open(start: u64, last: u64) -> Resource {
-        let range = PhysRange::new(PhysAddr(start), PhysAddr(last)).unwrap();
-        Resource::open(range, Kind::Device, "some")
-    }
+    use crate::resource::samples::some as open;
 
     #[test]
     fn children_move_up_or_go_along() {

@@ -1,7 +1,12 @@
 //! The map as JSON: addresses as integers, the last one of a range in it.
 
 use memtide_host::address_map::MachineMap;
-use memtide_physmap::{kernel_map::Difference, resource::Resource, windows::PlacedWindow};
+use memtide_physmap::{
+    kernel_map::Difference,
+    reconcile::{Conflict, Party, Source},
+    resource::Resource,
+    windows::PlacedWindow,
+};
 use memtide_units::PhysRange;
 use serde::Serialize;
 
@@ -15,7 +20,7 @@ pub struct Told {
     source: &'static str,
     ranges: Vec<Range>,
     windows: Vec<Window>,
-    conflicts: Vec<String>,
+    conflicts: Vec<Conflicting>,
     more_conflicts: usize,
     differences: Vec<Differs>,
     notes: Vec<String>,
@@ -49,6 +54,24 @@ struct Window {
 }
 
 #[derive(Serialize)]
+struct Conflicting {
+    kind: &'static str,
+    /// Who disagrees: also a source that says nothing of a range that it should know.
+    sources: Vec<&'static str>,
+    /// Which ranges they say something of.
+    parties: Vec<Says>,
+    text: String,
+}
+
+#[derive(Serialize)]
+struct Says {
+    source: &'static str,
+    name: String,
+    start: u64,
+    last: u64,
+}
+
+#[derive(Serialize)]
 struct Differs {
     firmware: Option<Thing>,
     kernel: Option<Thing>,
@@ -66,7 +89,7 @@ impl Told {
                 .map(|(depth, resource)| Range { depth, thing: Thing::of(resource) })
                 .collect(),
             windows: map.map().windows.iter().map(|window| Window::of(map, window)).collect(),
-            conflicts: map.reconciled.conflicts.iter().map(ToString::to_string).collect(),
+            conflicts: map.reconciled.conflicts.iter().map(Conflicting::of).collect(),
             more_conflicts: map.reconciled.more_conflicts,
             differences: map.differences.iter().map(Differs::of).collect(),
             notes: map.notes.clone(),
@@ -94,6 +117,24 @@ impl Window {
             largest_gap: text::largest_gap(map, placed),
             fate: text::fate(placed),
         }
+    }
+}
+
+impl Conflicting {
+    fn of(conflict: &Conflict) -> Self {
+        Self {
+            kind: conflict.code(),
+            sources: conflict.sources().into_iter().map(Source::code).collect(),
+            parties: conflict.parties().into_iter().map(Says::of).collect(),
+            text: conflict.to_string(),
+        }
+    }
+}
+
+impl Says {
+    fn of(party: &Party) -> Self {
+        let (start, last) = ends(party.range);
+        Self { source: party.source.code(), name: party.name.clone(), start, last }
     }
 }
 

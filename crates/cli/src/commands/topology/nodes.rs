@@ -1,6 +1,6 @@
 //! Nodes, distances, memory blocks.
 
-use memtide_host::{Topology, nodes::Node};
+use memtide_host::{Topology, memory_blocks, nodes::Node};
 
 use super::{or_dash, row};
 use crate::output;
@@ -33,6 +33,15 @@ pub fn nodes(topology: &Topology) -> String {
                 node.node,
                 or_dash(cache.size.map(memtide_units::ByteSize)),
                 cache.level
+            );
+        }
+    }
+    for node in &topology.nodes.online {
+        if let Some(bad) = node.memory_failure.filter(|bad| bad.total > 0) {
+            text += &format!(
+                "{}: {} pages went bad since boot: {} recovered, {} delayed, {} ignored, {} \
+                 failed\n",
+                node.node, bad.total, bad.recovered, bad.delayed, bad.ignored, bad.failed
             );
         }
     }
@@ -91,5 +100,13 @@ pub fn blocks(topology: &Topology) -> String {
             ]);
         }
     }
-    text + &output::table(&rows)
+    text += &output::table(&rows);
+    if !blocks.abandoned.is_empty() {
+        let list = memory_blocks::list(blocks.abandoned.iter().copied());
+        text += &format!(
+            "their device was taken out, and nothing is behind them: blocks {list}; take them \
+             offline, and leave them so until the next restart\n"
+        );
+    }
+    text
 }

@@ -51,6 +51,8 @@ fn a_program_loses_a_bad_page_and_nothing_else() -> Result<(), Error> {
     assert!(victim.stdout()?.contains(&format!("lost 512 {BUS_MCEERR_AR}\n")));
     let corrupted = "awk '/HardwareCorrupted/ {print $2}' /proc/meminfo";
     assert_eq!(guest.sh(corrupted)?, "4", "KiB: one page");
+    let shown = guest.sh("memtide topology")?;
+    assert!(shown.contains("node1: 1 pages went bad since boot: 1 recovered"), "{shown}");
 
     // All else in its block can be moved, and the block goes offline with the bad page in it.
     let answer = kit::json(&guest, "give-back 1GiB --from node1 --deadline 200s", 0);

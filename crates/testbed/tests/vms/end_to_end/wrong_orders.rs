@@ -94,7 +94,25 @@ fn with_a_region_offline(guest: &Guest) {
 fn with_memory_online(guest: &Guest) -> Result<(), Error> {
     let online = "8 memory blocks (1GiB) of region0 are online: expected all of them offline";
     refused(guest, "region destroy region0", 2, &[online, "memtide offline "]);
-    nothing_to_do(guest, "online --node node1 --zone movable", "1GiB were online already: blocks ");
+    let there = "1GiB were online already, in zone Movable: blocks ";
+    nothing_to_do(guest, "online --node node1 --zone movable", there);
+    let there = "1GiB were online already, in zone Movable, not as asked for (zone kernel); take";
+    nothing_to_do(guest, "online --node node1 --zone kernel", there);
+    // Who may not write is told so before any page moves.
+    guest.sh("mount -o remount,ro /sys")?;
+    let denied = "needs root and a writable /sys: run as root\n";
+    refused(guest, "give-back 256M --from node1", 1, &[denied]);
+    guest.sh("mount -o remount,rw /sys")?;
+    let foreseen = "echo offline > /sys/devices/system/memory/memory";
+    nothing_to_do(guest, "give-back 256M --from node1 --dry-run", foreseen);
+    // Without node 1 the kernel would kill what is bound to it.
+    let bound =
+        guest.start("exec memtide run --near node1 -- sh -c 'echo begun; exec sleep 1000'")?;
+    bound.wait_for_output(LONG, "begun")?;
+    guest.wait_until(LONG, "pidof sleep")?;
+    refused(guest, "offline --node node1", 2, &["bound to it: sleep (pid "]);
+    bound.signal("TERM")?;
+    bound.wait(LONG)?;
     refused(guest, "give-back 0 --from node1", 2, &["size 0: expected at least one byte"]);
     refused(guest, "give-back 1GiB --from node9", 2, &["node 9: no memory block belongs to it"]);
     refused(guest, "give-back 1GiB --from nodeX --kernel", 2, &["--from nodeX: expected a node"]);
@@ -199,6 +217,8 @@ fn a_device_vanishes_under_its_memory() -> Result<(), Error> {
     assert_eq!(kit::number(&answer, "returned"), GIB, "{answer}");
     let gone = "was taken out while its memory was online, and nothing is behind memory";
     refused(&guest, "online --node node1 --zone movable", 2, &[gone]);
+    let shown = guest.sh("memtide topology")?;
+    assert!(shown.contains("their device was taken out"), "{shown}");
     kit::ends(&guest, "region destroy region0", 0);
     refused(&guest, "online --node node1 --zone movable", 2, &[gone]);
 

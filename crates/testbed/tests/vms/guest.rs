@@ -29,15 +29,12 @@ fn a_guest_boots_and_runs_commands() -> Result<(), Error> {
     assert!(guest.read("/tmp/it's")? == bytes, "3 MiB came back changed");
     assert_eq!(guest.input("md5sum", &bytes)?.stdout, guest.input("md5sum", &bytes)?.stdout);
     assert_eq!(guest.sh("printf '\\377\\n' | wc -c")?, "2");
+    commands_have_limits(&guest)?;
     guest.powerdown()
 }
 
-#[test]
-fn commands_have_limits_and_the_guest_outlives_them() -> Result<(), Error> {
-    if !ready() {
-        return Ok(());
-    }
-    let guest = Guest::boot(&machines::plain())?;
+/// And the guest outlives them.
+fn commands_have_limits(guest: &Guest) -> Result<(), Error> {
     let start = Instant::now();
     let limit = Duration::from_secs(2);
     let error = guest.run_within(limit, "echo begun; sleep 1000 | cat").expect_err("it hangs");
@@ -59,11 +56,11 @@ fn commands_have_limits_and_the_guest_outlives_them() -> Result<(), Error> {
     let silent = guest.start("echo nothing of the sort")?;
     let error = silent.wait_for_output(Duration::from_secs(30), "something").expect_err("never");
     assert!(error.to_string().contains("nothing of the sort"), "{error}");
-    guest.powerdown()
+    Ok(())
 }
 
 #[test]
-fn programs_of_this_computer_run_in_it() -> Result<(), Error> {
+fn programs_of_this_computer_run_in_it_and_a_panic_shows_the_console() -> Result<(), Error> {
     if !ready() {
         return Ok(());
     }
@@ -79,15 +76,7 @@ fn programs_of_this_computer_run_in_it() -> Result<(), Error> {
     assert_eq!(guest.run("test -d /sys/module/button")?.status, 1, "it is there, not loaded");
     guest.load_modules(&["button"])?;
     guest.sh("test -d /sys/module/button")?;
-    guest.powerdown()
-}
 
-#[test]
-fn a_panic_shows_the_console() -> Result<(), Error> {
-    if !ready() {
-        return Ok(());
-    }
-    let guest = Guest::boot(&machines::plain())?;
     let error = guest.run("echo c >/proc/sysrq-trigger").expect_err("the kernel panics");
     assert!(matches!(&error, Error::Ended { .. }), "{error}");
     let text = error.to_string();
@@ -163,7 +152,7 @@ fn nothing_survives_a_test_that_is_killed() -> Result<(), Error> {
     }
     let this = std::env::current_exe().expect("the path of this test");
     let mut victim = Command::new(this)
-        .args(["--exact", "nothing_survives_a_test_that_is_killed"])
+        .args(["--exact", std::thread::current().name().expect("tests' threads have names")])
         .env(VICTIM, "1")
         .spawn()
         .expect("the same test");
