@@ -1,0 +1,39 @@
+//! The commands, as data.
+//!
+//! * [`events`]: 0100h and 0101h, and the records of the dynamic-capacity log.
+//! * [`dynamic_capacity`]: 4800h to 4803h, what a host says to its device.
+//! * [`fabric_manager`]: 5600h to 5608h, what a fabric manager says.
+
+pub mod dynamic_capacity;
+pub mod events;
+pub mod fabric_manager;
+
+use core::fmt;
+
+/// A host, as a device numbers them: by their logical devices, from 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct HostId(pub u16);
+
+impl fmt::Display for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "host {}", self.0)
+    }
+}
+
+/// Whether another message or record follows that belongs to this one (the flag More).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum More {
+    /// Yes: 1.
+    Follows,
+    /// No: 0.
+    Last,
+}
+
+/// What happens to capacity between two owners.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sanitize {
+    /// It is overwritten before anybody else gets it.
+    OnRelease,
+    /// It is handed on as it is.
+    Never,
+}

@@ -1,0 +1,83 @@
+//! How a message becomes bytes, and bytes a message. Little-endian throughout.
+
+use alloc::vec::Vec;
+
+use crate::Opcode;
+
+/// Something that is sent. `decode(encode(x)) == x` for every message that can be sent; reserved
+/// fields are sent as 0 and not looked at.
+pub trait Payload: Sized {
+    /// Appends its bytes.
+    fn encode(&self, out: &mut Vec<u8>);
+
+    /// Reads it from exactly these bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError`] says which field, what it is and what was expected.
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError>;
+
+    /// Its bytes.
+    #[must_use]
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        out
+    }
+}
+
+/// A request that has an answer.
+pub trait Command: Payload {
+    /// Its number.
+    const OPCODE: Opcode;
+    /// What comes back with success.
+    type Response: Payload;
+}
+
+/// Nothing: the answer to commands that only succeed or fail.
+impl Payload for () {
+    fn encode(&self, _: &mut Vec<u8>) {}
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        Err(DecodeError::Length { what: "an empty payload", bytes: bytes.len(), expected: 0 })
+    }
+}
+
+/// Why bytes are no message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Too few or too many.
+    #[error("{what} of {bytes} bytes; expected {expected}")]
+    Length {
+        /// Which message.
+        what: &'static str,
+        /// How many there are.
+        bytes: usize,
+        /// How many there should be.
+        expected: usize,
+    },
+    /// A field that says what it may not say.
+    #[error("{field} is {value:#x}; expected {expected}")]
+    Field {
+        /// Which.
+        field: &'static str,
+        /// What it says.
+        value: u64,
+        /// What it may say.
+        expected: &'static str,
+    },
+}
+
+impl DecodeError {
+    /// What a device answers to a request that does not decode (CXL 3.1, 8.2.9.4.1 and table 8-34).
+    #[must_use]
+    pub const fn code(&self) -> crate::ReturnCode {
+        match self {
+            Self::Length { .. } => crate::ReturnCode::INVALID_PAYLOAD_LENGTH,
+            Self::Field { .. } => crate::ReturnCode::INVALID_INPUT,
+        }
+    }
+}
