@@ -1,12 +1,12 @@
 //! 4802h: a host answers its oldest offer (CXL 3.1, 8.2.9.9.9.3).
 //!
 //! What is wrong with an answer is looked for in this order: the list itself (Invalid Extent
-//! List, Invalid Physical Address for what lies in no region); that nothing is offered (Invalid
-//! Input, also for an empty answer); that the offer is dead (Invalid Physical Address, unless the
-//! answer is empty); then each range: accepted before, or offered to nobody (Invalid Physical
-//! Address), of a later offer (Invalid Input: out of order), not an extent as it was offered
-//! (Invalid Extent List). "A subset of the original extents" is read as whole extents. Last, that
-//! it has a part of a sharable tag (Invalid Extent List).
+//! List, Invalid Physical Address for what lies in no region); that something was accepted before
+//! (Invalid Physical Address); that nothing is offered (Invalid Input, also for an empty answer);
+//! then each range: not offered (Invalid Physical Address), of a later offer (Invalid Input: out of
+//! order), not an extent as it was offered (Invalid Extent List). "A subset of the original
+//! extents" is read as whole extents. Last, that the offer is dead (Invalid Physical Address,
+//! unless the answer is empty), or that it has a part of a sharable tag (Invalid Extent List).
 //!
 //! A refused answer leaves the offer as it is, to be answered again; a dead offer is gone once its
 //! host was told that it is dead.
@@ -75,24 +75,26 @@ impl Device {
         }
         let mut offers = self.hosts[host].offers.iter();
         let oldest = offers.next().ok_or(Refusal::NothingOffered)?;
-        if oldest.state == OfferState::Dead {
-            return if ranges.is_empty() { Ok(()) } else { Err(Refusal::Dead) };
-        }
         let later: Vec<&DcExtent> = offers.flat_map(|offer| &offer.extents).collect();
         for &range in ranges {
-            if oldest.extents.iter().any(|extent| extent.range == range) {
-                continue;
+            let overlaps = |extent: &&DcExtent| extent.range.overlaps(range);
+            let Some(extent) = oldest.extents.iter().find(overlaps) else {
+                let is_later = later.iter().copied().any(|extent| overlaps(&extent));
+                return Err(if is_later {
+                    Refusal::OutOfOrder { range }
+                } else {
+                    Refusal::NotOffered { range }
+                });
+            };
+            if oldest.state == OfferState::Open && extent.range != range {
+                return Err(Refusal::NotTheExtent { range });
             }
-            let overlaps = |extent: &DcExtent| extent.range.overlaps(range);
-            return Err(if oldest.extents.iter().any(overlaps) {
-                Refusal::NotTheExtent { range }
-            } else if later.into_iter().any(overlaps) {
-                Refusal::OutOfOrder { range }
-            } else {
-                Refusal::NotOffered { range }
-            });
         }
-        if more == More::Last { self.check_whole(oldest, ranges) } else { Ok(()) }
+        match (oldest.state, more) {
+            (OfferState::Dead, _) if !ranges.is_empty() => Err(Refusal::Dead),
+            (OfferState::Open, More::Last) => self.check_whole(oldest, ranges),
+            _ => Ok(()),
+        }
     }
 
     /// All of each sharable tag, or none.
