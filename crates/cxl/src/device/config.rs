@@ -7,10 +7,10 @@ use alloc::vec::Vec;
 
 use memtide_units::DpaRange;
 
+pub use crate::payload::CAPACITY_UNIT;
+
 use crate::command::Sanitize;
 
-/// What region bases and decode lengths, and the device's capacity, are multiples of.
-pub const CAPACITY_UNIT: u64 = 256 << 20;
 /// Block sizes are at least a cache line: 64 bytes.
 pub const BLOCK_BYTES_MIN: u64 = 64;
 /// Bits of a mask of block sizes that may be set: bit n is for 2^n bytes (table 7-60: bits 5:0 and
