@@ -74,6 +74,7 @@ mod set_configuration;
 mod shared;
 mod taking;
 mod validate;
+mod wire;
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -85,6 +86,7 @@ pub use self::{
         REGIONS_MAX, RegionConfig, SanitizeControl, Sharing,
     },
     refusal::Refusal,
+    wire::Reply,
 };
 use self::{
     host::Host,

@@ -9,3 +9,4 @@ mod events;
 mod not_as_qemu;
 mod releasing;
 mod sharing;
+mod wire;
