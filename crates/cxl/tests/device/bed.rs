@@ -39,7 +39,7 @@ pub fn config() -> Config {
         decode_length: CAPACITY_UNIT,
         length: 64 * BLOCK,
         block_size: BLOCK,
-        block_sizes: BLOCK | 2 * BLOCK,
+        block_sizes: 3 * BLOCK,
         dsmad_handle: 7,
         sharing,
         sanitize,
