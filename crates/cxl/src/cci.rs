@@ -116,6 +116,12 @@ impl Message {
             && (self.tag, self.opcode) == (request.tag, request.opcode)
     }
 
+    /// How many bytes it has with its header.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        HEADER_BYTES + self.payload.len()
+    }
+
     /// Its bytes.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! The codecs: identity, literal bytes, and bytes that mean harm.
+//! The codecs: identity, literal bytes, registers, and bytes that mean harm.
 
 mod any;
+mod bytes;
 mod identity;
