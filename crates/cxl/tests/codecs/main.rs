@@ -2,4 +2,7 @@
 
 mod any;
 mod bytes;
+mod every;
+mod hostile;
 mod identity;
+mod registers;
