@@ -19,7 +19,7 @@ pub mod offset {
     pub const CAPABILITIES: u64 = 0x00;
     /// 32 bits: [`super::Control`].
     pub const CONTROL: u64 = 0x04;
-    /// 64 bits: [`super::Command`].
+    /// 64 bits: [`super::CommandRegister`].
     pub const COMMAND: u64 = 0x08;
     /// 64 bits: [`super::decode_status`].
     pub const STATUS: u64 = 0x10;
@@ -79,7 +79,7 @@ impl Control {
 
 /// A command, or the length of its answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Command {
+pub struct CommandRegister {
     opcode: Opcode,
     payload_bytes: u32,
 }
@@ -89,7 +89,7 @@ const LENGTH_SHIFT: u32 = 16;
 /// Its bits.
 const LENGTH: u64 = (1 << 21) - 1;
 
-impl Command {
+impl CommandRegister {
     /// A command with this many bytes of payload.
     ///
     /// # Errors

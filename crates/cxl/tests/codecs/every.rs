@@ -151,10 +151,10 @@ fn decode_registers(bytes: &[u8]) {
     let background = mailbox::BackgroundStatus::decode(wide);
     assert_eq!(mailbox::BackgroundStatus::decode(background.encode()), background);
     if let Ok(mailbox) = mailbox::Capabilities::decode(words[2])
-        && let Ok(command) = mailbox::Command::decode(wide, mailbox)
+        && let Ok(command) = mailbox::CommandRegister::decode(wide, mailbox)
     {
         assert!(command.payload_bytes() <= mailbox.payload_bytes());
-        assert_eq!(mailbox::Command::decode(command.encode(), mailbox), Ok(command));
+        assert_eq!(mailbox::CommandRegister::decode(command.encode(), mailbox), Ok(command));
     }
     let [window @ .., _] = words;
     if let Ok(window) = registers::decoder::Window::decode(window) {

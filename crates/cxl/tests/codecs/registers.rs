@@ -39,15 +39,15 @@ fn mailbox_registers() {
     assert!(!mailbox::Control(0xffff_fffe).is_ringing());
     assert_eq!(mailbox::Control(4).ring(), mailbox::Control(5));
 
-    let command = mailbox::Command::new(Opcode::GET_DC_EXTENT_LIST, 8, mailbox).unwrap();
+    let command = mailbox::CommandRegister::new(Opcode::GET_DC_EXTENT_LIST, 8, mailbox).unwrap();
     assert_eq!(command.encode(), 0x0008_4801);
-    let answer = mailbox::Command::decode(0xffff_ffe0_0008_4801, mailbox).unwrap();
+    let answer = mailbox::CommandRegister::decode(0xffff_ffe0_0008_4801, mailbox).unwrap();
     assert_eq!((answer.opcode(), answer.payload_bytes()), (Opcode(0x4801), 8));
     // Bits 36:16 are the length: 2^20 is more than this mailbox has.
     let (what, bytes, max) = ("a mailbox payload", 1 << 20, 2048);
     let refused = Err(TooLong { what, bytes, max });
-    assert_eq!(mailbox::Command::decode(1 << 36, mailbox), refused);
-    assert_eq!(mailbox::Command::new(Opcode(0), bytes, mailbox), refused);
+    assert_eq!(mailbox::CommandRegister::decode(1 << 36, mailbox), refused);
+    assert_eq!(mailbox::CommandRegister::new(Opcode(0), bytes, mailbox), refused);
 
     let outcome = Outcome {
         code: ReturnCode::INVALID_EXTENT_LIST,
