@@ -237,6 +237,7 @@ impl Bed {
             let list = self.device.extent_list(host, &request).unwrap();
             all.extend(list.extents);
             if all.len() == list.total as usize {
+                assert!(self.device.held(host).eq(&all));
                 return all;
             }
         }

@@ -76,6 +76,7 @@ impl History {
             Opcode::SET_DC_REGION_CONFIGURATION => naive.configure(&read(bytes)?)?,
             Opcode::CLEAR_EVENT_RECORDS => clear(naive, hosts, &read(bytes)?)?,
             Opcode::GET_EVENT_RECORDS => drop(read::<GetEventRecords>(bytes)?),
+            Opcode::IDENTIFY => drop(read::<()>(bytes)?),
             Opcode::GET_DCD_INFO => drop(read::<()>(bytes)?),
             Opcode::GET_HOST_DC_REGION_CONFIGURATION => {
                 let request: GetHostConfiguration = read(bytes)?;
@@ -150,6 +151,7 @@ impl History {
                 wrong(is_host)?;
                 clear(naive, number, &request)
             }
+            Opcode::IDENTIFY | Opcode::IDENTIFY_MEMORY_DEVICE => read::<()>(bytes),
             Opcode::GET_EVENT_RECORDS => read::<GetEventRecords>(bytes).and(wrong(is_host)),
             Opcode::GET_DC_CONFIGURATION => {
                 let request: GetConfiguration = read(bytes)?;

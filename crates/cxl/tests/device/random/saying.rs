@@ -266,7 +266,11 @@ impl History {
     }
 
     pub(super) fn noise(&mut self) -> (Opcode, Vec<u8>) {
-        let known = (0x100..=0x101).chain(0x4800..=0x4804).chain(0x5600..=0x5609);
+        let known = [1, 0x4000]
+            .into_iter()
+            .chain(0x100..=0x101)
+            .chain(0x4800..=0x4804)
+            .chain(0x5600..=0x5609);
         let known: Vec<u16> = known.collect();
         let opcode = Opcode(self.one_of(&known).unwrap());
         let length = self.random.below(80);
