@@ -7,6 +7,7 @@
 //! * [`address`]: [`PhysAddr`] and [`PhysRange`], with inclusive ends.
 //! * [`size`]: [`ByteSize`], its text form (`256M`, `4GiB`) and its errors.
 //! * [`block`]: [`Pageblock`] (2 MiB) and [`Extent`], a run of them.
+//! * [`dynamic_capacity`]: [`DpaRange`], [`Tag`] and [`DcExtent`], as CXL devices offer them.
 //! * [`frame`]: [`Pfn`] (4 KiB), [`Order`] and [`FrameRange`].
 //! * [`id`]: names of nodes, images, members, tokens, moves and requests.
 //! * [`hold`]: why memory cannot leave ([`HoldReason`]).
@@ -20,6 +21,7 @@ extern crate alloc;
 
 pub mod address;
 pub mod block;
+pub mod dynamic_capacity;
 pub mod frame;
 pub mod hold;
 pub mod id;
@@ -29,6 +31,7 @@ pub mod time;
 
 pub use address::{PhysAddr, PhysRange};
 pub use block::{Extent, PAGE_BYTES, PAGEBLOCK_BYTES, PAGES_PER_PAGEBLOCK, Pageblock};
+pub use dynamic_capacity::{DcExtent, DpaRange, Tag};
 pub use frame::{FrameRange, Order, OrderError, Pfn};
 pub use hold::HoldReason;
 pub use id::{
