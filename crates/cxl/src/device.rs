@@ -60,6 +60,7 @@ mod config;
 mod extents;
 mod held;
 mod host;
+mod identity;
 mod initiate_add;
 mod initiate_release;
 mod log;
@@ -200,7 +201,7 @@ impl Device {
         self.time = nanoseconds;
     }
 
-    /// What there is to do since the last call, in order.
+    /// What there is to do since the last call, in order. It gathers until it is taken.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         core::mem::take(&mut self.effects)
     }
@@ -208,6 +209,12 @@ impl Device {
     /// What waits to be overwritten, ascending.
     pub fn sanitizing(&self) -> impl Iterator<Item = DpaRange> {
         self.regions.iter().flat_map(|region| region.sanitizing.iter())
+    }
+
+    /// What a host has accepted, in the order of addresses; nothing for a host that is none.
+    pub fn held(&self, host: HostId) -> impl Iterator<Item = &DcExtent> {
+        let host = self.hosts.get(usize::from(host.0)).into_iter();
+        host.flat_map(|host| host.held.iter())
     }
 
     /// What a host was offered and can still accept, the oldest first, one list for each answer.

@@ -19,9 +19,11 @@ use super::{
     Device, Effect, Refusal,
     host::{Chain, Offer, OfferState},
 };
-use crate::Opcode;
-use crate::command::{
-    HostId, More, Sanitize, dynamic_capacity::AddResponse, events::DynamicCapacityEventKind,
+use crate::{
+    Opcode,
+    command::{
+        HostId, More, Sanitize, dynamic_capacity::AddResponse, events::DynamicCapacityEventKind,
+    },
 };
 
 impl Device {

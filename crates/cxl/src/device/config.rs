@@ -1,6 +1,6 @@
 //! What a device is made as, and what it refuses to be.
 //!
-//! The checks are those of CXL 3.1, tables 8-165 (a region's configuration) and 7-60 (what the
+//! The checks are those of CXL 3.1, table 8-165 (a region's configuration) and 7.6.7.6.1 (what the
 //! device can do), and section 9.13.3 (regions in the order of their addresses).
 
 use alloc::vec::Vec;
@@ -13,12 +13,12 @@ use crate::command::Sanitize;
 
 /// Block sizes are at least a cache line: 64 bytes.
 pub const BLOCK_BYTES_MIN: u64 = 64;
-/// Bits of a mask of block sizes that may be set: bit n is for 2^n bytes (table 7-60: bits 5:0 and
+/// Bits of a mask of block sizes that may be set: bit n is for 2^n bytes (7.6.7.6.1: bits 5:0 and
 /// 63:52 are 0).
 pub const BLOCK_SIZES: u64 = (1 << 52) - BLOCK_BYTES_MIN;
 /// Most regions that a device can have.
 pub const REGIONS_MAX: usize = 8;
-/// Most hosts: their number is told in a byte (table 7-60).
+/// Most hosts: their number is told in a byte (7.6.7.6.1).
 pub const HOSTS_MAX: u16 = 255;
 
 /// A device.
@@ -78,7 +78,7 @@ pub enum Sharing {
     Sharable,
 }
 
-/// Whether sanitizing on release can be switched (table 7-60).
+/// Whether sanitizing on release can be switched (7.6.7.6.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SanitizeControl {
     /// No.

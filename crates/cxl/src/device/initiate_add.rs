@@ -16,6 +16,7 @@ use super::{
     shared::{End, Shared},
 };
 use crate::command::{
+    HostId,
     events::DynamicCapacityEventKind,
     fabric_manager::{InitiateAdd, Selection},
 };
@@ -120,7 +121,7 @@ impl Device {
             return Err(Refusal::LogTooSmall { records, limit: log.limit() });
         }
         if records > log.room() {
-            let host = crate::command::HostId(host as u16);
+            let host = HostId(host as u16);
             return Err(Refusal::LogFull { host, records, room: log.room() });
         }
         Ok(())

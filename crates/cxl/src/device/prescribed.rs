@@ -2,7 +2,7 @@
 //!
 //! They are whole blocks of regions, free, and do not overlap. A tag names one allocation in one
 //! region, and no other is under it; in sharable regions there is one, and the sequence numbers of
-//! its extents are 0 to n-1 (or 1 to n), each once; elsewhere they are 0 (table 8-52).
+//! its extents are 0 to n-1 (or 1 to n), each once; elsewhere they are 0 (table 8-51).
 
 use alloc::{collections::BTreeMap, vec::Vec};
 

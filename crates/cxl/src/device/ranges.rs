@@ -33,12 +33,15 @@ impl Ranges {
         self.run_at(range.start).is_some_and(|(_, end)| range.end() <= u128::from(end))
     }
 
-    /// Whether any of a range is in it.
-    pub(super) fn overlaps(&self, range: DpaRange) -> bool {
-        let next = || self.runs.range(range.start..).next();
-        range.length != 0
-            && (self.run_at(range.start).is_some()
-                || next().is_some_and(|(&start, _)| u128::from(start) < range.end()))
+    /// What of a range that exists is in it, ascending, and what is not.
+    pub(super) fn split(&self, range: DpaRange) -> (Self, Self) {
+        let mut out = Self::from_iter([range]);
+        self.runs.range(..range.start + range.length).for_each(|(&start, &end)| {
+            out.remove(DpaRange::new(start, end - start));
+        });
+        let mut inside = Self::from_iter([range]);
+        out.iter().for_each(|range| inside.remove(range));
+        (inside, out)
     }
 
     /// Adds a range that exists; what is there of it already stays.
@@ -100,7 +103,13 @@ mod tests {
             let start = random.below(63);
             let range = DpaRange::new(start, 1 + random.below(64 - start - 1));
             let part = &mut naive[start as usize..range.end() as usize];
-            assert_eq!(set.overlaps(range), part.contains(&true), "{set:?} {range}");
+            let (inside, out) = set.split(range);
+            for (split, is) in [(inside, true), (out, false)] {
+                let count = part.iter().filter(|&&flag| flag == is).count();
+                assert_eq!(split.bytes(), count as u64, "{set:?} {range}");
+                let all = split.iter().all(|run| set.split(run).0.contains(run) == is);
+                assert!(all && split.iter().all(|run| range.contains(run)), "{set:?} {range}");
+            }
             assert_eq!(set.contains(range), !part.contains(&false), "{set:?} {range}");
             let add = random.below(2) == 0;
             part.fill(add);

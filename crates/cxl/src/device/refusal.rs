@@ -204,7 +204,7 @@ pub enum Refusal {
         /// How much.
         length: u64,
     },
-    /// No tag, where capacity can be shared (table 8-52).
+    /// No tag, where capacity can be shared (table 8-51).
     #[error("no tag; expected one in sharable region {region}")]
     NoTag {
         /// Which region.
@@ -243,7 +243,7 @@ pub enum Refusal {
         /// Where.
         range: DpaRange,
     },
-    /// An extent whose tag does not fit the others, or its region (table 8-52).
+    /// An extent whose tag does not fit the others, or its region (table 8-51).
     #[error("{range} has tag {tag}; expected {expected}")]
     ExtentTag {
         /// Where.
@@ -253,7 +253,7 @@ pub enum Refusal {
         /// What it should be.
         expected: &'static str,
     },
-    /// Sequence numbers that do not put a tag's extents in order (table 8-52).
+    /// Sequence numbers that do not put a tag's extents in order (table 8-51).
     #[error("{range} has sequence number {sequence}; expected {expected}")]
     Sequence {
         /// Where.

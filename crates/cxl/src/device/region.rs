@@ -46,7 +46,7 @@ impl Region {
         self.config.length - self.free.bytes()
     }
 
-    /// What the end of somebody's having `range` makes of it. Says whether it is overwritten.
+    /// Nobody has `range` any more: it is free, or to be overwritten first.
     pub(super) fn put_back(&mut self, range: DpaRange, sanitize: Sanitize) {
         match sanitize {
             Sanitize::OnRelease => self.sanitizing.insert(range),

@@ -14,7 +14,7 @@ use crate::{
     command::{HostId, More, dynamic_capacity::Release, events::DynamicCapacityEventKind},
 };
 
-/// Bytes of a message before its extents, and of each of them (table 8-170).
+/// Bytes of an extent in a message (table 8-169).
 const EXTENT_BYTES: usize = 24;
 
 impl Device {

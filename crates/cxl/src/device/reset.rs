@@ -1,4 +1,7 @@
 //! A host is reset: a conventional or CXL reset of its logical device (CXL 3.1, 9.13.3).
+//!
+//! The device is one of logical devices, one for each host: another host's shares stay. (Of a
+//! multi-headed device, those of all hosts end when one head is reset.)
 
 use alloc::vec::Vec;
 

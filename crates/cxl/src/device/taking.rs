@@ -19,8 +19,7 @@ impl Device {
                 let host = HostId(host as u16);
                 self.effects.push(Effect::Ended { host, range: part.range });
                 if !self.shared.contains_key(&part.tag) {
-                    let sanitize = self.wanted(usize::from(host.0), part.range);
-                    self.free(part.range, sanitize);
+                    self.free_held(usize::from(host.0), part.range);
                 }
             }
             self.hosts[host].sanitize.remove(range);
@@ -34,12 +33,12 @@ impl Device {
         ended
     }
 
-    /// Whether something that a host held is to be overwritten.
-    fn wanted(&mut self, host: usize, range: DpaRange) -> Sanitize {
-        if self.hosts[host].sanitize.overlaps(range) {
-            return Sanitize::OnRelease;
-        }
-        self.region_behind(range).config.sanitize
+    /// What a host held is nobody's: overwritten where its region or a request says so.
+    fn free_held(&mut self, host: usize, range: DpaRange) {
+        let by_region = self.region_behind(range).config.sanitize;
+        let (wished, other) = self.hosts[host].sanitize.split(range);
+        other.iter().for_each(|range| self.free(range, by_region));
+        wished.iter().for_each(|range| self.free(range, Sanitize::OnRelease));
     }
 
     /// Ends a host's being offered some extents.

@@ -3,7 +3,15 @@
 use alloc::vec::Vec;
 
 use super::{Device, Refusal};
-use crate::{Command, Opcode, Payload, ReturnCode, cci::Message, command::HostId};
+use crate::{
+    Command, Opcode, Payload, ReturnCode,
+    cci::Message,
+    command::{
+        HostId,
+        fabric_manager::GetInfo,
+        identify::{Identify, IdentifyMemoryDevice},
+    },
+};
 
 /// What comes back for a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,9 +42,13 @@ impl From<Result<Vec<u8>, Refusal>> for Reply {
 }
 
 impl Device {
-    /// What a host says through its mailbox: 0100h, 0101h, 4800h to 4803h.
+    /// What a host says through its mailbox: 0001h, 0100h, 0101h, 4000h, 4800h to 4803h.
     pub fn host(&mut self, host: HostId, opcode: Opcode, payload: &[u8]) -> Reply {
         let done = self.check_payload(payload).and_then(|()| match opcode {
+            Opcode::IDENTIFY => self.run(payload, |device, &Identify| Ok(device.identity())),
+            Opcode::IDENTIFY_MEMORY_DEVICE => {
+                self.run(payload, |device, &IdentifyMemoryDevice| Ok(device.memory_device()))
+            }
             Opcode::GET_EVENT_RECORDS => self.run(payload, |device, c| device.host_events(host, c)),
             Opcode::CLEAR_EVENT_RECORDS => {
                 self.run(payload, |device, c| device.clear_host_events(host, c))
@@ -57,15 +69,15 @@ impl Device {
         done.into()
     }
 
-    /// What the manager says: 0100h, 0101h, 5600h to 5608h.
+    /// What the manager says: 0001h, 0100h, 0101h, 5600h to 5608h.
     pub fn manager(&mut self, opcode: Opcode, payload: &[u8]) -> Reply {
         let done = self.check_payload(payload).and_then(|()| match opcode {
+            Opcode::IDENTIFY => self.run(payload, |device, &Identify| Ok(device.identity())),
             Opcode::GET_EVENT_RECORDS => {
                 self.run(payload, |device, c| Ok(device.manager_events(c)))
             }
             Opcode::CLEAR_EVENT_RECORDS => self.run(payload, Self::clear_manager_events),
-            Opcode::GET_DCD_INFO => self
-                .run(payload, |device, &crate::command::fabric_manager::GetInfo| Ok(device.info())),
+            Opcode::GET_DCD_INFO => self.run(payload, |device, &GetInfo| Ok(device.info())),
             Opcode::GET_HOST_DC_REGION_CONFIGURATION => {
                 self.run(payload, |device, c| device.host_configuration(c))
             }

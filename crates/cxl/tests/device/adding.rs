@@ -2,7 +2,10 @@
 
 use memtide_cxl::{
     ReturnCode,
-    command::{events::DynamicCapacityEventKind, fabric_manager::Selection},
+    command::{
+        events::DynamicCapacityEventKind,
+        fabric_manager::{InitiateAdd, Selection},
+    },
     device::{CAPACITY_UNIT, Effect, Refusal},
 };
 use memtide_units::{DpaRange, Tag};
@@ -25,7 +28,7 @@ fn free_capacity_comes_in_as_few_extents_as_possible_in_the_order_of_addresses()
     let mut bed = Bed::new();
     bed.give(H1, &plain(&[own(4, 1), own(8, 54)]));
     // Free: 0-3, 5-7, 62-63.
-    let free = |blocks| prescribe_nothing(wish(H0, 0, blocks * BLOCK, Tag::NULL));
+    let free = |blocks| anywhere(wish(H0, 0, blocks * BLOCK, Tag::NULL));
     bed.add(&free(6)).unwrap();
     let offered = |bed: &Bed| {
         bed.device.offers(H0).next().unwrap().iter().map(|e| e.range).collect::<Vec<_>>()
@@ -36,10 +39,9 @@ fn free_capacity_comes_in_as_few_extents_as_possible_in_the_order_of_addresses()
     assert_eq!(offered(&bed), [own(0, 4), own(5, 3), own(62, 2)]);
 }
 
-fn prescribe_nothing(
-    request: memtide_cxl::command::fabric_manager::InitiateAdd,
-) -> memtide_cxl::command::fabric_manager::InitiateAdd {
-    memtide_cxl::command::fabric_manager::InitiateAdd { selection: Selection::Free, ..request }
+/// The same request, for extents that may lie anywhere.
+fn anywhere(request: InitiateAdd) -> InitiateAdd {
+    InitiateAdd { selection: Selection::Free, ..request }
 }
 
 #[test]
@@ -50,7 +52,7 @@ fn contiguous_capacity_that_is_only_there_in_pieces_is_resources_exhausted() {
     let free = 31 * BLOCK;
     let expected = Refusal::Capacity { length: 32 * BLOCK, free };
     assert_eq!(why, (expected, ReturnCode::RESOURCES_EXHAUSTED));
-    bed.add(&prescribe_nothing(wish(H0, 0, 32 * BLOCK, A))).unwrap();
+    bed.add(&anywhere(wish(H0, 0, 32 * BLOCK, A))).unwrap();
 }
 
 #[test]
@@ -219,7 +221,7 @@ fn sequence_numbers_put_sharable_extents_in_order() {
 fn sharable_capacity_that_the_device_chooses_is_numbered_from_0() {
     let mut bed = Bed::new();
     bed.give(H1, &[extent(shared(2, 1), B, 0), extent(shared(6, 57), B, 1)]);
-    bed.add(&prescribe_nothing(wish(H0, 1, 5 * BLOCK, A))).unwrap();
+    bed.add(&anywhere(wish(H0, 1, 5 * BLOCK, A))).unwrap();
     let offered = bed.device.offers(H0).next().unwrap();
     assert_eq!(offered, [extent(shared(0, 2), A, 0), extent(shared(3, 3), A, 1)]);
 }

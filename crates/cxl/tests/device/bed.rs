@@ -39,7 +39,7 @@ pub fn config() -> Config {
         decode_length: CAPACITY_UNIT,
         length: 64 * BLOCK,
         block_size: BLOCK,
-        block_sizes: BLOCK | 2 * BLOCK,
+        block_sizes: 3 * BLOCK,
         dsmad_handle: 7,
         sharing,
         sanitize,
@@ -237,6 +237,7 @@ impl Bed {
             let list = self.device.extent_list(host, &request).unwrap();
             all.extend(list.extents);
             if all.len() == list.total as usize {
+                assert!(self.device.held(host).eq(&all));
                 return all;
             }
         }

@@ -8,7 +8,9 @@ use memtide_cxl::{
         events::DynamicCapacityEventKind,
         fabric_manager::{GetHostConfiguration, GetHostExtents, SetConfiguration},
     },
-    device::{CAPACITY_UNIT, Config, ConfigError, Device, HOSTS_MAX, Refusal, Sharing},
+    device::{
+        CAPACITY_UNIT, Config, ConfigError, Device, HOSTS_MAX, Refusal, SanitizeControl, Sharing,
+    },
 };
 use memtide_units::Tag;
 
@@ -130,6 +132,10 @@ fn the_manager_is_told_what_the_device_can_do() {
     assert_eq!(info.sanitize_configurable, 0b01);
     assert_eq!(info.total_capacity, CAPACITY_UNIT);
     assert_eq!(info.block_sizes, [6 << 20, 6 << 20, 0, 0, 0, 0, 0, 0]);
+    let mut config = config();
+    config.regions[0].sanitize_control = SanitizeControl::Fixed;
+    config.regions[1].sanitize_control = SanitizeControl::Configurable;
+    assert_eq!(Device::new(config).unwrap().info().sanitize_configurable, 0b10);
 }
 
 #[test]

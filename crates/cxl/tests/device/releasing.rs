@@ -64,7 +64,7 @@ fn what_a_host_does_not_have_is_an_invalid_physical_address() {
     bed.give(H1, &plain(&[own(2, 2)]));
     bed.add(&prescribed(H0, plain(&[own(8, 2)]))).unwrap();
     for range in [own(2, 1), own(1, 2), own(0, 6), own(6, 1), own(8, 2), shared(0, 1)] {
-        let why = refused(bed.release(H0, &[own(0, 1), range].split_at(1).1));
+        let why = refused(bed.release(H0, &[range]));
         assert_eq!(why, (Refusal::NotHeld { range }, ReturnCode::INVALID_PHYSICAL_ADDRESS));
     }
     bed.release(H0, &[own(0, 2)]).unwrap();

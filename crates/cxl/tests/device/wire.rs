@@ -11,6 +11,7 @@ use memtide_cxl::{
             AddReference, GetHostConfiguration, GetHostExtents, GetInfo, ListTags, RemoveReference,
             SetConfiguration,
         },
+        identify::{Component, Identify, IdentifyMemoryDevice},
     },
     device::{Device, Refusal, Reply},
 };
@@ -69,12 +70,24 @@ fn a_whole_life_of_an_extent_goes_through_bytes() {
 }
 
 #[test]
+fn a_device_says_what_it_is() {
+    let mut device = Bed::new().device;
+    let identity = host(&mut device, H2, &Identify);
+    assert_eq!((identity.serial, identity.message_log2_max), (42, 10));
+    assert_eq!(identity.component, Component::MEMORY_DEVICE);
+    assert_eq!(manager(&mut device, &Identify), identity);
+    let memory = host(&mut device, H0, &IdentifyMemoryDevice);
+    assert_eq!((memory.total_capacity, memory.dynamic_capacity_log_records), (0, Some(6)));
+}
+
+#[test]
 fn each_side_has_commands_of_its_own() {
     let mut device = Bed::new().device;
     let before = device.clone();
     for opcode in (0..=u16::MAX).map(Opcode) {
-        let for_host = [0x100, 0x101, 0x4800, 0x4801, 0x4802, 0x4803].contains(&opcode.0);
-        let for_manager = matches!(opcode.0, 0x100 | 0x101 | 0x5600..=0x5608);
+        let for_host =
+            [0x1, 0x100, 0x101, 0x4000, 0x4800, 0x4801, 0x4802, 0x4803].contains(&opcode.0);
+        let for_manager = matches!(opcode.0, 0x1 | 0x100 | 0x101 | 0x5600..=0x5608);
         let reply = device.host(H0, opcode, &[]);
         assert_eq!(reply.code == ReturnCode::UNSUPPORTED, !for_host, "{opcode}");
         let reply = device.manager(opcode, &[]);
