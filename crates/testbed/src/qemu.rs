@@ -49,7 +49,7 @@ impl Arguments {
 
 /// QEMU's arguments for this machine, which was checked.
 pub(crate) fn arguments(machine: &Machine, connections: &Connections<'_>) -> Vec<String> {
-    let mut arguments = hardware(machine, "tcg,thread=multi");
+    let mut arguments = hardware(machine);
     arguments.add("-kernel", connections.kernel.to_string_lossy());
     arguments.add("-initrd", connections.initramfs.to_string_lossy());
     arguments.add("-append", command_line(machine, &connections.console));
@@ -57,10 +57,12 @@ pub(crate) fn arguments(machine: &Machine, connections: &Connections<'_>) -> Vec
     arguments.0
 }
 
-/// QEMU's arguments for this machine, which was checked, with no processor that runs: what happens
-/// in it is told over the socket `qtest` in a folder, beside `qmp`.
+/// QEMU's arguments for this machine, which was checked, with processors that never start (`-S`):
+/// what happens in it is told over the socket `qtest` in a folder, beside `qmp`. Distributions
+/// build QEMU without its accelerator of that name.
 pub(crate) fn without_guest(machine: &Machine, folder: &Path) -> Vec<String> {
-    let mut arguments = hardware(machine, "qtest");
+    let mut arguments = hardware(machine);
+    arguments.0.push("-S".to_owned());
     sockets(folder, &["qmp", "qtest"], &mut arguments);
     arguments.add("-qtest", "chardev:qtest");
     arguments.add("-qtest-log", "none");
@@ -68,11 +70,11 @@ pub(crate) fn without_guest(machine: &Machine, folder: &Path) -> Vec<String> {
 }
 
 /// The machine itself.
-fn hardware(machine: &Machine, accelerator: &str) -> Arguments {
+fn hardware(machine: &Machine) -> Arguments {
     let mut arguments = Arguments(Vec::new());
     arguments.0.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(str::to_owned));
     arguments.add("-display", "none");
-    arguments.add("-accel", accelerator);
+    arguments.add("-accel", "tcg,thread=multi");
     arguments.add("-cpu", "max,-hypervisor");
     arguments.add("-smp", machine.processors.to_string());
     base(machine, &mut arguments);

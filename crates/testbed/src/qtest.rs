@@ -1,7 +1,7 @@
 //! A machine without a guest: a test reads and writes what its processor would (QEMU
 //! `docs/devel/testing/qtest.rst`).
 //!
-//! QEMU starts with no processor that runs and no firmware; a socket takes lines such as
+//! QEMU's processors never start, so that not even firmware runs; a socket takes lines such as
 //! `readl 0xe0000000` and answers `OK 0x1`. So a test talks to an emulated device with nothing in
 //! between: no kernel, no driver, nobody who numbered the buses ([`pci`] does that).
 //!

@@ -17,6 +17,14 @@ const REGISTER_LOCATOR: u16 = 8;
 /// How long a command may take (CXL 3.1, 8.2.8.4.1).
 const COMMAND_LIMIT: Duration = Duration::from_secs(2);
 
+/// QEMU's version: major and minor.
+pub fn version() -> Result<(u64, u64), Error> {
+    let machine = Qtest::start(&machines::plain())?;
+    let told = machine.qmp().execute("query-version", json!({}))?;
+    let part = |name: &str| told["qemu"][name].as_u64().expect("a version has numbers");
+    Ok((part("major"), part("minor")))
+}
+
 /// A device in a machine of its own.
 pub struct Emulated {
     machine: Qtest,

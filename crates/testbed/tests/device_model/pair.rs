@@ -15,6 +15,7 @@ use memtide_cxl::{
             EventRecords, GetEventRecords,
         },
         fabric_manager::{Force, InitiateAdd, InitiateRelease, Removal, Selection},
+        identify::MemoryDevice,
     },
     device::{
         CAPACITY_UNIT, Config, Device, Effect, Limits, RegionConfig, Reply, SanitizeControl,
@@ -287,8 +288,20 @@ impl Pair {
             Opcode::GET_EVENT_RECORDS => {
                 self.records(&decoded(opcode, qemu), &decoded(opcode, ours));
             }
+            Opcode::IDENTIFY_MEMORY_DEVICE => {
+                self.identities(decoded(opcode, qemu), decoded(opcode, ours));
+            }
             _ => assert_eq!(qemu, ours, "{opcode}"),
         }
+    }
+
+    /// They are of two makers: only what they say of dynamic capacity is the same.
+    fn identities(&mut self, qemu: MemoryDevice, ours: MemoryDevice) {
+        let log = |device: MemoryDevice| device.dynamic_capacity_log_records;
+        assert_eq!((log(qemu), log(ours)), (Some(RECORDS), Some(RECORDS)));
+        assert_eq!((qemu.total_capacity, qemu.volatile_capacity), (FIRST, FIRST));
+        assert_eq!((ours.total_capacity, ours.volatile_capacity), (0, 0));
+        self.see(Deviation::StaticMemory);
     }
 
     fn configurations(&mut self, mut qemu: Configuration, ours: Configuration) {
@@ -298,7 +311,23 @@ impl Pair {
             qemu.resources.tags_supported = ours.resources.tags_supported;
             qemu.resources.tags_available = ours.resources.tags_available;
         }
+        let available = &mut qemu.resources.extents_available;
+        *available = self.extents_available(*available, ours.resources.extents_available);
         assert_eq!(qemu, ours, "configuration: QEMU's, the model's");
+    }
+
+    /// QEMU's number, without what is offered where QEMU does not count that.
+    fn extents_available(&mut self, qemu: u32, ours: u32) -> u32 {
+        if self.offered() == 0 || qemu != ours + self.offered() {
+            return qemu;
+        }
+        self.see(Deviation::OffersNotCounted);
+        ours
+    }
+
+    /// Extents that are offered.
+    fn offered(&self) -> u32 {
+        self.model.offers(HOST).map(|offer| offer.len() as u32).sum()
     }
 
     /// A page. What is on a page of several depends on the order; how much is, does not.
@@ -307,8 +336,7 @@ impl Pair {
         let told = ours.extents.len().min(qemu.extents.len());
         let filled = qemu.extents.split_off(told);
         if !filled.is_empty() {
-            let pending: usize = self.model.offers(HOST).map(<[DcExtent]>::len).sum();
-            let all = request.count.min(ours.total - request.start + pending as u32);
+            let all = request.count.min(ours.total - request.start + self.offered());
             assert!(filled.iter().all(|&extent| extent == zero), "{filled:?}");
             assert_eq!(told + filled.len(), all as usize, "pending ones are counted");
             self.see(Deviation::PendingCounted);
@@ -360,7 +388,11 @@ impl Pair {
     fn events(&mut self, qemu: DynamicCapacityEvent, ours: DynamicCapacityEvent) {
         self.extents(qemu.extent, ours.extent);
         let mut expected = DynamicCapacityEvent { extent: qemu.extent, ..ours };
-        if qemu.tags_available == 0 {
+        if (qemu.extents_available, qemu.tags_available) == (0, 0) {
+            self.see(Deviation::EventsTellNothing);
+            expected.extents_available = 0;
+            expected.tags_available = 0;
+        } else if qemu.tags_available == 0 {
             self.see(Deviation::NoTags);
             expected.tags_available = 0;
         }
