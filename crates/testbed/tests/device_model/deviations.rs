@@ -120,7 +120,7 @@ pub const TABLE: &[Row] = &[
     row(
         EmptyRange,
         "4802h and 4803h with a range of no bytes",
-        "succeeds; an answer puts it into the extent list",
+        "Invalid Physical Address, and success",
         "Invalid Extent List",
         "8.2.9.9.9.3: an extent is of blocks, and is malformed without one",
     ),
@@ -285,7 +285,10 @@ pub fn of_command(opcode: Opcode, ours: Option<&Refusal>, qemu: ReturnCode) -> O
         (Refusal::NothingOffered, ReturnCode::INVALID_PHYSICAL_ADDRESS) => NothingPending,
         (Refusal::NotTheExtent { .. }, ReturnCode::SUCCESS) => PartOfExtent,
         (Refusal::NotTheExtent { .. }, ReturnCode::INVALID_PHYSICAL_ADDRESS) => TwoExtentsAsOne,
-        (Refusal::Empty { .. }, ReturnCode::SUCCESS) => EmptyRange,
+        (Refusal::Empty { .. }, _) if opcode == Opcode::RELEASE_DC => {
+            (qemu == ReturnCode::SUCCESS).then_some(EmptyRange)?
+        }
+        (Refusal::Empty { .. }, ReturnCode::INVALID_PHYSICAL_ADDRESS) => EmptyRange,
         (Refusal::Decode(DecodeError::Length { .. }), ReturnCode::SUCCESS) if is_list => LongList,
         (Refusal::Handle { expected: None, .. }, ReturnCode::SUCCESS) => TooManyHandles,
         (Refusal::Handle { .. }, ReturnCode::INVALID_INPUT) => WrongHandle,

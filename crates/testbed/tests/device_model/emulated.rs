@@ -6,7 +6,9 @@ use memtide_cxl::{
     Opcode, ReturnCode,
     command::{events::EventLog, fabric_manager::Selection},
     mailbox::{self, Capabilities, CommandRegister, Control},
-    registers::{self, BlockKind, DeviceCapability, DeviceCapabilityId, EventStatus, RegisterBlock},
+    registers::{
+        self, BlockKind, DeviceCapability, DeviceCapabilityId, EventStatus, RegisterBlock,
+    },
 };
 use memtide_testbed::{Error, Qtest, machines, qtest::pci::PciDevice};
 use serde_json::json;
@@ -73,11 +75,7 @@ impl Emulated {
     }
 
     /// A command through the mailbox, and what comes back.
-    pub fn command(
-        &self,
-        opcode: Opcode,
-        payload: &[u8],
-    ) -> Result<(ReturnCode, Vec<u8>), Error> {
+    pub fn command(&self, opcode: Opcode, payload: &[u8]) -> Result<(ReturnCode, Vec<u8>), Error> {
         let register = |offset| self.mailbox + offset;
         self.silence()?;
         let command = CommandRegister::new(opcode, payload.len(), self.capabilities);
