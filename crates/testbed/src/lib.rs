@@ -35,7 +35,8 @@
 //!   names.
 //! * [`guest`]: a booted one; [`background`]: programs that go on running in it; [`by_hand`]: CXL
 //!   regions by plain writes to sysfs, for tests of something else.
-//! * [`qmp`]: QEMU's control socket; [`qtest`]: a machine without a guest, told register by register.
+//! * [`qmp`]: QEMU's control socket.
+//! * [`qtest`]: a machine without a guest, told register by register.
 //! * [`kernel`], [`initramfs`], [`program`]: what is booted.
 //! * [`mod@needs`]: skipping loudly where something is missing.
 

@@ -190,13 +190,13 @@ pub const TABLE: &[Row] = &[
         "as the manager said",
         "9.13.3: the tag is the name of the allocation",
     ),
-    row(NoTags, "tags supported", "0", "some", "table 8-164: a device says how many it has"),
+    row(NoTags, "tags supported", "0", "some", "8.2.9.9.9.1: a device says how many it has"),
     row(
         MoreRecords,
         "0100h, More Event Records",
         "set whenever there is a record",
         "set where there are more than were told",
-        "table 8-57: there are more than fit into the payload",
+        "8.2.9.2.2: there are more than fit into the payload",
     ),
     row(
         LogOverflows,
@@ -224,14 +224,14 @@ pub const TABLE: &[Row] = &[
         "0101h without handles",
         "succeeds",
         "Invalid Input",
-        "table 8-58: zero handles are for Clear All Events",
+        "8.2.9.2.3: zero handles are for Clear All Events",
     ),
     row(
         ClearAllIgnored,
         "0101h, Clear All Events",
         "succeeds and clears nothing",
         "clears all if some were lost, else Invalid Input",
-        "table 8-58: to be used when the log has overflowed",
+        "8.2.9.2.3: to be used when the log has overflowed",
     ),
     row(
         OneRecordForTwo,

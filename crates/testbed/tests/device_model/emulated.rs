@@ -178,3 +178,19 @@ fn device_registers(device: &PciDevice<'_>) -> Result<u64, Error> {
     }
     panic!("the register locator names no device registers");
 }
+
+#[test]
+fn a_machine_that_ends_is_an_error_and_nobody_waits_for_it() -> Result<(), Error> {
+    if !memtide_testbed::ready() {
+        return Ok(());
+    }
+    let machine = Qtest::start(&machines::plain())?;
+    machine.write64(0x1000, 0x0123_4567_89ab_cdef)?;
+    assert_eq!(machine.read32(0x1004)?, 0x0123_4567);
+    machine.write(0x1002, &[0xff; 3])?;
+    assert_eq!(machine.read(0x1000, 8)?, [0xef, 0xcd, 0xff, 0xff, 0xff, 0x45, 0x23, 0x01]);
+    machine.qmp().execute("quit", json!({}))?;
+    let error = (0..1000).find_map(|_| machine.read32(0x1000).err()).expect("it ended");
+    assert!(matches!(error, Error::Ended { .. }), "{error}");
+    Ok(())
+}

@@ -6,11 +6,14 @@
 //! codes, configurations, extent lists and event records are held side by side. A difference that
 //! is no row of [`deviations`] fails, and so does a row that no sequence shows.
 //!
-//! * [`emulated`]: QEMU's device. [`pair`]: both, and what is compared.
+//! * [`emulated`]: QEMU's device. [`pair`]: it and the model. [`compare`]: their answers.
+//! * [`reconcile`]: how both come to have the same again after a row that parts them.
 //! * [`fixed`]: sequences for ordinary days and for each row. [`random`]: sequences from a seed.
 
+mod compare;
 mod deviations;
 mod emulated;
 mod fixed;
 mod pair;
 mod random;
+mod reconcile;

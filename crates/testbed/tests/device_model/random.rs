@@ -4,7 +4,7 @@
 //! has one mistake: which of two is told first is nobody's rule. Where a row changes what the
 //! devices have, both are brought to the same again at once.
 
-use std::{env, time::SystemTime};
+use std::{collections::BTreeSet, env, time::SystemTime};
 
 use memtide_cxl::{
     Opcode,
@@ -19,14 +19,25 @@ use memtide_units::{DpaRange, Random, Tag};
 
 use crate::{
     deviations::Deviation,
-    fixed::{chained_answer, chained_release, end_part, refuse_alone},
     pair::{BLOCK, HOST, Pair, Wish, blocks},
+    reconcile::{chained_answer, chained_release, end_part, refuse_alone},
 };
 
 /// Repeats a run.
 const SEED_VARIABLE: &str = "MEMTIDE_DEVICE_SEED";
 const SEQUENCES: u64 = 8;
 const STEPS: u64 = 200;
+/// Rows that sequences show so often that none of them showing one is a mistake in this file.
+const OFTEN: &[Deviation] = &[
+    Deviation::OutOfOrder,
+    Deviation::NothingPending,
+    Deviation::PartOfExtent,
+    Deviation::AnswerMoreIgnored,
+    Deviation::ReleaseMoreIgnored,
+    Deviation::ReleaseReorders,
+    Deviation::LogOverflows,
+    Deviation::EmptyRange,
+];
 /// Blocks of each region that are used.
 const WINDOW: u64 = 16;
 
@@ -39,6 +50,7 @@ fn random_sequences_differ_only_as_the_table_says() -> Result<(), Error> {
     let seed = env::var(SEED_VARIABLE).ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or_else(now);
     loud(&format!("seed: {SEED_VARIABLE}={seed}"));
+    let mut seen = BTreeSet::new();
     for number in 0..SEQUENCES {
         let random = Random::new(seed.wrapping_add(number));
         let mut day = Day { pair: Pair::start()?, random, tags: 0 };
@@ -48,6 +60,11 @@ fn random_sequences_differ_only_as_the_table_says() -> Result<(), Error> {
             day.pair.same()?;
         }
         day.end()?;
+        println!("sequence {number} saw {:?}", day.pair.seen);
+        seen.append(&mut day.pair.seen);
+    }
+    for row in OFTEN {
+        assert!(seen.contains(row), "{row:?} was never seen: these sequences are too tame");
     }
     Ok(())
 }
@@ -158,10 +175,12 @@ impl Day {
 
     fn answer(&mut self) -> Result<(), Error> {
         let offers = self.offers();
+        let region = self.random.below(2) as u8;
         let kind = self.random.below(10);
         let list = match (offers.as_slice(), kind) {
+            ([], 5..) | (_, 9) => self.ranges(region),
             ([], _) | (_, 0) => self.wrong(),
-            (_, 1) => vec![self.range(0)],
+            ([oldest, ..], 1) => vec![DpaRange::new(oldest[0].start, BLOCK)],
             ([_, .., last], 2) => last.clone(),
             ([oldest, ..], 3) if oldest.len() > 1 => {
                 println!("chained answer {oldest:?}");
@@ -169,7 +188,7 @@ impl Day {
                 return chained_answer(&mut self.pair, first, second);
             }
             (_, 4) => Vec::new(),
-            ([oldest, ..], 5..8) => oldest.clone(),
+            ([oldest, ..], 5..7) => oldest.clone(),
             ([oldest, ..], _) => self.some(oldest),
         };
         println!("answer {list:?} to {offers:?}");
