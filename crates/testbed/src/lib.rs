@@ -36,6 +36,7 @@
 //! * [`guest`]: a booted one; [`background`]: programs that go on running in it; [`by_hand`]: CXL
 //!   regions by plain writes to sysfs, for tests of something else.
 //! * [`qmp`]: QEMU's control socket.
+//! * [`qtest`]: a machine without a guest, told register by register.
 //! * [`kernel`], [`initramfs`], [`program`]: what is booted.
 //! * [`mod@needs`]: skipping loudly where something is missing.
 
@@ -60,6 +61,7 @@ pub mod needs;
 pub mod places;
 pub mod program;
 pub mod qmp;
+pub mod qtest;
 pub mod shell;
 
 pub use background::Background;
@@ -72,3 +74,4 @@ pub use machine::{Machine, Onlining};
 pub use memory::{Access, NumaNode, VirtioMem, gib, mib};
 pub use needs::ready;
 pub use qmp::{Event, Qmp};
+pub use qtest::Qtest;

@@ -49,6 +49,28 @@ impl Arguments {
 
 /// QEMU's arguments for this machine, which was checked.
 pub(crate) fn arguments(machine: &Machine, connections: &Connections<'_>) -> Vec<String> {
+    let mut arguments = hardware(machine);
+    arguments.add("-kernel", connections.kernel.to_string_lossy());
+    arguments.add("-initrd", connections.initramfs.to_string_lossy());
+    arguments.add("-append", command_line(machine, &connections.console));
+    console(&connections.console, &mut arguments);
+    arguments.0
+}
+
+/// QEMU's arguments for this machine, which was checked, with processors that never start (`-S`):
+/// what happens in it is told over the socket `qtest` in a folder, beside `qmp`. Distributions
+/// build QEMU without its accelerator of that name.
+pub(crate) fn without_guest(machine: &Machine, folder: &Path) -> Vec<String> {
+    let mut arguments = hardware(machine);
+    arguments.0.push("-S".to_owned());
+    sockets(folder, &["qmp", "qtest"], &mut arguments);
+    arguments.add("-qtest", "chardev:qtest");
+    arguments.add("-qtest-log", "none");
+    arguments.0
+}
+
+/// The machine itself.
+fn hardware(machine: &Machine) -> Arguments {
     let mut arguments = Arguments(Vec::new());
     arguments.0.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(str::to_owned));
     arguments.add("-display", "none");
@@ -62,11 +84,7 @@ pub(crate) fn arguments(machine: &Machine, connections: &Connections<'_>) -> Vec
     }
     windows(machine, &mut arguments);
     virtio_mem(machine, &mut arguments);
-    arguments.add("-kernel", connections.kernel.to_string_lossy());
-    arguments.add("-initrd", connections.initramfs.to_string_lossy());
-    arguments.add("-append", command_line(machine, &connections.console));
-    console(&connections.console, &mut arguments);
-    arguments.0
+    arguments
 }
 
 fn base(machine: &Machine, arguments: &mut Arguments) {
@@ -218,16 +236,25 @@ fn console(console: &Console<'_>, arguments: &mut Arguments) {
         arguments.add("-serial", "mon:stdio");
         return;
     };
-    let in_folder = |name: &str| folder.join(name).to_string_lossy().replace(',', ",,");
-    arguments.add("-chardev", format!("file,id=console,path={}", in_folder("console")));
+    arguments.add("-chardev", format!("file,id=console,path={}", escaped(&folder.join("console"))));
     arguments.add("-serial", "chardev:console");
-    for socket in ["qmp", "agent"] {
-        let path = in_folder(socket);
-        arguments.add("-chardev", format!("socket,id={socket},path={path},server=off"));
-    }
-    arguments.add("-mon", "chardev=qmp,mode=control");
+    sockets(folder, &["qmp", "agent"], arguments);
     arguments.add("-device", "virtio-serial-pci,id=serial,bus=pcie.0");
     arguments.add("-device", format!("virtserialport,bus=serial.0,chardev=agent,name={PORT}"));
+}
+
+/// Sockets that a test listens on; one of them for QMP.
+fn sockets(folder: &Path, names: &[&str], arguments: &mut Arguments) {
+    for name in names {
+        let path = escaped(&folder.join(name));
+        arguments.add("-chardev", format!("socket,id={name},path={path},server=off"));
+    }
+    arguments.add("-mon", "chardev=qmp,mode=control");
+}
+
+/// A path as QEMU's options want it.
+fn escaped(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
 }
 
 #[cfg(test)]
