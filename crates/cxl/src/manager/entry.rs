@@ -336,7 +336,9 @@ impl Manager {
             false => Some(Value::Extents(extents)),
         };
         match key {
-            Key::Request(id) => Some(Value::Request(Box::new(self.requests.get(id)?.record.clone()))),
+            Key::Request(id) => {
+                Some(Value::Request(Box::new(self.requests.get(id)?.record.clone())))
+            }
             Key::Offer(device, host) => {
                 let offer: &Offer = port(device, host)?.offer.as_ref()?;
                 Some(Value::Offer(offer.record.clone()))

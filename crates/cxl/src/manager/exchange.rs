@@ -107,9 +107,7 @@ impl Command {
         Ok(Ok(match self {
             Self::GetEventRecords(_) => Response::EventRecords(Payload::decode(payload)?),
             Self::GetInfo(_) => Response::Info(Payload::decode(payload)?),
-            Self::GetHostConfiguration(_) => {
-                Response::HostConfiguration(Payload::decode(payload)?)
-            }
+            Self::GetHostConfiguration(_) => Response::HostConfiguration(Payload::decode(payload)?),
             Self::GetHostExtents(_) => Response::HostExtents(Payload::decode(payload)?),
             Self::ListTags(_) => Response::Tags(Payload::decode(payload)?),
             Self::ClearEventRecords(_)
