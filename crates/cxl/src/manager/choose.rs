@@ -15,7 +15,7 @@ use super::{
     check::MAX_EXTENTS,
     device::{is_sharable, range_of, sanitizes},
     entry::Entry,
-    ranges::Ranges,
+    ranges::{Ranges, bytes_of},
     state::Manager,
 };
 use crate::command::{HostId, fabric_manager::HostRegion};
@@ -77,6 +77,14 @@ impl Manager {
         promised.fold(device.held_bytes(to).saturating_add(pending), u64::saturating_add)
     }
 
+    /// Bytes of a host's that are promised to another one. What is asked back without a promise is
+    /// free when it comes; these never are.
+    fn moving_from(&self, on: usize, from: HostId) -> u64 {
+        let moves = self.open_on(on).filter(|(_, entry)| entry.from == Some(from));
+        let moves = moves.filter(|(_, entry)| entry.to.is_some());
+        moves.fold(0, |sum, (_, entry)| sum + bytes_of(&entry.record.asked_back))
+    }
+
     /// Bytes that a host may still be promised.
     pub(super) fn room(&self, on: usize, to: HostId, but: Option<RequestId>) -> u64 {
         let maximum = self.devices[on].ports[&to].limits().maximum;
@@ -88,7 +96,8 @@ impl Manager {
         let device = &self.devices[on];
         let others = device.ports.iter().filter(|&(&host, _)| host != to);
         let lacking = others.map(|(&host, port)| {
-            port.limits().minimum.saturating_sub(self.coming_to(on, host, None))
+            let stays = self.coming_to(on, host, None).saturating_sub(self.moving_from(on, host));
+            port.limits().minimum.saturating_sub(stays)
         });
         let kept = lacking.fold(0, u64::saturating_add);
         // There may be less behind the addresses than there are addresses.
@@ -128,7 +137,7 @@ impl Manager {
     /// Whether a host may be offered just this.
     pub(super) fn may_offer(&self, on: usize, to: HostId, extents: &[DpaRange]) -> bool {
         let free = self.free(on);
-        let bytes = super::ranges::bytes_of(extents);
+        let bytes = bytes_of(extents);
         let is_in_budget = self.budget(on, to, &free) >= bytes;
         let clean = self.clean_for(on, to, free);
         is_in_budget && extents.iter().all(|&extent| clean.contains(extent))

@@ -174,9 +174,7 @@ impl Manager {
         let id = record.request;
         let entry = self.requests.get_mut(&id).expect("an offer is for a request");
         entry.record.report.pending += record.bytes;
-        if selection != Selection::EnableSharedAccess {
-            self.touch(on, to, &record.extents);
-        }
+        self.touch(on, to, &record.extents);
         let command = self.devices[on].command_of(to, &record, selection);
         let device = &mut self.devices[on];
         let name = device.name.clone();
@@ -196,6 +194,8 @@ impl Manager {
         match (attempt, error) {
             (_, None) => offer.standing = Standing::Pending,
             (Attempt::First, Some(code)) => self.offer_not_made(on, to, code),
+            // No room for it: so it is not there.
+            (_, Some(code @ ReturnCode::RESOURCES_EXHAUSTED)) => self.offer_not_made(on, to, code),
             (_, Some(code)) => {
                 // The device has it already, or somebody else does: what it says next tells.
                 offer.standing = Standing::InDoubt(Attempt::Refused(code));

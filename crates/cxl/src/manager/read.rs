@@ -6,14 +6,15 @@
 
 use alloc::{collections::BTreeSet, vec::Vec};
 
-use memtide_units::{DcExtent, DpaRange};
+use memtide_units::{DcExtent, DpaRange, Tag};
 
 use super::{
     device::{
-        Asked, Attempt, Events, InFlight, Link, Page, Seen, Standing, Subject, is_sharable,
+        Asked, Attempt, Events, InFlight, Link, Offer, Page, Seen, Standing, Subject, is_sharable,
         range_of, sanitizes,
     },
     exchange::{Command, Reply, Response},
+    journal::OfferRecord,
     output::Notice,
     ranges::Ranges,
     state::Manager,
@@ -149,8 +150,11 @@ impl Manager {
                 self.devices[on].tags = None;
                 self.devices[on].unread.remove(&Subject::Tags);
             }
-            // Clearing failed: the same records come again, and mean nothing new.
-            (InFlight::Clear, _) => {}
+            (InFlight::Clear, Ok(_)) => {}
+            // The same records come again, and mean nothing new; but not at once, for ever.
+            (InFlight::Clear, Err(_)) => {
+                self.devices[on].quiet_until = self.now.after(self.timing.retry_first);
+            }
             (InFlight::Configure(_), Ok(_)) => self.read_again(on, Subject::Info),
             (InFlight::Configure(_), Err(_)) => {}
             (InFlight::Offer(host), reply) => self.offer_replied(on, host, reply.err()),
@@ -239,11 +243,7 @@ impl Manager {
                 self.read_again(on, Subject::Extents(event.host));
                 let Some(port) = self.devices[on].ports.get_mut(&event.host) else { return };
                 let Some(offer) = &mut port.offer else { return };
-                let place = event.extent.range;
-                let here = &offer.record.extents;
-                let tagged = here.is_empty() && event.extent.tag == offer.record.tag;
-                let is_it = place.length == 0 || tagged || here.iter().any(|r| r.overlaps(place));
-                if is_it {
+                if offer.is_answered_by(event.extent) {
                     offer.standing = Standing::Answered;
                 }
             }
@@ -377,6 +377,20 @@ impl Manager {
         for range in twice {
             self.note(on, Notice::TwoOwners { range });
         }
+    }
+}
+
+impl Offer {
+    /// Whether a record is about this offer. What was not taken has no length; it is named by where
+    /// its first extent is and by its tag, or not at all.
+    fn is_answered_by(&self, extent: DcExtent) -> bool {
+        let OfferRecord { extents, tag, .. } = &self.record;
+        let first = DpaRange::new(extent.range.start, extent.range.length.max(1));
+        let is_here = extents.iter().any(|range| range.overlaps(first));
+        let is_named = !tag.is_null() && extent.tag == *tag;
+        is_here
+            || is_named
+            || extent == DcExtent { range: DpaRange::new(0, 0), tag: Tag::NULL, sequence: 0 }
     }
 }
 
