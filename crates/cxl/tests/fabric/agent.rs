@@ -44,6 +44,14 @@ pub struct Agent {
     /// What it has to tell the manager.
     pub answers: VecDeque<HostAnswer>,
     pub block: u64,
+    pub programs: Programs,
+}
+
+/// Whether programs use what there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Programs {
+    Run,
+    Ended,
 }
 
 /// What a step was.
@@ -64,6 +72,7 @@ impl Agent {
             used: BTreeSet::new(),
             answers: VecDeque::new(),
             block,
+            programs: Programs::Run,
         }
     }
 
@@ -183,7 +192,7 @@ impl Agent {
             }
             Effect::Surface { extents, .. } => {
                 for block in extents.into_iter().flat_map(|range| blocks(range, self.block)) {
-                    if random.below(3) == 0 {
+                    if self.programs == Programs::Run && random.below(3) == 0 {
                         self.used.insert(block);
                     }
                 }
@@ -201,9 +210,7 @@ impl Agent {
     /// What is not used is free; the answer to the manager comes after the release.
     fn reclaim(&mut self, ranges: &[DpaRange], now: Instant) {
         let asked: u64 = ranges.iter().map(|range| range.length).sum();
-        let blocks = ranges.iter().flat_map(|&range| blocks(range, self.block));
-        let free = blocks.filter(|block| !self.used.contains(block));
-        let free: Vec<DpaRange> = free.map(|block| DpaRange::new(block, self.block)).collect();
+        let free: Vec<DpaRange> = ranges.iter().flat_map(|&range| self.free_in(range)).collect();
         let before = self.jobs.len();
         self.tell(now, Input::Reclaimed { device: DEVICE, free });
         let released = self.jobs.iter().skip(before).map(|job| match job {
@@ -223,6 +230,17 @@ impl Agent {
         };
         let holders = if remaining == 0 { Vec::new() } else { vec![holder] };
         self.jobs.push_back(Job::Answer(HostAnswer { asked, released, remaining, holders }));
+    }
+
+    /// What of a range no program uses, in blocks of its partition.
+    fn free_in(&self, range: DpaRange) -> Vec<DpaRange> {
+        let mut partitions = self.config.partitions.iter();
+        let partition = partitions.find(|partition| partition.range.contains(range));
+        let unit = partition.expect("extents lie in partitions").block_bytes;
+        let is_free = |unit: &DpaRange| {
+            blocks(*unit, self.block).all(|block| !self.used.contains(&block))
+        };
+        blocks(range, unit).map(|start| DpaRange::new(start, unit)).filter(is_free).collect()
     }
 
     /// Programs end, or use less.

@@ -18,7 +18,7 @@ use memtide_engine::dynamic_capacity::{Partition, Splitting};
 use memtide_units::{DpaRange, Instant, Random, RequestId, Tag};
 
 use crate::{
-    agent::{Agent, Did},
+    agent::{Agent, Did, Programs},
     judge::Judge,
     link::{Link, execute},
     operator::{Operator, anything},
@@ -507,6 +507,7 @@ impl World {
         for at in 0..self.agents.len() {
             let host = self.names[at].clone();
             self.tell_manager(Input::HostWants { host, bytes: 0 });
+            self.agents[at].programs = Programs::Ended;
             self.agents[at].free_some(self.now, &mut self.random, 1);
         }
         for request in self.operator.open() {
