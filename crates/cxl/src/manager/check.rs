@@ -6,7 +6,7 @@ use memtide_units::{DcExtent, DpaRange, Instant, RequestId, Tag};
 
 use super::{
     config::Limits,
-    device::{Device, Seen, is_sharable},
+    device::{Device, Seen, is_sharable, range_of},
     entry::{Entry, MAX_OPEN},
     journal::{Origin, RequestRecord},
     name::{DeviceName, HostName},
@@ -418,7 +418,7 @@ impl Device {
             let wrong = |block| RequestError::Extent { extent, block };
             let (number, known) = self.region_of(extent.start).ok_or_else(|| wrong(smallest))?;
             let block = known.block_size;
-            let is_inside = super::device::range_of(known).contains(extent);
+            let is_inside = range_of(known).contains(extent);
             let is_new = seen.common(extent).is_empty();
             let is_right = extent.exists() && extent.is_aligned(block) && is_inside && is_new;
             if !is_right || *first.get_or_insert(number) != number {
@@ -464,11 +464,13 @@ impl Device {
             }
         }
         asked.iter().for_each(|range| plain.remove(range));
-        for run in plain.iter().rev() {
-            let block = self.region_of(run.start).map_or(1, |(_, region)| region.block_size);
-            let take = run.length.min(left / block * block);
-            chosen.insert(DpaRange::new(run.start + (run.length - take), take));
-            left -= take;
+        for region in self.regions.iter().rev() {
+            let block = region.block_size;
+            for run in plain.common(range_of(region)).into_iter().rev() {
+                let take = run.length.min(left / block * block);
+                chosen.insert(DpaRange::new(run.start + (run.length - take), take));
+                left -= take;
+            }
         }
         let mut tags: Vec<(u64, Vec<DpaRange>)> =
             tags.into_values().map(|extents| (bytes_of(&extents), extents)).collect();

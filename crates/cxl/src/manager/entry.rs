@@ -262,7 +262,6 @@ impl Manager {
         let entry = self.requests.get_mut(&id).expect("the caller found it");
         if entry.told != Told::Operator {
             entry.told = Told::Operator;
-            entry.record.report = report.clone();
             self.out.push(Output::Answer(report));
         }
     }

@@ -11,12 +11,12 @@ use memtide_units::{DcExtent, DpaRange, RequestId, Tag};
 use super::{
     check::MAX_EXTENTS,
     choose::Shape,
-    device::{Attempt, Device, InFlight, Offer, Standing, is_sharable},
+    device::{Attempt, Device, InFlight, Offer, Standing, is_sharable, range_of},
     entry::Pause,
     exchange::Command,
     journal::{Key, OfferRecord},
     output::Notice,
-    ranges::bytes_of,
+    ranges::{Ranges, bytes_of},
     report::Ending,
     request::{Policy, Request, Rest},
     state::{Agent, Manager},
@@ -150,14 +150,13 @@ impl Manager {
             return None;
         }
         let clean = self.clean_of(on, to, &entry.record.promised);
-        let (region, _) = device.region_of(clean.first()?.start)?;
-        let here = clean.into_iter().filter(|range| {
-            device.region_of(range.start).is_some_and(|(number, _)| number == region)
-        });
-        let extents: Vec<DpaRange> = here.take(MAX_EXTENTS).collect();
+        let (region, known) = device.region_of(clean.first()?.start)?;
+        let clean: Ranges = clean.into_iter().collect();
+        let extents: Vec<DpaRange> =
+            clean.common(range_of(known)).into_iter().take(MAX_EXTENTS).collect();
         let bytes = bytes_of(&extents);
         let record = &mut self.requests.get_mut(&id).expect("it is there").record;
-        let mut left: super::ranges::Ranges = record.promised.iter().copied().collect();
+        let mut left: Ranges = record.promised.iter().copied().collect();
         extents.iter().for_each(|&range| left.remove(range));
         record.promised = left.to_vec();
         let record = OfferRecord { request: id, tag: Tag::NULL, bytes, extents, region };
@@ -406,7 +405,7 @@ impl Device {
             return held.fold(0, |sum, extent| sum.saturating_add(extent.range.length));
         }
         // By place: there are devices that forget tags (QEMU's).
-        let held: super::ranges::Ranges = held.map(|extent| extent.range).collect();
+        let held: Ranges = held.map(|extent| extent.range).collect();
         record.extents.iter().map(|&range| bytes_of(&held.common(range))).sum()
     }
 

@@ -102,7 +102,7 @@ impl Manager {
                 return Err(RequestError::IdTaken { id });
             }
             if known.is_answered() {
-                let report = known.record.report.clone();
+                let report = self.report_of(known);
                 self.out.push(Output::Answer(report));
             }
             return Ok(self.finish());

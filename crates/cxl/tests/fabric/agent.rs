@@ -237,9 +237,8 @@ impl Agent {
         let mut partitions = self.config.partitions.iter();
         let partition = partitions.find(|partition| partition.range.contains(range));
         let unit = partition.expect("extents lie in partitions").block_bytes;
-        let is_free = |unit: &DpaRange| {
-            blocks(*unit, self.block).all(|block| !self.used.contains(&block))
-        };
+        let is_free =
+            |unit: &DpaRange| blocks(*unit, self.block).all(|block| !self.used.contains(&block));
         blocks(range, unit).map(|start| DpaRange::new(start, unit)).filter(is_free).collect()
     }
 
