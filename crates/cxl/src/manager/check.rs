@@ -178,6 +178,12 @@ impl Manager {
         }
         let size = match policy {
             Policy::Free | Policy::Contiguous => {
+                let mut regions = (0..).zip(&device.regions);
+                let is_meant = |number: u8| place.region.is_none_or(|region| region == number);
+                let shares = regions.all(|(number, known)| !is_meant(number) || is_sharable(known));
+                if tag.is_null() && shares {
+                    return Err(RequestError::NoTag);
+                }
                 if size == 0 || !size.is_multiple_of(block) {
                     return Err(RequestError::Size { size, block });
                 }
@@ -186,6 +192,10 @@ impl Manager {
             _ if size != 0 => return Err(RequestError::SizeGiven { size }),
             Policy::Prescriptive(extents) => {
                 let extents = device.check_extents(extents, place.region)?;
+                let region = extents.iter().next().and_then(|run| device.region_of(run.start));
+                if tag.is_null() && region.is_some_and(|(_, region)| is_sharable(region)) {
+                    return Err(RequestError::NoTag);
+                }
                 let free = self.free(on);
                 let taken = extents.iter().find(|&extent| !free.contains(extent));
                 if let (Some(extent), Rest::Drop) = (taken, rest) {

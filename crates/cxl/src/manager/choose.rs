@@ -77,6 +77,15 @@ impl Manager {
         promised.fold(device.held_bytes(to).saturating_add(pending), u64::saturating_add)
     }
 
+    /// Bytes that a host has, is offered, or is promised of what came back already. What is still
+    /// another's may never come.
+    fn sure_of(&self, on: usize, host: HostId) -> u64 {
+        let device = &self.devices[on];
+        let its = self.open_on(on).filter(|(_, entry)| entry.to == Some(host));
+        let came = its.fold(0, |sum, (_, entry)| sum + bytes_of(&entry.record.promised));
+        device.held_bytes(host).saturating_add(device.ports[&host].pending()).saturating_add(came)
+    }
+
     /// Bytes of a host's that are promised to another one. What is asked back without a promise is
     /// free when it comes; these never are.
     fn moving_from(&self, on: usize, from: HostId) -> u64 {
@@ -96,7 +105,7 @@ impl Manager {
         let device = &self.devices[on];
         let others = device.ports.iter().filter(|&(&host, _)| host != to);
         let lacking = others.map(|(&host, port)| {
-            let stays = self.coming_to(on, host, None).saturating_sub(self.moving_from(on, host));
+            let stays = self.sure_of(on, host).saturating_sub(self.moving_from(on, host));
             port.limits().minimum.saturating_sub(stays)
         });
         let kept = lacking.fold(0, u64::saturating_add);

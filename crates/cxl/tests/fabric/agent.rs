@@ -1,7 +1,10 @@
 //! A host's agent: reads its event log, does what the rules say, and tells the manager what its
 //! programs use. It may be killed between any two steps; the device remembers.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use memtide_cxl::{
     command::{
@@ -22,6 +25,11 @@ use memtide_engine::dynamic_capacity::{
 use memtide_units::{DpaRange, HoldReason, Instant, Random};
 
 const DEVICE: DeviceId = DeviceId(0);
+
+/// A host that asks its programs more often than Linux would.
+fn limits() -> Limits {
+    Limits { retry_after_max: Duration::from_secs(4), ..Limits::default() }
+}
 
 /// Something to do, one a step.
 #[derive(Clone, Debug)]
@@ -112,7 +120,7 @@ impl Agent {
     }
 
     fn start(&mut self, device: &Device, now: Instant) {
-        let mut rules = Host::new(Limits::default());
+        let mut rules = Host::new(limits());
         rules.add_device(DEVICE, self.config.clone()).expect("the device makes sense");
         self.rules = Some(rules);
         let ask = GetExtentList { count: 1000, start: 0 };
