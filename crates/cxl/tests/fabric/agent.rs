@@ -191,12 +191,7 @@ impl Agent {
                 self.tell(now, Input::Answered { device: DEVICE, chain, outcome });
             }
             Effect::ReleaseDc { released, .. } => {
-                let release = Release { more: More::Last, released };
-                match device.release(self.host, &release) {
-                    // Taken by force, or released before a crash, meanwhile.
-                    Ok(()) | Err(Refusal::NotHeld { .. }) => {}
-                    Err(why) => panic!("{:?} cannot release {release:?}: {why}", self.host),
-                }
+                self.release(device, released);
             }
             Effect::Surface { extents, .. } => {
                 for block in extents.into_iter().flat_map(|range| blocks(range, self.block)) {
@@ -213,6 +208,34 @@ impl Agent {
             }
             Effect::Keep { .. } | Effect::Note { .. } => {}
         }
+    }
+
+    /// Gives back. What was taken by force meanwhile is not there any more; the rest is.
+    fn release(&self, device: &mut Device, released: Vec<DpaRange>) {
+        let release = Release { more: More::Last, released };
+        let left = match device.release(self.host, &release) {
+            Ok(()) => return,
+            Err(Refusal::NotHeld { .. }) => self.still_held(device, &release.released),
+            Err(why) => panic!("{:?} cannot release {release:?}: {why}", self.host),
+        };
+        if !left.is_empty() {
+            let release = Release { more: More::Last, released: left };
+            device.release(self.host, &release).expect("the device has just said that it is held");
+        }
+    }
+
+    fn still_held(&self, device: &Device, ranges: &[DpaRange]) -> Vec<DpaRange> {
+        let ask = GetExtentList { count: 1000, start: 0 };
+        let held = device.extent_list(self.host, &ask).expect("it has this host").extents;
+        let held = held.iter().map(|extent| extent.range);
+        let common = held.flat_map(|held| {
+            ranges.iter().map(move |range| {
+                let start = held.start.max(range.start);
+                let end = held.end().min(range.end()).max(u128::from(start));
+                DpaRange::new(start, (end - u128::from(start)) as u64)
+            })
+        });
+        common.filter(|range| range.length != 0).collect()
     }
 
     /// What is not used is free; the answer to the manager comes after the release.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use memtide_cxl::{
+    ReturnCode,
     command::{
         HostId, Sanitize,
         dynamic_capacity::AddResponse,
@@ -10,8 +11,8 @@ use memtide_cxl::{
     },
     device::{Config as DeviceSetup, Device, Effect, RegionConfig, SanitizeControl, Sharing},
     manager::{
-        Chooser, Config, DeviceConfig, DeviceName, HostConfig, HostName, Input, Key, Limits,
-        Manager, Output, Request, RequestError, Rest, Timing, Value,
+        Chooser, Command, Config, DeviceConfig, DeviceName, HostConfig, HostName, Input, Key,
+        Limits, Manager, Notice, Output, Request, RequestError, Rest, Timing, Value,
     },
 };
 use memtide_engine::dynamic_capacity::{Partition, Splitting};
@@ -46,7 +47,10 @@ pub enum Tells {
 }
 
 pub struct World {
+    /// What goes wrong now.
     kind: Kind,
+    /// What went wrong at any time.
+    faults: Kind,
     random: Random,
     pub tells: Tells,
     now: Instant,
@@ -133,6 +137,7 @@ impl World {
         let agent = |&host: &HostId| Agent::new(host, partitions.clone(), splitting, BLOCK);
         Self {
             kind,
+            faults: kind,
             tells: Tells::Nothing,
             now: Instant::default(),
             agents: hosts.iter().map(agent).collect(),
@@ -302,8 +307,18 @@ impl World {
                     self.link = Link::Asked(command);
                 }
                 Output::Answer(report) => self.operator.hear(&report),
-                Output::Taken { .. } | Output::Note { .. } => {}
+                Output::Note { notice, .. } => self.judge_notice(&notice),
+                Output::Taken { .. } => {}
             }
+        }
+    }
+
+    /// Without faults the manager never offers what it should know is not free.
+    fn judge_notice(&self, notice: &Notice) {
+        assert!(!matches!(notice, Notice::TwoOwners { .. }), "{notice}");
+        if let Notice::Refused { command: Command::InitiateAdd(add), code } = notice {
+            let is_taken = *code == ReturnCode::INVALID_EXTENT_LIST;
+            assert!(self.faults != Kind::Calm || !is_taken, "{add:?} is refused: {code}");
         }
     }
 
