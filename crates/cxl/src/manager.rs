@@ -73,6 +73,8 @@ pub mod report;
 pub mod request;
 pub mod state;
 pub mod status;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 pub use self::{

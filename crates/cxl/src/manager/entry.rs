@@ -230,7 +230,11 @@ impl Manager {
 
     /// There is something to tell the operator: the last answer, unless the request stands.
     pub(super) fn settle(&mut self, id: RequestId) {
+        self.end_if_done(id);
         let entry = &self.requests[&id];
+        if !entry.is_open() {
+            return;
+        }
         if self.goes_on(entry) {
             return;
         }
@@ -245,6 +249,28 @@ impl Manager {
                 self.end(id, ending);
             }
             Rest::Stand => self.tell_once(id),
+        }
+    }
+
+    /// What there is nothing more to do for: all that was added is accepted; all that was asked back
+    /// has come, and what of it was promised is answered.
+    pub(super) fn end_if_done(&mut self, id: RequestId) {
+        let entry = &self.requests[&id];
+        let (record, report) = (&entry.record, &entry.record.report);
+        let all_came = record.asked_back.is_empty();
+        let done = match record.request {
+            Request::Add { .. } => (report.accepted == report.asked).then_some(true),
+            Request::Release { .. } => all_came.then_some(report.returned == report.asked),
+            Request::Move { .. } => {
+                let is_given = all_came && record.promised.is_empty() && report.pending == 0;
+                is_given.then_some(report.accepted == report.asked)
+            }
+            _ => None,
+        };
+        match done.filter(|_| entry.is_open()) {
+            Some(true) => self.end(id, Ending::Done),
+            Some(false) => self.end(id, Ending::Partly),
+            None => {}
         }
     }
 

@@ -42,14 +42,21 @@ enum Next {
 impl Manager {
     /// The next command for an addition, if there is one.
     pub(super) fn step_add(&mut self, on: usize, id: RequestId) -> Option<(InFlight, Command)> {
+        self.end_if_done(id);
+        if !self.requests[&id].is_open() {
+            return None;
+        }
         let entry = &self.requests[&id];
         let to = entry.to.expect("an addition names a host");
         let report = &entry.record.report;
-        if report.accepted == report.asked {
-            self.end(id, Ending::Done);
+        if self.devices[on].ports[&to].offer.is_some() {
             return None;
         }
-        if self.devices[on].ports[&to].offer.is_some() || entry.pace.offer.next > self.now {
+        if report.missing == 0 && entry.rest() == Rest::Drop {
+            self.settle(id);
+            return None;
+        }
+        if entry.pace.offer.next > self.now {
             return None;
         }
         let Request::Add { tag, .. } = entry.record.request else { return None };

@@ -48,6 +48,9 @@ impl Ranges {
     /// What of a range is there, ascending.
     pub(super) fn common(&self, range: DpaRange) -> Vec<DpaRange> {
         let (start, end) = (range.start, end_of(range));
+        if start == end {
+            return Vec::new();
+        }
         let runs = self.0.range(..end).rev().take_while(|&(_, &other)| other > start);
         let mut pieces: Vec<DpaRange> = runs
             .map(|(&other, &other_end)| {

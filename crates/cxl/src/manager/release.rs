@@ -15,7 +15,6 @@ use super::{
     name::{DeviceName, HostName},
     output::{Notice, Output},
     ranges::{Ranges, bytes_of},
-    report::Ending,
     request::{Forcing, Request, What},
     state::Manager,
 };
@@ -30,7 +29,7 @@ use crate::{
 impl Manager {
     /// The next command for what is asked back, if there is one.
     pub(super) fn step_release(&mut self, on: usize, id: RequestId) -> Option<(InFlight, Command)> {
-        self.end_if_all_came(id);
+        self.end_if_done(id);
         let entry = &self.requests[&id];
         if !entry.is_open() || entry.record.asked_back.is_empty() {
             return None;
@@ -53,25 +52,6 @@ impl Manager {
         self.asked(id, &extents, force);
         let flight = InFlight::Release { request: id, host, extents, force };
         Some((flight, Command::InitiateRelease(command)))
-    }
-
-    /// A release or move whose bytes have all come.
-    fn end_if_all_came(&mut self, id: RequestId) {
-        let entry = &self.requests[&id];
-        let (record, report) = (&entry.record, &entry.record.report);
-        let is_open = entry.is_open() && record.asked_back.is_empty();
-        let done = match record.request {
-            Request::Move { .. } => {
-                let is_given = record.promised.is_empty() && report.pending == 0;
-                is_given.then_some(report.accepted == report.asked)
-            }
-            _ => Some(report.returned == report.asked),
-        };
-        match done.filter(|_| is_open) {
-            Some(true) => self.end(id, Ending::Done),
-            Some(false) => self.end(id, Ending::Partly),
-            None => {}
-        }
     }
 
     fn force_of(&self, entry: &Entry) -> Force {
