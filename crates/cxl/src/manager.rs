@@ -50,7 +50,8 @@
 //!   and out. [`journal`]: what lasts. [`status`]: who has what, to look at.
 //! * [`state`]: [`Manager`], and the way an input takes. `turn`: a device's next command.
 //! * `device`: what is known of one. `read`: how. `ranges`: sets of addresses.
-//! * `check`: whether a request can be. `entry`: its life. `choose`: which bytes.
+//! * `check`: whether a request can be; `extents`: what it names. `entry`: its life. `recall`: what
+//!   of it lasts. `choose`: which bytes.
 //! * `offer`, `release`, `reference`: how each kind goes. `balance`: the manager's own requests.
 
 mod balance;
@@ -60,6 +61,7 @@ pub mod config;
 mod device;
 mod entry;
 pub mod exchange;
+mod extents;
 pub mod input;
 pub mod journal;
 pub mod name;
@@ -67,6 +69,7 @@ mod offer;
 pub mod output;
 mod ranges;
 mod read;
+mod recall;
 mod reference;
 mod release;
 pub mod report;

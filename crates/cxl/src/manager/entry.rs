@@ -6,17 +6,15 @@
 //!               └─┘ what stands is answered once before, too: what it is so far
 //! ```
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::vec::Vec;
 use core::time::Duration;
 
-use memtide_units::{DpaRange, Instant, RequestId};
+use memtide_units::{Instant, RequestId};
 
 use super::{
-    device::Offer,
-    journal::{Key, Origin, RequestRecord, Value},
-    name::{DeviceName, HostName},
+    journal::{Key, Origin, RequestRecord},
     output::Output,
-    ranges::{Ranges, bytes_of},
+    ranges::bytes_of,
     report::{Ending, Report, State},
     request::{Forcing, Request, Rest},
     state::Manager,
@@ -348,84 +346,5 @@ impl Manager {
     fn is_offered(&self, id: RequestId) -> bool {
         let ports = self.devices.iter().flat_map(|device| device.ports.values());
         ports.filter_map(|port| port.offer.as_ref()).any(|offer| offer.record.request == id)
-    }
-
-    /// What a key is to have; nothing: it is gone.
-    pub(super) fn value_of(&self, key: &Key) -> Option<Value> {
-        let port = |device: &DeviceName, host: &HostName| {
-            let device = self.devices.iter().find(|known| known.name == *device)?;
-            device.ports.values().find(|port| port.name == *host)
-        };
-        let extents = |extents: Vec<DpaRange>| match extents.is_empty() {
-            true => None,
-            false => Some(Value::Extents(extents)),
-        };
-        match key {
-            Key::Request(id) => {
-                Some(Value::Request(Box::new(self.requests.get(id)?.record.clone())))
-            }
-            Key::Offer(device, host) => {
-                let offer: &Offer = port(device, host)?.offer.as_ref()?;
-                Some(Value::Offer(offer.record.clone()))
-            }
-            Key::Limits(device, host) => port(device, host)?.changed.map(Value::Limits),
-            Key::Reference(device, tag) => {
-                let device = self.devices.iter().find(|known| known.name == *device)?;
-                device.references.get(tag).cloned().map(Value::Extents)
-            }
-            Key::Unsanitized(device, host) => extents(port(device, host)?.unsanitized.to_vec()),
-        }
-    }
-
-    /// What was durable. What makes no sense any more is dropped, durably.
-    pub(super) fn recall(&mut self, key: Key, value: Value) {
-        let known = match (&key, value) {
-            (&Key::Request(id), Value::Request(record)) => self.recall_request(id, *record),
-            (Key::Offer(device, host), Value::Offer(record)) => {
-                self.port_named(device, host).map(|port| port.offer = Some(Offer::recalled(record)))
-            }
-            (Key::Limits(device, host), Value::Limits(limits)) => {
-                self.port_named(device, host).map(|port| port.changed = Some(limits))
-            }
-            (Key::Reference(device, tag), Value::Extents(extents)) => {
-                let device = self.devices.iter_mut().find(|known| known.name == *device);
-                device.map(|device| drop(device.references.insert(*tag, extents)))
-            }
-            (Key::Unsanitized(device, host), Value::Extents(extents)) => {
-                let extents: Ranges = extents.into_iter().collect();
-                self.port_named(device, host).map(|port| port.unsanitized = extents)
-            }
-            _ => None,
-        };
-        if known.is_none() {
-            self.changed.insert(key);
-        }
-    }
-}
-
-impl Manager {
-    fn port_named(
-        &mut self,
-        device: &DeviceName,
-        host: &HostName,
-    ) -> Option<&mut super::device::Port> {
-        let device = self.devices.iter_mut().find(|known| known.name == *device)?;
-        device.ports.values_mut().find(|port| port.name == *host)
-    }
-
-    fn recall_request(&mut self, id: RequestId, record: RequestRecord) -> Option<()> {
-        let place = self.whereabouts(&record.request);
-        let mut entry = Entry::new(record, 0, self.timing.retry_first);
-        if let Ok((on, from, to)) = place {
-            (entry.on, entry.from, entry.to) = (on, from, to);
-            self.requests.insert(id, entry);
-            return Some(());
-        }
-        let was_open = entry.is_open();
-        self.requests.insert(id, entry);
-        if was_open {
-            self.end(id, Ending::Partly);
-        }
-        Some(())
     }
 }

@@ -79,7 +79,7 @@ fn setup(kind: Kind, random: &mut Random) -> DeviceSetup {
                 decode_length: REGION,
                 length: REGION,
                 block_size: if random.below(3) == 0 { 2 * BLOCK } else { BLOCK },
-                block_sizes: BLOCK | 2 * BLOCK,
+                block_sizes: BLOCK | (2 * BLOCK),
                 dsmad_handle: number as u32,
                 sharing: if sharable { Sharing::Sharable } else { Sharing::Exclusive },
                 sanitize: if sanitizes { Sanitize::OnRelease } else { Sanitize::Never },
