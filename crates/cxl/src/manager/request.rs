@@ -313,7 +313,7 @@ pub enum RequestError {
         /// Which.
         tag: Tag,
     },
-    /// No tag where one belongs.
+    /// No tag where one belongs: what hosts can share always has one.
     #[error("no tag; expected one")]
     NoTag,
     /// The host has it already.

@@ -1,0 +1,626 @@
+//! The world: it has all parties, and chance decides whose step is next and what goes wrong.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use memtide_cxl::{
+    ReturnCode,
+    command::{
+        HostId, Sanitize,
+        dynamic_capacity::AddResponse,
+        fabric_manager::{InitiateAdd, Selection},
+    },
+    device::{Config as DeviceSetup, Device, Effect, RegionConfig, SanitizeControl, Sharing},
+    manager::{
+        Chooser, Command, Config, DeviceConfig, DeviceName, HostConfig, HostName, Input, Key,
+        Limits, Manager, Notice, Output, Request, RequestError, Rest, Timing, Value,
+    },
+};
+use memtide_engine::dynamic_capacity::{Partition, Splitting};
+use memtide_units::{DpaRange, Instant, Random, RequestId, Tag};
+
+use crate::{
+    agent::{Agent, Did, Programs},
+    judge::Judge,
+    link::{Link, execute},
+    operator::{Operator, anything},
+};
+
+const BLOCK: u64 = 16 << 20;
+const REGION: u64 = 256 << 20;
+
+/// What goes wrong.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// Nothing.
+    Calm,
+    /// Commands and replies are lost or repeated, logs are short.
+    Lossy,
+    /// And everybody crashes.
+    Stormy,
+}
+
+/// Whether the world tells what happens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tells {
+    All,
+    Nothing,
+}
+
+pub struct World {
+    /// What goes wrong now.
+    kind: Kind,
+    /// What went wrong at any time.
+    faults: Kind,
+    random: Random,
+    pub tells: Tells,
+    now: Instant,
+    device: Device,
+    judge: Judge,
+    agents: Vec<Agent>,
+    names: Vec<HostName>,
+    config: Config,
+    /// Nothing: it is not running.
+    manager: Option<Manager>,
+    store: BTreeMap<Key, Value>,
+    link: Link,
+    /// The device's interrupt, as long as it is under way.
+    interrupt: bool,
+    operator: Operator,
+}
+
+fn setup(kind: Kind, random: &mut Random) -> DeviceSetup {
+    let count = 1 + random.below(3);
+    let regions: Vec<RegionConfig> = (0..count)
+        .map(|number| {
+            let sharable = number == 2;
+            let sanitizes = sharable || random.below(4) != 0;
+            RegionConfig {
+                base: number * REGION,
+                decode_length: REGION,
+                length: REGION,
+                block_size: if random.below(3) == 0 { 2 * BLOCK } else { BLOCK },
+                block_sizes: BLOCK | (2 * BLOCK),
+                dsmad_handle: number as u32,
+                sharing: if sharable { Sharing::Sharable } else { Sharing::Exclusive },
+                sanitize: if sanitizes { Sanitize::OnRelease } else { Sanitize::Never },
+                sanitize_control: match random.below(2) {
+                    0 => SanitizeControl::Fixed,
+                    _ => SanitizeControl::Configurable,
+                },
+            }
+        })
+        .collect();
+    let mut limits = memtide_cxl::device::Limits::default();
+    if kind != Kind::Calm && random.below(3) == 0 {
+        limits.event_records = 12 + random.below(20) as u16;
+    }
+    let less = if count > 1 && random.below(5) == 0 { REGION } else { 0 };
+    let total_capacity = count * REGION - less;
+    let hosts = 2 + random.below(4) as u16;
+    DeviceSetup { serial: 1, hosts, regions, total_capacity, limits }
+}
+
+impl World {
+    pub fn new(seed: u64, kind: Kind) -> Self {
+        let mut random = Random::new(seed);
+        let setup = setup(kind, &mut random);
+        let mut device = Device::new(setup.clone()).expect("it makes sense");
+        // Perhaps a host that the manager does not know, with something of its own.
+        let strangers = u16::from(setup.hosts > 2 && random.below(3) == 0);
+        let hosts: Vec<HostId> = (0..setup.hosts - strangers).map(HostId).collect();
+        if strangers != 0 {
+            let host = HostId(setup.hosts - 1);
+            let block = setup.regions[0].block_size;
+            give(&mut device, host, DpaRange::new(2 * block, block));
+        }
+        let limits: BTreeMap<HostId, Limits> =
+            hosts.iter().map(|&host| (host, some_limits(&mut random))).collect();
+        let mut judge =
+            Judge::new(BLOCK, setup.regions.clone(), setup.total_capacity, limits.clone());
+        for effect in device.take_effects() {
+            judge.see(effect, &device);
+        }
+        let config = config(&mut random, &limits);
+        let names = config.devices[0].hosts.iter().map(|host| host.name.clone()).collect();
+        let splitting = match random.below(3) {
+            _ if setup.regions.len() > 2 => Splitting::Group,
+            0 => Splitting::Group,
+            1 => Splitting::Extent,
+            _ => Splitting::Block,
+        };
+        let partition = |region: &RegionConfig| Partition {
+            range: DpaRange::new(region.base, region.decode_length),
+            length: region.length,
+            block_bytes: region.block_size,
+        };
+        let partitions: Vec<Partition> = setup.regions.iter().map(partition).collect();
+        let agent = |&host: &HostId| Agent::new(host, partitions.clone(), splitting, BLOCK);
+        Self {
+            kind,
+            faults: kind,
+            tells: Tells::Nothing,
+            now: Instant::default(),
+            agents: hosts.iter().map(agent).collect(),
+            names,
+            manager: Some(Manager::new(config.clone()).expect("it makes sense")),
+            config,
+            random,
+            device,
+            judge,
+            store: BTreeMap::new(),
+            link: Link::Down,
+            interrupt: false,
+            operator: Operator::default(),
+        }
+    }
+
+    fn say(&self, text: impl FnOnce() -> String) {
+        if self.tells == Tells::All {
+            println!("{:>8} ms  {}", self.now.0.as_millis(), text());
+        }
+    }
+
+    fn device_name(&self) -> DeviceName {
+        self.config.devices[0].name.clone()
+    }
+
+    /// The whole story.
+    pub fn run(mut self) {
+        for _ in 0..300 {
+            self.step();
+            self.look();
+        }
+        self.kind = Kind::Calm;
+        self.come_to_rest();
+        self.agree();
+        self.give_all_back();
+    }
+
+    /// One step of somebody.
+    fn step(&mut self) {
+        self.now = self.now.after(Duration::from_millis(self.random.below(120)));
+        if self.random.below(60) == 0 {
+            self.now = self.now.after(Duration::from_secs(self.random.below(8)));
+        }
+        match self.random.below(100) {
+            0..=54 => self.move_link(),
+            55..=74 => {
+                let at = self.random.below(self.agents.len() as u64) as usize;
+                let _: Did = self.move_agent(at);
+            }
+            75..=81 => self.ask_anything(),
+            82..=86 => self.sanitize(),
+            87..=89 => self.use_less(),
+            90..=93 => self.want(),
+            94..=96 => self.tell_manager(Input::Tick),
+            _ => self.crash_somebody(),
+        }
+    }
+
+    fn look(&mut self) {
+        for effect in self.device.take_effects() {
+            self.say(|| format!("  device: {effect:?}"));
+            if effect == Effect::ManagerEvent {
+                self.interrupt = true;
+            }
+            self.judge.see(effect, &self.device);
+        }
+        self.judge.judge(&self.device);
+    }
+
+    fn chance(&mut self, from: Kind, one_in: u64) -> bool {
+        self.kind >= from && self.random.below(one_in) == 0
+    }
+
+    fn move_link(&mut self) {
+        let device = self.device_name();
+        if self.manager.is_none() {
+            self.restore();
+            return;
+        }
+        match std::mem::replace(&mut self.link, Link::Idle) {
+            Link::Down => {
+                self.tell_manager(Input::DeviceUp { device });
+            }
+            Link::Idle if self.interrupt => {
+                self.interrupt = false;
+                self.tell_manager(Input::EventsPending { device });
+            }
+            Link::Idle => {}
+            Link::Asked(command) => {
+                if self.chance(Kind::Lossy, 40) {
+                    self.break_link();
+                    return;
+                }
+                let reply = execute(&mut self.device, &command);
+                self.say(|| format!("device: {command:?} -> {reply:?}"));
+                if self.chance(Kind::Lossy, 20) {
+                    let again = execute(&mut self.device, &command);
+                    self.say(|| format!("device: once more -> {again:?}"));
+                }
+                self.link = Link::Replied(reply);
+            }
+            Link::Replied(_) if self.chance(Kind::Lossy, 40) => self.break_link(),
+            Link::Replied(reply) => self.tell_manager(Input::Reply { device, reply }),
+        }
+    }
+
+    fn break_link(&mut self) {
+        self.link = Link::Down;
+        let device = self.device_name();
+        self.say(|| "link: down".into());
+        self.tell_manager(Input::DeviceDown { device });
+    }
+
+    fn restore(&mut self) {
+        self.say(|| "manager: starts again".into());
+        let manager = Manager::restore(self.config.clone(), self.store.clone());
+        self.manager = Some(manager.expect("the configuration is as it was"));
+        self.link = Link::Down;
+        for at in 0..self.agents.len() {
+            if self.agents[at].is_running() {
+                self.greet(at);
+            }
+        }
+    }
+
+    fn greet(&mut self, at: usize) {
+        let (host, device) = (self.names[at].clone(), self.device_name());
+        let used = self.agents[at].used_bytes();
+        self.tell_manager(Input::HostUp { host: host.clone() });
+        self.tell_manager(Input::HostUses { host, device, used });
+    }
+
+    fn tell_manager(&mut self, input: Input) {
+        if let Some(mut manager) = self.manager.take() {
+            let text = format!("{input:?}");
+            let out = manager.handle(self.now, input).expect("the world says what can be");
+            if !out.is_empty() {
+                self.say(|| format!("manager hears {text}"));
+            }
+            self.manager = Some(manager);
+            self.carry_out(out);
+        }
+    }
+
+    /// Does what the manager says, in order; it may fall over at any point.
+    fn carry_out(&mut self, out: Vec<Output>) {
+        for output in out {
+            if self.chance(Kind::Stormy, 150) {
+                self.say(|| "manager: crashes".into());
+                self.manager = None;
+                self.link = Link::Down;
+                return;
+            }
+            self.say(|| format!("  manager: {output:?}"));
+            match output {
+                Output::Journal(records) => {
+                    for record in records {
+                        match record.value {
+                            Some(value) => self.store.insert(record.key, value),
+                            None => self.store.remove(&record.key),
+                        };
+                    }
+                }
+                Output::Command { command, .. } => {
+                    assert_eq!(self.link, Link::Idle, "one command at a time");
+                    self.link = Link::Asked(command);
+                }
+                Output::Answer(report) => self.operator.hear(&report),
+                Output::Note { notice, .. } => self.judge_notice(&notice),
+                Output::Taken { .. } => {}
+            }
+        }
+    }
+
+    /// Without faults the manager never offers what it should know is not free.
+    fn judge_notice(&self, notice: &Notice) {
+        assert!(!matches!(notice, Notice::TwoOwners { .. }), "{notice}");
+        if let Notice::Refused { command: Command::InitiateAdd(add), code } = notice {
+            let is_taken = *code == ReturnCode::INVALID_EXTENT_LIST;
+            assert!(self.faults != Kind::Calm || !is_taken, "{add:?} is refused: {code}");
+        }
+    }
+
+    fn move_agent(&mut self, at: usize) -> Did {
+        if self.chance(Kind::Stormy, 80) {
+            self.say(|| format!("host {at}: crashes"));
+            self.agents[at].crash();
+            let host = self.names[at].clone();
+            self.tell_manager(Input::HostDown { host });
+            return Did::Something;
+        }
+        let was_running = self.agents[at].is_running();
+        let did = self.agents[at].step(&mut self.device, self.now, &mut self.random);
+        if did == Did::Something {
+            self.say(|| format!("host {at}: a step"));
+        }
+        if !was_running {
+            self.greet(at);
+        }
+        self.look();
+        if let Some(answer) = self.agents[at].answers.pop_front() {
+            if !self.chance(Kind::Lossy, 5) {
+                let (host, device) = (self.names[at].clone(), self.device_name());
+                self.tell_manager(Input::HostAnswer { host, device, answer });
+            }
+            return Did::Something;
+        }
+        did
+    }
+
+    fn ask_anything(&mut self) {
+        let open = self.operator.open();
+        if !open.is_empty() && self.random.below(4) == 0 {
+            let id = open[self.random.below(open.len() as u64) as usize];
+            let request = self.operator.sent[&id].0.clone();
+            let _: Result<(), RequestError> = self.ask(id, request);
+            return;
+        }
+        let Some(manager) = &self.manager else { return };
+        let status = manager.devices().remove(0);
+        let request = anything(&mut self.random, &status, &self.names, BLOCK, &open);
+        let id = self.operator.next_id();
+        let _: Result<(), RequestError> = self.ask(id, request);
+    }
+
+    fn ask(&mut self, id: RequestId, request: Request) -> Result<(), RequestError> {
+        let Some(mut manager) = self.manager.take() else { return Ok(()) };
+        let before = manager.requests().count();
+        self.say(|| format!("operator: {id} {request:?}"));
+        let out = manager.request(self.now, id, request.clone());
+        match &out {
+            Ok(_) => {
+                self.operator.sent.entry(id).or_insert((request, None));
+            }
+            Err(why) => {
+                assert_eq!(manager.requests().count(), before, "a refused request is none");
+                self.say(|| format!("  refused: {why}"));
+                // One that was sent before, lost by a crash before it was durable, and cannot be
+                // any more: the operator knows that now.
+                self.operator.sent.remove(&id);
+            }
+        }
+        self.manager = Some(manager);
+        self.carry_out(out?);
+        Ok(())
+    }
+
+    fn sanitize(&mut self) {
+        let waiting = &mut self.judge.sanitizing;
+        if waiting.is_empty() {
+            return;
+        }
+        let at = self.random.below(waiting.len() as u64) as usize;
+        let range = waiting.swap_remove(at);
+        self.judge.overwritten(range);
+        self.device.sanitized(range).expect("the device asked for it");
+    }
+
+    fn use_less(&mut self) {
+        let at = self.random.below(self.agents.len() as u64) as usize;
+        self.agents[at].free_some(self.now, &mut self.random, 2);
+        self.tell_uses(at);
+    }
+
+    fn tell_uses(&mut self, at: usize) {
+        if self.agents[at].is_running() {
+            let (host, device) = (self.names[at].clone(), self.device_name());
+            let used = self.agents[at].used_bytes();
+            self.tell_manager(Input::HostUses { host, device, used });
+        }
+    }
+
+    fn want(&mut self) {
+        let at = self.random.below(self.agents.len() as u64) as usize;
+        self.tell_uses(at);
+        let bytes = self.random.below(6) * BLOCK;
+        let host = self.names[at].clone();
+        self.say(|| format!("host {at}: wants {bytes:#x}"));
+        self.tell_manager(Input::HostWants { host, bytes });
+    }
+
+    fn crash_somebody(&mut self) {
+        if !self.chance(Kind::Stormy, 3) {
+            return;
+        }
+        if self.random.below(2) == 0 {
+            self.say(|| "manager: is killed".into());
+            self.manager = None;
+            self.link = Link::Down;
+            return;
+        }
+        let at = self.random.below(self.agents.len() as u64) as usize;
+        self.agents[at].crash();
+        if self.random.below(3) == 0 {
+            // The machine is reset, not just the agent: nothing runs on it any more.
+            self.say(|| format!("host {at}: reset"));
+            let host = self.agents[at].host;
+            self.agents[at].used.clear();
+            self.device.reset(host).expect("it has this host");
+        }
+        self.look();
+        let host = self.names[at].clone();
+        self.tell_manager(Input::HostDown { host });
+    }
+
+    /// No more faults, until nothing happens any more but time, for a good while.
+    fn come_to_rest(&mut self) {
+        self.say(|| "no more faults".into());
+        for id in self.operator.open() {
+            let request = self.operator.sent[&id].0.clone();
+            self.run_until_idle();
+            let _: Result<(), RequestError> = self.ask(id, request);
+        }
+        let until = self.now.after(Duration::from_secs(60));
+        while self.now < until {
+            self.run_until_idle();
+            let agents = self.agents.iter().filter_map(Agent::next_deadline);
+            let manager = self.manager.as_ref().and_then(Manager::next_deadline);
+            let next = agents.chain(manager).filter(|&at| at > self.now).min();
+            self.now = next.unwrap_or(until);
+            self.tell_manager(Input::Tick);
+        }
+        self.run_until_idle();
+    }
+
+    fn run_until_idle(&mut self) {
+        for _ in 0..20_000 {
+            let mut did = Did::Nothing;
+            let is_moving = self.manager.is_none() || self.link != Link::Idle || self.interrupt;
+            if is_moving {
+                self.move_link();
+                did = Did::Something;
+            }
+            for at in 0..self.agents.len() {
+                if self.move_agent(at) == Did::Something {
+                    did = Did::Something;
+                }
+            }
+            while !self.judge.sanitizing.is_empty() {
+                self.sanitize();
+                did = Did::Something;
+            }
+            self.look();
+            if did == Did::Nothing {
+                return;
+            }
+        }
+        panic!("it does not come to rest");
+    }
+
+    /// Every request has ended that does not stand; device, hosts and manager say the same.
+    fn agree(&self) {
+        let manager = self.manager.as_ref().expect("it runs");
+        self.device.validate();
+        for id in self.operator.open() {
+            let request = &self.operator.sent[&id].0;
+            let stands = matches!(
+                request,
+                Request::Add { rest: Rest::Stand, .. }
+                    | Request::Release { rest: Rest::Stand, .. }
+                    | Request::Move { rest: Rest::Stand, .. }
+            );
+            assert!(stands, "{id} {request:?} has no answer: {:?}", manager.report(id));
+        }
+        let status = manager.devices().remove(0);
+        for host in &status.hosts {
+            let held = self.judge.held(host.host);
+            assert_eq!(host.held, held, "{:?}", host.host);
+            assert_eq!(self.device.offers(host.host).count(), 0, "{:?} answers", host.host);
+            assert_eq!(host.pending, 0, "{:?}: nothing is offered", host.host);
+        }
+        let again = Manager::restore(self.config.clone(), self.store.clone());
+        let again = again.expect("the configuration is as it was");
+        let known: Vec<_> = manager.requests().map(|(id, what, _)| (id, what.clone())).collect();
+        let durable: Vec<_> = again.requests().map(|(id, what, _)| (id, what.clone())).collect();
+        assert_eq!(known, durable, "what is known is durable");
+    }
+
+    /// Nothing is wanted any more: all of it comes back, and can be given out again.
+    fn give_all_back(&mut self) {
+        for at in 0..self.agents.len() {
+            let host = self.names[at].clone();
+            self.tell_manager(Input::HostWants { host, bytes: 0 });
+            self.agents[at].programs = Programs::Ended;
+            self.agents[at].free_some(self.now, &mut self.random, 1);
+        }
+        for request in self.operator.open() {
+            let id = self.operator.next_id();
+            self.ask(id, Request::Cancel { request }).expect("it is open");
+        }
+        self.come_to_rest();
+        assert_eq!(self.operator.open(), [], "every request has ended");
+        self.unreference();
+        for at in 0..self.names.len() {
+            self.release_all_of(at);
+        }
+        self.come_to_rest();
+        self.agree();
+        assert_eq!(self.operator.open(), [], "every request has ended");
+        for agent in &self.agents {
+            assert_eq!(self.judge.held(agent.host), 0, "{:?} has given all back", agent.host);
+        }
+        let status = self.manager.as_ref().expect("it runs").devices().remove(0);
+        let strange: u64 = status.hosts.iter().map(|host| host.held).sum();
+        assert_eq!(status.free, status.capacity.min(addresses(&status) - strange), "all is free");
+    }
+
+    fn unreference(&mut self) {
+        let status = self.manager.as_ref().expect("it runs").devices().remove(0);
+        for tag in status.tags.iter().filter(|info| info.referenced) {
+            let (id, device) = (self.operator.next_id(), self.device_name());
+            let request = Request::RemoveReference { device, tag: tag.tag };
+            self.ask(id, request).expect("it is kept");
+            self.run_until_idle();
+        }
+    }
+
+    fn release_all_of(&mut self, at: usize) {
+        use memtide_cxl::manager::{Forcing, Place, What};
+        let place = Place { host: self.names[at].clone(), device: None, region: None };
+        let limits = Limits::default();
+        let id = self.operator.next_id();
+        let host = self.agents[at].host;
+        self.judge.limits.insert(host, limits);
+        self.ask(id, Request::SetLimits { of: place.clone(), limits }).expect("fewer promises");
+        let held = self.judge.held(host);
+        if held == 0 {
+            return;
+        }
+        let id = self.operator.next_id();
+        let request = Request::Release {
+            from: place,
+            what: What::Size(held),
+            forcing: Forcing::Never,
+            rest: Rest::Stand,
+            deadline: None,
+        };
+        self.ask(id, request).expect("it has so much");
+    }
+}
+
+fn addresses(status: &memtide_cxl::manager::DeviceStatus) -> u64 {
+    status.regions.iter().map(|region| region.length).sum()
+}
+
+fn give(device: &mut Device, host: HostId, range: DpaRange) {
+    let extent = memtide_units::DcExtent { range, tag: Tag::NULL, sequence: 0 };
+    let add = InitiateAdd {
+        host,
+        selection: Selection::Prescriptive,
+        region: 0,
+        length: 0,
+        tag: Tag::NULL,
+        extents: vec![extent],
+    };
+    device.initiate_add(&add).expect("all is free");
+    let answer = AddResponse { more: memtide_cxl::command::More::Last, accepted: vec![range] };
+    device.add_response(host, &answer).expect("it is offered");
+}
+
+fn some_limits(random: &mut Random) -> Limits {
+    let minimum = if random.below(2) == 0 { random.below(3) * 2 * BLOCK } else { 0 };
+    let maximum = if random.below(3) == 0 { (4 + random.below(10)) * BLOCK } else { u64::MAX };
+    Limits { minimum: minimum.min(maximum), maximum, weight: 1 + random.below(4) as u32 }
+}
+
+fn config(random: &mut Random, limits: &BTreeMap<HostId, Limits>) -> Config {
+    let host = |(&host, &limits): (&HostId, &Limits)| HostConfig {
+        name: format!("h{}", host.0).parse().expect("a name"),
+        host,
+        limits,
+    };
+    let chooser = if random.below(3) == 0 { Chooser::Device } else { Chooser::Manager };
+    let name = "d".parse().expect("a name");
+    let hosts = limits.iter().map(host).collect();
+    Config {
+        devices: vec![DeviceConfig { name, chooser, hosts }],
+        timing: Timing {
+            patience: Duration::from_secs(5),
+            retry_first: Duration::from_millis(500),
+            retry_most: Duration::from_secs(4),
+            settle: Duration::from_secs(3),
+        },
+    }
+}
