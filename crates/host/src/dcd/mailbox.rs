@@ -35,6 +35,8 @@ const PAYLOAD_SHIFTS: std::ops::RangeInclusive<u32> = 8..=20;
 const LENGTH_SHIFT: u32 = 16;
 const LENGTH_MASK: u64 = 0x1f_ffff;
 const RETURN_CODE_SHIFT: u32 = 32;
+/// Of the event status register (CXL 3.1, 8.2.8.3.1).
+const DYNAMIC_CAPACITY: u32 = 1 << 4;
 
 /// Why a command has no answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -91,6 +93,12 @@ pub trait Commands {
     /// The most bytes that a command may have.
     fn room(&self) -> usize;
 
+    /// Whether the log of dynamic capacity has records.
+    ///
+    /// # Errors
+    /// [`CommandError`]; above all where the device is gone.
+    fn has_records(&mut self) -> Result<bool, CommandError>;
+
     /// Gives a command, typed.
     ///
     /// # Errors
@@ -102,27 +110,32 @@ pub trait Commands {
     }
 }
 
-/// The mailbox of a device.
+/// The mailbox of a device, and beside it the register that says which event logs have records.
 #[derive(Debug)]
 pub struct Mailbox {
     registers: DeviceRegisters,
     at: usize,
+    status: usize,
     room: usize,
 }
 
 impl Mailbox {
-    /// The mailbox whose registers begin at `at`.
+    /// The mailbox whose registers begin at `at`, of the device whose event status is at `status`.
     ///
     /// # Errors
     /// [`CommandError::Gone`] where its size is none that a mailbox has.
-    pub fn new(registers: DeviceRegisters, at: usize) -> Result<Self, CommandError> {
+    pub fn new(
+        registers: DeviceRegisters,
+        at: usize,
+        status: usize,
+    ) -> Result<Self, CommandError> {
         let shift = registers.read32(at + CAPABILITIES)? & 0x1f;
         if !PAYLOAD_SHIFTS.contains(&shift) {
             return Err(CommandError::Gone);
         }
         // As much of it as is mapped.
         let mapped = registers.len().saturating_sub(at + PAYLOAD);
-        Ok(Self { registers, at, room: (1 << shift).min(mapped & !3) })
+        Ok(Self { registers, at, status, room: (1 << shift).min(mapped & !3) })
     }
 
     /// Waits until no command is under way.
@@ -189,6 +202,13 @@ impl Commands for Mailbox {
     fn room(&self) -> usize {
         self.room
     }
+
+    fn has_records(&mut self) -> Result<bool, CommandError> {
+        match self.registers.read32(self.status)? {
+            u32::MAX => Err(CommandError::Gone),
+            status => Ok(status & DYNAMIC_CAPACITY != 0),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -199,7 +219,7 @@ mod tests {
     /// Memory clears no doorbell by itself: like a device that hangs.
     #[test]
     fn a_device_that_hangs_is_given_up() {
-        let mut mailbox = Mailbox::new(registers(&[(0x88, 11)]), 0x88).unwrap();
+        let mut mailbox = Mailbox::new(registers(&[(0x88, 11)]), 0x88, 0x80).unwrap();
         assert_eq!(mailbox.room(), 2048);
         let start = Instant::now();
         let opcode = Opcode::GET_DC_CONFIGURATION;
@@ -211,15 +231,15 @@ mod tests {
 
     #[test]
     fn a_device_that_is_gone_answers_ones() {
-        let mut mailbox = Mailbox::new(registers(&[(0x88, 11), (0x8c, u32::MAX)]), 0x88).unwrap();
+        let mut mailbox = Mailbox::new(registers(&[(0x88, 11), (0x8c, u32::MAX)]), 0x88, 0x80).unwrap();
         assert_eq!(mailbox.execute(Opcode::IDENTIFY, &[]), Err(CommandError::Gone));
         let ones = registers(&[(0x88, u32::MAX)]);
-        assert_eq!(Mailbox::new(ones, 0x88).err(), Some(CommandError::Gone));
+        assert_eq!(Mailbox::new(ones, 0x88, 0x80).err(), Some(CommandError::Gone));
     }
 
     #[test]
     fn what_does_not_fit_is_not_sent() {
-        let mut mailbox = Mailbox::new(registers(&[(0x88, 8)]), 0x88).unwrap();
+        let mut mailbox = Mailbox::new(registers(&[(0x88, 8)]), 0x88, 0x80).unwrap();
         let opcode = Opcode::RELEASE_DC;
         let error = mailbox.execute(opcode, &[0; 257]).unwrap_err();
         assert_eq!(error, CommandError::TooLong { opcode, bytes: 257, room: 256 });

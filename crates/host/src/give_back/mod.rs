@@ -107,6 +107,19 @@ pub fn give_back(
     wish: &GiveBackWish,
     progress: &mut dyn FnMut(ByteSize, ByteSize),
 ) -> Result<Answer, GiveBackError> {
+    give_back_of(kernel, wish, |_| true, progress)
+}
+
+/// Takes capacity back, of these blocks of the node alone. More than they have of it is not tried.
+///
+/// # Errors
+/// [`GiveBackError`]; then nothing was changed.
+pub fn give_back_of(
+    kernel: &mut impl Kernel,
+    wish: &GiveBackWish,
+    is_wanted: impl Fn(BlockId) -> bool,
+    progress: &mut dyn FnMut(ByteSize, ByteSize),
+) -> Result<Answer, GiveBackError> {
     let blocks = MemoryBlocks::read(kernel.root())?.ok_or(GiveBackError::NoHotPlug)?;
     check(&blocks, wish)?;
     let wanted = wish.bytes.0.div_ceil(blocks.block_bytes);
@@ -116,8 +129,8 @@ pub fn give_back(
     let count = online.len() as u64;
     let bound = if wanted < count { Vec::new() } else { vacate::bound_to(&root, wish.node) };
     let at_most = if bound.is_empty() { wanted } else { count.saturating_sub(1) };
-    let candidates: Vec<Candidate> =
-        online.into_iter().map(|block| Candidate::of(&root, block)).collect();
+    let online = online.into_iter().filter(|block| is_wanted(block.id));
+    let candidates: Vec<Candidate> = online.map(|block| Candidate::of(&root, block)).collect();
     let candidates = rank::rank(candidates);
     let (tried, hopeless): (Vec<_>, Vec<_>) =
         candidates.into_iter().partition(|candidate| candidate.chance != Chance::None);
