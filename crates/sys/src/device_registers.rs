@@ -9,11 +9,7 @@
 //!
 //! Reference: kernel `Documentation/PCI/sysfs-pci.rst` (`resource0..N`).
 
-use std::{
-    ffi::c_void,
-    os::fd::AsFd,
-    ptr::NonNull,
-};
+use std::{ffi::c_void, os::fd::AsFd, ptr::NonNull};
 
 use rustix::{
     io::Errno,
@@ -63,9 +59,8 @@ impl DeviceRegisters {
     pub fn map(file: impl AsFd, length: usize) -> Result<Self, Errno> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
-        let start = unsafe {
-            mmap(std::ptr::null_mut(), length, protection, MapFlags::SHARED, file, 0)?
-        };
+        let start =
+            unsafe { mmap(std::ptr::null_mut(), length, protection, MapFlags::SHARED, file, 0)? };
         let start = NonNull::new(start).ok_or(Errno::INVAL)?;
         Ok(Self { start, length })
     }

@@ -79,6 +79,15 @@ pub struct Setup {
     pub deadline: Duration,
 }
 
+/// What of something is in use.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Online {
+    /// How much.
+    pub bytes: ByteSize,
+    /// On which nodes of the kernel's.
+    pub nodes: BTreeSet<NodeId>,
+}
+
 /// Tells somebody what happened.
 pub type Say<'a> = &'a mut dyn FnMut(Report);
 
@@ -153,6 +162,19 @@ impl<C: Commands> Agent<C> {
     #[must_use]
     pub fn groups(&self) -> Vec<GroupStatus> {
         self.host.groups()
+    }
+
+    /// How much of extents is online at this moment, and on which nodes.
+    #[must_use]
+    pub fn online_of(&self, extents: &[DpaRange], blocks: Option<&MemoryBlocks>) -> Online {
+        let of_extents = self.blocks_of(extents);
+        let known = of_extents.keys().filter_map(|block| blocks?.blocks.get(block));
+        let mut online = Online::default();
+        for block in known.filter(|block| block.state == BlockState::Online) {
+            online.bytes.0 += self.setup.memory.block_bytes();
+            online.nodes.extend(block.nodes.iter().copied());
+        }
+        online
     }
 
     fn now(&self) -> memtide_units::Instant {
@@ -339,12 +361,8 @@ impl<C: Commands> Agent<C> {
     /// Memory of the decoders behind which there is no extent: an agent was killed before it could
     /// take it away. What is in use is not touched.
     fn remove_orphans(&self, kernel: &mut impl Kernel, say: Say<'_>) -> Result<(), DcdError> {
-        let held: Vec<PhysRange> = self
-            .host
-            .groups()
-            .iter()
-            .flat_map(|group| self.physical(&group.extents))
-            .collect();
+        let held: Vec<PhysRange> =
+            self.host.groups().iter().flat_map(|group| self.physical(&group.extents)).collect();
         for piece in self.setup.memory.pieces(kernel.root())? {
             let is_ours = self.setup.spans.iter().any(|span| span.physical().contains(piece.range));
             if !is_ours || held.iter().any(|range| range.contains(piece.range)) {
@@ -365,7 +383,8 @@ impl<C: Commands> Agent<C> {
 
     /// Where extents are; those outside of all decoders are nowhere.
     fn physical(&self, extents: &[DpaRange]) -> Vec<PhysRange> {
-        let at = |range: &DpaRange| self.setup.spans.iter().find_map(|span| span.to_physical(*range));
+        let at =
+            |range: &DpaRange| self.setup.spans.iter().find_map(|span| span.to_physical(*range));
         extents.iter().filter_map(at).collect()
     }
 

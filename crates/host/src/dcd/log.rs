@@ -15,8 +15,8 @@ use memtide_cxl::command::{
     More as Follows,
     dynamic_capacity::{AddResponse, GetExtentList},
     events::{
-        Clear, ClearEventRecords, DynamicCapacityEvent, DynamicCapacityEventKind as Kind, EventBody,
-        EventLog, EventRecord, GetEventRecords,
+        Clear, ClearEventRecords, DynamicCapacityEvent, DynamicCapacityEventKind as Kind,
+        EventBody, EventLog, EventRecord, GetEventRecords,
     },
 };
 use memtide_engine::dynamic_capacity::{DcExtent, Input, More};
@@ -58,11 +58,7 @@ pub(super) struct Extents {
 
 impl<C: Commands> Agent<C> {
     /// Reads and handles records until there are no more that are new.
-    pub(super) fn drain(
-        &mut self,
-        kernel: &mut impl Kernel,
-        say: Say<'_>,
-    ) -> Result<(), DcdError> {
+    pub(super) fn drain(&mut self, kernel: &mut impl Kernel, say: Say<'_>) -> Result<(), DcdError> {
         let mut overflowed = false;
         loop {
             let answer = self.commands.ask(&GetEventRecords { log: EventLog::DynamicCapacity })?;

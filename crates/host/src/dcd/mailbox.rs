@@ -124,11 +124,7 @@ impl Mailbox {
     ///
     /// # Errors
     /// [`CommandError::Gone`] where its size is none that a mailbox has.
-    pub fn new(
-        registers: DeviceRegisters,
-        at: usize,
-        status: usize,
-    ) -> Result<Self, CommandError> {
+    pub fn new(registers: DeviceRegisters, at: usize, status: usize) -> Result<Self, CommandError> {
         let shift = registers.read32(at + CAPABILITIES)? & 0x1f;
         if !PAYLOAD_SHIFTS.contains(&shift) {
             return Err(CommandError::Gone);
@@ -231,7 +227,8 @@ mod tests {
 
     #[test]
     fn a_device_that_is_gone_answers_ones() {
-        let mut mailbox = Mailbox::new(registers(&[(0x88, 11), (0x8c, u32::MAX)]), 0x88, 0x80).unwrap();
+        let mut mailbox =
+            Mailbox::new(registers(&[(0x88, 11), (0x8c, u32::MAX)]), 0x88, 0x80).unwrap();
         assert_eq!(mailbox.execute(Opcode::IDENTIFY, &[]), Err(CommandError::Gone));
         let ones = registers(&[(0x88, u32::MAX)]);
         assert_eq!(Mailbox::new(ones, 0x88, 0x80).err(), Some(CommandError::Gone));

@@ -281,14 +281,8 @@ impl Memory {
         plan
     }
 
-    fn run(
-        &self,
-        kernel: &mut impl Kernel,
-        range: PhysRange,
-        plan: &Plan,
-    ) -> Result<(), DcdError> {
-        plan::run(kernel, plan, &mut |_, _| {})
-            .map_err(|source| DcdError::Memory { range, source })
+    fn run(&self, kernel: &mut impl Kernel, range: PhysRange, plan: &Plan) -> Result<(), DcdError> {
+        plan::run(kernel, plan, &mut |_, _| {}).map_err(|source| DcdError::Memory { range, source })
     }
 
     /// The blocks of a range, which begins and ends where blocks do.

@@ -159,10 +159,9 @@ pub fn find(root: &Root, address: Option<&str>) -> Result<PciDevice, DcdError> {
     };
     match &device.driver {
         None => Ok(device.clone()),
-        Some(driver) => Err(DcdError::Served {
-            device: device.address.clone(),
-            driver: driver.clone(),
-        }),
+        Some(driver) => {
+            Err(DcdError::Served { device: device.address.clone(), driver: driver.clone() })
+        }
     }
 }
 
@@ -229,9 +228,9 @@ impl PciDevice {
     fn resource_bytes(&self, root: &Root, bar: u32) -> Result<u64, DcdError> {
         let text = root.text(format!("{}/resource", self.folder()))?.unwrap_or_default();
         let line = text.lines().nth(bar as usize).unwrap_or_default();
-        let mut numbers = line.split(' ').filter_map(|word| {
-            u64::from_str_radix(word.trim_start_matches("0x"), 16).ok()
-        });
+        let mut numbers = line
+            .split(' ')
+            .filter_map(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok());
         let (start, last) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         Ok(if start == 0 { 0 } else { last.saturating_sub(start).saturating_add(1) })
     }

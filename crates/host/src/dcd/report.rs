@@ -160,4 +160,3 @@ fn holders(f: &mut fmt::Formatter<'_>, answer: &Answer) -> fmt::Result {
     }
     Ok(())
 }
-

@@ -16,7 +16,7 @@ use super::{
     agent::{AcceptPolicy, Agent, Say, Setup},
     decoder::{self, Decoders, Span},
     error::DcdError,
-    mailbox::{Commands, CommandError, Mailbox},
+    mailbox::{CommandError, Commands, Mailbox},
     memory::Memory,
     pci::{self, Block, PciDevice},
     registers::{self, Capability},

@@ -66,9 +66,10 @@ pub fn find(root: &Root, device: &PciDevice) -> Result<Place, DcdError> {
             return Ok(Place { map, window, decoded, region });
         }
     }
-    let is_soft_reserved = map.tree.resources().any(|(_, resource)| {
-        resource.kind == Kind::SoftReserved && resource.range.overlaps(first)
-    });
+    let is_soft_reserved = map
+        .tree
+        .resources()
+        .any(|(_, resource)| resource.kind == Kind::SoftReserved && resource.range.overlaps(first));
     if is_soft_reserved {
         return Err(DcdError::NoDaxRegion { window: first });
     }
