@@ -64,13 +64,15 @@ pub fn serve(
     wish: &ServeWish,
     say: Say<'_>,
 ) -> Result<Served, DcdError> {
-    let mut place = window::find(kernel.root(), &device)?;
+    let place = window::find(kernel.root(), &device)?;
     let memory = Memory::new(kernel.root(), place.region.clone())?;
     device.enable(kernel.root())?;
     let mut mailbox = mailbox(kernel, &device)?;
     let mut decoders = decoders(kernel, &device)?;
     let partitions = partitions(&mut mailbox, &device)?;
     memory.clear(kernel)?;
+    // The default device is out of the way only now.
+    let mut place = window::find(kernel.root(), &device)?;
     let block_bytes = memory.block_bytes();
     let spans = commit(&mut decoders, &partitions, &mut place, (&device, block_bytes), say)?;
     let mut config = DeviceConfig::new(partitions);
