@@ -15,9 +15,10 @@
 //! back and stayed in part is not asked for by itself after a restart: the device asks again.
 //!
 //! **One answer to each chain, in order.** An acceptance is sent before its records are cleared, a
-//! refusal after: a chain that is found again with all of it in the device's list was answered, and is
-//! cleared without another answer. So no answer is sent twice, which a device may take badly (QEMU's
-//! ends, when nothing is pending).
+//! refusal after: a chain that is found again with something of it in the device's list was answered,
+//! and is cleared without another answer. So no answer is sent twice, which a device may take badly
+//! (QEMU's ends, when nothing is pending). Where an answer comes too early, because an older offer's
+//! records were lost, the older offer is refused first.
 //!
 //! **A give-back takes its time**, at most the deadline, in which nothing else is done. What did not go
 //! is asked for again by the rules, at longer and longer intervals.
@@ -27,7 +28,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtide_cxl::command::dynamic_capacity::{AddResponse, Release};
+use memtide_cxl::{
+    ReturnCode,
+    command::dynamic_capacity::{AddResponse, Release},
+};
 use memtide_engine::dynamic_capacity::{
     DcExtent, DeviceConfig, DeviceId, DpaRange, Effect, GroupStatus, Host, Input, Limits, Notice,
     Outcome, Tag,
@@ -50,6 +54,8 @@ use crate::{
 
 /// The one device of this host's rules.
 pub(super) const DEVICE: DeviceId = DeviceId(0);
+/// More offers without records than this are not refused to get at one.
+const FORGOTTEN_MAX: usize = 64;
 /// How long is looked for programs that lost memory.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
@@ -120,7 +126,7 @@ impl<C: Commands> Agent<C> {
         let (log, started) = (Log::default(), Instant::now());
         let recovered = BTreeSet::new();
         let mut agent = Self { commands, host, log, setup, started, recovered };
-        let accepted = agent.extents()?.accepted;
+        let accepted = agent.extents()?;
         agent.recovered = accepted.iter().map(|extent| extent.range).collect();
         for span in agent.setup.spans.clone() {
             let accepted = accepted.clone();
@@ -129,7 +135,6 @@ impl<C: Commands> Agent<C> {
         }
         agent.remove_orphans(kernel, say)?;
         agent.drain(kernel, say)?;
-        agent.refuse_forgotten(say)?;
         Ok(agent)
     }
 
@@ -247,14 +252,48 @@ impl<C: Commands> Agent<C> {
             self.clear_records(say)?;
         }
         let more = memtide_cxl::command::More::Last;
-        match self.commands.ask(&AddResponse { more, accepted }) {
-            Ok(()) => Ok(outcome),
-            Err(CommandError::Refused { opcode, code }) => {
-                say(Report::Trouble { what: CommandError::Refused { opcode, code }.to_string() });
-                Ok(Outcome::Rejected)
+        let response = AddResponse { more, accepted };
+        let mut forgotten = 0;
+        loop {
+            match self.commands.ask(&response) {
+                Ok(()) => {
+                    if !response.accepted.is_empty() {
+                        self.log.accepted();
+                    }
+                    return Ok(outcome);
+                }
+                Err(CommandError::Refused { code, .. })
+                    if is_out_of_order(code)
+                        && !response.accepted.is_empty()
+                        && self.log.doubt()
+                        && forgotten < FORGOTTEN_MAX =>
+                {
+                    forgotten += 1;
+                    self.refuse_oldest(say)?;
+                }
+                Err(error @ CommandError::Refused { .. }) => {
+                    say(Report::Trouble { what: error.to_string() });
+                    return Ok(Outcome::Rejected);
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
         }
+    }
+
+    /// The device waits for an answer to an older offer, of which nobody has a record any more. There
+    /// is at least one offer that waits: the one that was to be answered.
+    fn refuse_oldest(&mut self, say: Say<'_>) -> Result<(), DcdError> {
+        let more = memtide_cxl::command::More::Last;
+        match self.commands.ask(&AddResponse { more, accepted: Vec::new() }) {
+            Ok(()) => say(Report::Note {
+                what: "an older offer, whose records were lost, was refused".to_owned(),
+            }),
+            Err(error @ CommandError::Refused { .. }) => {
+                say(Report::Trouble { what: error.to_string() });
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     /// Gives capacity back that nobody uses, in as many commands as it takes.
@@ -440,6 +479,12 @@ impl<C: Commands> Agent<C> {
         };
         if was_listed && self.host.groups().iter().any(is_untagged) { Tag::NULL } else { tag }
     }
+}
+
+/// What a device says of the right answer at the wrong time: invalid input (CXL 3.1, 8.2.9.9.9.3);
+/// QEMU says that the address is none.
+const fn is_out_of_order(code: ReturnCode) -> bool {
+    matches!(code, ReturnCode::INVALID_INPUT | ReturnCode::INVALID_PHYSICAL_ADDRESS)
 }
 
 /// Two answers as one.

@@ -6,14 +6,13 @@
 //!
 //! Records that a full log lost are lost, but what they told of is not: what was accepted stands in the
 //! list (4801h), and a release is asked for again by whoever wants it. An offer of which nobody has a
-//! record keeps all later ones from being answered, since answers come in order. A device may show it
-//! in its list as an extent of no bytes beyond the total (QEMU does); then it is refused.
+//! record is what the device waits for before it takes an answer to a later one ([`Log::doubt`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use memtide_cxl::command::{
     More as Follows,
-    dynamic_capacity::{AddResponse, GetExtentList},
+    dynamic_capacity::GetExtentList,
     events::{
         Clear, ClearEventRecords, DynamicCapacityEvent, DynamicCapacityEventKind as Kind,
         EventBody, EventLog, EventRecord, GetEventRecords,
@@ -33,8 +32,6 @@ use crate::plan::Kernel;
 const HANDLES_MAX: usize = 255;
 /// How often a list is read that changes meanwhile.
 const READS_MAX: usize = 16;
-/// More offers without records than this are not refused at once.
-const FORGOTTEN_MAX: usize = 64;
 /// More extents than this a device is not asked for.
 const EXTENTS_MAX: usize = 65_536;
 
@@ -47,23 +44,37 @@ pub(super) struct Log {
     before_chain: Option<usize>,
     /// Whether the device has been asked before.
     was_read: bool,
+    /// Whether this agent has accepted anything.
+    was_in_order: bool,
+    /// Whether records may have been lost since an offer was last accepted.
+    overflowed: bool,
+    /// Whether the records that are handled now may be older than those that were lost.
+    overflows_now: bool,
 }
 
-/// The device's list.
-pub(super) struct Extents {
-    pub(super) accepted: Vec<DcExtent>,
-    /// Records of no bytes: what is offered and has no answer, where the device counts it here.
-    pub(super) pending: usize,
+impl Log {
+    /// Whether the device may wait for the answer to an offer that nobody here has heard of: before
+    /// anything was accepted by this agent, for the one before it may have been killed; and after
+    /// records were lost.
+    pub(super) const fn doubt(&self) -> bool {
+        !self.was_in_order || self.overflowed
+    }
+
+    /// An offer was accepted: no older one waits. Newer ones may, of those that were lost now.
+    pub(super) const fn accepted(&mut self) {
+        self.was_in_order = true;
+        self.overflowed = self.overflows_now;
+    }
 }
 
 impl<C: Commands> Agent<C> {
     /// Reads and handles records until there are no more that are new.
     pub(super) fn drain(&mut self, kernel: &mut impl Kernel, say: Say<'_>) -> Result<(), DcdError> {
-        let mut overflowed = false;
+        self.log.overflows_now = false;
         loop {
             let answer = self.commands.ask(&GetEventRecords { log: EventLog::DynamicCapacity })?;
-            if let Some(overflow) = answer.overflow {
-                overflowed = true;
+            if let (Some(overflow), false) = (answer.overflow, self.log.overflows_now) {
+                (self.log.overflowed, self.log.overflows_now) = (true, true);
                 say(Report::Overflow { count: overflow.count });
             }
             let is_new = |record: &&EventRecord| !self.log.handled.contains(&record.handle);
@@ -83,14 +94,11 @@ impl<C: Commands> Agent<C> {
             self.clear_ended(say)?;
         }
         self.log.was_read = true;
-        if overflowed {
-            self.refuse_forgotten(say)?;
-        }
         Ok(())
     }
 
-    /// Records of chains that an agent before this one has answered: all of each is in the list that
-    /// was read at the start.
+    /// Records of chains that an agent before this one has answered: something of each is in the list
+    /// that was read at the start. (Chains of which nothing was accepted were cleared first.)
     fn answered(&self, records: &[EventRecord]) -> BTreeSet<u16> {
         let mut answered = BTreeSet::new();
         let mut chain: BTreeMap<u16, bool> = BTreeMap::new();
@@ -102,7 +110,7 @@ impl<C: Commands> Agent<C> {
             let is_held = self.recovered.iter().any(|held| held.contains(event.extent.range));
             chain.insert(record.handle, is_held);
             if event.more == Follows::Last {
-                if chain.values().all(|&is_held| is_held) {
+                if chain.values().any(|&is_held| is_held) {
                     answered.extend(chain.keys());
                 }
                 chain.clear();
@@ -179,58 +187,31 @@ impl<C: Commands> Agent<C> {
         Ok(())
     }
 
-    /// The device's list, all of one generation.
-    pub(super) fn extents(&mut self) -> Result<Extents, DcdError> {
+    /// The device's list, all of one generation. A device may tell of more than the total, as extents
+    /// of no bytes (QEMU: offers that have no answer yet); those are nothing.
+    pub(super) fn extents(&mut self) -> Result<Vec<DcExtent>, DcdError> {
         let room = self.commands.room().saturating_sub(16) / 40;
         let count = u32::try_from(room.max(1)).unwrap_or(u32::MAX);
+        let mut extents: Vec<DcExtent> = Vec::new();
         let mut generation = None;
-        let mut extents = Extents { accepted: Vec::new(), pending: 0 };
         let mut reads = 0;
         loop {
-            let start = u32::try_from(extents.accepted.len()).unwrap_or(u32::MAX);
+            let start = u32::try_from(extents.len()).unwrap_or(u32::MAX);
             let list = self.commands.ask(&GetExtentList { count, start })?;
-            if generation.replace(list.generation).is_some_and(|was| was != list.generation)
-                && reads < READS_MAX
-            {
+            let was = generation.replace(list.generation);
+            if was.is_some_and(|was| was != list.generation) && reads < READS_MAX {
                 reads += 1;
-                extents.accepted.clear();
+                extents.clear();
                 generation = None;
                 continue;
             }
             let total = usize::try_from(list.total).unwrap_or(usize::MAX).min(EXTENTS_MAX);
-            let before = extents.accepted.len();
-            let (real, empty): (Vec<DcExtent>, Vec<DcExtent>) =
-                list.extents.into_iter().partition(|extent| extent.range.length > 0);
-            extents.accepted.extend(real);
-            extents.accepted.truncate(total);
-            extents.pending = empty.len();
-            if extents.accepted.len() >= total || extents.accepted.len() == before {
+            let before = extents.len();
+            extents.extend(list.extents.into_iter().filter(|extent| extent.range.length > 0));
+            extents.truncate(total);
+            if extents.len() >= total || extents.len() == before {
                 return Ok(extents);
             }
         }
-    }
-
-    /// Refuses offers that the device waits for an answer to and has no records of.
-    pub(super) fn refuse_forgotten(&mut self, say: Say<'_>) -> Result<(), DcdError> {
-        for _ in 0..FORGOTTEN_MAX {
-            if self.log.before_chain.is_some() || self.commands.has_records()? {
-                return Ok(());
-            }
-            if self.extents()?.pending == 0 {
-                return Ok(());
-            }
-            let refusal = AddResponse { more: Follows::Last, accepted: Vec::new() };
-            match self.commands.ask(&refusal) {
-                Ok(()) => say(Report::Note {
-                    what: "an offer whose records were lost was refused".to_owned(),
-                }),
-                Err(error @ CommandError::Refused { .. }) => {
-                    say(Report::Trouble { what: error.to_string() });
-                    return Ok(());
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
     }
 }

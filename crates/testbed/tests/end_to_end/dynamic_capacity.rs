@@ -161,8 +161,10 @@ fn a_program_lives_on_it_and_holds_it() -> Result<(), Error> {
     let run = "memtide run --near node0 --far node1 --placement far-first --";
     let plain = guest.start(&format!("exec {run} holder plain 4"))?;
     plain.wait_for_output(LONG, "ready")?;
-    let pages = "cat /proc/$(pidof -s holder)/numa_maps | grep -o 'N1=[0-9]*' | head -1";
-    assert_eq!(guest.sh(pages)?, "N1=1024", "all of the program lies on the device");
+    let pages =
+        "cat /proc/$(pgrep -x holder)/numa_maps | grep -o 'N1=[0-9]*' | sort -t= -nk2 | tail -1";
+    let there: u64 = guest.sh(pages)?.trim_start_matches("N1=").parse().expect("pages");
+    assert!(there >= 1024, "all of the program lies on the device: {there} pages");
 
     // Its pages move; the whole extent goes while it runs.
     release(&guest, 0, &[(0, 2 * BLOCK)]);
