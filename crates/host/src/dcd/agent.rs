@@ -470,15 +470,33 @@ impl<C: Commands> Agent<C> {
         }
     }
 
-    /// The tag under which the rules know what a record names. A device that forgets tags when it is
-    /// answered (QEMU) lists extents without them; after a restart they have none here either.
-    pub(super) fn tag_of(&self, range: DpaRange, tag: Tag) -> Tag {
-        let was_listed = self.recovered.iter().any(|listed| listed.contains(range));
-        let is_untagged = |group: &GroupStatus| {
-            group.tag.is_null() && group.extents.iter().any(|extent| extent.contains(range))
-        };
-        if was_listed && self.host.groups().iter().any(is_untagged) { Tag::NULL } else { tag }
+    /// What a record names, as the rules know it: in which extents it lies, under which tag. It is what
+    /// the record says, but for what was in the device's list at the start: a device that splits extents
+    /// when a part is released lists the parts, and one that forgets tags when it is answered lists none
+    /// (QEMU does both).
+    pub(super) fn known_as(&self, range: DpaRange, tag: Tag) -> Vec<(DpaRange, Tag)> {
+        let mut parts: Vec<(DpaRange, Tag)> = Vec::new();
+        for group in self.host.groups() {
+            let is_meant = |extent: &&DpaRange| {
+                let was_listed = || self.recovered.iter().any(|listed| listed.contains(**extent));
+                group.tag == tag || group.tag.is_null() && was_listed()
+            };
+            let extents = group.extents.iter().filter(is_meant);
+            let common = extents.filter_map(|extent| intersection(*extent, range));
+            parts.extend(common.map(|part| (part, group.tag)));
+        }
+        parts.sort_unstable();
+        let bytes: u64 = parts.iter().map(|(part, _)| part.length).sum();
+        // Extents do not overlap: all of it is held if as much of it is held.
+        if bytes == range.length && !parts.is_empty() { parts } else { vec![(range, tag)] }
     }
+}
+
+fn intersection(extent: DpaRange, range: DpaRange) -> Option<DpaRange> {
+    let start = extent.start.max(range.start);
+    let end = extent.end().min(range.end());
+    let length = u64::try_from(end.checked_sub(u128::from(start))?).ok()?;
+    (length > 0).then_some(DpaRange::new(start, length))
 }
 
 /// What a device says of the right answer at the wrong time: invalid input (CXL 3.1, 8.2.9.9.9.3);

@@ -141,14 +141,19 @@ impl<C: Commands> Agent<C> {
                 self.apply(Input::Add { device: DEVICE, extent, more }, kernel, say)?;
             }
             Kind::Release => {
-                let tag = self.tag_of(extent.range, extent.tag);
-                let input = Input::Release { device: DEVICE, range: extent.range, tag, more };
-                self.apply(input, kernel, say)?;
+                let parts = self.known_as(extent.range, extent.tag);
+                let last = parts.len() - 1;
+                for (number, (range, tag)) in parts.into_iter().enumerate() {
+                    let more = if number < last { More::Follows } else { more };
+                    let input = Input::Release { device: DEVICE, range, tag, more };
+                    self.apply(input, kernel, say)?;
+                }
             }
             Kind::ForcedRelease => {
-                let tag = self.tag_of(extent.range, extent.tag);
-                let input = Input::ForcedRelease { device: DEVICE, range: extent.range, tag };
-                self.apply(input, kernel, say)?;
+                for (range, tag) in self.known_as(extent.range, extent.tag) {
+                    let input = Input::ForcedRelease { device: DEVICE, range, tag };
+                    self.apply(input, kernel, say)?;
+                }
             }
             Kind::RegionConfigurationUpdated => say(Report::Note {
                 what: format!("region {} was configured anew: restart this agent", event.region),

@@ -162,7 +162,7 @@ fn a_program_lives_on_it_and_holds_it() -> Result<(), Error> {
     let plain = guest.start(&format!("exec {run} holder plain 4"))?;
     plain.wait_for_output(LONG, "ready")?;
     let pages =
-        "cat /proc/$(pgrep -x holder)/numa_maps | grep -o 'N1=[0-9]*' | sort -t= -nk2 | tail -1";
+        "cat /proc/$(pidof holder)/numa_maps | grep -o 'N1=[0-9]*' | sort -t= -nk2 | tail -1";
     let there: u64 = guest.sh(pages)?.trim_start_matches("N1=").parse().expect("pages");
     assert!(there >= 1024, "all of the program lies on the device: {there} pages");
 
@@ -201,8 +201,9 @@ fn an_agent_that_is_killed_is_followed_by_one_that_goes_on() -> Result<(), Error
     }
     let guest = boot(&[])?;
     let mut agent = serve(&guest, "")?;
-    // Somewhere in the middle of it, each time somewhere else.
-    for delay in 0..12 {
+    // Somewhere in the middle of it, each time somewhere else. (Each step by itself, on a model of both
+    // sides: `crates/host/tests/dcd`.)
+    for delay in [0, 3, 7, 15] {
         add(&guest, 0, &[(0, 2 * BLOCK), (4 * BLOCK, BLOCK)]);
         guest.sh(&format!("usleep {}", 20_000 * delay))?;
         agent.signal("KILL")?;
@@ -218,7 +219,7 @@ fn an_agent_that_is_killed_is_followed_by_one_that_goes_on() -> Result<(), Error
     }
     // A refusal, too, is not answered twice.
     kit::ends(&guest, "dcd accept-policy none", 0);
-    for delay in 0..6 {
+    for delay in [0, 4] {
         add(&guest, 0, &[(0, BLOCK)]);
         guest.sh(&format!("usleep {}", 15_000 * delay))?;
         agent.signal("KILL")?;
@@ -258,7 +259,7 @@ fn a_log_that_overflows_loses_offers_but_not_the_agent() -> Result<(), Error> {
 }
 
 #[test]
-fn what_is_taken_by_force_or_pulled_out_is_said() -> Result<(), Error> {
+fn a_device_that_is_pulled_out_ends_its_agent_with_a_sentence() -> Result<(), Error> {
     if !ready() {
         return Ok(());
     }
@@ -266,15 +267,11 @@ fn what_is_taken_by_force_or_pulled_out_is_said() -> Result<(), Error> {
     let agent = serve(&guest, "")?;
     add(&guest, 0, &[(0, BLOCK), (2 * BLOCK, BLOCK)]);
     settles_at(&guest, 2 * BLOCK);
-    let forced = json!({ "removal-policy": "prescriptive", "forced-removal": true });
-    tell(&guest, "cxl-release-dynamic-capacity", 0, &[(0, BLOCK)], forced);
-    agent.wait_for_output(LONG, "LOST DPA 0x40000000+0x8000000: the device took it by force")?;
-    let status = status(&guest);
-    assert_eq!(accepted(&status), [(REGIONS[0] + 2 * BLOCK, BLOCK)], "{status}");
     guest.qmp().device_del("mem0", LONG)?;
     let output = agent.wait(LONG)?;
     assert_eq!(output.status, 1, "{}{}", output.stdout, output.stderr);
-    let sentence = "device 0000:21:00.0 has been taken out while it was served";
+    let sentence = "device 0000:21:00.0 has been taken out while it was served; the kernel still \
+                    counts 256MiB of memory that is not there any more (34,36)";
     assert!(output.stderr.contains(sentence), "{}", output.stderr);
     assert!(output.stderr.contains("Nothing else was touched"), "{}", output.stderr);
     kit::healthy(&guest)?;
