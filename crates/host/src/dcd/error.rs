@@ -112,7 +112,7 @@ pub enum DcdError {
     AddressMap(#[from] AddressMapError),
     /// There is no room in the window.
     #[error(transparent)]
-    NoRoom(#[from] RegionError),
+    NoRoom(Box<RegionError>),
     /// Its registers are nowhere.
     #[error("device {device} says nowhere that it has {}: expected them in its register locator", block.name())]
     NoRegisters {
@@ -264,6 +264,12 @@ pub enum DcdError {
         /// In which blocks.
         blocks: String,
     },
+}
+
+impl From<RegionError> for DcdError {
+    fn from(error: RegionError) -> Self {
+        Self::NoRoom(Box::new(error))
+    }
 }
 
 fn one_of(names: &[String]) -> String {
