@@ -107,6 +107,8 @@ pub struct Agent<C> {
     started: Instant,
     /// What was in the device's list when this agent began.
     pub(super) recovered: BTreeSet<DpaRange>,
+    /// What is to be released and could not be taken from the kernel.
+    stuck: Vec<DpaRange>,
 }
 
 impl<C: Commands> Agent<C> {
@@ -124,8 +126,8 @@ impl<C: Commands> Agent<C> {
         let mut host = Host::new(Limits { pending_max, ..Limits::default() });
         host.add_device(DEVICE, setup.config.clone())?;
         let (log, started) = (Log::default(), Instant::now());
-        let recovered = BTreeSet::new();
-        let mut agent = Self { commands, host, log, setup, started, recovered };
+        let (recovered, stuck) = (BTreeSet::new(), Vec::new());
+        let mut agent = Self { commands, host, log, setup, started, recovered, stuck };
         let accepted = agent.extents()?;
         agent.recovered = accepted.iter().map(|extent| extent.range).collect();
         for span in agent.setup.spans.clone() {
@@ -226,11 +228,7 @@ impl<C: Commands> Agent<C> {
                 say(Report::Online { group, tag, bytes, node: node.map(|node| node.0) });
             }
             Effect::Keep { ranges, .. } => self.add(&ranges, kernel, say)?,
-            Effect::Withdrawn { extents, .. } => {
-                for range in self.physical(&extents) {
-                    self.setup.memory.remove(kernel, range)?;
-                }
-            }
+            Effect::Withdrawn { extents, .. } => self.withdraw(&extents, kernel, say)?,
             Effect::Lost { extents, .. } => self.lost(extents, kernel, say),
             Effect::Note { notice, .. } => say(Self::notice(notice)),
         }
@@ -296,8 +294,32 @@ impl<C: Commands> Agent<C> {
         Ok(())
     }
 
+    /// Takes memory away that nobody uses any more. Where the kernel refuses that, it is not given back.
+    fn withdraw(
+        &mut self,
+        extents: &[DpaRange],
+        kernel: &mut impl Kernel,
+        say: Say<'_>,
+    ) -> Result<(), DcdError> {
+        for &extent in extents {
+            for range in self.physical(&[extent]) {
+                match self.setup.memory.remove(kernel, range) {
+                    Err(error @ DcdError::Memory { .. }) => {
+                        say(Report::Trouble { what: chain(&error) });
+                        self.stuck.push(extent);
+                    }
+                    removed => removed?,
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Gives capacity back that nobody uses, in as many commands as it takes.
     fn release(&mut self, released: &[DpaRange], say: Say<'_>) -> Result<(), DcdError> {
+        let stuck = std::mem::take(&mut self.stuck);
+        let is_gone = |range: &&DpaRange| !stuck.iter().any(|stuck| stuck.overlaps(**range));
+        let released: Vec<DpaRange> = released.iter().filter(is_gone).copied().collect();
         let at_once = (self.commands.room().saturating_sub(8) / 24).max(1);
         for part in released.chunks(at_once) {
             let more = memtide_cxl::command::More::Last;
@@ -342,7 +364,7 @@ impl<C: Commands> Agent<C> {
         say: Say<'_>,
     ) -> Result<Vec<DpaRange>, DcdError> {
         let blocks = self.blocks_of(ranges);
-        let answer = self.give_back(&blocks, kernel)?;
+        let answer = self.give_back(&blocks, kernel, say)?;
         let now = MemoryBlocks::read(kernel.root())?.ok_or(DcdError::NoHotPlug)?;
         let is_free = |block: &BlockId| {
             now.blocks.get(block).is_none_or(|block| block.state == BlockState::Offline)
@@ -359,6 +381,7 @@ impl<C: Commands> Agent<C> {
         &self,
         blocks: &BTreeMap<BlockId, DpaRange>,
         kernel: &mut impl Kernel,
+        say: Say<'_>,
     ) -> Result<Option<Answer>, DcdError> {
         let now = MemoryBlocks::read(kernel.root())?.ok_or(DcdError::NoHotPlug)?;
         let mut of_nodes: BTreeMap<NodeId, u64> = BTreeMap::new();
@@ -374,12 +397,7 @@ impl<C: Commands> Agent<C> {
             let is_wanted = |block| blocks.contains_key(&block);
             match give_back::give_back_of(kernel, &wish, is_wanted, &mut |_, _| {}) {
                 Ok(answer) => said = Some(join(said, answer)),
-                Err(error) => {
-                    return Err(DcdError::Memory {
-                        range: self.setup.memory.region().range,
-                        source: Box::new(error),
-                    });
-                }
+                Err(error) => say(Report::Trouble { what: chain(&error) }),
             }
         }
         Ok(said)

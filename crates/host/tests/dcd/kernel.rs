@@ -2,7 +2,12 @@
 //! checks, and besides that no memory is online without an extent behind it.
 
 use std::{
-    cell::RefCell, collections::BTreeSet, fs, io, os::unix::fs::symlink, rc::Rc, time::Duration,
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::symlink,
+    rc::Rc,
+    time::Duration,
 };
 
 use memtide_host::{Root, plan::Kernel};
@@ -22,6 +27,7 @@ const DAX: &str = "sys/bus/dax";
 const MEMORY: &str = "sys/devices/system/memory";
 const EBUSY: i32 = 16;
 const EINVAL: i32 = 22;
+const ENOMEM: i32 = 12;
 
 /// One who serves has a kernel of its own over the same folder.
 #[derive(Clone, Debug)]
@@ -31,6 +37,8 @@ pub struct Model {
     killing: Rc<Killing>,
     /// Blocks that do not go offline.
     pub held: Rc<RefCell<BTreeSet<u64>>>,
+    /// After how many writes one is refused.
+    pub refuse: Rc<Cell<Option<usize>>>,
 }
 
 fn refused(number: i32) -> io::Result<()> {
@@ -45,7 +53,8 @@ impl Model {
         killing: Rc<Killing>,
     ) -> Self {
         let root = Root::new(folder.path());
-        let model = Self { root, device, killing, held: Rc::default() };
+        let (held, refuse) = (Rc::default(), Rc::default());
+        let model = Self { root, device, killing, held, refuse };
         model.set(&format!("{MEMORY}/block_size_bytes"), "8000000");
         model.set(&format!("{REGION}/dax_region/size"), &(BLOCKS * BLOCK).to_string());
         model.set(&format!("{REGION}/dax_region/seed"), "dax0.0");
@@ -115,6 +124,11 @@ impl Model {
 
     fn blocks(&self, name: &str) -> std::ops::Range<u64> {
         self.range(name).map_or(0..0, |(start, last)| start / BLOCK..(last + 1) / BLOCK)
+    }
+
+    /// Somebody has put a block online by himself.
+    pub fn put_online(&self, block: u64) {
+        self.set(&format!("{MEMORY}/memory{block}/state"), "online");
     }
 
     fn bind(&self, name: &str) {
@@ -224,6 +238,10 @@ impl Kernel for Model {
 
     fn write(&mut self, file: &str, value: &str, _: Duration) -> io::Result<()> {
         self.killing.step();
+        match self.refuse.take() {
+            Some(0) => return refused(ENOMEM),
+            left => self.refuse.set(left.map(|left| left - 1)),
+        }
         let done = self.apply(file, value);
         self.killing.step();
         done

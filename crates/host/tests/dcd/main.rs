@@ -275,6 +275,43 @@ fn killed_at_each_step_of_both() {
     killed_at_each_step(before, both, &[5]);
 }
 
+#[test]
+fn a_kernel_that_refuses_any_one_write_loses_nothing() {
+    for refused in 0.. {
+        let world = World::new();
+        let mut agent = world.serve();
+        world.kernel.refuse.set(Some(refused));
+        world.offer(&[blocks(0, 2), block(4)]);
+        world.step(&mut agent);
+        world.ask_back(&[block(1), block(4)]);
+        world.step(&mut agent);
+        world.kernel.check();
+        let was_refused = world.kernel.refuse.take().is_none();
+        drop(agent);
+        // The next one makes memory of what is accepted, whatever is.
+        world.serve();
+        let accepted = world.state.borrow().accepted.clone();
+        assert!(accepted.contains(&block(0)), "write {refused}: {:#?}", world.said.borrow());
+        assert_eq!(world.kernel.online(), accepted, "write {refused}: {:#?}", world.said.borrow());
+        if !was_refused {
+            assert!(refused > 10, "only {refused} writes");
+            assert_eq!(accepted, [block(0)]);
+            return;
+        }
+    }
+}
+
+#[test]
+fn memory_online_in_the_whole_region_is_not_touched() {
+    let world = World::new();
+    world.kernel.put_online(WINDOW / BLOCK + 3);
+    let error = world.setup(&mut world.kernel.clone()).unwrap_err();
+    let sentence =
+        "dax0.0, which the kernel put over all of the dax region, has memory online (37)";
+    assert!(error.to_string().starts_with(sentence), "{error}");
+    assert_eq!(world.kernel.known() as u64, BLOCKS, "all is as it was");
+}
+
 /// A fabric manager that offers what nobody has, and asks back what was accepted, to one who is killed
 /// again and again.
 #[test]

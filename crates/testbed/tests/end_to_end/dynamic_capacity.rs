@@ -101,6 +101,9 @@ fn extents_come_and_go() -> Result<(), Error> {
     assert_eq!(listed[0]["window"], "0x110000000-0x20fffffff", "{listed}");
     let agent = serve(&guest, "")?;
 
+    let second = kit::ends(&guest, "dcd serve", 1).stderr;
+    assert!(second.contains("device 0000:21:00.0 is served already"), "{second}");
+
     // One; several in one chain, of which one is no whole block; one more in the other region.
     add(&guest, 0, &[(BLOCK, BLOCK)]);
     settles_at(&guest, BLOCK);
@@ -293,6 +296,12 @@ fn a_kernel_that_was_not_started_for_it_is_told_how() -> Result<(), Error> {
     assert_eq!(guest.sh(enable)?, "0");
     let output = kit::ends(&guest, "dcd serve --device 0000:ff:00.0", 2);
     assert!(output.stderr.contains("expected 0000:21:00.0"), "{}", output.stderr);
+    // A driver of the kernel's goes before.
+    guest.load_modules(&["cxl_pci"])?;
+    guest.wait_until(LONG, "[ -e /sys/bus/pci/devices/0000:21:00.0/driver ]")?;
+    let output = kit::ends(&guest, "dcd serve --device 0000:21:00.0", 1);
+    let unbind = "take it away with: echo 0000:21:00.0 > /sys/bus/pci/drivers/cxl_pci/unbind";
+    assert!(output.stderr.contains(unbind), "{}", output.stderr);
     let output = kit::ends(&guest, "dcd status", 1);
     assert!(output.stderr.contains("expected `memtide dcd serve`"), "{}", output.stderr);
     guest.powerdown()
