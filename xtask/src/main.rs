@@ -27,7 +27,8 @@ usage: cargo xtask COMMAND
   soak [--ops N] [--hours H]
                             the long proofs: N checksummed operations (default 1000000000) while
                             blocks move; with --hours, all end-to-end tests again and again
-  models [--fuzz-seconds S]  the page-frame allocator under loom, Miri and libFuzzer; tables too
+  models [--fuzz-seconds S]  the page-frame allocator under loom, Miri and libFuzzer; tables
+                             and CXL's messages too
   instructions [--calls N]  count what taking and giving frames costs, under valgrind
   vm setup                  get QEMU and a kernel for the test bed (as root on Debian)
   vm test [WORD...]         the tests of the test bed, or those whose names contain a word

@@ -1,5 +1,6 @@
 //! `cargo xtask models`: the page-frame allocator under a model checker, an interpreter that knows
-//! undefined behaviour, and a fuzzer; and the readers of firmware's tables under the fuzzer.
+//! undefined behaviour, and a fuzzer; and the readers of firmware's tables and of CXL's messages
+//! under the fuzzer.
 //!
 //! Loom runs on any compiler. Miri and libFuzzer need the nightly one: where rustup has none, or
 //! the component or tool cannot be had, they are skipped, which says so and fails if
@@ -12,8 +13,8 @@ use crate::{
     shell::{self, Failure, cargo},
 };
 
-/// How long libFuzzer makes up operations, in seconds, unless told otherwise. Tables get a third
-/// of it.
+/// How long libFuzzer makes up operations, in seconds, unless told otherwise. Tables and messages
+/// get a third of it.
 const FUZZ_S: u64 = 60;
 
 /// The frames' walk. Long inputs from the first on: short ones do nothing that a unit test does
@@ -31,6 +32,14 @@ const TABLES: Target = Target {
     folder: "crates/physmap",
     seeds: &["tests/data"],
     options: &["-max_len=4096"],
+};
+
+/// Bytes as CXL's messages. The longest of a few members; and memory that they cannot need.
+const MESSAGES: Target = Target {
+    name: "messages",
+    folder: "crates/cxl",
+    seeds: &[],
+    options: &["-max_len=1024", "-rss_limit_mb=256"],
 };
 
 /// What libFuzzer drives.
@@ -53,7 +62,8 @@ pub fn models(options: &Options) -> Result<(), Failure> {
     }
     miri()?;
     fuzz(&FRAMES, fuzz_s)?;
-    fuzz(&TABLES, fuzz_s.div_ceil(3))
+    fuzz(&TABLES, fuzz_s.div_ceil(3))?;
+    fuzz(&MESSAGES, fuzz_s.div_ceil(3))
 }
 
 /// Every interleaving, up to so many preemptions: three, or as `LOOM_MAX_PREEMPTIONS` says. Without

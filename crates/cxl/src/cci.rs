@@ -116,6 +116,12 @@ impl Message {
             && (self.tag, self.opcode) == (request.tag, request.opcode)
     }
 
+    /// How many bytes it has with its header.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        HEADER_BYTES + self.payload.len()
+    }
+
     /// Its bytes.
     ///
     /// # Errors
@@ -154,15 +160,9 @@ impl Message {
         let tag = fields.u8();
         fields.reserved(1);
         let opcode = Opcode(fields.u16());
-        let length = length(fields.bytes());
+        let (length, background) = length(fields.bytes())?;
         let (code, vendor_status) = (ReturnCode(fields.u16()), fields.u16());
-        let payload = fields.payload((length & LENGTH) as usize)?;
-        if payload.len() > PAYLOAD_BYTES_MAX {
-            let (value, expected) = (payload.len() as u64, "at most 0x100000");
-            return Err(DecodeError::Field { field: "payload length", value, expected });
-        }
-        let background =
-            if length & BACKGROUND == 0 { Background::Over } else { Background::Running };
+        let payload = fields.payload(length)?;
         let kind = match category {
             0 => Kind::Request,
             1 => Kind::Response(Outcome { code, vendor_status, background }),
@@ -180,14 +180,17 @@ impl Message {
 /// # Errors
 /// The header says more.
 pub fn payload_bytes(header: &[u8; HEADER_BYTES]) -> Result<usize, DecodeError> {
-    let bytes = length([header[5], header[6], header[7]]) & LENGTH;
-    if bytes as usize > PAYLOAD_BYTES_MAX {
-        let (value, expected) = (bytes.into(), "at most 0x100000");
-        return Err(DecodeError::Field { field: "payload length", value, expected });
-    }
-    Ok(bytes as usize)
+    length([header[5], header[6], header[7]]).map(|(bytes, _)| bytes)
 }
 
-fn length([low, middle, high]: [u8; 3]) -> u32 {
-    u32::from_le_bytes([low, middle, high, 0])
+/// What the three bytes at 5 say.
+fn length([low, middle, high]: [u8; 3]) -> Result<(usize, Background), DecodeError> {
+    let field = u32::from_le_bytes([low, middle, high, 0]);
+    let bytes = (field & LENGTH) as usize;
+    if bytes > PAYLOAD_BYTES_MAX {
+        let (value, expected) = (bytes as u64, "at most 0x100000");
+        return Err(DecodeError::Field { field: "payload length", value, expected });
+    }
+    let background = if field & BACKGROUND == 0 { Background::Over } else { Background::Running };
+    Ok((bytes, background))
 }

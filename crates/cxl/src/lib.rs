@@ -13,7 +13,9 @@
 //! * [`code`], [`opcode`]: return codes and opcodes by name.
 //! * [`payload`]: how a message becomes bytes ([`Payload`]), and why bytes are none.
 //! * [`command`]: every command that memtide speaks, one file each.
-//! * [`cci`]: what carries them where no register does.
+//! * [`cci`], [`tunnel`]: what carries them where no register does.
+//! * [`mailbox`]: the registers that carry them.
+//! * [`registers`]: where registers are, and those that decode addresses.
 //! * `device`: a device as the specification has it, for several hosts.
 //! * [`manager`]: who has what, who is to get what, who has to give what back.
 //!
@@ -30,9 +32,12 @@ extern crate alloc;
 pub mod cci;
 pub mod code;
 pub mod command;
+pub mod mailbox;
 pub mod manager;
 pub mod opcode;
 pub mod payload;
+pub mod registers;
+pub mod tunnel;
 
 pub use code::ReturnCode;
 pub use opcode::Opcode;

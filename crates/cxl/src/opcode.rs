@@ -45,6 +45,12 @@ opcodes! {
     GET_PHYSICAL_PORT_STATE = 0x5101, "Get Physical Port State";
     /// A command for whoever is behind a port.
     TUNNEL_MANAGEMENT_COMMAND = 0x5300, "Tunnel Management Command";
+    /// How a device is cut into logical devices.
+    GET_LD_INFO = 0x5400, "Get LD Info";
+    /// How much each logical device has.
+    GET_LD_ALLOCATIONS = 0x5401, "Get LD Allocations";
+    /// Which logical device is at which head.
+    GET_MULTI_HEADED_INFO = 0x5500, "Get Multi-Headed Info";
     /// What a device that several hosts share can do.
     GET_DCD_INFO = 0x5600, "Get DCD Info";
     /// The regions of one host.

@@ -77,7 +77,7 @@ pub enum EventBody {
     Other([u8; 16]),
 }
 
-/// A record of dynamic capacity (CXL 3.1, table 8-51).
+/// A record of dynamic capacity (CXL 3.1, table 8-50).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DynamicCapacityEvent {
     /// What happened.

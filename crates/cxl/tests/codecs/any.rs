@@ -1,7 +1,12 @@
 //! Any message at all: every field takes every value that it may have.
 
-use memtide_cxl::command::{
-    HostId, More, Sanitize, dynamic_capacity as dc, events, fabric_manager as fm,
+use memtide_cxl::{
+    cci::Kind,
+    command::{
+        HostId, More, Sanitize, dynamic_capacity as dc, events, fabric_manager as fm, identify,
+        logical_device as ld, switch,
+    },
+    tunnel,
 };
 use memtide_units::{DcExtent, DpaRange, Tag};
 use proptest::{array::uniform32, collection::vec, prelude::*};
@@ -286,4 +291,137 @@ pub fn cci() -> impl Strategy<Value = memtide_cxl::cci::Message> {
     (any::<u8>(), any::<u16>(), kind, vec(any::<u8>(), 0..200)).prop_map(
         |(tag, opcode, kind, payload)| Message { tag, opcode: Opcode(opcode), kind, payload },
     )
+}
+
+pub fn identity() -> impl Strategy<Value = identify::Identity> {
+    (any::<[u16; 4]>(), any::<u64>(), any::<(u8, u8)>()).prop_map(|(ids, serial, bytes)| {
+        identify::Identity {
+            vendor: ids[0],
+            device: ids[1],
+            subsystem_vendor: ids[2],
+            subsystem: ids[3],
+            serial,
+            message_log2_max: bytes.0,
+            component: identify::Component(bytes.1),
+        }
+    })
+}
+
+pub fn memory_device() -> impl Strategy<Value = identify::MemoryDevice> {
+    let capacities = [capacity(), capacity(), capacity(), capacity()];
+    let poison = (0..1_u32 << 24, any::<(u16, u8, u8)>());
+    let logs = (any::<[u16; 4]>(), any::<Option<u16>>());
+    (any::<[u8; 16]>(), capacities, logs, any::<u32>(), poison).prop_map(
+        |(firmware, capacities, logs, label_bytes, (poison_list_max, rest))| {
+            identify::MemoryDevice {
+                firmware,
+                total_capacity: capacities[0],
+                volatile_capacity: capacities[1],
+                persistent_capacity: capacities[2],
+                partition_align: capacities[3],
+                log_records: logs.0,
+                label_bytes,
+                poison_list_max,
+                inject_poison_limit: rest.0,
+                poison_capabilities: rest.1,
+                qos_capabilities: rest.2,
+                dynamic_capacity_log_records: logs.1,
+            }
+        },
+    )
+}
+
+pub fn switch_identity() -> impl Strategy<Value = switch::Switch> {
+    let bitmaps = [uniform32(any::<u8>()), uniform32(any::<u8>())];
+    (any::<[u8; 4]>(), any::<[u16; 2]>(), bitmaps).prop_map(|(bytes, bridges, bitmaps)| {
+        switch::Switch {
+            ingress_port: bytes[0],
+            ports: bytes[1],
+            virtual_switches: bytes[2],
+            active_ports: bitmaps[0],
+            active_virtual_switches: bitmaps[1],
+            bridges: bridges[0],
+            bound_bridges: bridges[1],
+            decoders: bytes[3],
+        }
+    })
+}
+
+pub fn get_physical_port_state() -> impl Strategy<Value = switch::GetPhysicalPortState> {
+    vec(any::<u8>(), 0..=255).prop_map(|ports| switch::GetPhysicalPortState { ports })
+}
+
+pub fn physical_port_state() -> impl Strategy<Value = switch::PhysicalPortState> {
+    let port = (any::<[u8; 12]>(), any::<u16>()).prop_map(|(bytes, flags)| switch::Port {
+        number: bytes[0],
+        configuration: switch::PortConfiguration(bytes[1] & 0xf),
+        mode: bytes[1] >> 4,
+        connected: switch::ConnectedDevice(bytes[2]),
+        modes_supported: bytes[3],
+        link: switch::Link {
+            width_max: bytes[4],
+            width: bytes[5],
+            speeds: bytes[6],
+            speed_max: bytes[7],
+            speed: bytes[8],
+            ltssm: bytes[9],
+            first_lane: bytes[10],
+            flags,
+        },
+        ld_count: bytes[11],
+    });
+    vec(port, 0..=255).prop_map(|ports| switch::PhysicalPortState { ports })
+}
+
+pub fn ld_info() -> impl Strategy<Value = ld::LdInfo> {
+    any::<(u64, u16, u8)>().prop_map(|(memory_bytes, count, qos_capabilities)| ld::LdInfo {
+        memory_bytes,
+        count,
+        qos_capabilities,
+    })
+}
+
+pub fn get_ld_allocations() -> impl Strategy<Value = ld::GetLdAllocations> {
+    any::<(u8, u8)>().prop_map(|(start, count)| ld::GetLdAllocations { start, count })
+}
+
+pub fn ld_allocations() -> impl Strategy<Value = ld::LdAllocations> {
+    use ld::LdGranularity::*;
+    let granularity = prop::sample::select(vec![Quarter, Half, Whole]);
+    let allocation =
+        any::<(u64, u64)>().prop_map(|(range_1, range_2)| ld::LdAllocation { range_1, range_2 });
+    (any::<(u8, u8)>(), granularity, vec(allocation, 0..=255)).prop_map(
+        |((total, start), granularity, allocations)| ld::LdAllocations {
+            total,
+            granularity,
+            start,
+            allocations,
+        },
+    )
+}
+
+pub fn get_multi_headed_info() -> impl Strategy<Value = ld::GetMultiHeadedInfo> {
+    any::<(u8, u8)>().prop_map(|(start, count)| ld::GetMultiHeadedInfo { start, count })
+}
+
+pub fn multi_headed_info() -> impl Strategy<Value = ld::MultiHeadedInfo> {
+    (any::<[u8; 3]>(), vec(any::<u8>(), 0..=255)).prop_map(|([total, heads, start], heads_of)| {
+        ld::MultiHeadedInfo { total, heads, start, heads_of }
+    })
+}
+
+pub fn tunnel() -> impl Strategy<Value = tunnel::Tunnel> {
+    let target =
+        prop_oneof![any::<u8>().prop_map(tunnel::Target::PortOrLd), Just(tunnel::Target::LdPool)];
+    (target, cci()).prop_map(|(target, message)| {
+        let message = memtide_cxl::cci::Message { kind: Kind::Request, ..message };
+        tunnel::Tunnel::new(target, message).unwrap()
+    })
+}
+
+pub fn tunneled() -> impl Strategy<Value = tunnel::Tunneled> {
+    let is_response = |message: &memtide_cxl::cci::Message| message.kind != Kind::Request;
+    cci()
+        .prop_filter("a response", is_response)
+        .prop_map(|message| tunnel::Tunneled::new(message).unwrap())
 }

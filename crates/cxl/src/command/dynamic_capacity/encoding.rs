@@ -1,5 +1,5 @@
 //! The bytes of 4800h to 4803h, and of the extents that they and others are made of
-//! (CXL 3.1, tables 8-51 and 8-164 to 8-170).
+//! (CXL 3.1, tables 8-51 and 8-163 to 8-170).
 
 use alloc::vec::Vec;
 
@@ -154,7 +154,7 @@ impl Record for DcExtent {
     }
 }
 
-/// An updated extent: 24 bytes (table 8-168).
+/// An updated extent: 24 bytes (table 8-169).
 impl Record for DpaRange {
     const SIZE: usize = 24;
 

@@ -12,7 +12,7 @@ use crate::{
     payload::{Fields, Record, Writer, fixed_size},
 };
 
-/// The kind of a record of dynamic capacity: ca95afa7-f183-4018-8c2f-95268e101a2a (table 8-51),
+/// The kind of a record of dynamic capacity: ca95afa7-f183-4018-8c2f-95268e101a2a (table 8-50),
 /// bytes in printed order.
 pub const DYNAMIC_CAPACITY_UUID: [u8; 16] = [
     0xca, 0x95, 0xaf, 0xa7, 0xf1, 0x83, 0x40, 0x18, 0x8c, 0x2f, 0x95, 0x26, 0x8e, 0x10, 0x1a, 0x2a,
@@ -88,7 +88,7 @@ impl Payload for EventRecords {
     }
 }
 
-/// A header of 48 bytes that all kinds have (table 8-42), and 80 of its own.
+/// A header of 48 bytes that all kinds have (table 8-43), and 80 of its own.
 impl Record for EventRecord {
     const SIZE: usize = 128;
 
