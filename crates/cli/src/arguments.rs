@@ -2,6 +2,7 @@
 
 mod adopt;
 mod dax;
+mod dcd;
 mod frames;
 mod host;
 mod memory;
@@ -18,6 +19,7 @@ use memtide_units::ByteSize;
 
 pub use self::adopt::Adopt;
 pub use self::dax::{Dax, DaxModeKind, DaxModeOptions, DaxWhat};
+pub use self::dcd::{AcceptKind, Dcd, DcdAcceptPolicy, DcdList, DcdServe, DcdStatus, DcdWhat};
 pub use self::frames::{
     BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
 };
@@ -54,6 +56,7 @@ pub enum Command {
     Capture(Capture),
     Region(Region),
     Dax(Dax),
+    Dcd(Dcd),
     Online(Online),
     Offline(Offline),
     Adopt(Adopt),

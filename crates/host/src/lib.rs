@@ -21,6 +21,7 @@
 //! * [`online`], [`offline`]: taking blocks there, and which zone they go to.
 //! * [`give_back`]: as much of a node as can be had, and who holds the rest.
 //! * [`region`]: making and unmaking CXL regions. [`dax_mode`]: whose a dax device is.
+//! * [`dcd`]: serving a device with dynamic capacity that no driver of the kernel's serves.
 //! * [`plan`]: how anything is changed: planned, carried out, taken back.
 
 #![forbid(unsafe_code)]
@@ -32,6 +33,7 @@ pub mod capture;
 pub mod cxl;
 pub mod dax;
 pub mod dax_mode;
+pub mod dcd;
 pub mod distances;
 pub mod firmware;
 pub mod give_back;

@@ -13,6 +13,7 @@
 //! * [`numa`]: memory of NUMA nodes that the kernel manages: policies, and moving pages.
 //! * [`task`], [`descriptors`], [`proc_dir`], [`process`]: what /proc tells.
 //! * [`socket`], [`memfd`], [`file_data`], [`token`], [`own_table`]: descriptors and who shares them.
+//! * [`device_registers`]: registers of PCI devices.
 //! * [`zeroed`]: words for shared books. [`processor`]: where a thread runs.
 //! * [`lock`], [`signals`]: locks that live through fork, signals kept away.
 //! * [`mod@write_within`]: writes that end in time.
@@ -20,6 +21,7 @@
 pub mod arena;
 pub mod copy;
 pub mod descriptors;
+pub mod device_registers;
 pub mod file_data;
 pub mod file_map;
 pub mod futex;
@@ -42,6 +44,7 @@ pub mod zeroed;
 
 pub use arena::{AddrRange, Arena, OnFault, Prot};
 pub use descriptors::{Descriptors, Transfers};
+pub use device_registers::DeviceRegisters;
 pub use file_data::data_ranges;
 pub use file_map::{HugePages, Populate, ProcessMemory, Sharing};
 pub use kernel::Kernel;

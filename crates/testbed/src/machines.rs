@@ -14,6 +14,7 @@ pub fn all() -> Vec<Machine> {
         cxl_interleaved(),
         cxl_windows(),
         cxl_dynamic(),
+        cxl_set_aside(),
         near_far(),
         virtio_mem(),
         odd_map(),
@@ -31,6 +32,7 @@ pub fn about(name: &str) -> &'static str {
         "cxl-interleaved" => "two host bridges with a device each, a window over both",
         "cxl-windows" => "two host bridges with a device each, and two windows",
         "cxl-dynamic" => "a CXL device with 1 GiB and 2 GiB of dynamic capacity, left unbound",
+        "cxl-set-aside" => "the same, with its window set aside for `memtide dcd serve`",
         "near-far" => "a near node and a far one without processors, with HMAT",
         "virtio-mem" => "a virtio-mem device of up to 16 GiB on a node of its own",
         "odd-map" => "a firmware map with persistent, reserved and soft-reserved ranges",
@@ -103,6 +105,19 @@ pub fn cxl_dynamic() -> Machine {
         .host_bridge(HostBridge::with("hb0", device))
         .window(Window::new(["hb0"], gib(4)))
         .modules(["cxl_acpi"])
+}
+
+/// The same device, on a kernel that was started with its window set aside: for `memtide dcd serve`.
+/// QEMU puts the first window at the first multiple of 256 MiB above 4 GiB and its own devices'
+/// memory; with 2 GiB below 4 GiB that is 0x110000000.
+#[must_use]
+pub fn cxl_set_aside() -> Machine {
+    let mut machine = cxl_dynamic();
+    machine.name = "cxl-set-aside".to_owned();
+    machine
+        .kernel_argument("memmap=4096M%0x110000000+0xefffffff")
+        // dax_hmem before cxl_acpi: it leaves windows that it knows of to the CXL driver.
+        .modules(["device_dax", "kmem", "dax_hmem", "cxl_acpi"])
 }
 
 /// 2 GiB near and 1 GiB far, with distances, latencies and bandwidths.

@@ -9,6 +9,7 @@ mod change;
 mod check;
 mod completions;
 mod dax;
+mod dcd;
 mod doctor;
 mod explain;
 mod give_back;
@@ -44,6 +45,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Capture(options) => capture::capture(&options),
         Command::Region(options) => region::region(&options.what),
         Command::Dax(options) => dax::dax(&options.what),
+        Command::Dcd(options) => dcd::dcd(&options.what),
         Command::Online(options) => online::online(&options),
         Command::Offline(options) => offline::offline(&options),
         Command::Adopt(options) => adopt::adopt(options),

@@ -9,7 +9,7 @@ use super::{
     rank::{self, Candidate, Chance},
 };
 use crate::{
-    BlockState, MemoryBlock, MemoryBlocks, Notes, Root,
+    BlockId, BlockState, MemoryBlock, MemoryBlocks, Notes, Root,
     plan::{Action, Plan, Step},
     processes::Bound,
     zones::{self, ZonePages},
@@ -38,6 +38,18 @@ impl Foreseen {
     /// # Errors
     /// [`GiveBackError`], for what makes no sense.
     pub fn read(root: &Root, wish: &GiveBackWish) -> Result<Self, GiveBackError> {
+        Self::read_of(root, wish, |_| true)
+    }
+
+    /// Looks into these blocks of a node; the others stay.
+    ///
+    /// # Errors
+    /// [`GiveBackError`], for what makes no sense.
+    pub fn read_of(
+        root: &Root,
+        wish: &GiveBackWish,
+        is_wanted: impl Fn(BlockId) -> bool,
+    ) -> Result<Self, GiveBackError> {
         let blocks = MemoryBlocks::read(root)?.ok_or(GiveBackError::NoHotPlug)?;
         check(&blocks, wish)?;
         let wanted = wish.bytes.0.div_ceil(blocks.block_bytes);
@@ -48,7 +60,8 @@ impl Foreseen {
         let at_most = if bound.is_empty() { wanted } else { count.saturating_sub(1) };
         let per_cpu = per_cpu(root, wish.node);
         let of_block = |block: &MemoryBlock| Candidate::of(root, block, per_cpu);
-        let candidates = online.into_iter().map(of_block).collect();
+        let online = online.into_iter().filter(|block| is_wanted(block.id));
+        let candidates = online.map(of_block).collect();
         let (tried, hopeless) = rank::rank(candidates)
             .into_iter()
             .partition(|candidate| candidate.chance != Chance::None);

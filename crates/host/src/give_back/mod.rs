@@ -125,7 +125,20 @@ pub fn give_back(
     wish: &GiveBackWish,
     progress: &mut dyn FnMut(ByteSize, ByteSize),
 ) -> Result<Answer, GiveBackError> {
-    let foreseen = Foreseen::read(kernel.root(), wish)?;
+    give_back_of(kernel, wish, |_| true, progress)
+}
+
+/// Takes capacity back, of these blocks of the node alone. More than they have of it is not tried.
+///
+/// # Errors
+/// [`GiveBackError`]; then nothing was changed.
+pub fn give_back_of(
+    kernel: &mut impl Kernel,
+    wish: &GiveBackWish,
+    is_wanted: impl Fn(BlockId) -> bool,
+    progress: &mut dyn FnMut(ByteSize, ByteSize),
+) -> Result<Answer, GiveBackError> {
+    let foreseen = Foreseen::read_of(kernel.root(), wish, is_wanted)?;
     // Before programs' pages are moved for nothing.
     let first = foreseen.tried.first().map(|candidate| candidate.block.attribute("state"));
     if first.is_some_and(|state| !kernel.root().may_write(state)) {

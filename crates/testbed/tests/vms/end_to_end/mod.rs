@@ -2,6 +2,7 @@
 //! wrong in between, all by the finished `memtide`.
 
 mod cxl_whole_life;
+mod dynamic_capacity;
 mod kernel_zone;
 mod kit;
 mod poison;

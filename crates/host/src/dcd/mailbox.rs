@@ -1,0 +1,245 @@
+//! The primary mailbox: one command at a time, and its answer (CXL 3.1, 8.2.8.4).
+//!
+//! ```text
+//! doorbell clear? ─▶ command, payload ─▶ doorbell set ─▶ clear again ─▶ status, length, payload
+//! ```
+//!
+//! Whoever had the mailbox before may have been killed in between: its command is waited for, its
+//! answer thrown away. A device that has been unplugged answers all ones, in the doorbell, too, which
+//! is how one sees it.
+//!
+//! [`Commands`] is what the agent needs of a device, so that its proofs can have one in memory.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use memtide_cxl::{Command, Opcode, Payload, ReturnCode};
+use memtide_sys::{DeviceRegisters, device_registers::OutOfBounds};
+
+/// How long a command may take (CXL 3.1, 8.2.8.4.1: at most 2 s).
+const LIMIT: Duration = Duration::from_secs(2);
+/// How often the doorbell is looked at.
+const LOOK_EVERY: Duration = Duration::from_micros(200);
+/// The registers.
+const CAPABILITIES: usize = 0;
+const CONTROL: usize = 4;
+const COMMAND: usize = 8;
+const STATUS: usize = 0x10;
+const PAYLOAD: usize = 0x20;
+const DOORBELL: u32 = 1;
+/// The sizes that a payload area can have: 2^8 to 2^20 bytes.
+const PAYLOAD_SHIFTS: std::ops::RangeInclusive<u32> = 8..=20;
+/// Of the command register: where the length is, in 21 bits.
+const LENGTH_SHIFT: u32 = 16;
+const LENGTH_MASK: u64 = 0x1f_ffff;
+const RETURN_CODE_SHIFT: u32 = 32;
+/// Of the event status register (CXL 3.1, 8.2.8.3.1).
+const DYNAMIC_CAPACITY: u32 = 1 << 4;
+
+/// Why a command has no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// All registers are ones.
+    #[error("the device does not answer any more: it has been unplugged, or has failed")]
+    Gone,
+    /// It did not end.
+    #[error("{opcode} did not end within {} s", LIMIT.as_secs())]
+    NotInTime {
+        /// Which.
+        opcode: Opcode,
+    },
+    /// The device refused it.
+    #[error("{opcode}: the device answers {code}")]
+    Refused {
+        /// Which.
+        opcode: Opcode,
+        /// With what.
+        code: ReturnCode,
+    },
+    /// It does not fit.
+    #[error("{opcode} has {bytes} bytes; expected at most {room}, the room in the mailbox")]
+    TooLong {
+        /// Which.
+        opcode: Opcode,
+        /// So many.
+        bytes: usize,
+        /// So many fit.
+        room: usize,
+    },
+    /// The answer makes no sense.
+    #[error("the answer to {opcode}: {source}")]
+    Answer {
+        /// To which.
+        opcode: Opcode,
+        /// What is wrong with it.
+        source: memtide_cxl::DecodeError,
+    },
+    /// A register is not where registers are.
+    #[error(transparent)]
+    Register(#[from] OutOfBounds),
+}
+
+/// A device that takes commands.
+pub trait Commands {
+    /// Gives a command; returns what it returns.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    fn execute(&mut self, opcode: Opcode, payload: &[u8]) -> Result<Vec<u8>, CommandError>;
+
+    /// The most bytes that a command may have.
+    fn room(&self) -> usize;
+
+    /// Whether the log of dynamic capacity has records.
+    ///
+    /// # Errors
+    /// [`CommandError`]; above all where the device is gone.
+    fn has_records(&mut self) -> Result<bool, CommandError>;
+
+    /// Gives a command, typed.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    fn ask<C: Command>(&mut self, command: &C) -> Result<C::Response, CommandError> {
+        let answer = self.execute(C::OPCODE, &command.to_bytes())?;
+        C::Response::decode(&answer)
+            .map_err(|source| CommandError::Answer { opcode: C::OPCODE, source })
+    }
+}
+
+/// The mailbox of a device, and beside it the register that says which event logs have records.
+#[derive(Debug)]
+pub struct Mailbox {
+    registers: DeviceRegisters,
+    at: usize,
+    status: usize,
+    room: usize,
+}
+
+impl Mailbox {
+    /// The mailbox whose registers begin at `at`, of the device whose event status is at `status`.
+    ///
+    /// # Errors
+    /// [`CommandError::Gone`] where its size is none that a mailbox has.
+    pub fn new(registers: DeviceRegisters, at: usize, status: usize) -> Result<Self, CommandError> {
+        let shift = registers.read32(at + CAPABILITIES)? & 0x1f;
+        if !PAYLOAD_SHIFTS.contains(&shift) {
+            return Err(CommandError::Gone);
+        }
+        // As much of it as is mapped.
+        let mapped = registers.len().saturating_sub(at + PAYLOAD);
+        Ok(Self { registers, at, status, room: (1 << shift).min(mapped & !3) })
+    }
+
+    /// Waits until no command is under way.
+    fn idle(&self, opcode: Opcode) -> Result<(), CommandError> {
+        let end = Instant::now() + LIMIT;
+        loop {
+            let control = self.registers.read32(self.at + CONTROL)?;
+            if control == u32::MAX {
+                return Err(CommandError::Gone);
+            }
+            if control & DOORBELL == 0 {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(CommandError::NotInTime { opcode });
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn write_payload(&mut self, payload: &[u8]) -> Result<(), OutOfBounds> {
+        for (number, bytes) in payload.chunks(4).enumerate() {
+            let mut word = [0; 4];
+            word[..bytes.len()].copy_from_slice(bytes);
+            let at = self.at + PAYLOAD + 4 * number;
+            self.registers.write32(at, u32::from_le_bytes(word))?;
+        }
+        Ok(())
+    }
+
+    fn read_payload(&self, length: usize) -> Result<Vec<u8>, OutOfBounds> {
+        let mut bytes = Vec::with_capacity(length.next_multiple_of(4));
+        for at in (0..length).step_by(4) {
+            let word = self.registers.read32(self.at + PAYLOAD + at)?;
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+}
+
+impl Commands for Mailbox {
+    fn execute(&mut self, opcode: Opcode, payload: &[u8]) -> Result<Vec<u8>, CommandError> {
+        if payload.len() > self.room {
+            let (bytes, room) = (payload.len(), self.room);
+            return Err(CommandError::TooLong { opcode, bytes, room });
+        }
+        self.idle(opcode)?;
+        let command = u64::from(opcode.0) | (payload.len() as u64) << LENGTH_SHIFT;
+        self.registers.write64(self.at + COMMAND, command)?;
+        self.write_payload(payload)?;
+        self.registers.write32(self.at + CONTROL, DOORBELL)?;
+        self.idle(opcode)?;
+        let status = self.registers.read64(self.at + STATUS)?;
+        let code = u16::try_from(status >> RETURN_CODE_SHIFT & 0xffff).expect("16 bits");
+        if ReturnCode(code) != ReturnCode::SUCCESS {
+            return Err(CommandError::Refused { opcode, code: ReturnCode(code) });
+        }
+        let command = self.registers.read64(self.at + COMMAND)?;
+        let length = usize::try_from(command >> LENGTH_SHIFT & LENGTH_MASK).expect("21 bits");
+        Ok(self.read_payload(length.min(self.room))?)
+    }
+
+    fn room(&self) -> usize {
+        self.room
+    }
+
+    fn has_records(&mut self) -> Result<bool, CommandError> {
+        match self.registers.read32(self.status)? {
+            u32::MAX => Err(CommandError::Gone),
+            status => Ok(status & DYNAMIC_CAPACITY != 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dcd::registers::tests::registers;
+
+    /// Memory clears no doorbell by itself: like a device that hangs.
+    #[test]
+    fn a_device_that_hangs_is_given_up() {
+        let mut mailbox = Mailbox::new(registers(&[(0x88, 11)]), 0x88, 0x80).unwrap();
+        assert_eq!(mailbox.room(), 2048);
+        let start = Instant::now();
+        let opcode = Opcode::GET_DC_CONFIGURATION;
+        assert_eq!(mailbox.execute(opcode, &[8, 0]), Err(CommandError::NotInTime { opcode }));
+        assert!(start.elapsed() >= LIMIT);
+        assert_eq!(mailbox.registers.read64(0x90), Ok(0x2_4800));
+        assert_eq!(mailbox.registers.read32(0xa8), Ok(8));
+    }
+
+    #[test]
+    fn a_device_that_is_gone_answers_ones() {
+        let mut mailbox =
+            Mailbox::new(registers(&[(0x88, 11), (0x8c, u32::MAX)]), 0x88, 0x80).unwrap();
+        assert_eq!(mailbox.execute(Opcode::IDENTIFY, &[]), Err(CommandError::Gone));
+        let ones = registers(&[(0x88, u32::MAX)]);
+        assert_eq!(Mailbox::new(ones, 0x88, 0x80).err(), Some(CommandError::Gone));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_sent() {
+        let mut mailbox = Mailbox::new(registers(&[(0x88, 8)]), 0x88, 0x80).unwrap();
+        let opcode = Opcode::RELEASE_DC;
+        let error = mailbox.execute(opcode, &[0; 257]).unwrap_err();
+        assert_eq!(error, CommandError::TooLong { opcode, bytes: 257, room: 256 });
+        assert_eq!(mailbox.registers.read64(0x90), Ok(0));
+    }
+}
