@@ -71,6 +71,7 @@ pub(crate) fn backing(backing: memtide_proto::program::Backing) -> Backing {
         Wire::Memfd => Backing::Memfd,
         Wire::MemfdThp => Backing::MemfdThp,
         Wire::Hugetlb => Backing::Hugetlb,
+        Wire::Dcd => Backing::Dcd,
     }
 }
 
