@@ -15,7 +15,7 @@
 //! * [`command`]: every command that memtide speaks, one file each.
 //! * `mailbox`, `cci`, `tunnel`: what carries them.
 //! * `device`: a device as the specification has it, for several hosts.
-//! * `manager`: who has what, who is to get what, who has to give what back.
+//! * [`manager`]: who has what, who is to get what, who has to give what back.
 //!
 //! The host's own rules (chains, tag groups, what is given back when) are
 //! `memtide_engine::dynamic_capacity`; this crate knows nothing of engines. No I/O, no clock, no
@@ -29,6 +29,7 @@ extern crate alloc;
 
 pub mod code;
 pub mod command;
+pub mod manager;
 pub mod opcode;
 pub mod payload;
 

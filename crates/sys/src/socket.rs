@@ -1,5 +1,6 @@
-//! Unix sequenced-packet sockets, with descriptors beside the packets.
+//! Unix sockets of packets or streams, with descriptors beside what is sent.
 //!
+//! Of sequenced packets (all functions that do not say otherwise):
 //! One `send` is one packet is one `receive`. What does not fit is an error, never a part of a
 //! packet: the kernel closes descriptors that find no room, and those already received are closed
 //! when the error is made. Every descriptor made here closes on exec.
@@ -15,6 +16,7 @@ use std::{
         unix::fs::PermissionsExt,
     },
     path::Path,
+    time::Duration,
 };
 
 use rustix::{
@@ -23,7 +25,7 @@ use rustix::{
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
         SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
-        SocketType,
+        SocketType, sockopt::Timeout,
     },
 };
 
@@ -92,8 +94,8 @@ fn address(path: &Path) -> io::Result<SocketAddrUnix> {
     })
 }
 
-fn new_socket() -> Result<OwnedFd, Errno> {
-    rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+fn new_socket(kind: SocketType) -> Result<OwnedFd, Errno> {
+    rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
 }
 
 /// A nonblocking listener at `path`, whose file has `mode` before anybody can connect.
@@ -102,8 +104,20 @@ fn new_socket() -> Result<OwnedFd, Errno> {
 /// Those of socket(2), bind(2) — [`io::ErrorKind::AddrInUse`] when the path exists —, chmod(2)
 /// and listen(2).
 pub fn listen(path: &Path, mode: u32, backlog: i32) -> io::Result<OwnedFd> {
+    listen_as(SocketType::SEQPACKET, path, mode, backlog)
+}
+
+/// As [`listen`], for streams.
+///
+/// # Errors
+/// Those of [`listen`].
+pub fn listen_stream(path: &Path, mode: u32, backlog: i32) -> io::Result<OwnedFd> {
+    listen_as(SocketType::STREAM, path, mode, backlog)
+}
+
+fn listen_as(kind: SocketType, path: &Path, mode: u32, backlog: i32) -> io::Result<OwnedFd> {
     let address = address(path)?;
-    let socket = new_socket()?;
+    let socket = new_socket(kind)?;
     rustix::net::bind(&socket, &address)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     rustix::net::listen(&socket, backlog)?;
@@ -125,7 +139,22 @@ pub fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 /// Those of socket(2) and connect(2).
 pub fn connect(path: &Path) -> io::Result<OwnedFd> {
     let address = address(path)?;
-    let socket = new_socket()?;
+    let socket = new_socket(SocketType::SEQPACKET)?;
+    rustix::net::connect(&socket, &address)?;
+    Ok(socket)
+}
+
+/// A stream to `path`, which must accept it within `patience`. It blocks, and its sends give up
+/// after the same time; a nonblocking one ([`set_nonblocking`]) does neither.
+///
+/// # Errors
+/// Those of socket(2), setsockopt(2) and connect(2): [`io::ErrorKind::WouldBlock`] where nobody
+/// accepts in time.
+pub fn connect_stream(path: &Path, patience: Duration) -> io::Result<OwnedFd> {
+    let address = address(path)?;
+    let socket = new_socket(SocketType::STREAM)?;
+    // Connecting to a Unix socket waits for room in its backlog as long as sending may take.
+    rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
     rustix::net::connect(&socket, &address)?;
     Ok(socket)
 }
@@ -157,6 +186,21 @@ pub fn set_nonblocking(socket: BorrowedFd<'_>) -> Result<(), Errno> {
 /// # Errors
 /// Those of sendmsg(2); [`Errno::INVAL`] for more than [`MAX_FDS`] descriptors.
 pub fn send(socket: BorrowedFd<'_>, packet: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let sent = send_some(socket, packet, fds)?;
+    assert_eq!(sent, packet.len(), "a sequenced packet is sent whole or not at all");
+    Ok(())
+}
+
+/// Sends the start of `bytes` over a stream, as much as there is room for and at least one byte,
+/// with descriptors beside the first. Never raises SIGPIPE. How many bytes were sent.
+///
+/// # Errors
+/// Those of [`send`].
+pub fn send_some(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> Result<usize, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fits = fds.len() <= MAX_FDS
@@ -164,14 +208,12 @@ pub fn send(socket: BorrowedFd<'_>, packet: &[u8], fds: &[BorrowedFd<'_>]) -> Re
     if !fits {
         return Err(Errno::INVAL);
     }
-    let sent = rustix::io::retry_on_intr(|| {
-        rustix::net::sendmsg(socket, &[IoSlice::new(packet)], &mut control, SendFlags::NOSIGNAL)
-    })?;
-    assert_eq!(sent, packet.len(), "a sequenced packet is sent whole or not at all");
-    Ok(())
+    rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+    })
 }
 
-/// Receives one packet into `buffer`, with at most [`MAX_FDS`] descriptors.
+/// Receives one packet, or what a stream has of bytes, into `buffer`, with at most [`MAX_FDS`] descriptors.
 ///
 /// # Errors
 /// [`ReceiveError`]; nothing of the packet is left behind.
@@ -309,6 +351,27 @@ mod tests {
         let mut buffer = [0; 16];
         assert!(matches!(receive(b.as_fd(), &mut buffer), Err(ReceiveError::TooLarge)));
         assert_eq!(receive(b.as_fd(), &mut buffer).unwrap().bytes, 10);
+    }
+
+    #[test]
+    fn a_stream_brings_a_descriptor_with_the_bytes_that_it_was_sent_beside() {
+        let directory = std::env::temp_dir().join(format!("memtide-sys-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("stream");
+        let listener = listen_stream(&path, 0o600, 4).unwrap();
+        let client = connect_stream(&path, Duration::from_secs(1)).unwrap();
+        let server = accept(listener.as_fd()).unwrap();
+        assert_eq!(send_some(server.as_fd(), b"before", &[]), Ok(6));
+        assert_eq!(send_some(server.as_fd(), b"with", &[listener.as_fd()]), Ok(4));
+        let mut buffer = [0; 64];
+        let (mut bytes, mut fds) = (0, 0);
+        while bytes < 10 {
+            let got = receive(client.as_fd(), &mut buffer).unwrap();
+            bytes += got.bytes;
+            fds += got.fds.len();
+        }
+        assert_eq!((bytes, fds), (10, 1));
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]
