@@ -17,6 +17,8 @@
 //! `trusted` may reach such a node, unless the node says `shared_with = "everybody"`; a file by
 //! which another tenant could get there is refused.
 
+use std::{fmt, str::FromStr};
+
 use memtide_fabric::{Address, wire};
 use memtide_proto::program::Backing;
 use memtide_units::ByteSize;
@@ -138,7 +140,13 @@ pub(super) fn dcd(
     Ok(DcdConfig {
         fabric: parsed,
         host,
-        accept: raw.accept.as_ref().map_or(Ok(Accept::All), |at| accept(at, &field("accept")))?,
+        accept: match &raw.accept {
+            None => Accept::All,
+            Some(at) => at.get_ref().parse().map_err(|expected| {
+                let text = format!("is none of these; expected {expected}");
+                wrong(at, &field("accept"), at.get_ref(), text)
+            })?,
+        },
         shared_with: word(shared_with, &field("shared_with"), SharedWith::Trusted, &shares)?,
         host_name: host_name(raw, host, manager.is_some(), field)?,
         manager,
@@ -152,14 +160,28 @@ fn address(at: &Text, field: &str) -> Result<Address, Located> {
     })
 }
 
-fn accept(at: &Text, field: &str) -> Result<Accept, Located> {
-    match at.get_ref().as_str() {
-        "all" => Ok(Accept::All),
-        "none" => Ok(Accept::None),
-        limit => limit.parse().map(Accept::Limit).map_err(|_| {
-            let text = "is neither; expected \"all\", \"none\", or a size such as \"64G\"";
-            wrong(at, field, limit, text)
-        }),
+impl FromStr for Accept {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "all" => Ok(Self::All),
+            "none" => Ok(Self::None),
+            limit => {
+                let limit = limit.parse().map(Self::Limit);
+                limit.map_err(|_| "\"all\", \"none\", or a size such as \"64G\"")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Accept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::None => f.write_str("none"),
+            Self::Limit(limit) => write!(f, "{limit}"),
+        }
     }
 }
 
