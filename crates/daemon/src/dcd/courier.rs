@@ -71,7 +71,7 @@ pub(crate) enum Word {
     /// It took an answer, or not.
     Answered { chain: ChainId, outcome: Result<(), LinkError> },
     /// It did not take a release.
-    NotReleased { released: Vec<DpaRange>, why: LinkError },
+    NotReleased { why: LinkError },
     /// What this host has accepted.
     Listed { accepted: Vec<DcExtent> },
 }
@@ -231,10 +231,9 @@ impl Errand {
             }
             Order::Release { released } => {
                 for part in released.chunks(EXTENTS_A_COMMAND) {
-                    let released = part.to_vec();
-                    let command = dc::Release { more: More::Last, released: released.clone() };
+                    let command = dc::Release { more: More::Last, released: part.to_vec() };
                     if let Err(why) = usable(link.command(&command))? {
-                        self.say(Word::NotReleased { released, why });
+                        self.say(Word::NotReleased { why });
                     }
                 }
             }

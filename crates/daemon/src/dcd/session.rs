@@ -41,7 +41,7 @@ impl Daemon {
             _ if !current || !device.is_probed => {}
             Word::Records(records) => self.hear_records(name, records),
             Word::Cleared { handles } => {
-                handles.iter().for_each(|handle| drop(device.heard.remove(handle)));
+                device.heard.retain(|handle, _| !handles.contains(handle));
             }
             Word::Answered { chain, outcome: Ok(()) } => {
                 self.chain_answered(name, chain, Outcome::Taken);
@@ -50,7 +50,7 @@ impl Daemon {
                 self.device_says_no(name, &why);
                 self.chain_answered(name, chain, Outcome::Rejected);
             }
-            Word::NotReleased { why, .. } => self.device_says_no(name, &why),
+            Word::NotReleased { why } => self.device_says_no(name, &why),
             Word::Listed { accepted } => self.compare(name, &accepted),
         }
     }
