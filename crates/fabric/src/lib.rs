@@ -20,6 +20,7 @@ mod cci;
 pub mod channel;
 pub mod frame;
 pub mod link;
+pub mod serving;
 pub mod wire;
 
 pub use address::Address;
