@@ -37,3 +37,33 @@ pub enum Sanitize {
     /// It is handed on as it is.
     Never,
 }
+
+impl More {
+    /// From bit 0 of a byte of flags.
+    pub(crate) const fn from_bit(bit: u8) -> Self {
+        if bit & 1 == 1 { Self::Follows } else { Self::Last }
+    }
+
+    /// 1 or 0.
+    pub(crate) const fn bit(self) -> u8 {
+        match self {
+            Self::Follows => 1,
+            Self::Last => 0,
+        }
+    }
+}
+
+impl Sanitize {
+    /// From bit 0 of a byte of flags.
+    pub(crate) const fn from_bit(bit: u8) -> Self {
+        if bit & 1 == 1 { Self::OnRelease } else { Self::Never }
+    }
+
+    /// 1 or 0.
+    pub(crate) const fn bit(self) -> u8 {
+        match self {
+            Self::OnRelease => 1,
+            Self::Never => 0,
+        }
+    }
+}

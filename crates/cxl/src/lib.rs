@@ -13,7 +13,7 @@
 //! * [`code`], [`opcode`]: return codes and opcodes by name.
 //! * [`payload`]: how a message becomes bytes ([`Payload`]), and why bytes are none.
 //! * [`command`]: every command that memtide speaks, one file each.
-//! * `mailbox`, `cci`, `tunnel`: what carries them.
+//! * [`cci`]: what carries them where no register does.
 //! * `device`: a device as the specification has it, for several hosts.
 //! * [`manager`]: who has what, who is to get what, who has to give what back.
 //!
@@ -27,6 +27,7 @@
 
 extern crate alloc;
 
+pub mod cci;
 pub mod code;
 pub mod command;
 pub mod manager;

@@ -1,13 +1,29 @@
 //! How a message becomes bytes, and bytes a message. Little-endian throughout.
+//!
+//! Two parts meet here. What is sent is made by this crate's own users, and so [`Payload::encode`]
+//! cannot fail: a value outside of its documented range is a mistake in the program, and stops it.
+//! What arrives may be hostile, and so [`Payload::decode`] compares every count with the bytes that
+//! are there before it makes room for anything.
+
+mod fields;
+
+pub(crate) use fields::{Fields, Record, Writer, fixed_size};
 
 use alloc::vec::Vec;
 
 use crate::Opcode;
 
+/// What devices count capacity in, in some fields: 256 MiB.
+pub const CAPACITY_UNIT: u64 = 256 << 20;
+
 /// Something that is sent. `decode(encode(x)) == x` for every message that can be sent; reserved
 /// fields are sent as 0 and not looked at.
 pub trait Payload: Sized {
     /// Appends its bytes.
+    ///
+    /// # Panics
+    /// If a list has more members than its count can say, or a capacity that is sent in units of
+    /// [`CAPACITY_UNIT`] is no multiple of it. No decoded message is like that.
     fn encode(&self, out: &mut Vec<u8>);
 
     /// Reads it from exactly these bytes.

@@ -1,5 +1,7 @@
 //! What a host says to a device with dynamic capacity (CXL 3.1, 8.2.9.9.9).
 
+mod encoding;
+
 use alloc::vec::Vec;
 
 use memtide_units::{DcExtent, DpaRange};

@@ -1,5 +1,9 @@
 //! Event logs, and the records of dynamic capacity (CXL 3.1, 8.2.9.2).
 
+mod encoding;
+
+pub use encoding::DYNAMIC_CAPACITY_UUID;
+
 use alloc::vec::Vec;
 
 use memtide_units::DcExtent;
@@ -86,9 +90,9 @@ pub struct DynamicCapacityEvent {
     pub more: More,
     /// Where.
     pub extent: DcExtent,
-    /// Extents that can still be remembered.
+    /// Extents that can still be remembered; 0 also where the device does not say.
     pub extents_available: u32,
-    /// Tags that can still be remembered.
+    /// Tags that can still be remembered; 0 also where the device does not say.
     pub tags_available: u32,
 }
 

@@ -1,5 +1,7 @@
 //! What a fabric manager says to a device that hosts share (CXL 3.1, 7.6.7.6).
 
+mod encoding;
+
 use alloc::vec::Vec;
 
 use memtide_units::{DcExtent, Tag};
@@ -25,7 +27,7 @@ pub struct Info {
     pub sanitize_configurable: u8,
     /// Bytes in all: a multiple of 256 MiB.
     pub total_capacity: u64,
-    /// Block sizes that each region can have: bit n is 64 << n bytes.
+    /// Block sizes that each region can have: bit n is 2^n bytes, n from 6 to 52.
     pub block_sizes: [u64; 8],
 }
 

@@ -1,0 +1,289 @@
+//! Any message at all: every field takes every value that it may have.
+
+use memtide_cxl::command::{
+    HostId, More, Sanitize, dynamic_capacity as dc, events, fabric_manager as fm,
+};
+use memtide_units::{DcExtent, DpaRange, Tag};
+use proptest::{array::uniform32, collection::vec, prelude::*};
+
+/// Lists get this long.
+const MEMBERS_MAX: usize = 6;
+
+pub fn tag() -> impl Strategy<Value = Tag> {
+    any::<[u8; 16]>().prop_map(Tag)
+}
+
+pub fn host() -> impl Strategy<Value = HostId> {
+    any::<u16>().prop_map(HostId)
+}
+
+pub fn more() -> impl Strategy<Value = More> {
+    prop_oneof![Just(More::Follows), Just(More::Last)]
+}
+
+pub fn sanitize() -> impl Strategy<Value = Sanitize> {
+    prop_oneof![Just(Sanitize::OnRelease), Just(Sanitize::Never)]
+}
+
+/// Bytes that are sent in units of 256 MiB.
+pub fn capacity() -> impl Strategy<Value = u64> {
+    (0..1_u64 << 36).prop_map(|units| units << 28)
+}
+
+pub fn range() -> impl Strategy<Value = DpaRange> {
+    any::<(u64, u64)>().prop_map(|(start, length)| DpaRange::new(start, length))
+}
+
+pub fn extent() -> impl Strategy<Value = DcExtent> {
+    (range(), tag(), any::<u16>()).prop_map(|(range, tag, sequence)| DcExtent {
+        range,
+        tag,
+        sequence,
+    })
+}
+
+pub fn extents() -> impl Strategy<Value = Vec<DcExtent>> {
+    vec(extent(), 0..=MEMBERS_MAX)
+}
+
+pub fn resources() -> impl Strategy<Value = dc::Resources> {
+    any::<[u32; 4]>().prop_map(|numbers| dc::Resources {
+        extents_supported: numbers[0],
+        extents_available: numbers[1],
+        tags_supported: numbers[2],
+        tags_available: numbers[3],
+    })
+}
+
+pub fn get_configuration() -> impl Strategy<Value = dc::GetConfiguration> {
+    any::<(u8, u8)>().prop_map(|(count, start)| dc::GetConfiguration { count, start })
+}
+
+pub fn configuration() -> impl Strategy<Value = dc::Configuration> {
+    let region = (any::<[u64; 3]>(), capacity(), any::<u32>(), sanitize()).prop_map(
+        |([base, length, block_size], decode_length, dsmad_handle, sanitize)| dc::Region {
+            base,
+            decode_length,
+            length,
+            block_size,
+            dsmad_handle,
+            sanitize,
+        },
+    );
+    (any::<u8>(), vec(region, 0..=MEMBERS_MAX), resources()).prop_map(
+        |(available, regions, resources)| dc::Configuration { available, regions, resources },
+    )
+}
+
+pub fn get_extent_list() -> impl Strategy<Value = dc::GetExtentList> {
+    any::<(u32, u32)>().prop_map(|(count, start)| dc::GetExtentList { count, start })
+}
+
+pub fn extent_list() -> impl Strategy<Value = dc::ExtentList> {
+    (any::<u32>(), any::<u32>(), extents())
+        .prop_map(|(total, generation, extents)| dc::ExtentList { total, generation, extents })
+}
+
+pub fn add_response() -> impl Strategy<Value = dc::AddResponse> {
+    (more(), vec(range(), 0..=MEMBERS_MAX))
+        .prop_map(|(more, accepted)| dc::AddResponse { more, accepted })
+}
+
+pub fn release() -> impl Strategy<Value = dc::Release> {
+    (more(), vec(range(), 1..=MEMBERS_MAX))
+        .prop_map(|(more, released)| dc::Release { more, released })
+}
+
+pub fn log() -> impl Strategy<Value = events::EventLog> {
+    use events::EventLog::*;
+    prop::sample::select(vec![Informational, Warning, Failure, Fatal, DynamicCapacity])
+}
+
+pub fn get_event_records() -> impl Strategy<Value = events::GetEventRecords> {
+    log().prop_map(|log| events::GetEventRecords { log })
+}
+
+pub fn dynamic_capacity_event() -> impl Strategy<Value = events::DynamicCapacityEvent> {
+    use events::DynamicCapacityEventKind::*;
+    let kinds = vec![
+        Add,
+        Release,
+        ForcedRelease,
+        RegionConfigurationUpdated,
+        AddResponse,
+        CapacityReleased,
+    ];
+    (prop::sample::select(kinds), host(), any::<u8>(), more(), extent(), any::<(u32, u32)>())
+        .prop_map(|(kind, host, region, more, extent, (extents_available, tags_available))| {
+            events::DynamicCapacityEvent {
+                kind,
+                host,
+                region,
+                more,
+                extent,
+                extents_available,
+                tags_available,
+            }
+        })
+}
+
+pub fn event_records() -> impl Strategy<Value = events::EventRecords> {
+    let body = prop_oneof![
+        dynamic_capacity_event().prop_map(events::EventBody::DynamicCapacity),
+        any::<[u8; 16]>()
+            .prop_filter("another kind", |uuid| *uuid != events::DYNAMIC_CAPACITY_UUID)
+            .prop_map(events::EventBody::Other),
+    ];
+    let record = (any::<u16>(), any::<u16>(), any::<u64>(), body).prop_map(
+        |(handle, related, timestamp, body)| events::EventRecord {
+            handle,
+            related,
+            timestamp,
+            body,
+        },
+    );
+    let lost = any::<(u16, u64, u64)>().prop_map(|(count, first, last)| events::Overflow {
+        count,
+        first,
+        last,
+    });
+    (prop::option::of(lost), more(), vec(record, 0..=MEMBERS_MAX))
+        .prop_map(|(overflow, more, records)| events::EventRecords { overflow, more, records })
+}
+
+pub fn clear_event_records() -> impl Strategy<Value = events::ClearEventRecords> {
+    let what = prop_oneof![
+        Just(events::Clear::All),
+        vec(any::<u16>(), 1..=255).prop_map(events::Clear::Handles)
+    ];
+    (log(), what).prop_map(|(log, what)| events::ClearEventRecords { log, what })
+}
+
+pub fn info() -> impl Strategy<Value = fm::Info> {
+    (any::<(u8, u8, u8)>(), any::<(u16, u16)>(), capacity(), any::<[u64; 8]>()).prop_map(
+        |(bytes, policies, total_capacity, block_sizes)| fm::Info {
+            hosts: bytes.0,
+            regions: bytes.1,
+            add_policies: policies.0,
+            release_policies: policies.1,
+            sanitize_configurable: bytes.2,
+            total_capacity,
+            block_sizes,
+        },
+    )
+}
+
+pub fn get_host_configuration() -> impl Strategy<Value = fm::GetHostConfiguration> {
+    (host(), any::<u8>(), any::<u8>()).prop_map(|(host, count, start)| fm::GetHostConfiguration {
+        host,
+        count,
+        start,
+    })
+}
+
+pub fn host_configuration() -> impl Strategy<Value = fm::HostConfiguration> {
+    let region = (any::<[u64; 3]>(), capacity(), any::<u8>(), sanitize()).prop_map(
+        |([base, length, block_size], decode_length, dsmas_flags, sanitize)| fm::HostRegion {
+            base,
+            decode_length,
+            length,
+            block_size,
+            dsmas_flags,
+            sanitize,
+        },
+    );
+    (host(), any::<u8>(), vec(region, 0..=MEMBERS_MAX), resources()).prop_map(
+        |(host, available, regions, resources)| fm::HostConfiguration {
+            host,
+            available,
+            regions,
+            resources,
+        },
+    )
+}
+
+pub fn set_configuration() -> impl Strategy<Value = fm::SetConfiguration> {
+    (any::<u8>(), any::<u64>(), sanitize()).prop_map(|(region, block_size, sanitize)| {
+        fm::SetConfiguration { region, block_size, sanitize }
+    })
+}
+
+pub fn get_host_extents() -> impl Strategy<Value = fm::GetHostExtents> {
+    (host(), any::<u32>(), any::<u32>()).prop_map(|(host, count, start)| fm::GetHostExtents {
+        host,
+        count,
+        start,
+    })
+}
+
+pub fn host_extents() -> impl Strategy<Value = fm::HostExtents> {
+    (host(), any::<[u32; 3]>(), extents()).prop_map(
+        |(host, [start, total, generation], extents)| fm::HostExtents {
+            host,
+            start,
+            total,
+            generation,
+            extents,
+        },
+    )
+}
+
+pub fn initiate_add() -> impl Strategy<Value = fm::InitiateAdd> {
+    use fm::Selection::*;
+    let selection = prop::sample::select(vec![Free, Contiguous, Prescriptive, EnableSharedAccess]);
+    (host(), selection, any::<u8>(), any::<u64>(), tag(), extents()).prop_map(
+        |(host, selection, region, length, tag, extents)| fm::InitiateAdd {
+            host,
+            selection,
+            region,
+            length,
+            tag,
+            extents,
+        },
+    )
+}
+
+pub fn initiate_release() -> impl Strategy<Value = fm::InitiateRelease> {
+    let removal = prop_oneof![Just(fm::Removal::TagBased), Just(fm::Removal::Prescriptive)];
+    let force = prop_oneof![Just(fm::Force::Ask), Just(fm::Force::Take)];
+    (host(), removal, force, sanitize(), any::<u64>(), tag(), extents()).prop_map(
+        |(host, removal, force, sanitize, length, tag, extents)| fm::InitiateRelease {
+            host,
+            removal,
+            force,
+            sanitize,
+            length,
+            tag,
+            extents,
+        },
+    )
+}
+
+pub fn list_tags() -> impl Strategy<Value = fm::ListTags> {
+    any::<(u32, u32)>().prop_map(|(start, count)| fm::ListTags { start, count })
+}
+
+pub fn tags() -> impl Strategy<Value = fm::Tags> {
+    let bitmap = || uniform32(any::<u8>());
+    let info = (tag(), any::<bool>(), bitmap(), bitmap()).prop_map(
+        |(tag, referenced, holders, pending)| fm::TagInfo { tag, referenced, holders, pending },
+    );
+    (any::<u32>(), any::<u32>(), vec(info, 0..=MEMBERS_MAX))
+        .prop_map(|(generation, total, tags)| fm::Tags { generation, total, tags })
+}
+
+pub fn cci() -> impl Strategy<Value = memtide_cxl::cci::Message> {
+    use memtide_cxl::{
+        Opcode, ReturnCode,
+        cci::{Background, Kind, Message, Outcome},
+    };
+    let background = prop_oneof![Just(Background::Over), Just(Background::Running)];
+    let outcome =
+        (any::<u16>(), any::<u16>(), background).prop_map(|(code, vendor_status, background)| {
+            Outcome { code: ReturnCode(code), vendor_status, background }
+        });
+    let kind = prop_oneof![Just(Kind::Request), outcome.prop_map(Kind::Response)];
+    (any::<u8>(), any::<u16>(), kind, vec(any::<u8>(), 0..200)).prop_map(
+        |(tag, opcode, kind, payload)| Message { tag, opcode: Opcode(opcode), kind, payload },
+    )
+}

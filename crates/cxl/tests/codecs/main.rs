@@ -1,0 +1,4 @@
+//! The codecs: identity, literal bytes, and bytes that mean harm.
+
+mod any;
+mod identity;
