@@ -20,6 +20,7 @@ pub mod address;
 pub mod channel;
 pub mod frame;
 pub mod link;
+pub mod manager;
 pub mod serving;
 pub mod wire;
 

@@ -10,7 +10,7 @@ pub mod listener;
 pub mod stop;
 
 pub use self::{
-    hub::{GuestId, Hub},
+    hub::{GuestId, Hub, Origin},
     listener::{ListenError, Listener},
     stop::{Stop, StopHandle},
 };

@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use super::{Listener, Stop};
 use crate::{
+    Address,
     channel::{Channel, Incoming},
     link::timespec,
 };
@@ -44,6 +45,16 @@ struct Guest {
     channel: Channel,
     /// Until when it has to introduce itself.
     stranger_until: Option<Instant>,
+    from: Origin,
+}
+
+/// Where a connection came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// On a Unix socket: descriptors can be sent.
+    Unix,
+    /// On another one.
+    Elsewhere,
 }
 
 /// All connections.
@@ -172,7 +183,11 @@ impl Hub {
                     self.guests.remove(&oldest.expect("there are many"));
                 }
                 let channel = Channel::new(socket, STRANGER_FRAME_BYTES);
-                let guest = Guest { channel, stranger_until: Some(now + GREETING) };
+                let from = match listener.address() {
+                    Address::Unix(_) => Origin::Unix,
+                    Address::Tcp(_) => Origin::Elsewhere,
+                };
+                let guest = Guest { channel, stranger_until: Some(now + GREETING), from };
                 self.guests.insert(self.next, guest);
                 self.eager.insert(self.next);
                 self.next += 1;
@@ -233,6 +248,12 @@ impl Hub {
                 Err(_) => guest.channel.abort(),
             }
         }
+    }
+
+    /// Where it came in, if it is connected.
+    #[must_use]
+    pub fn origin(&self, id: GuestId) -> Option<Origin> {
+        self.guests.get(&id).map(|guest| guest.from)
     }
 
     /// Whether all that was sent to it is on its way.
