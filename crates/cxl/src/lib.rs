@@ -14,7 +14,7 @@
 //! * [`payload`]: how a message becomes bytes ([`Payload`]), and why bytes are none.
 //! * [`command`]: every command that memtide speaks, one file each.
 //! * [`cci`]: what carries them where no register does.
-//! * `device`: a device as the specification has it, for several hosts.
+//! * [`device`]: a device as the specification has it, for several hosts.
 //! * [`manager`]: who has what, who is to get what, who has to give what back.
 //!
 //! The host's own rules (chains, tag groups, what is given back when) are
@@ -30,6 +30,7 @@ extern crate alloc;
 pub mod cci;
 pub mod code;
 pub mod command;
+pub mod device;
 pub mod manager;
 pub mod opcode;
 pub mod payload;
