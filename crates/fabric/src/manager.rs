@@ -1,0 +1,3 @@
+//! The fabric manager's service.
+
+pub mod store;
