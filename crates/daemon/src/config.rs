@@ -42,6 +42,8 @@ mod rulebook;
 mod tenants;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_devices;
 mod who;
 mod write;
 
