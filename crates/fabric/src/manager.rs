@@ -1,3 +1,5 @@
 //! The fabric manager's service.
 
+pub mod backend;
+mod exchange;
 pub mod store;

@@ -149,9 +149,7 @@ impl Hub {
         fds.extend(others.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)));
         let first_guest = fds.len();
         fds.extend(
-            self.guests
-                .values()
-                .map(|guest| PollFd::new(&guest.channel, guest.channel.interest())),
+            self.guests.values().map(|guest| PollFd::new(&guest.channel, guest.channel.interest())),
         );
         let strangers = self.guests.values().filter_map(|guest| guest.stranger_until);
         let is_eager = |id: &GuestId| self.guests.get(id).is_some_and(|g| reads(&g.channel));

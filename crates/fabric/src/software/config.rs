@@ -39,8 +39,10 @@ pub enum ConfigError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// No such capacity.
-    #[error("capacity is {capacity}; expected a multiple of 256MiB from {least} to {}",
-            ByteSize(MAX_CAPACITY))]
+    #[error(
+        "capacity is {capacity}; expected a multiple of 256MiB from {least} to {}",
+        ByteSize(MAX_CAPACITY)
+    )]
     Capacity {
         /// What it is.
         capacity: ByteSize,
