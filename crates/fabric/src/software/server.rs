@@ -23,7 +23,7 @@ use crate::{
     Address,
     channel::Incoming,
     frame::{self, FrameError},
-    serving::{GuestId, Hub, ListenError, Listener, Origin, Stop, StopHandle, hub::FRAMES_A_TURN},
+    serving::{GuestId, Hub, ListenError, Listener, Stop, StopHandle, hub::FRAMES_A_TURN},
     wire::{FromFabric, Hello, MAX_FRAME_BYTES, Role, ToFabric, VERSION, Welcome},
 };
 
@@ -275,12 +275,10 @@ impl Fabric {
             return self.refuse(id, format!("host {host}; expected 0 to {}", hosts - 1));
         }
         let memory = match role {
-            Role::Host(host) if self.hub.origin(id) == Some(Origin::Unix) => {
-                match self.memory.share(HostId(host)) {
-                    Ok(file) => Some(file),
-                    Err(error) => return self.refuse(id, error.to_string()),
-                }
-            }
+            Role::Host(host) if self.came_by_unix(id) => match self.memory.share(HostId(host)) {
+                Ok(file) => Some(file),
+                Err(error) => return self.refuse(id, error.to_string()),
+            },
             _ => None,
         };
         let welcome = Welcome {
@@ -301,6 +299,10 @@ impl Fabric {
             }
             None => (self.notices)(Notice::Connected(role)),
         }
+    }
+
+    fn came_by_unix(&self, id: GuestId) -> bool {
+        matches!(self.hub.came_by(id), Some((_, Address::Unix(_))))
     }
 
     fn refuse(&mut self, id: GuestId, why: String) {
