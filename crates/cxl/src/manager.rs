@@ -48,21 +48,37 @@
 //! * [`name`], [`config`]: devices, hosts, limits. [`request`], [`report`]: in and back to operators.
 //! * [`exchange`]: commands and replies as one type each. [`input`], [`output`]: all that goes in
 //!   and out. [`journal`]: what lasts. [`status`]: who has what, to look at.
-//! * [`state`]: [`Manager`], and the way an input takes.
+//! * [`state`]: [`Manager`], and the way an input takes. `turn`: a device's next command.
+//! * `device`: what is known of one. `read`: how. `ranges`: sets of addresses.
+//! * `check`: whether a request can be. `entry`: its life. `choose`: which bytes.
+//! * `offer`, `release`, `reference`: how each kind goes. `balance`: the manager's own requests.
 
+mod balance;
+mod check;
+mod choose;
 pub mod config;
+mod device;
+mod entry;
 pub mod exchange;
 pub mod input;
 pub mod journal;
 pub mod name;
+mod offer;
 pub mod output;
+mod ranges;
+mod read;
+mod reference;
+mod release;
 pub mod report;
 pub mod request;
 pub mod state;
 pub mod status;
+mod turn;
 
 pub use self::{
+    check::MAX_EXTENTS,
     config::{Chooser, Config, ConfigError, DeviceConfig, HostConfig, Limits, Timing},
+    entry::{FIRST_OWN_ID, MAX_ENDED, MAX_OPEN},
     exchange::{Command, Reply, Response},
     input::{Holder, HostAnswer, Input, InputError},
     journal::{Key, Record, Value},

@@ -10,7 +10,7 @@
 //! * [`address`], [`frame`], [`channel`]: where a socket is, what a message looks like on it, and
 //!   one nonblocking connection with its limits.
 //! * [`serving`]: what both servers have in common.
-//! * `software`: a device of `memtide_cxl` behind a socket, with memory behind its addresses.
+//! * [`software`]: a device of `memtide_cxl` behind a socket, with memory behind its addresses.
 //! * [`link`]: one connection to a device, as a host or as the manager.
 //! * `manager`: the service that hands out capacity, and what it keeps on disk.
 
@@ -18,10 +18,12 @@
 
 pub mod address;
 pub mod channel;
+pub mod control;
 pub mod frame;
 pub mod link;
 pub mod manager;
 pub mod serving;
+pub mod software;
 pub mod wire;
 
 pub use address::Address;

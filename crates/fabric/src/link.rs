@@ -254,8 +254,7 @@ impl Link {
         let tag = self.next_tag;
         self.next_tag = tag.wrapping_add(1);
         let request = Message::request(tag, opcode, payload.to_vec());
-        let bytes =
-            request.encode().map_err(|source| LinkError::TooLong { opcode, source })?;
+        let bytes = request.encode().map_err(|source| LinkError::TooLong { opcode, source })?;
         let reply = Message::decode(&self.exchange(&bytes)?)
             .map_err(|source| LinkError::Answer { opcode, source })?;
         match reply.kind {

@@ -10,7 +10,7 @@ pub mod listener;
 pub mod stop;
 
 pub use self::{
-    hub::{GuestId, Hub, Origin},
+    hub::{GuestId, Hub},
     listener::{ListenError, Listener},
     stop::{Stop, StopHandle},
 };

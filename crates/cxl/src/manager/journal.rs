@@ -4,7 +4,7 @@
 //! read back does not matter, so a key-value store (redb, etcd) does, as does a file to which
 //! records are appended and of which later ones win. A store need not understand values.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use core::time::Duration;
 
 use memtide_units::{DpaRange, RequestId, Tag};
@@ -47,7 +47,7 @@ pub enum Key {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Value {
     /// A request.
-    Request(RequestRecord),
+    Request(Box<RequestRecord>),
     /// An offer.
     Offer(OfferRecord),
     /// Limits.

@@ -115,8 +115,7 @@ impl Backend for FabricBackend {
         let (opcode, payload) = exchange::encode(command);
         let request = Message::request(self.next_tag, opcode, payload);
         self.next_tag = self.next_tag.wrapping_add(1);
-        let bytes =
-            request.encode().map_err(|source| LinkError::TooLong { opcode, source })?;
+        let bytes = request.encode().map_err(|source| LinkError::TooLong { opcode, source })?;
         self.link.begin(&bytes)?;
         self.asked = Some((request, Instant::now() + PATIENCE));
         Ok(())

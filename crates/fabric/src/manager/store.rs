@@ -154,9 +154,8 @@ impl Store {
         } else {
             &[]
         };
-        let pairs = records.iter().map(|record| {
-            (encode(&record.key), record.value.as_ref().map(encode))
-        });
+        let pairs =
+            records.iter().map(|record| (encode(&record.key), record.value.as_ref().map(encode)));
         self.transact(&pairs.collect::<Vec<_>>(), meta)?;
         self.last_request = last_request;
         Ok(())
@@ -212,7 +211,11 @@ impl Store {
         Ok(pairs)
     }
 
-    fn decode<T: DeserializeOwned>(&self, what: &'static str, text: &[u8]) -> Result<T, StoreError> {
+    fn decode<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        text: &[u8],
+    ) -> Result<T, StoreError> {
         match postcard::take_from_bytes(text) {
             Ok((value, [])) => Ok(value),
             _ => Err(StoreError::Damaged { path: self.path.clone(), what, bytes: text.len() }),

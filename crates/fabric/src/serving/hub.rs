@@ -45,16 +45,8 @@ struct Guest {
     channel: Channel,
     /// Until when it has to introduce itself.
     stranger_until: Option<Instant>,
-    from: Origin,
-}
-
-/// Where a connection came in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Origin {
-    /// On a Unix socket: descriptors can be sent.
-    Unix,
-    /// On another one.
-    Elsewhere,
+    /// The listener that it came in by.
+    listener: usize,
 }
 
 /// All connections.
@@ -149,9 +141,7 @@ impl Hub {
         fds.extend(others.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)));
         let first_guest = fds.len();
         fds.extend(
-            self.guests
-                .values()
-                .map(|guest| PollFd::new(&guest.channel, guest.channel.interest())),
+            self.guests.values().map(|guest| PollFd::new(&guest.channel, guest.channel.interest())),
         );
         let strangers = self.guests.values().filter_map(|guest| guest.stranger_until);
         let is_eager = |id: &GuestId| self.guests.get(id).is_some_and(|g| reads(&g.channel));
@@ -173,7 +163,7 @@ impl Hub {
 
     fn accept(&mut self, now: Instant) -> io::Result<()> {
         self.accept_after = None;
-        for listener in &self.listeners {
+        for (number, listener) in self.listeners.iter().enumerate() {
             // As many as may stay: a flood of them does not keep the others waiting.
             for _ in 0..STRANGERS_MAX {
                 let Some(socket) = listener.accept()? else { break };
@@ -183,11 +173,8 @@ impl Hub {
                     self.guests.remove(&oldest.expect("there are many"));
                 }
                 let channel = Channel::new(socket, STRANGER_FRAME_BYTES);
-                let from = match listener.address() {
-                    Address::Unix(_) => Origin::Unix,
-                    Address::Tcp(_) => Origin::Elsewhere,
-                };
-                let guest = Guest { channel, stranger_until: Some(now + GREETING), from };
+                let stranger_until = Some(now + GREETING);
+                let guest = Guest { channel, stranger_until, listener: number };
                 self.guests.insert(self.next, guest);
                 self.eager.insert(self.next);
                 self.next += 1;
@@ -250,10 +237,11 @@ impl Hub {
         }
     }
 
-    /// Where it came in, if it is connected.
+    /// By which listener it came in, and what that listens at; if it is connected.
     #[must_use]
-    pub fn origin(&self, id: GuestId) -> Option<Origin> {
-        self.guests.get(&id).map(|guest| guest.from)
+    pub fn came_by(&self, id: GuestId) -> Option<(usize, &Address)> {
+        let listener = self.guests.get(&id)?.listener;
+        Some((listener, self.listeners[listener].address()))
     }
 
     /// Whether all that was sent to it is on its way.

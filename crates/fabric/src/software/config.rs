@@ -39,8 +39,10 @@ pub enum ConfigError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// No such capacity.
-    #[error("capacity is {capacity}; expected a multiple of 256MiB from {least} to {}",
-            ByteSize(MAX_CAPACITY))]
+    #[error(
+        "capacity is {capacity}; expected a multiple of 256MiB from {least} to {}",
+        ByteSize(MAX_CAPACITY)
+    )]
     Capacity {
         /// What it is.
         capacity: ByteSize,
@@ -180,7 +182,7 @@ mod tests {
         let cases: [(fn(&mut Config), &str); 8] = [
             (|c| c.capacity = ByteSize(0), "capacity is 0B"),
             (|c| c.capacity = ByteSize((256 << 20) + 1), "capacity is"),
-            (|c| c.capacity = ByteSize(1 << 51), "capacity is 2048TiB"),
+            (|c| c.capacity = ByteSize(1 << 51), "capacity is 2PiB"),
             (|c| (c.capacity, c.regions) = (ByteSize(256 << 20), 2), "from 512MiB"),
             (|c| c.hosts = 0, "hosts is 0; expected 1 to 255"),
             (|c| c.regions = 9, "regions is 9; expected 1 to 8"),

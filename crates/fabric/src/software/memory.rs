@@ -53,9 +53,8 @@ impl Memory {
     /// Files of `capacity` bytes that use no memory yet.
     pub fn new(name: &str, hosts: u16, capacity: u64) -> Result<Self, MemoryError> {
         let file = |host: u16| {
-            memfd::create(&format!("{name}-host{host}"), capacity, Pages::Small).map_err(|source| {
-                MemoryError::Create { host: HostId(host), capacity, source }
-            })
+            memfd::create(&format!("{name}-host{host}"), capacity, Pages::Small)
+                .map_err(|source| MemoryError::Create { host: HostId(host), capacity, source })
         };
         Ok(Self { files: (0..hosts).map(file).collect::<Result<_, _>>()? })
     }

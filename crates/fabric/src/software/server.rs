@@ -8,24 +8,22 @@ use std::{
 
 use memtide_cxl::{
     DecodeError, Opcode, ReturnCode,
-    cci::{Message, TooLong},
+    cci::{Kind, Message, TooLong},
     command::HostId,
-    device::{Device, Effect},
+    device::{Device, Effect, Refusal},
 };
 use memtide_units::DpaRange;
 
 use super::{
     config::{Config, ConfigError},
+    dispatch::dispatch,
     memory::{Memory, MemoryError},
 };
 use crate::{
     Address,
     channel::Incoming,
     frame::{self, FrameError},
-    serving::{
-        GuestId, Hub, ListenError, Listener, Origin, Stop, StopHandle,
-        hub::FRAMES_A_TURN,
-    },
+    serving::{GuestId, Hub, ListenError, Listener, Stop, StopHandle, hub::FRAMES_A_TURN},
     wire::{FromFabric, Hello, MAX_FRAME_BYTES, Role, ToFabric, VERSION, Welcome},
 };
 
@@ -88,14 +86,14 @@ pub enum Notice {
         error: GarbageError,
     },
     /// A command was not done.
-    #[error("{}: {opcode} refused: {code}", name(*role))]
+    #[error("{}: {opcode} refused, {}: {why}", name(*role), why.code())]
     Declined {
         /// Whose.
         role: Role,
         /// Which.
         opcode: Opcode,
-        /// With which code.
-        code: ReturnCode,
+        /// Why.
+        why: Box<Refusal>,
     },
     /// Nobody can connect for a moment.
     #[error("cannot accept connections: {0}")]
@@ -277,12 +275,10 @@ impl Fabric {
             return self.refuse(id, format!("host {host}; expected 0 to {}", hosts - 1));
         }
         let memory = match role {
-            Role::Host(host) if self.hub.origin(id) == Some(Origin::Unix) => {
-                match self.memory.share(HostId(host)) {
-                    Ok(file) => Some(file),
-                    Err(error) => return self.refuse(id, error.to_string()),
-                }
-            }
+            Role::Host(host) if self.came_by_unix(id) => match self.memory.share(HostId(host)) {
+                Ok(file) => Some(file),
+                Err(error) => return self.refuse(id, error.to_string()),
+            },
             _ => None,
         };
         let welcome = Welcome {
@@ -305,6 +301,10 @@ impl Fabric {
         }
     }
 
+    fn came_by_unix(&self, id: GuestId) -> bool {
+        matches!(self.hub.came_by(id), Some((_, Address::Unix(_))))
+    }
+
     fn refuse(&mut self, id: GuestId, why: String) {
         self.hub.send(id, &FromFabric::Refused(why.clone()), None);
         self.hub.close(id);
@@ -318,7 +318,11 @@ impl Fabric {
         bytes: &[u8],
     ) -> Result<Result<(), GarbageError>, RunError> {
         let request = match Message::decode(bytes) {
-            Ok(request) => request,
+            Ok(request) if request.kind == Kind::Request => request,
+            Ok(_) => {
+                let (what, expected) = ("a CCI response", "a request");
+                return Ok(Err(GarbageError::Misplaced { what, expected }));
+            }
             Err(error) => return Ok(Err(error.into())),
         };
         if request.opcode == Opcode::INITIATE_DC_ADD {
@@ -326,11 +330,14 @@ impl Fabric {
             self.work(u64::MAX)?;
         }
         self.device.set_time(nanoseconds_since_1970());
-        let (code, payload) = self.execute(role, &request);
-        if code != ReturnCode::SUCCESS {
-            let opcode = request.opcode;
-            (self.notices)(Notice::Declined { role, opcode, code });
-        }
+        let (code, payload) = match dispatch(&mut self.device, role, &request) {
+            Ok(payload) => (ReturnCode::SUCCESS, payload),
+            Err(why) => {
+                let (opcode, code) = (request.opcode, why.code());
+                (self.notices)(Notice::Declined { role, opcode, why: Box::new(why) });
+                (code, Vec::new())
+            }
+        };
         // What a host gains is empty before it hears that it has it.
         self.take_effects()?;
         let response = Message::response(&request, code, payload);

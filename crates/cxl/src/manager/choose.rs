@@ -1,0 +1,254 @@
+//! What can be given to whom, and which bytes it is.
+//!
+//! ```text
+//!   free   = regions - held by anybody - offered - promised - kept for a tag - avoided
+//!   room   = maximum - held - offered - promised, of the receiver
+//!   budget = least of: room, free - what others lack of their minimum
+//! ```
+
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+use memtide_units::{DpaRange, RequestId, Tag};
+
+use super::{
+    check::MAX_EXTENTS,
+    device::{is_sharable, range_of, sanitizes},
+    entry::Entry,
+    ranges::Ranges,
+    state::Manager,
+};
+use crate::command::{HostId, fabric_manager::HostRegion};
+
+/// How bytes are to lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Shape {
+    /// As many as there are, up to the number, anywhere.
+    Some,
+    /// All, anywhere.
+    All,
+    /// All, in one piece.
+    OnePiece,
+}
+
+impl Manager {
+    fn open_on(&self, on: usize) -> impl Iterator<Item = (&RequestId, &Entry)> {
+        self.requests.iter().filter(move |(_, entry)| entry.is_open() && entry.on == on)
+    }
+
+    /// What nobody has, is offered or is promised.
+    pub(super) fn free(&self, on: usize) -> Ranges {
+        let device = &self.devices[on];
+        let mut free: Ranges = device.regions.iter().map(range_of).collect();
+        let held = device.held.values().flatten().map(|extent| extent.range);
+        let offers = device.ports.values().filter_map(|port| port.offer.as_ref());
+        let offered = offers.flat_map(|offer| offer.record.extents.iter().copied());
+        let promised = self.open_on(on).flat_map(|(_, entry)| entry.record.promised.clone());
+        let kept = device.references.values().flatten().copied();
+        let avoided = device.avoid.iter().map(|&(range, _)| range);
+        for range in held.chain(offered).chain(promised).chain(kept).chain(avoided) {
+            free.remove(range);
+        }
+        free
+    }
+
+    /// What of what is free this host may get: the rest others had, and it was not overwritten.
+    fn clean_for(&self, on: usize, to: HostId, mut free: Ranges) -> Ranges {
+        let others = self.devices[on].ports.iter().filter(|&(&host, _)| host != to);
+        for range in others.flat_map(|(_, port)| port.unsanitized.to_vec()) {
+            free.remove(range);
+        }
+        free
+    }
+
+    /// What of a host's is asked back.
+    pub(super) fn asked_of(&self, on: usize, from: HostId) -> Ranges {
+        let entries = self.open_on(on).filter(|(_, entry)| entry.from == Some(from));
+        entries.flat_map(|(_, entry)| entry.record.asked_back.clone()).collect()
+    }
+
+    /// Bytes that a host has, is offered, or is promised by requests other than this one.
+    pub(super) fn coming_to(&self, on: usize, to: HostId, but: Option<RequestId>) -> u64 {
+        let device = &self.devices[on];
+        let others =
+            self.open_on(on).filter(|&(&id, entry)| Some(id) != but && entry.to == Some(to));
+        let promised = others.map(|(_, entry)| entry.promised_bytes());
+        let pending = device.ports.get(&to).map_or(0, super::device::Port::pending);
+        promised.fold(device.held_bytes(to).saturating_add(pending), u64::saturating_add)
+    }
+
+    /// Bytes that a host may still be promised.
+    pub(super) fn room(&self, on: usize, to: HostId, but: Option<RequestId>) -> u64 {
+        let maximum = self.devices[on].ports[&to].limits().maximum;
+        maximum.saturating_sub(self.coming_to(on, to, but))
+    }
+
+    /// Bytes of what is free that a host may be offered, all others' guarantees kept.
+    pub(super) fn budget(&self, on: usize, to: HostId, free: &Ranges) -> u64 {
+        let device = &self.devices[on];
+        let others = device.ports.iter().filter(|&(&host, _)| host != to);
+        let lacking = others.map(|(&host, port)| {
+            port.limits().minimum.saturating_sub(self.coming_to(on, host, None))
+        });
+        let kept = lacking.fold(0, u64::saturating_add);
+        // There may be less behind the addresses than there are addresses.
+        let addresses = device.regions.iter().fold(0, |sum: u64, region| sum + region.length);
+        let taken = addresses - free.bytes();
+        let left = free.bytes().min(device.capacity().saturating_sub(taken));
+        left.saturating_sub(kept).min(self.room(on, to, None))
+    }
+
+    /// Bytes to offer a host: where, and how many of them.
+    pub(super) fn choose(
+        &self,
+        on: usize,
+        to: HostId,
+        region: Option<u8>,
+        bytes: u64,
+        tag: Tag,
+        shape: Shape,
+    ) -> Option<(u8, Vec<DpaRange>)> {
+        let free = self.free(on);
+        let budget = self.budget(on, to, &free).min(bytes);
+        if budget < bytes && shape != Shape::Some {
+            return None;
+        }
+        let clean = self.clean_for(on, to, free);
+        let regions = (0..).zip(&self.devices[on].regions);
+        // What hosts can share always has a name.
+        let mut regions = regions.filter(|&(number, known)| {
+            region.is_none_or(|one| one == number) && !(tag.is_null() && is_sharable(known))
+        });
+        regions.find_map(|(number, region)| {
+            let chosen = pick(&clean, region, budget, shape);
+            (!chosen.is_empty()).then_some((number, chosen))
+        })
+    }
+
+    /// Whether a host may be offered just this.
+    pub(super) fn may_offer(&self, on: usize, to: HostId, extents: &[DpaRange]) -> bool {
+        let free = self.free(on);
+        let bytes = super::ranges::bytes_of(extents);
+        let is_in_budget = self.budget(on, to, &free) >= bytes;
+        let clean = self.clean_for(on, to, free);
+        is_in_budget && extents.iter().all(|&extent| clean.contains(extent))
+    }
+
+    /// Of bytes that are promised to a host, those that were overwritten.
+    pub(super) fn clean_of(&self, on: usize, to: HostId, promised: &[DpaRange]) -> Vec<DpaRange> {
+        self.clean_for(on, to, promised.iter().copied().collect()).to_vec()
+    }
+
+    /// From now on a host may write there.
+    pub(super) fn touch(&mut self, on: usize, to: HostId, extents: &[DpaRange]) {
+        let device = &self.devices[on];
+        let dirty = |extent: &DpaRange| {
+            device.region_of(extent.start).is_some_and(|(_, region)| !sanitizes(region))
+        };
+        let dirty: Vec<DpaRange> = extents.iter().copied().filter(dirty).collect();
+        if dirty.is_empty() {
+            return;
+        }
+        let name = device.name.clone();
+        let port = self.devices[on].port_mut(to);
+        for range in dirty {
+            port.unsanitized.insert(range);
+            port.told_to_sanitize.remove(range);
+        }
+        let key = super::journal::Key::Unsanitized(name, port.name.clone());
+        self.changed.insert(key);
+    }
+
+    /// A host has this and nothing else: what it had, and the device was told to overwrite when it
+    /// comes back, is clean.
+    pub(super) fn overwritten(&mut self, on: usize, host: HostId, held: &Ranges) {
+        let device = self.devices[on].name.clone();
+        let Some(port) = self.devices[on].ports.get_mut(&host) else { return };
+        let mut gone = port.told_to_sanitize.clone();
+        held.iter().for_each(|range| gone.remove(range));
+        if gone.is_empty() {
+            return;
+        }
+        for range in gone.iter() {
+            port.told_to_sanitize.remove(range);
+            port.unsanitized.remove(range);
+        }
+        let key = super::journal::Key::Unsanitized(device, port.name.clone());
+        self.changed.insert(key);
+    }
+}
+
+/// Whole blocks of a region: of the smallest run that has all, or of the largest runs.
+fn pick(free: &Ranges, region: &HostRegion, bytes: u64, shape: Shape) -> Vec<DpaRange> {
+    let block = region.block_size;
+    let bytes = bytes / block * block;
+    let aligned = |run: DpaRange| {
+        let start = run.start.next_multiple_of(block);
+        let end = (run.start + run.length) / block * block;
+        (start < end).then(|| DpaRange::new(start, end - start))
+    };
+    let runs = free.common(range_of(region)).into_iter().filter_map(aligned);
+    let mut runs: Vec<DpaRange> = runs.collect();
+    if bytes == 0 {
+        return Vec::new();
+    }
+    let fits = runs.iter().filter(|run| run.length >= bytes).min_by_key(|run| run.length);
+    if let Some(run) = fits {
+        return alloc::vec![DpaRange::new(run.start, bytes)];
+    }
+    if shape == Shape::OnePiece {
+        return Vec::new();
+    }
+    runs.sort_by_key(|run| (Reverse(run.length), run.start));
+    runs.truncate(MAX_EXTENTS);
+    let mut left = bytes;
+    for run in &mut runs {
+        run.length = run.length.min(left);
+        left -= run.length;
+    }
+    if left != 0 && shape == Shape::All {
+        return Vec::new();
+    }
+    runs.retain(|run| run.length != 0);
+    runs.sort_unstable();
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Sanitize;
+
+    const REGION: HostRegion = HostRegion {
+        base: 0,
+        decode_length: 256 << 20,
+        length: 1600,
+        block_size: 100,
+        dsmas_flags: 0,
+        sanitize: Sanitize::OnRelease,
+    };
+
+    fn free(runs: &[(u64, u64)]) -> Ranges {
+        runs.iter().map(|&(start, length)| DpaRange::new(start, length)).collect()
+    }
+
+    #[test]
+    fn the_smallest_run_that_has_all_is_taken_from() {
+        let free = free(&[(0, 500), (600, 300), (1000, 200)]);
+        for shape in [Shape::Some, Shape::All, Shape::OnePiece] {
+            assert_eq!(pick(&free, &REGION, 300, shape), [DpaRange::new(600, 300)]);
+        }
+    }
+
+    #[test]
+    fn else_the_largest_runs_are_and_never_half_a_block() {
+        let free = free(&[(0, 500), (650, 250), (1000, 200)]);
+        let both = [DpaRange::new(0, 500), DpaRange::new(700, 200)];
+        assert_eq!(pick(&free, &REGION, 750, Shape::All), both);
+        assert_eq!(pick(&free, &REGION, 750, Shape::OnePiece), []);
+        assert_eq!(pick(&free, &REGION, 1000, Shape::All), []);
+        let all = pick(&free, &REGION, 1000, Shape::Some);
+        assert_eq!(all, [both[0], both[1], DpaRange::new(1000, 200)]);
+        assert_eq!(pick(&free, &REGION, 99, Shape::Some), []);
+    }
+}
