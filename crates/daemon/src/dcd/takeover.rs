@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use memtide_engine::Input;
+use memtide_engine::{Input, Lineage};
 use memtide_units::{Extent, Instant, Pageblock};
 
 use super::Dcd;
@@ -90,7 +90,13 @@ impl Daemon {
     /// Before the engine hears of something that may end the wait: memory of a device that nobody
     /// has brought is not there to be leased.
     pub(crate) fn before_last_return(&mut self, input: &Input) {
-        let ends = matches!(input, Input::AwaitedGone { .. } | Input::Join { .. });
+        let ends = match input {
+            Input::AwaitedGone { .. } => true,
+            Input::Join { lineage: Lineage::Returning(claims), .. } => {
+                self.awaited.iter().any(|awaited| awaited.member == claims.member)
+            }
+            _ => false,
+        };
         if !ends || self.dcd.claimed.is_none() || self.engine.awaiting() != 1 {
             return;
         }
