@@ -103,12 +103,13 @@ fn end(program: &mut Program) {
 
 #[test]
 fn what_a_device_gives_is_memory_of_programs_and_lies_at_its_address() {
-    let mut fabric = TestFabric::start();
+    let mut fabric = TestFabric::absent();
     let pool = pool(&fabric);
     assert_eq!(pool.status().nodes[1].size, ByteSize(0));
     let (early, none) = full(&pool, 0);
     assert_eq!(none, []);
     assert_eq!(early.lease(1), [], "there is nothing of the device yet");
+    fabric.begin();
     fabric.add(0, 8, 4);
     wait_for_size(&pool, 4);
     fabric.wait_until_held(0, 4);
@@ -305,10 +306,11 @@ fn a_new_daemon_adopts_what_was_accepted_and_empties_what_nobody_claims() {
     let (mut gone, left) = full_of_device(&pool, 1);
     assert_eq!(left, [at(2)]);
     pool.stop_daemon();
-    // Gone without a daemon to see it, and with something left behind.
-    end(&mut gone);
     pool.start_daemon();
     assert_eq!(fabric.held(0), 4);
+    // It has given up what it had while no daemon was there to see it, and left something behind.
+    let welcome = gone.come_back(pool.socket(), &[]);
+    assert!(matches!(welcome, Some(ToProgram::Welcome { .. })), "{welcome:?}");
     let mut all: Vec<Extent> = vec![Extent::new(Pageblock(0), 2)];
     all.extend(Extent::from_blocks(held.clone()));
     let welcome = program.come_back(pool.socket(), &all);
@@ -367,15 +369,17 @@ fn a_daemon_without_programs_begins_with_what_the_device_says() {
     fabric.add(0, 0, 4);
     wait_for_size(&pool, 4);
     let (mut program, held) = full(&pool, 2);
-    pool.stop_daemon();
     end(&mut program);
+    pool.wait_until("nobody", |status| status.programs.is_empty());
+    pool.stop_daemon();
+    held.iter().for_each(|&block| program.write(block, 9));
     fabric.release(0, 3, 1, Force::Take);
     pool.start_daemon();
     wait_for_size(&pool, 3);
     let next = Program::join(pool.socket());
     let got = blocks(&next.lease(5));
     assert_eq!(got.len(), 5);
-    held.iter().for_each(|&block| assert_eq!(next.read(block), 0));
+    held.iter().for_each(|&block| assert_eq!(next.read(block), 0, "emptied before it is leased"));
 }
 
 #[test]
