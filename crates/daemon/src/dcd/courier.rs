@@ -39,6 +39,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Extents read, or released, with one command.
 const EXTENTS_A_COMMAND: usize = 4096;
+/// Most extents that a device may say were accepted.
+const EXTENTS_MAX: usize = 1 << 20;
 /// Handles that one 0101h names at most.
 const HANDLES_MAX: usize = 255;
 /// How often a list is read again that changed while it was read.
@@ -305,28 +307,44 @@ fn usable<T>(result: Result<T, LinkError>) -> Result<Result<T, LinkError>, LinkE
     }
 }
 
-/// All that this host has accepted, as of one moment.
+/// All that this host has accepted, as of one moment. A list that is cut short would read as a
+/// loss, so there is none then.
 fn list(link: &mut Link) -> Result<Vec<DcExtent>, LinkError> {
-    let count = u32::try_from(EXTENTS_A_COMMAND).expect("a few thousand");
-    let mut extents = Vec::new();
     for _ in 0..LIST_TRIES {
-        extents.clear();
-        let mut generation = None;
-        loop {
-            let start = u32::try_from(extents.len()).unwrap_or(u32::MAX);
-            let part = link.command(&dc::GetExtentList { count, start })?;
-            if *generation.get_or_insert(part.generation) != part.generation {
-                break;
-            }
-            let nothing = part.extents.is_empty();
-            extents.extend(part.extents);
-            if nothing || extents.len() >= part.total as usize {
-                return Ok(extents);
-            }
+        if let Some(extents) = list_once(link)? {
+            return Ok(extents);
         }
     }
-    // It changes faster than it can be read: what is missing is looked for next time.
-    Ok(extents)
+    Err(no_list("one that changes whenever it is read"))
+}
+
+/// The same; nothing if it changed meanwhile.
+fn list_once(link: &mut Link) -> Result<Option<Vec<DcExtent>>, LinkError> {
+    let count = u32::try_from(EXTENTS_A_COMMAND).expect("a few thousand");
+    let mut extents = Vec::new();
+    let mut generation = None;
+    loop {
+        let start = u32::try_from(extents.len()).expect("no more than EXTENTS_MAX");
+        let part = link.command(&dc::GetExtentList { count, start })?;
+        let total = part.total as usize;
+        if *generation.get_or_insert(part.generation) != part.generation {
+            return Ok(None);
+        }
+        if total > EXTENTS_MAX {
+            return Err(no_list("one of more than a million extents"));
+        }
+        let nothing = part.extents.is_empty();
+        extents.extend(part.extents);
+        match extents.len() {
+            all if all >= total => return Ok(Some(extents)),
+            _ if nothing => return Err(no_list("one that ends before its end")),
+            _ => {}
+        }
+    }
+}
+
+const fn no_list(what: &'static str) -> LinkError {
+    LinkError::Unexpected { what, expected: "a list of accepted extents" }
 }
 
 /// What a record tells of dynamic capacity.

@@ -89,18 +89,51 @@ impl TestFabric {
         self.add_all(host, &[range(first, count)], Tag::NULL);
     }
 
+    /// The same, if they are free.
+    pub fn try_add(&mut self, host: u16, first: u64, count: u64) {
+        if let Err(error) = self.offer(host, &[range(first, count)], Tag::NULL) {
+            assert!(matches!(error, LinkError::Device { .. }), "{error}");
+        }
+    }
+
     /// Offers several extents at once.
     pub fn add_all(&mut self, host: u16, ranges: &[DpaRange], tag: Tag) {
+        self.offer(host, ranges, tag).unwrap();
+    }
+
+    fn offer(&mut self, host: u16, ranges: &[DpaRange], tag: Tag) -> Result<(), LinkError> {
         let extents = ranges.iter().map(|&range| DcExtent { range, tag, sequence: 0 }).collect();
         let selection = Selection::Prescriptive;
         let host = HostId(host);
         let add = InitiateAdd { host, selection, region: 0, length: 0, tag, extents };
-        self.manager().command(&add).unwrap();
+        self.manager().command(&add)
     }
 
     /// Asks for pageblocks back, or takes them.
     pub fn release(&mut self, host: u16, first: u64, count: u64, force: Force) {
-        let (range, tag) = (range(first, count), Tag::NULL);
+        self.take(host, vec![range(first, count)], force).unwrap();
+    }
+
+    /// The same, if the host has them.
+    pub fn try_release(&mut self, host: u16, first: u64, count: u64, force: Force) {
+        if let Err(error) = self.take(host, vec![range(first, count)], force) {
+            assert!(matches!(error, LinkError::Device { .. }), "{error}");
+        }
+    }
+
+    /// Asks for all that a host has.
+    pub fn release_all(&mut self, host: u16) {
+        let all = self.listed(host);
+        if !all.is_empty()
+            && let Err(error) = self.take(host, all, Force::Ask)
+        {
+            assert!(matches!(error, LinkError::Device { .. }), "{error}");
+        }
+    }
+
+    fn take(&mut self, host: u16, ranges: Vec<DpaRange>, force: Force) -> Result<(), LinkError> {
+        let tag = Tag::NULL;
+        let extents = ranges.into_iter().map(|range| DcExtent { range, tag, sequence: 0 });
         let release = InitiateRelease {
             host: HostId(host),
             removal: Removal::Prescriptive,
@@ -108,16 +141,21 @@ impl TestFabric {
             sanitize: Sanitize::OnRelease,
             length: 0,
             tag,
-            extents: vec![DcExtent { range, tag, sequence: 0 }],
+            extents: extents.collect(),
         };
-        self.manager().command(&release).unwrap();
+        self.manager().command(&release)
     }
 
     /// Pageblocks that a host has accepted.
     pub fn held(&mut self, host: u16) -> u64 {
+        self.listed(host).iter().map(|range| range.length / PAGEBLOCK_BYTES).sum()
+    }
+
+    /// What a host has accepted.
+    pub fn listed(&mut self, host: u16) -> Vec<DpaRange> {
         let query = GetHostExtents { host: HostId(host), count: 1000, start: 0 };
         let extents = self.manager().command(&query).unwrap().extents;
-        extents.iter().map(|extent| extent.range.length / PAGEBLOCK_BYTES).sum()
+        extents.into_iter().map(|extent| extent.range).collect()
     }
 
     pub fn wait_until_held(&mut self, host: u16, pageblocks: u64) {
