@@ -3,6 +3,7 @@
 mod adopt;
 mod dax;
 mod dcd;
+mod dcd_pool;
 mod frames;
 mod host;
 mod memory;
@@ -20,6 +21,7 @@ use memtide_units::ByteSize;
 pub use self::adopt::Adopt;
 pub use self::dax::{Dax, DaxModeKind, DaxModeOptions, DaxWhat};
 pub use self::dcd::{AcceptKind, Dcd, DcdAcceptPolicy, DcdList, DcdServe, DcdStatus, DcdWhat};
+pub use self::dcd_pool::DcdPool;
 pub use self::frames::{
     BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
 };
@@ -51,6 +53,7 @@ pub enum Command {
     GiveBack(GiveBack),
     Add(Add),
     Move(Move),
+    DcdPool(DcdPool),
     Topology(Topology),
     Map(Map),
     Capture(Capture),

@@ -29,6 +29,7 @@ pub use self::stop::StopHandle;
 use crate::{
     config::Config,
     connection::Connection,
+    dcd::Dcd,
     explain::Past,
     images::Images,
     notice::Notice,
@@ -102,6 +103,7 @@ pub struct Daemon {
     pub(crate) images: Images,
     pub(crate) tokens: Tokens,
     pub(crate) zeroing: Zeroing,
+    pub(crate) dcd: Dcd,
     pub(crate) members: BTreeMap<MemberId, Member>,
     /// Processes that have ended, and of which decisions are still known.
     pub(crate) past: BTreeMap<MemberId, Past>,
@@ -176,6 +178,7 @@ impl Daemon {
             for id in ready.guests {
                 self.serve(id, &mut buffer, now);
             }
+            self.serve_devices();
             self.pass_time(now);
             self.zero_some();
             self.take_figures();
@@ -254,7 +257,9 @@ impl Drop for Daemon {
         }
         let nothing_left = self.members.is_empty()
             && self.awaited.is_empty()
-            && (0..self.stores.len()).all(|node| self.engine.offline(node_id(node)).is_empty());
+            && (0..self.stores.len())
+                .filter(|node| !self.is_device(*node))
+                .all(|node| self.engine.offline(node_id(node)).is_empty());
         if let (Some(path), true) = (&self.config.state, nothing_left) {
             let _ = fs::remove_file(path);
         }

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     MIB, Machine, artifacts, machine,
     process::{Finished, Running},
-    report::{Decision, Report, Status, Tenant},
+    report::{Decision, Device, Report, Status, Tenant},
 };
 
 /// How long any single command may take.
@@ -91,6 +91,34 @@ impl Pool {
         let mut pool = Self { config, socket, daemon: None };
         pool.start_daemon();
         pool
+    }
+
+    /// Starts a daemon of this name, beside others of the same test, with these `[[node]]` tables;
+    /// what programs want beyond them is ordinary memory.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    #[must_use]
+    pub fn start_beside(machine: &Machine, name: &str, nodes: &str) -> Self {
+        let directory = machine.directory();
+        let file = |ending: &str| directory.join(format!("{name}.{ending}"));
+        let (config, socket) = (file("toml"), file("sock"));
+        let text = format!("socket = {socket:?}\non_full = \"fallback\"\n{nodes}");
+        fs::write(&config, text).expect("writing memtide.toml");
+        let mut pool = Self { config, socket, daemon: None };
+        pool.start_daemon();
+        pool
+    }
+
+    /// What the daemon says of its devices.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    #[must_use]
+    pub fn devices(&self) -> Vec<Device> {
+        let finished = self.command(&["dcd-pool", "--json"]).finish(COMMAND_LIMIT);
+        finished.assert_success();
+        parse(&finished)
     }
 
     /// Starts the daemon (again).

@@ -80,6 +80,34 @@ pub struct Counters {
     pub overflow_bytes: u64,
 }
 
+/// One of `memtide dcd-pool --json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Device {
+    /// The node.
+    pub node: String,
+    /// Why there is no connection, if there is none.
+    pub away: Option<String>,
+    /// Bytes accepted, and not released or lost.
+    pub accepted: u64,
+    /// Of that, what programs use.
+    pub used: u64,
+    /// What came of the device's last request.
+    pub answer: Option<DeviceAnswer>,
+}
+
+/// What came of a request of a device.
+#[derive(Clone, Debug, Deserialize)]
+pub struct DeviceAnswer {
+    /// What was asked for.
+    pub asked: u64,
+    /// What was released.
+    pub released: u64,
+    /// What stayed.
+    pub remaining: u64,
+    /// Who held it.
+    pub holders: Vec<Holder>,
+}
+
 /// The answer to a give-back or a move.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Report {

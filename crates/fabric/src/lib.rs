@@ -9,17 +9,21 @@
 //! * [`wire`]: what is said on a socket of the fabric, and between host and manager.
 //! * [`address`], [`frame`], [`channel`]: where a socket is, what a message looks like on it, and
 //!   one nonblocking connection with its limits.
-//! * `software`: a device of `memtide_cxl` behind a socket, with memory behind its addresses.
+//! * [`serving`]: what both servers have in common.
+//! * [`software`]: a device of `memtide_cxl` behind a socket, with memory behind its addresses.
 //! * [`link`]: one connection to a device, as a host or as the manager.
 //! * `manager`: the service that hands out capacity, and what it keeps on disk.
 
 #![forbid(unsafe_code)]
 
 pub mod address;
-mod cci;
 pub mod channel;
+pub mod control;
 pub mod frame;
 pub mod link;
+pub mod manager;
+pub mod serving;
+pub mod software;
 pub mod wire;
 
 pub use address::Address;

@@ -11,8 +11,8 @@
 //! socket notes it: [`Link::take_events_pending`]. A socket is readable only until it was read, so
 //! a loop asks after everything that it did with the link, not only after it polled.
 //!
-//! An error other than [`LinkError::Device`], [`LinkError::Answer`] and [`LinkError::InFlight`] ends
-//! the link: what comes next on the socket could belong to something that was given up.
+//! An error of which [`LinkError::leaves_link_usable`] is false ends the link: what comes next on the
+//! socket could belong to something that was given up.
 
 use std::{
     io,
@@ -20,7 +20,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtide_cxl::{Command, DecodeError, Opcode, Payload, ReturnCode};
+use memtide_cxl::{
+    Command, DecodeError, Opcode, Payload, ReturnCode,
+    cci::{Kind, Message, TooLong},
+};
 use memtide_sys::memfd::{self, Pages};
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
@@ -28,7 +31,7 @@ use rustix::{
 };
 
 use crate::{
-    Address, cci,
+    Address,
     channel::{Channel, Incoming},
     frame::{self, FrameError},
     wire::{FromFabric, Hello, MAX_FRAME_BYTES, MAX_NAME_BYTES, Role, ToFabric, VERSION, Welcome},
@@ -117,6 +120,14 @@ pub enum LinkError {
         /// Why.
         source: DecodeError,
     },
+    /// A request that no message can carry.
+    #[error("{opcode}")]
+    TooLong {
+        /// What was asked.
+        opcode: Opcode,
+        /// How long it is.
+        source: TooLong,
+    },
     /// The answer is not a CCI response to what was asked.
     #[error("{opcode}: the answer is of another command")]
     OtherAnswer {
@@ -129,7 +140,10 @@ impl LinkError {
     /// Whether the link can still be used.
     #[must_use]
     pub const fn leaves_link_usable(&self) -> bool {
-        matches!(self, Self::Device { .. } | Self::Answer { .. } | Self::InFlight)
+        matches!(
+            self,
+            Self::Device { .. } | Self::Answer { .. } | Self::TooLong { .. } | Self::InFlight
+        )
     }
 }
 
@@ -239,10 +253,14 @@ impl Link {
     ) -> Result<(ReturnCode, Vec<u8>), LinkError> {
         let tag = self.next_tag;
         self.next_tag = tag.wrapping_add(1);
-        let reply = self.exchange(&cci::request(tag, opcode, payload)?)?;
-        let response = cci::response(&reply, tag, opcode);
-        let (code, payload) = response.ok_or(LinkError::OtherAnswer { opcode })?;
-        Ok((code, payload.to_vec()))
+        let request = Message::request(tag, opcode, payload.to_vec());
+        let bytes = request.encode().map_err(|source| LinkError::TooLong { opcode, source })?;
+        let reply = Message::decode(&self.exchange(&bytes)?)
+            .map_err(|source| LinkError::Answer { opcode, source })?;
+        match reply.kind {
+            Kind::Response(outcome) if reply.answers(&request) => Ok((outcome.code, reply.payload)),
+            _ => Err(LinkError::OtherAnswer { opcode }),
+        }
     }
 
     /// Sends a whole CCI message and waits for the one that answers it.

@@ -24,6 +24,8 @@ pub const VERSION: u16 = 1;
 pub const MAX_FRAME_BYTES: usize = (1 << 20) + 4096;
 /// Longest name of a host or device: letters, digits, `-`, `_` and `.`.
 pub const MAX_NAME_BYTES: usize = 64;
+/// Longest frame from a host's agent to a manager.
+pub const MAX_AGENT_FRAME_BYTES: usize = 128 << 10;
 /// Most holders in one answer; the largest are told of.
 pub const MAX_HOLDERS: usize = 256;
 

@@ -6,9 +6,10 @@ use memtide_engine::Engine;
 use memtide_store::{Store, kernel::Kernel};
 use rustix::io::Errno;
 
-use super::{Daemon, stop::Stop};
+use super::{Daemon, StopHandle, stop::Stop};
 use crate::{
     config::Config,
+    dcd::{self, Dcd},
     images::Images,
     start::{self, BindError},
     state::{self, State},
@@ -37,17 +38,19 @@ impl Daemon {
             Some(path) => state::load(path, &start::fresh_nodes(&config))?,
             None => None,
         };
-        let left = left.unwrap_or_else(|| State {
-            nodes: start::fresh_nodes(&config),
+        let fresh = start::fresh_nodes(&config);
+        let mut left = left.unwrap_or_else(|| State {
+            nodes: fresh.clone(),
             next_member: 1,
             next_image: 1,
             ..State::default()
         });
+        let until = dcd::takeover::prepare(&config, &mut left, &fresh);
         if left.members.is_empty() {
             // Otherwise they hold some of it already.
             Store::check_all(&stores, &Kernel::this_machine())?;
         }
-        let engine = Engine::new(start::engine_config(&config, &firsts, &left))?;
+        let engine = Engine::new(start::engine_config(&config, &firsts, &left, until))?;
         let system = |what| move |source: Errno| BindError::System { what, source: source.into() };
         let event = rustix::event::eventfd(
             0,
@@ -60,6 +63,9 @@ impl Daemon {
         for member in &left.members {
             images.await_member(member.image, member.member);
         }
+        let stop = Arc::new(Stop::new(event));
+        let mut dcd = Dcd::new(&config, &firsts, &StopHandle(Arc::clone(&stop)))?;
+        dcd.take_over(&config, &left);
         let start = Instant::now();
         let summary = Summary {
             nodes: config
@@ -98,7 +104,8 @@ impl Daemon {
             next_connection: 1,
             listener,
             accept_after: None,
-            stop: Arc::new(Stop::new(event)),
+            stop,
+            dcd,
             start,
             notices: Box::new(|_| ()),
             config,

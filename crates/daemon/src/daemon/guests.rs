@@ -74,11 +74,12 @@ impl Daemon {
         }
         let now = Instant::now();
         let engine = self.engine.next_deadline().map(|at| self.start + at.0);
+        let devices = self.dcd.next_deadline().map(|at| self.start + at.0);
         let greeting = self.guests.values().filter_map(|guest| match guest.role {
             Role::Greeting { until } => Some(until),
             _ => None,
         });
-        [engine, self.tokens.due(), self.look_at_awaited, self.accept_after]
+        [engine, devices, self.tokens.due(), self.look_at_awaited, self.accept_after]
             .into_iter()
             .flatten()
             .chain(greeting)

@@ -34,6 +34,7 @@ impl Daemon {
             next_member: self.next_member,
             next_image: self.engine.next_image().0,
             members: present.chain(self.awaited.iter().copied()).collect(),
+            devices: self.device_states(),
         };
         Ok(state::save(path, &state)?)
     }

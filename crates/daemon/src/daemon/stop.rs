@@ -40,7 +40,7 @@ impl StopHandle {
         self.wake();
     }
 
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         // An eventfd takes at least one event; then it is readable, which is all that is needed.
         let _ = rustix::io::write(&self.0.event, &1u64.to_ne_bytes());
     }

@@ -1,0 +1,168 @@
+//! Operators: what `memtide fm` asks for.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use memtide_cxl::manager::{Key, Output, Request};
+use memtide_units::RequestId;
+
+use super::{Notice, RunError, Service, devices::chain};
+use crate::{
+    control::{DeviceView, FromService, RequestView, ToService, VERSION},
+    frame,
+    manager::view,
+    serving::GuestId,
+    wire::MAX_FRAME_BYTES,
+};
+
+/// Most operators that are connected.
+const OPERATORS_MAX: usize = 128;
+/// Most often that watchers are told.
+const WATCH_PAUSE: Duration = Duration::from_millis(20);
+
+/// An operator who has introduced himself.
+#[derive(Debug, Default)]
+pub struct Operator {
+    /// What he was told of devices last, if he watches.
+    watches: Option<BTreeMap<String, DeviceView>>,
+}
+
+impl Service {
+    pub(super) fn operator_says(&mut self, id: GuestId, body: &[u8]) -> Result<(), RunError> {
+        let message = match frame::decode(body) {
+            Ok(message) => message,
+            Err(error) => {
+                self.garbage(id, error);
+                return Ok(());
+            }
+        };
+        match (message, self.operators.contains_key(&id)) {
+            (ToService::Hello { version }, false) => self.operator_hello(id, version),
+            (ToService::Hello { .. }, true) | (_, false) => self.misplaced(id),
+            (ToService::Ask(request), true) => return self.ask(id, request),
+            (ToService::Devices, true) => {
+                for view in self.views() {
+                    self.hub.send(id, &FromService::Device(view), None);
+                }
+                self.hub.send(id, &FromService::End, None);
+            }
+            (ToService::Requests, true) => {
+                let view = |(id, request, report): (_, &Request, _)| RequestView {
+                    id,
+                    request: request.clone(),
+                    report,
+                };
+                let views: Vec<_> = self.manager.requests().map(view).collect();
+                for view in views {
+                    self.hub.send(id, &FromService::Request(view), None);
+                }
+                self.hub.send(id, &FromService::End, None);
+            }
+            (ToService::Watch, true) => {
+                if let Some(operator) = self.operators.get_mut(&id) {
+                    operator.watches = Some(BTreeMap::new());
+                }
+                self.changed = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn operator_hello(&mut self, id: GuestId, version: u16) {
+        let why = if version != VERSION {
+            format!("version {version}; expected {VERSION}")
+        } else if self.operators.len() >= OPERATORS_MAX {
+            format!("{OPERATORS_MAX} operators are connected; expected fewer")
+        } else {
+            self.hub.introduced(id, MAX_FRAME_BYTES);
+            self.hub.send(id, &FromService::Welcome { version: VERSION }, None);
+            self.operators.insert(id, Operator::default());
+            return;
+        };
+        self.hub.send(id, &FromService::Refused(why.clone()), None);
+        self.hub.close(id);
+        self.notice(Notice::Refused(why));
+    }
+
+    /// A request is tried on a copy of the manager: what cannot be kept has not happened.
+    fn ask(&mut self, asker: GuestId, request: Request) -> Result<(), RunError> {
+        let id = RequestId(self.store.next_request());
+        let mut trial = self.manager.clone();
+        let outputs = match trial.request(self.clock.now(), id, request) {
+            Ok(outputs) => outputs,
+            Err(error) => {
+                self.hub.send(asker, &FromService::Declined(error.to_string()), None);
+                return Ok(());
+            }
+        };
+        let mut outputs = outputs.into_iter().peekable();
+        if let Some(Output::Journal(records)) =
+            outputs.next_if(|output| matches!(output, Output::Journal(_)))
+            && let Err(error) = self.store.commit(&records)
+        {
+            let why = chain(&error);
+            self.notice(Notice::Store(error));
+            // A failed write has kept nothing; a failed sync may have kept all.
+            let is_kept = self.store.load()?.iter().any(|(key, _)| *key == Key::Request(id));
+            if is_kept {
+                self.accepted(asker, id);
+                return self.start_over();
+            }
+            self.hub.send(asker, &FromService::Failed(why), None);
+            return Ok(());
+        }
+        self.manager = trial;
+        self.changed = true;
+        self.accepted(asker, id);
+        self.carry_out(outputs.collect())
+    }
+
+    fn accepted(&mut self, asker: GuestId, id: RequestId) {
+        self.askers.insert(id, asker);
+        self.hub.send(asker, &FromService::Accepted(id), None);
+    }
+
+    fn views(&self) -> Vec<DeviceView> {
+        let view = |status: memtide_cxl::manager::DeviceStatus| {
+            let (address, problem) = self.devices.told(&status.name);
+            view::device(status, address, problem, |host| self.agent_of.contains_key(host))
+        };
+        self.manager.devices().into_iter().map(view).collect()
+    }
+
+    /// When watchers are to be told, if there is something to tell.
+    pub(super) fn watchers_due(&self) -> Option<Instant> {
+        let any = self.operators.values().any(|operator| operator.watches.is_some());
+        (any && self.changed).then(|| self.told_watchers + WATCH_PAUSE)
+    }
+
+    /// Tells watchers what looks different from what they were told last.
+    pub(super) fn tell_watchers(&mut self) {
+        let now = Instant::now();
+        if self.watchers_due().is_none_or(|due| due > now) {
+            return;
+        }
+        (self.changed, self.told_watchers) = (false, now);
+        let views = self.views();
+        for (id, operator) in &mut self.operators {
+            let Some(told) = &mut operator.watches else { continue };
+            if !self.hub.is_idle(*id) {
+                // He hears of the newest state once he has read what was said before.
+                self.changed = true;
+                continue;
+            }
+            let first = told.is_empty();
+            for view in &views {
+                if told.get(&view.name) != Some(view) {
+                    self.hub.send(*id, &FromService::Device(view.clone()), None);
+                    told.insert(view.name.clone(), view.clone());
+                }
+            }
+            if first {
+                self.hub.send(*id, &FromService::End, None);
+            }
+        }
+    }
+}
