@@ -2,6 +2,7 @@
 
 mod adopt;
 mod dax;
+mod dcd_pool;
 mod frames;
 mod host;
 mod memory;
@@ -18,6 +19,7 @@ use memtide_units::ByteSize;
 
 pub use self::adopt::Adopt;
 pub use self::dax::{Dax, DaxModeKind, DaxModeOptions, DaxWhat};
+pub use self::dcd_pool::DcdPool;
 pub use self::frames::{
     BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
 };
@@ -49,6 +51,7 @@ pub enum Command {
     GiveBack(GiveBack),
     Add(Add),
     Move(Move),
+    DcdPool(DcdPool),
     Topology(Topology),
     Map(Map),
     Capture(Capture),

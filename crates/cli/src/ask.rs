@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use memtide_client::{Answer, paths, request};
 use memtide_proto::{
     ControlRequest, Whom,
-    control::{Decision, Report, Status, TenantStatus},
+    control::{DcdStatus, Decision, Report, Status, TenantStatus},
 };
 use memtide_units::ByteSize;
 
@@ -33,6 +33,20 @@ pub fn tenants(socket: &Path) -> Result<Vec<TenantStatus>, Failure> {
 pub fn explain(socket: &Path, whom: Whom) -> Result<Vec<Decision>, Failure> {
     match request(socket, ControlRequest::Explain { whom }, &mut |_, _| ())? {
         Answer::Decisions(decisions) => Ok(decisions),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub fn devices(socket: &Path) -> Result<Vec<DcdStatus>, Failure> {
+    match request(socket, ControlRequest::Devices, &mut |_, _| ())? {
+        Answer::Devices(devices) => Ok(devices),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub fn accept(socket: &Path, node: String, what: String) -> Result<(), Failure> {
+    match request(socket, ControlRequest::Accept { node, what }, &mut |_, _| ())? {
+        Answer::Done(_) => Ok(()),
         other => Err(unexpected(&other)),
     }
 }

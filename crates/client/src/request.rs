@@ -9,7 +9,7 @@ use std::{
 
 use memtide_proto::{
     CodecError, ControlReply, ControlRequest, Hello, MAX_PACKET_BYTES, Refused, VERSION,
-    control::{Decision, Report, Status, TenantStatus},
+    control::{DcdStatus, Decision, Report, Status, TenantStatus},
     decode, encode,
 };
 use memtide_sys::socket::{self, ReceiveError};
@@ -29,9 +29,11 @@ pub enum Answer {
     Tenants(Vec<TenantStatus>),
     /// To [`ControlRequest::Explain`].
     Decisions(Vec<Decision>),
+    /// To [`ControlRequest::Devices`].
+    Devices(Vec<DcdStatus>),
     /// To a give-back or a move.
     Report(Report),
-    /// To [`ControlRequest::Add`] and [`ControlRequest::Shutdown`].
+    /// To [`ControlRequest::Add`], [`ControlRequest::Accept`] and [`ControlRequest::Shutdown`].
     Done(ByteSize),
 }
 
@@ -169,6 +171,9 @@ pub fn request(
             ControlReply::Status { status, more } => (Answer::Status(status), more),
             ControlReply::Tenants { tenants, more } => (Answer::Tenants(tenants), more),
             ControlReply::Decisions { decisions, more } => (Answer::Decisions(decisions), more),
+            ControlReply::Devices { device, more } => {
+                (Answer::Devices(device.into_iter().collect()), more)
+            }
             ControlReply::Report { report, more } => (Answer::Report(report), more),
         };
         let whole = match answer.take() {
@@ -196,6 +201,15 @@ fn join(before: Answer, part: Answer) -> Answer {
         (Answer::Decisions(mut all), Answer::Decisions(part)) => {
             all.extend(part);
             Answer::Decisions(all)
+        }
+        (Answer::Devices(mut all), Answer::Devices(part)) => {
+            for device in part {
+                match all.last_mut() {
+                    Some(last) if last.node == device.node => last.extents.extend(device.extents),
+                    _ => all.push(device),
+                }
+            }
+            Answer::Devices(all)
         }
         (Answer::Report(mut all), Answer::Report(part)) => {
             all.holders.extend(part.holders);

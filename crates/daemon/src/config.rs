@@ -28,10 +28,12 @@
 //! field, its value and what was expected.
 //!
 //! * `raw`: the keys of the file, nothing judged yet.
+//! * [`dcd`]: nodes of a device's dynamic capacity.
 //! * `nodes`, `tenants`, `policy`, `who`: what one table says, checked.
 //! * `reach`: which nodes a tenant can get anything of.
 //! * `write`: a file that says the same. `rulebook`: what the engine is told of it.
 
+pub mod dcd;
 mod nodes;
 mod policy;
 mod raw;
@@ -40,6 +42,8 @@ mod rulebook;
 mod tenants;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_devices;
 mod who;
 mod write;
 
@@ -57,6 +61,7 @@ use crate::duration;
 use raw::{Located, RawConfig, Text, word, wrong};
 use reach::PoolRules;
 
+pub use dcd::{Accept, DcdConfig, SharedWith};
 pub use nodes::{NodeConfig, Weights};
 pub use policy::words as policy_words;
 pub use tenants::{MAX_TENANTS, Quota, TenantConfig};
@@ -201,6 +206,7 @@ impl Config {
         let placement = nodes::placement(raw.placement.as_ref(), &nodes)?;
         let rules = PoolRules { nodes: &nodes, placement: &placement, on_full };
         let tenants = tenants::tenants(&raw.tenant, &rules)?;
+        dcd::check_trust(&raw.tenant, &tenants, &rules)?;
         let config = Self {
             socket,
             mode: parse_mode(raw.mode.as_ref())?,

@@ -33,7 +33,10 @@ impl Daemon {
     ) -> Result<(), Refused> {
         let looks = matches!(
             request,
-            ControlRequest::Status | ControlRequest::Tenants | ControlRequest::Explain { .. }
+            ControlRequest::Status
+                | ControlRequest::Tenants
+                | ControlRequest::Explain { .. }
+                | ControlRequest::Devices
         );
         if !looks {
             self.check_operator(id)?;
@@ -47,10 +50,16 @@ impl Daemon {
                 self.send_tenants(id);
                 Ok(())
             }
+            ControlRequest::Devices => {
+                self.send_devices_told(id);
+                Ok(())
+            }
+            ControlRequest::Accept { node, what } => self.set_accept(id, &node, &what),
             ControlRequest::Explain { whom } => self.send_decisions(id, &whom),
             ControlRequest::GiveBack { bytes, from, deadline_ms } => {
                 let from = from.as_deref().map(|name| self.node("from", name)).transpose()?;
                 check_bytes(bytes)?;
+                self.check_give_back(from.map(|node| usize::from(node.0)))?;
                 let deadline = self.deadline(deadline_ms)?;
                 let request = self.new_request(id);
                 self.ask_or_forget(Input::GiveBack { request, bytes, from, deadline }, request)
@@ -59,6 +68,7 @@ impl Daemon {
                 let to = self.node("to", &to)?;
                 bytes.map_or(Ok(()), check_bytes)?;
                 let member = self.member_of_pid(pid)?;
+                self.check_move(member, usize::from(to.0))?;
                 let deadline = self.deadline(deadline_ms)?;
                 let request = self.new_request(id);
                 let input = Input::MoveTo { request, member, to, bytes, deadline };
@@ -129,6 +139,7 @@ impl Daemon {
     fn add(&mut self, id: ConnectionId, bytes: ByteSize, to: &str) -> Result<(), Refused> {
         let node = self.node("to", to)?;
         check_bytes(bytes)?;
+        self.check_add(usize::from(node.0))?;
         match self.ask_engine(Input::Add { bytes, to: node }) {
             Ok(()) => {
                 let block = self.config.block.0;
@@ -160,15 +171,19 @@ impl Daemon {
     fn status(&self) -> Status {
         let nodes = self.engine.node_status().into_iter().zip(&self.config.nodes);
         let nodes = nodes
-            .map(|(node, config)| NodeStatus {
-                name: node.name,
-                kind: config.kind,
-                backing: config.backing,
-                size: node.present,
-                free: node.free,
-                leased: node.leased,
-                isolated: node.isolated,
-                offline: node.offline,
+            .map(|(node, config)| {
+                // A device's node is as large as what it was given.
+                let absent = config.dcd.as_ref().map_or(ByteSize(0), |_| node.offline);
+                NodeStatus {
+                    name: node.name,
+                    kind: config.kind,
+                    backing: config.backing,
+                    size: ByteSize(node.present.0 - absent.0),
+                    free: node.free,
+                    leased: node.leased,
+                    isolated: node.isolated,
+                    offline: ByteSize(node.offline.0 - absent.0),
+                }
             })
             .collect();
         Status {
@@ -218,7 +233,21 @@ fn check_bytes(bytes: ByteSize) -> Result<(), Refused> {
 
 /// The engine's report, as it goes out, with tenants called as `name` says.
 pub(crate) fn report(report: memtide_engine::Report, name: impl Fn(ImageId) -> String) -> Report {
-    let holders = report.holders.into_iter().map(|holder| Holder {
+    Report {
+        requested: report.requested,
+        returned: report.returned,
+        remaining: report.remaining,
+        holders: report_holders(report.holders, name),
+        ask_again: report.ask_again,
+    }
+}
+
+/// Holders, as they go out.
+pub(crate) fn report_holders(
+    holders: Vec<memtide_engine::Holder>,
+    name: impl Fn(ImageId) -> String,
+) -> Vec<Holder> {
+    let holders = holders.into_iter().map(|holder| Holder {
         tenant: name(holder.image),
         image: holder.image,
         pid: holder.pid,
@@ -226,13 +255,7 @@ pub(crate) fn report(report: memtide_engine::Report, name: impl Fn(ImageId) -> S
         bytes: holder.bytes,
         reason: holder.reason,
     });
-    Report {
-        requested: report.requested,
-        returned: report.returned,
-        remaining: report.remaining,
-        holders: holders.collect(),
-        ask_again: report.ask_again,
-    }
+    holders.collect()
 }
 
 /// Cuts a list so that each part fits into a packet; at least one part, which may be empty.

@@ -29,6 +29,7 @@ use rustix::{
 use crate::{
     config::Config,
     connection::{Connection, Incoming},
+    dcd::{self, Dcd},
     explain::Past,
     images::Images,
     notice::Notice,
@@ -86,7 +87,7 @@ impl StopHandle {
         self.wake();
     }
 
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         // An eventfd takes at least one event; then it is readable, which is all that is needed.
         let _ = rustix::io::write(&self.0.event, &1u64.to_ne_bytes());
     }
@@ -139,6 +140,7 @@ pub struct Daemon {
     pub(crate) images: Images,
     pub(crate) tokens: Tokens,
     pub(crate) zeroing: Zeroing,
+    pub(crate) dcd: Dcd,
     pub(crate) members: BTreeMap<MemberId, Member>,
     /// Processes that have ended, and of which decisions are still known.
     pub(crate) past: BTreeMap<MemberId, Past>,
@@ -185,17 +187,19 @@ impl Daemon {
             Some(path) => state::load(path, &start::fresh_nodes(&config))?,
             None => None,
         };
-        let left = left.unwrap_or_else(|| State {
-            nodes: start::fresh_nodes(&config),
+        let fresh = start::fresh_nodes(&config);
+        let mut left = left.unwrap_or_else(|| State {
+            nodes: fresh.clone(),
             next_member: 1,
             next_image: 1,
             ..State::default()
         });
+        let until = dcd::takeover::prepare(&config, &mut left, &fresh);
         if left.members.is_empty() {
             // Otherwise they hold some of it already.
             Store::check_all(&stores, &Kernel::this_machine())?;
         }
-        let engine = Engine::new(start::engine_config(&config, &firsts, &left))?;
+        let engine = Engine::new(start::engine_config(&config, &firsts, &left, until))?;
         let system = |what| move |source: Errno| BindError::System { what, source: source.into() };
         let event = rustix::event::eventfd(
             0,
@@ -208,6 +212,13 @@ impl Daemon {
         for member in &left.members {
             images.await_member(member.image, member.member);
         }
+        let stop = Arc::new(Stop {
+            event,
+            now: AtomicBool::new(false),
+            when_idle: AtomicBool::new(false),
+        });
+        let mut dcd = Dcd::new(&config, &firsts, &StopHandle(Arc::clone(&stop)))?;
+        dcd.take_over(&config, &left);
         let start = Instant::now();
         let summary = Summary {
             nodes: config
@@ -246,11 +257,8 @@ impl Daemon {
             next_connection: 1,
             listener,
             accept_after: None,
-            stop: Arc::new(Stop {
-                event,
-                now: AtomicBool::new(false),
-                when_idle: AtomicBool::new(false),
-            }),
+            stop,
+            dcd,
             start,
             notices: Box::new(|_| ()),
             config,
@@ -304,6 +312,7 @@ impl Daemon {
             for id in ready.guests {
                 self.serve(id, &mut buffer, now);
             }
+            self.serve_devices();
             self.pass_time(now);
             self.zero_some();
             self.take_figures();
@@ -381,7 +390,8 @@ impl Daemon {
             Role::Greeting { until } => Some(until),
             _ => None,
         });
-        [engine, self.tokens.due(), self.look_at_awaited, self.accept_after]
+        let devices = self.dcd.next_deadline().map(|at| self.start + at.0);
+        [engine, devices, self.tokens.due(), self.look_at_awaited, self.accept_after]
             .into_iter()
             .flatten()
             .chain(greeting)
@@ -532,6 +542,7 @@ impl Daemon {
             next_member: self.next_member,
             next_image: self.engine.next_image().0,
             members: present.chain(self.awaited.iter().copied()).collect(),
+            devices: self.device_states(),
         };
         Ok(state::save(path, &state)?)
     }
@@ -552,7 +563,9 @@ impl Drop for Daemon {
         }
         let nothing_left = self.members.is_empty()
             && self.awaited.is_empty()
-            && (0..self.stores.len()).all(|node| self.engine.offline(node_id(node)).is_empty());
+            && (0..self.stores.len())
+                .filter(|node| !self.is_device(*node))
+                .all(|node| self.engine.offline(node_id(node)).is_empty());
         if let (Some(path), true) = (&self.config.state, nothing_left) {
             let _ = fs::remove_file(path);
         }

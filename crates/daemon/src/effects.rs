@@ -8,7 +8,7 @@ use memtide_units::{ByteSize, Extent, ImageId, MemberId, RequestId, TokenId};
 
 use crate::{
     control,
-    daemon::{ConnectionId, Daemon},
+    daemon::{ConnectionId, Daemon, Member},
     explain::Past,
     notice::Notice,
 };
@@ -24,13 +24,25 @@ impl Daemon {
     /// Something happened; what the engine makes of it, to be carried out by
     /// [`Daemon::carry_out_all`] when whoever it concerns can be told.
     pub(crate) fn decide(&mut self, input: Input) -> Result<Vec<Effect>, Refusal> {
+        self.before_last_return(&input);
         let now = self.engine_now();
         self.engine.handle(now, input)
     }
 
     pub(crate) fn carry_out_all(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            self.carry_out(effect);
+        self.end_takeover();
+        let asked = |effect: &Effect| match effect {
+            Effect::Answer { request, .. } => self.requests.contains_key(request),
+            _ => false,
+        };
+        let is_answered = effects.iter().any(asked);
+        for effect in &effects {
+            self.carry_out(effect.clone());
+        }
+        self.tell_port(&effects);
+        // What an operator took out of a device's node is the device's again.
+        if is_answered {
+            self.release_idle();
         }
     }
 
@@ -70,11 +82,9 @@ impl Daemon {
             Effect::Promise { member, granted } => {
                 self.send_to_member(member, &ToProgram::Commit { granted });
             }
-            Effect::Poisoned { .. }
-            | Effect::Lost { .. }
-            | Effect::SaveDevice { .. }
-            | Effect::RestoreDevice { .. } => {
-                unreachable!("the engine is told of no errors, losses and evacuations here")
+            Effect::Lost { member, extents } => self.tell_lost(member, &extents),
+            Effect::Poisoned { .. } | Effect::SaveDevice { .. } | Effect::RestoreDevice { .. } => {
+                unreachable!("the engine is told of no errors and evacuations here")
             }
         }
     }
@@ -88,6 +98,18 @@ impl Daemon {
     fn send_to_member(&mut self, member: MemberId, message: &ToProgram) {
         if let Some(id) = self.members.get(&member).and_then(|member| member.connection) {
             self.send(id, message);
+        }
+    }
+
+    /// Memory of a process is gone.
+    fn tell_lost(&mut self, member: MemberId, extents: &[Extent]) {
+        for part in extents.chunks(MAX_LIST) {
+            self.send_to_member(member, &ToProgram::Lost { extents: part.to_vec() });
+        }
+        if let Some(Member { pid, name, .. }) = self.members.get(&member) {
+            let bytes = ByteSize(extents.iter().map(|run| run.bytes()).sum());
+            let notice = Notice::ProcessLost { pid: *pid, name: name.clone(), bytes };
+            self.notice(notice);
         }
     }
 
@@ -148,10 +170,11 @@ impl Daemon {
         if self.zeroing.is_empty() {
             return;
         }
-        let (images, firsts) = (&self.images, &self.firsts);
+        let (images, firsts, dcd) = (&self.images, &self.firsts, &self.dcd);
         let turn = self.zeroing.turn(|image, extent| {
             let node = firsts.partition_point(|first| *first <= extent.start) - 1;
-            images.zero(image, node, extent)
+            // A device's file is all images': what one has left is in it, whoever still has it.
+            dcd.zero(node, extent).unwrap_or_else(|| images.zero(image, node, extent))
         });
         for (image, extents) in by_image(turn.done) {
             self.tell_engine(Input::Zeroed { image, extents });

@@ -73,8 +73,17 @@ impl Files {
         Ok(Self::new(files.collect::<Result<_, _>>()?)?)
     }
 
+    /// The file of the node at this position.
+    #[must_use]
+    pub fn at(&self, node: usize) -> &NodeFile {
+        &self.files[node]
+    }
+
+    /// Whether both have the same files of their own; a device's may have become another.
     fn is_same(&self, other: &Self) -> bool {
-        let identities = |files: &Self| files.files.iter().map(NodeFile::identity).collect();
+        let own = |file: &&NodeFile| !file.is_shared();
+        let identities =
+            |files: &Self| files.files.iter().filter(own).map(NodeFile::identity).collect();
         let (a, b): (Vec<_>, Vec<_>) = (identities(self), identities(other));
         a == b
     }
@@ -126,6 +135,25 @@ impl Images {
         self.files.remove(&image);
     }
 
+    /// The images that have files.
+    #[must_use]
+    pub fn names(&self) -> Vec<ImageId> {
+        self.files.keys().copied().collect()
+    }
+
+    /// Gives an image another file for the node at this position.
+    ///
+    /// # Errors
+    /// Those of fcntl(2); nothing has changed then.
+    pub fn replace(&mut self, image: ImageId, node: usize, file: &NodeFile) -> io::Result<()> {
+        if let Some(files) = self.files.get_mut(&image) {
+            let handle = Arc::new(file.as_fd().try_clone_to_owned()?);
+            files.files[node] = file.try_clone()?;
+            files.handles[node] = handle;
+        }
+        Ok(())
+    }
+
     /// The files as they go out beside a packet.
     #[must_use]
     pub fn handles(&self, image: ImageId) -> Vec<Arc<OwnedFd>> {
@@ -167,7 +195,12 @@ impl Images {
         let unsettled = self.unsettled.remove(&image).expect("it was there");
         let kept = Extent::from_blocks(unsettled.claimed.iter().copied().flat_map(Extent::iter));
         match self.files.get(&image) {
-            Some(files) => files.files.iter().try_for_each(|file| file.zero_all_but(&kept)),
+            // What others have in a file is not this image's to empty.
+            Some(files) => files
+                .files
+                .iter()
+                .filter(|file| !file.is_shared())
+                .try_for_each(|file| file.zero_all_but(&kept)),
             None => Ok(()),
         }
     }

@@ -96,6 +96,9 @@ impl Daemon {
         let effects = self.join_engine(member, applicant, token, EngineLineage::Fresh)?;
         let image = self.engine.image_of(member).expect("it has just joined");
         self.images.insert(image, files);
+        let tenant = self.engine.tenant_of_member(member).expect("it has just joined");
+        self.tenants.insert(image, tenant);
+        self.share_devices(image);
         self.tokens.add_connected(token, file, pid, started);
         self.enter(id, member, Member::new(id, token, image, (pid, name, started)));
         self.welcome(id, member, image, true);

@@ -8,6 +8,7 @@
 //! * `join`, `returning`, `program`: how programs join and come back, what they say.
 //!   `credentials`: who they are.
 //! * `control`, `explain`: what operators ask.
+//! * `dcd`: nodes of a device's dynamic capacity.
 //! * `effects`: what the engine decides, carried out.
 //! * [`connection`], [`images`], [`tokens`], [`zeroing`]: packets, files, who is still there,
 //!   memory on its way back.
@@ -21,6 +22,7 @@ pub mod connection;
 mod control;
 mod credentials;
 pub mod daemon;
+mod dcd;
 pub mod duration;
 mod effects;
 mod explain;

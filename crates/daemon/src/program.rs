@@ -134,6 +134,9 @@ impl Daemon {
             FromProgram::Thawed { extents } => self
                 .ask_engine(Input::Thawed { member, extents })
                 .map_err(|error| refusal("thawed", error)),
+            FromProgram::LetGo { extents } => self
+                .ask_engine(Input::LetGo { member, extents })
+                .map_err(|error| refusal("let go", error)),
             FromProgram::Counters(counters) => {
                 let peak = &mut self.summary.overflow_peak;
                 *peak = (*peak).max(ByteSize(counters.overflow_bytes));

@@ -187,9 +187,11 @@ impl Daemon {
             .check(image, &files)
             .map_err(|error| refused("files", error, "the files that this process was given"))?;
         let children = claims.children.clone();
+        self.take_device_files(&files);
         let held: Vec<Extent> = claims.leased.iter().chain(&claims.shared).copied().collect();
         let lineage = EngineLineage::Returning(claims);
         self.images.keep(image, files);
+        self.dcd.claim(&held);
         let applicant = Applicant { name: name.clone(), pid, started, who };
         let effects = self.join_engine(member, applicant, token, lineage).inspect_err(|_| {
             if self.members.values().all(|member| member.image != image) {
@@ -211,6 +213,7 @@ impl Daemon {
         self.enter(id, member, Member::new(id, token, image, (pid, name, started)));
         self.welcome(id, member, image, false);
         self.carry_out_all(effects);
+        self.send_devices(image, id);
         Ok(())
     }
 

@@ -18,6 +18,7 @@ use rustix::{
 
 use crate::{
     config::Config,
+    dcd,
     state::{NodeState, State, StateError},
 };
 
@@ -71,6 +72,7 @@ pub(crate) fn backing(backing: memtide_proto::program::Backing) -> Backing {
         Wire::Memfd => Backing::Memfd,
         Wire::MemfdThp => Backing::MemfdThp,
         Wire::Hugetlb => Backing::Hugetlb,
+        Wire::Dcd => Backing::Dcd,
     }
 }
 
@@ -92,24 +94,33 @@ pub(crate) fn fresh_nodes(config: &Config) -> Vec<NodeState> {
     config
         .nodes
         .iter()
-        .map(|node| NodeState {
-            name: node.name.clone(),
-            pageblocks: node.size.pageblocks_ceil(),
-            offline: Vec::new(),
+        .zip(first_pageblocks(config))
+        .map(|(node, first)| {
+            let pageblocks = node.size.pageblocks_ceil();
+            // What a device gives comes later.
+            let offline = node.dcd.as_ref().map(|_| dcd::takeover::whole(first, pageblocks));
+            let offline = offline.unwrap_or_default();
+            NodeState { name: node.name.clone(), pageblocks, offline }
         })
         .collect()
 }
 
-pub(crate) fn engine_config(config: &Config, firsts: &[Pageblock], left: &State) -> engine::Config {
+pub(crate) fn engine_config(
+    config: &Config,
+    firsts: &[Pageblock],
+    left: &State,
+    until: Option<memtide_units::Instant>,
+) -> engine::Config {
     let offline = left.nodes.iter().map(|node| node.offline.as_slice());
     let mut made = config.rulebook(firsts, offline);
     made.next_image = ImageId(left.next_image);
     let images: std::collections::BTreeSet<_> = left.members.iter().map(|m| m.image).collect();
     // Giving up on one of several that share memory could hand out what is still his.
     let shared = images.len() < left.members.len();
+    let usual = if shared { RECOVERY_SHARED } else { RECOVERY };
     made.awaited = engine::Awaited {
         members: left.members.iter().map(|member| member.member).collect(),
-        until: memtide_units::Instant(if shared { RECOVERY_SHARED } else { RECOVERY }),
+        until: until.unwrap_or(memtide_units::Instant(usual)),
     };
     made
 }

@@ -31,6 +31,21 @@ pub struct State {
     pub next_image: u64,
     /// The processes.
     pub members: Vec<MemberState>,
+    /// The devices' memory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceState>,
+}
+
+/// Which file is the memory of a device, in whole: programs of an earlier daemon still map it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceState {
+    /// The node.
+    pub node: String,
+    /// The file's file system, as stat(2) numbers it.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
 }
 
 /// The form of file that this program writes.
@@ -195,6 +210,7 @@ mod tests {
             next_member: 3,
             next_image: 2,
             members: vec![this_process()],
+            devices: vec![DeviceState { node: "far".to_owned(), device: 1, inode: 7 }],
         }
     }
 

@@ -6,7 +6,7 @@
 //! it has had no answer to.
 
 use std::{
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -68,14 +68,14 @@ impl Pager {
     pub(crate) fn serve_daemon(&mut self) {
         while let Some(link) = &mut self.link {
             match link.receive() {
-                Ok(Some((message, _))) => self.heard(message),
+                Ok(Some((message, files))) => self.heard(message, files),
                 Ok(None) => return,
                 Err(_) => self.disconnected(),
             }
         }
     }
 
-    fn heard(&mut self, message: ToProgram) {
+    fn heard(&mut self, message: ToProgram, mut files: Vec<OwnedFd>) {
         match message {
             ToProgram::Grant { extents } => self.granted(&extents),
             ToProgram::Commit { granted } => {
@@ -95,6 +95,12 @@ impl Pager {
                 }
             }
             ToProgram::ForkReady => self.forks_unheard = self.forks_unheard.saturating_sub(1),
+            ToProgram::Lost { extents } => self.lost(&extents),
+            ToProgram::File { node } => {
+                if let Some(file) = files.pop() {
+                    self.nodes.replace(node, file);
+                }
+            }
             ToProgram::Welcome { .. } => {}
             ToProgram::Refused(_) => self.disconnected(),
         }

@@ -14,7 +14,7 @@
 //!   the daemon. [`promises`]: what it has promised. [`nodes`], [`stock`]: files and leased pageblocks.
 //! * [`touch`]: first touches. [`idle`]: giving back. [`pins`]: what cannot move.
 //! * [`moves`], [`move_block`], [`wakeups`]: live moves. [`freeze`], [`thaw`]: around a fork.
-//! * [`inject`]: faults on purpose.
+//! * [`lost`]: memory whose device is gone. [`inject`]: faults on purpose.
 
 #![forbid(unsafe_code)]
 
@@ -27,6 +27,7 @@ mod idle;
 mod inject;
 mod join;
 mod link;
+mod lost;
 mod mailbox;
 pub mod memory;
 mod move_block;

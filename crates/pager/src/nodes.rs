@@ -26,7 +26,7 @@ impl Place<'_> {
     pub const fn huge_pages(&self) -> HugePages {
         match self.backing {
             Backing::MemfdThp => HugePages::Wanted,
-            Backing::Memfd | Backing::Hugetlb => HugePages::Default,
+            Backing::Memfd | Backing::Hugetlb | Backing::Dcd => HugePages::Default,
         }
     }
 
@@ -77,6 +77,13 @@ impl Nodes {
     #[must_use]
     pub fn are(&self, infos: &[NodeInfo]) -> bool {
         self.0.iter().map(|(info, _)| info).eq(infos)
+    }
+
+    /// Takes another file for a node, none of whose pageblocks is in use here.
+    pub fn replace(&mut self, node: u16, file: OwnedFd) {
+        if let Some((_, before)) = self.0.get_mut(usize::from(node)) {
+            *before = file;
+        }
     }
 
     /// Where a pageblock lies; `None` when no node has it.

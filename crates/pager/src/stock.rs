@@ -70,6 +70,11 @@ impl Stock {
         }
     }
 
+    /// Takes a pageblock out that is lost.
+    pub fn forget(&mut self, pageblock: Pageblock) {
+        self.pageblocks.retain(|&other| other != pageblock);
+    }
+
     /// Whether a pageblock lies in the stock.
     #[must_use]
     pub fn contains(&self, pageblock: Pageblock) -> bool {

@@ -4,8 +4,10 @@
 //! and exactly one other reply. Closing the connection withdraws interest, not the request.
 //! The types here serialize to JSON as `--json` prints them.
 
+mod devices;
 mod tenants;
 
+pub use self::devices::{DcdAnswer, DcdExtent, DcdStatus, EXTENTS_MAX, HOLDERS_MAX};
 pub use self::tenants::{
     Asked, Decision, KindStatus, OnDepletion, Outcome, Reason, TenantStatus, Waiting, Whom,
 };
@@ -57,6 +59,15 @@ pub enum ControlRequest {
         /// For whom.
         whom: Whom,
     },
+    /// The nodes of devices' dynamic capacity.
+    Devices,
+    /// How much of what a device offers is accepted from now on.
+    Accept {
+        /// For which node, by name.
+        node: String,
+        /// `all`, `none`, or a size: the most that is held.
+        what: String,
+    },
     /// Finish: the daemon answers, then ends. Programs run on with what they have.
     Shutdown,
 }
@@ -95,6 +106,14 @@ pub enum ControlReply {
         /// More follow.
         more: bool,
     },
+    /// The answer to [`ControlRequest::Devices`]. Of a device with many extents the rest follows in
+    /// further replies that say everything else again; the last has `more` false.
+    Devices {
+        /// One device, or none when there is none.
+        device: Option<DcdStatus>,
+        /// More follow.
+        more: bool,
+    },
     /// The answer to a give-back or a move. A long list of holders comes in several replies; the
     /// last has `more` false.
     Report {
@@ -103,7 +122,8 @@ pub enum ControlReply {
         /// More of `holders` follows.
         more: bool,
     },
-    /// The answer to [`ControlRequest::Add`] and [`ControlRequest::Shutdown`].
+    /// The answer to [`ControlRequest::Add`], [`ControlRequest::Accept`] and
+    /// [`ControlRequest::Shutdown`].
     Done {
         /// Bytes that came online.
         bytes: ByteSize,

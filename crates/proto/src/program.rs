@@ -105,6 +105,8 @@ pub enum Backing {
     MemfdThp,
     /// 2 MiB pages of the kernel's huge-page pool.
     Hugetlb,
+    /// Memory of a device with dynamic capacity: one file for all programs that are trusted with it.
+    Dcd,
 }
 
 /// What a program does when the pool is full.
@@ -179,6 +181,11 @@ pub enum FromProgram {
     },
     /// These are mapped shared again.
     Thawed {
+        /// Which.
+        extents: Vec<Extent>,
+    },
+    /// It has heard that it lost these ([`ToProgram::Lost`]), and maps them no longer.
+    LetGo {
         /// Which.
         extents: Vec<Extent>,
     },
@@ -261,5 +268,18 @@ pub enum ToProgram {
     Thaw {
         /// Which.
         extents: Vec<Extent>,
+    },
+    /// The memory of these is gone without a word (its device is gone, or took it by force), and
+    /// what was in it. Whoever touches it from now on must hear of that: SIGBUS, as of memory that
+    /// fails. Answered by [`FromProgram::LetGo`].
+    Lost {
+        /// Which.
+        extents: Vec<Extent>,
+    },
+    /// Beside it: another file for a node, of which the process holds nothing any more. What it is
+    /// granted there from now on lies in that file.
+    File {
+        /// Which node, by its place in the welcome.
+        node: u16,
     },
 }

@@ -6,12 +6,14 @@
 //! punching a hole: the memory is the machine's again, and reads as zero in the next hands.
 //!
 //! * [`store`]: a node's [`Store`], its files, and what can be wrong with them.
+//! * [`dcd`]: a device's memory: one file for all images.
 //! * [`kernel`]: what the kernel offers: huge pages, transparent huge pages.
 //!
 //! The crate knows nothing of who may have what.
 
 #![forbid(unsafe_code)]
 
+pub mod dcd;
 pub mod kernel;
 pub mod store;
 

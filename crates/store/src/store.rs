@@ -19,12 +19,14 @@ pub enum Backing {
     MemfdThp,
     /// 2 MiB pages of the kernel's huge-page pool.
     Hugetlb,
+    /// A device's dynamic capacity ([`crate::dcd`]).
+    Dcd,
 }
 
 impl Backing {
     const fn pages(self) -> Pages {
         match self {
-            Self::Memfd | Self::MemfdThp => Pages::Small,
+            Self::Memfd | Self::MemfdThp | Self::Dcd => Pages::Small,
             Self::Hugetlb => Pages::Huge2M,
         }
     }
@@ -129,6 +131,12 @@ impl Store {
         Ok(())
     }
 
+    /// What it is made of.
+    #[must_use]
+    pub const fn backing(&self) -> Backing {
+        self.backing
+    }
+
     /// Its size.
     #[must_use]
     pub const fn size(&self) -> ByteSize {
@@ -153,23 +161,27 @@ impl Store {
         self.file(fd)
     }
 
-    /// The file that a process of an earlier daemon brought back.
+    /// The file that a process of an earlier daemon brought back. Of a device's node it may be any:
+    /// it is only ever compared with the device's.
     ///
     /// # Errors
     /// [`StoreError::ForeignFile`] for anything that this node could not have given it.
     pub fn adopt_file(&self, fd: OwnedFd) -> Result<NodeFile, StoreError> {
-        if !memfd::is_ours(fd.as_fd(), self.size().0, self.backing.pages()) {
+        if self.backing != Backing::Dcd
+            && !memfd::is_ours(fd.as_fd(), self.size().0, self.backing.pages())
+        {
             return Err(StoreError::ForeignFile { size: self.size() });
         }
         self.file(fd)
     }
 
-    fn file(&self, fd: OwnedFd) -> Result<NodeFile, StoreError> {
+    pub(crate) fn file(&self, fd: OwnedFd) -> Result<NodeFile, StoreError> {
         let identity = memfd::identity(fd.as_fd()).map_err(|error| StoreError::Io {
             what: "cannot look at a memory file",
             source: error.into(),
         })?;
-        Ok(NodeFile { fd, identity, first: self.first, pageblocks: self.pageblocks })
+        let shared = self.backing == Backing::Dcd;
+        Ok(NodeFile { fd, identity, first: self.first, pageblocks: self.pageblocks, shared })
     }
 }
 
@@ -180,9 +192,25 @@ pub struct NodeFile {
     identity: FileIdentity,
     first: Pageblock,
     pageblocks: u64,
+    shared: bool,
 }
 
 impl NodeFile {
+    /// Whether other images have the same file, or will.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// The same file once more.
+    ///
+    /// # Errors
+    /// Those of fcntl(2).
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let Self { identity, first, pageblocks, shared, .. } = *self;
+        Ok(Self { fd: self.fd.try_clone()?, identity, first, pageblocks, shared })
+    }
+
     /// Which file it is.
     #[must_use]
     pub const fn identity(&self) -> FileIdentity {

@@ -47,6 +47,14 @@ pub struct FileIdentity {
     inode: u64,
 }
 
+impl FileIdentity {
+    /// The numbers of its file system and of it there, to be kept elsewhere.
+    #[must_use]
+    pub const fn numbers(self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+}
+
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 /// A memory file that is not executable, where the kernel knows the difference (Linux 6.3): a

@@ -9,6 +9,7 @@ mod change;
 mod check;
 mod completions;
 mod dax;
+mod dcd_pool;
 mod doctor;
 mod explain;
 mod give_back;
@@ -39,6 +40,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::GiveBack(options) => give_back::give_back(options),
         Command::Add(options) => add::add(options),
         Command::Move(options) => move_memory::move_memory(options),
+        Command::DcdPool(options) => dcd_pool::dcd_pool(options),
         Command::Topology(options) => topology::topology(&options),
         Command::Map(options) => map::map(&options),
         Command::Capture(options) => capture::capture(&options),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use memtide_client::paths;
-use memtide_daemon::{Config, Daemon, StopHandle};
+use memtide_daemon::{Config, Daemon, NodeConfig, StopHandle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
@@ -58,9 +58,15 @@ fn read_config(options: &Serve) -> Result<Config, Failure> {
 }
 
 fn announce(config: &Config) {
-    let nodes: Vec<String> =
-        config.nodes.iter().map(|node| format!("{} {}", node.name, node.size)).collect();
+    let nodes: Vec<String> = config.nodes.iter().map(announced).collect();
     eprintln!("memtide: serving {} at {}", nodes.join(", "), config.socket.display());
+}
+
+fn announced(node: &NodeConfig) -> String {
+    match &node.dcd {
+        Some(dcd) => format!("{} of {}", node.name, dcd.fabric),
+        None => format!("{} {}", node.name, node.size),
+    }
 }
 
 /// Every image takes a descriptor per node, every program and child a few more.

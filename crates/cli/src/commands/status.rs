@@ -59,6 +59,7 @@ fn node_rows(status: &Told) -> Vec<Vec<String>> {
             Backing::Memfd => "memfd",
             Backing::MemfdThp => "memfd-thp",
             Backing::Hugetlb => "hugetlb",
+            Backing::Dcd => "dcd",
         };
         let mut row = vec![node.name.clone(), node.kind.to_string(), store.to_owned()];
         row.extend(

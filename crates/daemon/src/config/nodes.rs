@@ -12,6 +12,7 @@ use toml::Spanned;
 
 use super::{
     MAX_NAME, check_size,
+    dcd::{self, DcdConfig},
     raw::{
         Located, Number, RawNode, RawPlacement, RawWeights, Text, either, number, size, word,
         wrong, wrong_at,
@@ -44,7 +45,7 @@ pub struct NodeConfig {
     pub name: String,
     /// Near, far, or of a device.
     pub kind: NodeKind,
-    /// How large; a whole number of blocks.
+    /// How large; a whole number of blocks. Of a device, how large it could be at most.
     pub size: ByteSize,
     /// What it is made of.
     pub backing: Backing,
@@ -54,6 +55,8 @@ pub struct NodeConfig {
     pub performance: Performance,
     /// How far other nodes are, by their positions: 11 to 254. Empty in all nodes or in none.
     pub distances: BTreeMap<usize, u8>,
+    /// Where its capacity comes from, if it is a device's ([`Backing::Dcd`]).
+    pub dcd: Option<DcdConfig>,
 }
 
 impl NodeConfig {
@@ -68,6 +71,7 @@ impl NodeConfig {
             class: NodeClass::Public,
             performance: Performance::default(),
             distances: BTreeMap::new(),
+            dcd: None,
         }
     }
 }
@@ -129,18 +133,36 @@ fn node(
     let kinds = NodeKind::ALL.map(|kind| (kind.to_string(), kind));
     let kinds: Vec<_> = kinds.iter().map(|(word, kind)| (word.as_str(), *kind)).collect();
     let kind = word(Some(&raw.kind), &field("kind"), NodeKind::Near, &kinds)?;
-    let bytes = size(&raw.size, &field("size"))?;
-    check_size(bytes, block)
-        .map_err(|text| wrong(&raw.size, &field("size"), raw.size.get_ref(), text))?;
     let backings = [
         ("memfd", Backing::Memfd),
         ("memfd-thp", Backing::MemfdThp),
         ("hugetlb", Backing::Hugetlb),
+        ("dcd", Backing::Dcd),
     ];
     let backing = word(raw.store.as_ref(), &field("store"), Backing::Memfd, &backings)?;
+    let at = raw.name.span().start;
+    let (bytes, dcd) = if backing == Backing::Dcd {
+        (dcd::window(raw, &field)?, Some(dcd::dcd(raw, at, &field)?))
+    } else {
+        dcd::check_none(raw, &field)?;
+        (own_size(raw, &field)?, None)
+    };
+    let given = raw.size.as_ref().or(raw.window.as_ref());
+    let (sized, value) = given.map_or((at, ""), |at| (at.span().start, at.get_ref()));
+    check_size(bytes, block).map_err(|text| wrong_at(sized, &field("size"), value, text))?;
     let class = class(raw, &field)?;
     let performance = performance(raw, &field)?;
-    Ok(NodeConfig { class, performance, ..NodeConfig::new(&name, kind, bytes, backing) })
+    Ok(NodeConfig { class, performance, dcd, ..NodeConfig::new(&name, kind, bytes, backing) })
+}
+
+fn own_size(raw: &RawNode, field: &impl Fn(&str) -> String) -> Result<ByteSize, Located> {
+    match &raw.size {
+        Some(at) => size(at, &field("size")),
+        None => {
+            let text = "is missing; expected it, as size = \"4G\"";
+            Err(wrong_at(raw.name.span().start, &field("size"), "", text))
+        }
+    }
 }
 
 fn class(raw: &RawNode, field: &impl Fn(&str) -> String) -> Result<NodeClass, Located> {

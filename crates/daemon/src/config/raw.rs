@@ -45,7 +45,7 @@ pub(super) struct RawPlacement {
 pub(super) struct RawNode {
     pub(super) name: Text,
     pub(super) kind: Text,
-    pub(super) size: Text,
+    pub(super) size: Option<Text>,
     pub(super) store: Option<Text>,
     pub(super) class: Option<Text>,
     pub(super) capabilities: Option<Spanned<Vec<Text>>>,
@@ -54,6 +54,13 @@ pub(super) struct RawNode {
     pub(super) read_bandwidth: Option<Text>,
     pub(super) write_bandwidth: Option<Text>,
     pub(super) distances: Option<Spanned<BTreeMap<String, Number>>>,
+    pub(super) fabric: Option<Text>,
+    pub(super) host: Option<Number>,
+    pub(super) accept: Option<Text>,
+    pub(super) window: Option<Text>,
+    pub(super) shared_with: Option<Text>,
+    pub(super) manager: Option<Text>,
+    pub(super) host_name: Option<Text>,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +82,7 @@ pub(super) struct RawTenant {
     pub(super) wait: Option<Text>,
     pub(super) emergency: Option<Text>,
     pub(super) migration: Option<Text>,
+    pub(super) trusted: Option<bool>,
 }
 
 #[derive(Deserialize)]

@@ -52,6 +52,8 @@ pub struct TenantConfig {
     pub emergency: Emergency,
     /// Whether its memory may be moved.
     pub migration: Migration,
+    /// Whether its programs may map memory that is one file for all ([`super::dcd`]).
+    pub trusted: bool,
 }
 
 /// How much of one kind of node.
@@ -80,6 +82,7 @@ impl TenantConfig {
             on_depletion: None,
             emergency: Emergency::Off,
             migration: Migration::Allowed,
+            trusted: false,
         }
     }
 }
@@ -154,6 +157,7 @@ fn tenant(
             Migration::Allowed,
             &migration,
         )?,
+        trusted: raw.trusted.unwrap_or(false),
         name,
     })
 }
@@ -283,7 +287,7 @@ fn check_guarantees(
     guaranteed: &mut BTreeMap<NodeKind, Guaranteed>,
 ) -> Result<(), Located> {
     let size = |of: &BTreeSet<usize>| -> u64 {
-        of.iter().map(|index| whole_pageblocks(nodes[*index].size)).sum()
+        of.iter().map(|index| whole_pageblocks(nodes[*index].sure())).sum()
     };
     for (kind, at) in quotas_of(raw) {
         let min = tenant.quotas[&kind].min;

@@ -67,7 +67,7 @@ fn every_mistake_is_named_with_its_line_and_what_was_expected() {
         ("kind = \"near\"", "kind = \"nah\"", 13, "expected \"near\", \"far\" or \"device\""),
         ("name = \"far\"", "name = \"near\"", 17, "node name \"near\" is there twice"),
         ("name = \"far\"", "name = \"f r\"", 17, "node name \"f r\" is no name"),
-        ("\"hugetlb\"", "\"disk\"", 20, "expected \"memfd\", \"memfd-thp\" or \"hugetlb\""),
+        ("\"hugetlb\"", "\"disk\"", 20, "expected \"memfd\", \"memfd-thp\", \"hugetlb\" or"),
         ("\"fallback\"", "\"panic\"", 3, "on_full \"panic\" is unknown"),
         ("\"4M\"", "\"3M\"", 4, "block \"3M\" is not a block"),
         ("0o660", "0o6660", 5, "mode \"3504\" is no permission"),

@@ -11,6 +11,7 @@ use memtide_units::NodeKind;
 
 use super::{
     Config, NodeConfig, TenantConfig, Weights,
+    dcd::{Accept, DcdConfig, SharedWith},
     nodes::CAPABILITIES,
     policy::{EXTENDED, words},
     tenants::Quota,
@@ -61,11 +62,16 @@ impl Config {
             Backing::Memfd => "memfd",
             Backing::MemfdThp => "memfd-thp",
             Backing::Hugetlb => "hugetlb",
+            Backing::Dcd => "dcd",
         };
+        let size = if node.dcd.is_some() { "window" } else { "size" };
         let mut text = format!(
-            "\n[[node]]\nname = {:?}\nkind = \"{}\"\nsize = \"{}\"\nstore = {store:?}\n",
+            "\n[[node]]\nname = {:?}\nkind = \"{}\"\n{size} = \"{}\"\nstore = {store:?}\n",
             node.name, node.kind, node.size.0
         );
+        if let Some(dcd) = &node.dcd {
+            text += &device(dcd);
+        }
         match node.class {
             NodeClass::Public => {}
             NodeClass::Special => text += "class = \"special\"\n",
@@ -130,8 +136,33 @@ impl Config {
         if tenant.migration == Migration::Never {
             text += "migration = \"never\"\n";
         }
+        if tenant.trusted {
+            text += "trusted = true\n";
+        }
         text
     }
+}
+
+fn device(dcd: &DcdConfig) -> String {
+    let accept = match dcd.accept {
+        Accept::All => "all".to_owned(),
+        Accept::None => "none".to_owned(),
+        Accept::Limit(limit) => limit.0.to_string(),
+    };
+    let shared_with = match dcd.shared_with {
+        SharedWith::Trusted => "trusted",
+        SharedWith::Everybody => "everybody",
+    };
+    let fabric = quoted(&dcd.fabric.to_string());
+    let mut text = format!(
+        "fabric = {fabric}\nhost = {}\naccept = {accept:?}\nshared_with = {shared_with:?}\n",
+        dcd.host
+    );
+    if let Some(manager) = &dcd.manager {
+        let manager = quoted(&manager.to_string());
+        text += &format!("manager = {manager}\nhost_name = {:?}\n", dcd.host_name);
+    }
+    text
 }
 
 fn who(all: &[Who]) -> String {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod fabric;
+
 use std::{
     fs,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -46,15 +48,20 @@ impl Pool {
 
     /// The same, for these tenants.
     pub fn with_tenants(near: u64, far: u64, tenants: Vec<TenantConfig>) -> Self {
+        let node = |name: &str, kind, pageblocks| {
+            NodeConfig::new(name, kind, ByteSize::from_pageblocks(pageblocks), Backing::Memfd)
+        };
+        let nodes = vec![node("near", NodeKind::Near, near), node("far", NodeKind::Far, far)];
+        Self::with_nodes(nodes, tenants)
+    }
+
+    /// Of these nodes.
+    pub fn with_nodes(nodes: Vec<NodeConfig>, tenants: Vec<TenantConfig>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("memtide-daemon-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         fs::create_dir_all(&directory).unwrap();
-        let node = |name: &str, kind, pageblocks| {
-            NodeConfig::new(name, kind, ByteSize::from_pageblocks(pageblocks), Backing::Memfd)
-        };
-        let nodes = vec![node("near", NodeKind::Near, near), node("far", NodeKind::Far, far)];
         let mut config = Config::new(directory.join("sock"), nodes).unwrap();
         config.tenants = tenants;
         let mut pool = Self { config, directory, running: None };
@@ -308,6 +315,11 @@ impl Program {
 
     pub fn hear(&self) -> Option<ToProgram> {
         next_packet(&self.connection).map(|(packet, _)| decode(&packet).unwrap())
+    }
+
+    pub fn hear_with_files(&self) -> (ToProgram, Vec<OwnedFd>) {
+        let (packet, files) = next_packet(&self.connection).expect("a message");
+        (decode(&packet).unwrap(), files)
     }
 
     pub fn ask_for(&self, count: u32) {

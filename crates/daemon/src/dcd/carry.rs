@@ -1,0 +1,250 @@
+//! What the port says, carried out: inputs to the engine, orders to the device.
+//!
+//! Actions are done one after the other; what they lead to comes behind them. Whatever the engine
+//! does, for whatever reason, the port hears of it ([`Daemon::tell_port`]).
+
+use std::collections::VecDeque;
+
+use memtide_engine::{
+    self as engine,
+    dynamic_capacity::{Action, Answer, ChainId, DeviceId, Effect, Input, Outcome},
+};
+use memtide_units::{ByteSize, DpaRange, Extent};
+
+use super::{Dcd, Order, ranges};
+use crate::{
+    config::Accept,
+    daemon::{Daemon, node_id},
+    notice::Notice,
+};
+
+impl Daemon {
+    /// Tells the port something, and does what it makes of it.
+    pub(super) fn port_hear(&mut self, input: Input) {
+        let now = self.engine_now();
+        let actions = self.dcd.port.hear(now, input);
+        self.act(actions.expect("devices are named as they were added"));
+    }
+
+    /// Tells the port what the engine did.
+    pub(crate) fn tell_port(&mut self, effects: &[engine::Effect]) {
+        if self.dcd.devices.is_empty() {
+            return;
+        }
+        for effect in effects {
+            if let engine::Effect::Offlined { extents, .. } = effect {
+                self.dcd.has_left(extents);
+            }
+        }
+        let now = self.engine_now();
+        let did = effects.iter().flat_map(|effect| self.dcd.port.engine_did(now, effect));
+        let actions: Vec<Action> = did.collect();
+        self.act(actions);
+    }
+
+    pub(super) fn act(&mut self, actions: Vec<Action>) {
+        let mut todo = VecDeque::from(actions);
+        while let Some(action) = todo.pop_front() {
+            match action {
+                Action::Engine(input) => todo.extend(self.have_engine_do(input)),
+                Action::Host(effect) => self.have_device_do(effect),
+                Action::Answer(answer) => self.device_answered(answer),
+            }
+        }
+    }
+
+    fn have_engine_do(&mut self, input: engine::Input) -> Vec<Action> {
+        let now = self.engine_now();
+        let asked = match input {
+            engine::Input::Online { extents } => match self.make_ready(extents) {
+                Ok(extents) if extents.is_empty() => return Vec::new(),
+                Ok(extents) => engine::Input::Online { extents },
+                Err(input) => return self.dcd.port.engine_refused(now, &input),
+            },
+            other => other,
+        };
+        match self.decide(asked.clone()) {
+            Ok(effects) => {
+                self.carry_out_all(effects);
+                Vec::new()
+            }
+            Err(_) => self.dcd.port.engine_refused(now, &asked),
+        }
+    }
+
+    /// What of these is not in the pool yet, empty; the same input if that cannot be.
+    fn make_ready(&mut self, extents: Vec<Extent>) -> Result<Vec<Extent>, engine::Input> {
+        let mut ready = Vec::new();
+        for extent in &extents {
+            let node = self.node_at(extent.start);
+            let offline = self.engine.offline(node_id(node));
+            for part in offline.iter().filter_map(|other| overlap(*extent, *other)) {
+                if let Some(Err(error)) = self.dcd.zero(node, part) {
+                    self.notice(Notice::NotReady { extent: part, error });
+                    return Err(engine::Input::Online { extents });
+                }
+                ready.push(part);
+            }
+        }
+        Ok(ready)
+    }
+
+    /// The position of the node that a pageblock of the pool lies in.
+    pub(crate) fn node_at(&self, pageblock: memtide_units::Pageblock) -> usize {
+        self.firsts.partition_point(|first| *first <= pageblock) - 1
+    }
+
+    fn have_device_do(&mut self, effect: Effect) {
+        match effect {
+            Effect::AddResponse { device, chain, accepted } => {
+                self.answer_chain(device, chain, accepted);
+            }
+            Effect::ReleaseDc { device, released } => {
+                self.dcd.devices[&device].order(Order::Release { released });
+            }
+            Effect::Lost { device, extents, .. } => {
+                let node = self.dcd.devices[&device].node;
+                let (node, bytes) = (self.config.nodes[node].name.clone(), ranges::bytes(&extents));
+                self.notice(Notice::CapacityLost { node, bytes: ByteSize(bytes) });
+            }
+            Effect::Note { device, notice, .. } => {
+                let node = self.dcd.devices[&device].node;
+                let node = self.config.nodes[node].name.clone();
+                self.notice(Notice::Device { node, notice });
+            }
+            Effect::Surface { .. } | Effect::Withdrawn { .. } => {}
+            Effect::Reclaim { .. } | Effect::Keep { .. } => {
+                unreachable!("the port does these by the engine")
+            }
+        }
+    }
+
+    /// What of this device can be used, or will be once its word is heard.
+    pub(super) fn held(&self, name: DeviceId, surfaced_only: Surfaced) -> Vec<DpaRange> {
+        let groups = self.dcd.port.host().groups();
+        let ours = groups.into_iter().filter(|group| {
+            group.device == name && (group.surfaced || surfaced_only == Surfaced::OrNot)
+        });
+        ours.flat_map(|group| group.extents).collect()
+    }
+
+    /// Answers a chain: as the rules say, unless it is more than the operator wants of the device.
+    fn answer_chain(&mut self, name: DeviceId, chain: ChainId, accepted: Vec<DpaRange>) {
+        let before = self.held(name, Surfaced::Only);
+        let all = self.held(name, Surfaced::OrNot);
+        let new = ranges::bytes(&ranges::minus(&accepted, &before));
+        let device = self.dcd.devices.get_mut(&name).expect("devices stay");
+        let fits = match device.accept {
+            Accept::All => true,
+            Accept::None => false,
+            Accept::Limit(limit) => ranges::bytes(&all) <= limit.0,
+        };
+        let accepted = if fits || new == 0 {
+            accepted
+        } else {
+            device.declined.insert(chain);
+            // What is had already, and offered again, is not given up.
+            accepted
+                .into_iter()
+                .filter(|range| ranges::minus(&[*range], &before).is_empty())
+                .collect()
+        };
+        device.unanswered.insert(chain, accepted.clone());
+        device.order(Order::Answer { chain, accepted });
+        if !fits && new > 0 {
+            let node = self.config.nodes[device.node].name.clone();
+            self.notice(Notice::Declined { node, bytes: ByteSize(new) });
+        }
+    }
+
+    /// The device's word on an answer.
+    pub(super) fn chain_answered(&mut self, name: DeviceId, chain: ChainId, outcome: Outcome) {
+        let device = self.dcd.devices.get_mut(&name).expect("devices stay");
+        if device.unanswered.remove(&chain).is_none() {
+            return;
+        }
+        let declined = device.declined.remove(&chain);
+        let outcome = if declined { Outcome::Rejected } else { outcome };
+        self.port_hear(Input::Answered { device: name, chain, outcome });
+    }
+
+    /// A request of the device has come as far as it does for now.
+    fn device_answered(&mut self, answer: Answer) {
+        self.tell_manager(&answer);
+        let device = self.dcd.devices.get_mut(&answer.device).expect("devices stay");
+        device.answer = Some(answer);
+    }
+
+    /// What an operator has taken out of a device's node goes back to the device.
+    pub(crate) fn release_idle(&mut self) {
+        for name in self.dcd.devices.keys().copied().collect::<Vec<_>>() {
+            let device = self.dcd.devices.get_mut(&name).expect("devices stay");
+            let left = std::mem::take(&mut device.left);
+            if left.is_empty() {
+                continue;
+            }
+            let offline = ranges::both(&self.offline_of(name), &left);
+            for group in self.dcd.port.host().groups() {
+                if group.device != name || !group.surfaced {
+                    continue;
+                }
+                for range in
+                    group.extents.iter().flat_map(|piece| ranges::both(&[*piece], &offline))
+                {
+                    let (tag, more) = (group.tag, engine::dynamic_capacity::More::Last);
+                    self.port_hear(Input::Release { device: name, range, tag, more });
+                }
+            }
+        }
+    }
+
+    /// Asks again for what stayed, if somebody stopped using something.
+    pub(super) fn look_at_use(&mut self) {
+        if self.dcd.devices.is_empty() {
+            return;
+        }
+        let status = self.engine.node_status();
+        let mut freed = false;
+        for device in self.dcd.devices.values_mut() {
+            let leased = status[device.node].leased;
+            freed |= leased < device.leased;
+            device.leased = leased;
+        }
+        if freed {
+            let now = self.engine_now();
+            let actions = self.dcd.port.freed(now);
+            self.act(actions);
+        }
+        self.tell_use();
+    }
+}
+
+impl Dcd {
+    /// These have left the pool.
+    fn has_left(&mut self, extents: &[Extent]) {
+        for device in self.devices.values_mut() {
+            let node = device.window;
+            let end = node.first.0 + node.decoder.length / memtide_units::PAGEBLOCK_BYTES;
+            let here =
+                extents.iter().filter(|extent| (node.first.0..end).contains(&extent.start.0));
+            let here: Vec<DpaRange> = here.map(|extent| device.range_of(*extent)).collect();
+            device.left.extend(here);
+        }
+    }
+}
+
+/// Which of the groups of a device.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Surfaced {
+    /// Those that can be used.
+    Only,
+    /// Those too that the device has yet to confirm.
+    OrNot,
+}
+
+fn overlap(one: Extent, other: Extent) -> Option<Extent> {
+    let start = one.start.max(other.start);
+    let end = one.end()?.min(other.end()?);
+    let count = end.0.checked_sub(start.0).filter(|count| *count > 0)?;
+    Some(Extent::new(start, u32::try_from(count).expect("no longer than either")))
+}
