@@ -3,6 +3,8 @@
 mod adopt;
 mod dax;
 mod dcd_pool;
+mod fabric;
+mod fm;
 mod frames;
 mod host;
 mod memory;
@@ -20,6 +22,11 @@ use memtide_units::ByteSize;
 pub use self::adopt::Adopt;
 pub use self::dax::{Dax, DaxModeKind, DaxModeOptions, DaxWhat};
 pub use self::dcd_pool::DcdPool;
+pub use self::fabric::{Fabric, FabricServe, FabricWhat};
+pub use self::fm::{
+    Fm, FmAdd, FmCancel, FmLimits, FmList, FmMove, FmPolicy, FmRelease, FmRest, FmServe, FmShow,
+    FmSocket, FmTag, FmWatch, FmWhat,
+};
 pub use self::frames::{
     BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
 };
@@ -52,6 +59,8 @@ pub enum Command {
     Add(Add),
     Move(Move),
     DcdPool(DcdPool),
+    Fabric(Fabric),
+    Fm(Fm),
     Topology(Topology),
     Map(Map),
     Capture(Capture),
