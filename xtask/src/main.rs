@@ -7,6 +7,7 @@
 
 mod deb;
 mod demo;
+mod demo_fabric;
 mod install;
 mod instructions;
 mod models;
@@ -23,6 +24,9 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   demo                      run a large sort on near and far memory, and take capacity away meanwhile
+  demo fabric [--bin DIR] [--picture FILE]
+                            two hosts share a device without hardware; a picture of who held what;
+                            DIR: where memtide is built already
   test                      install what the tests need (as root on Debian), build, run all tests
   soak [--ops N] [--hours H]
                             the long proofs: N checksummed operations (default 1000000000) while
@@ -58,6 +62,9 @@ fn dispatch(arguments: &[String]) -> Result<(), Failure> {
         return Err(Failure::usage("which command?"));
     };
     match command.as_str() {
+        "demo" if rest.first().is_some_and(|word| word == "fabric") => {
+            demo_fabric::demo(&Options::parse(&rest[1..], &["--bin", "--picture"])?)
+        }
         "demo" => demo::demo(&Options::parse(rest, &[])?),
         "test" => test::test(&Options::parse(rest, &[])?),
         "soak" => soak::soak(&Options::parse(rest, &["--ops", "--hours"])?),

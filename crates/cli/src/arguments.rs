@@ -4,6 +4,8 @@ mod adopt;
 mod dax;
 mod dcd;
 mod dcd_pool;
+mod fabric;
+mod fm;
 mod frames;
 mod host;
 mod memory;
@@ -22,6 +24,11 @@ pub use self::adopt::Adopt;
 pub use self::dax::{Dax, DaxModeKind, DaxModeOptions, DaxWhat};
 pub use self::dcd::{AcceptKind, Dcd, DcdAcceptPolicy, DcdList, DcdServe, DcdStatus, DcdWhat};
 pub use self::dcd_pool::DcdPool;
+pub use self::fabric::{Fabric, FabricServe, FabricWhat};
+pub use self::fm::{
+    Fm, FmAdd, FmCancel, FmLimits, FmList, FmMove, FmPolicy, FmRelease, FmRest, FmServe, FmShow,
+    FmSocket, FmTag, FmWatch, FmWhat,
+};
 pub use self::frames::{
     BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,
 };
@@ -54,6 +61,8 @@ pub enum Command {
     Add(Add),
     Move(Move),
     DcdPool(DcdPool),
+    Fabric(Fabric),
+    Fm(Fm),
     Topology(Topology),
     Map(Map),
     Capture(Capture),

@@ -21,6 +21,7 @@
 //! says so and tries again after a pause.
 
 pub mod backend;
+pub mod client;
 pub mod config;
 mod exchange;
 mod service;
@@ -28,6 +29,7 @@ pub mod store;
 mod view;
 
 pub use self::{
+    client::{Client, ClientError},
     config::Config,
     service::{BindError, Notice, RunError, Service},
 };

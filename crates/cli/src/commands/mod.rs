@@ -13,6 +13,8 @@ mod dcd;
 mod dcd_pool;
 mod doctor;
 mod explain;
+mod fabric;
+mod fm;
 mod give_back;
 mod man;
 mod map;
@@ -42,6 +44,8 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Add(options) => add::add(options),
         Command::Move(options) => move_memory::move_memory(options),
         Command::DcdPool(options) => dcd_pool::dcd_pool(options),
+        Command::Fabric(options) => fabric::fabric(options.what),
+        Command::Fm(options) => fm::fm(options.what),
         Command::Topology(options) => topology::topology(&options),
         Command::Map(options) => map::map(&options),
         Command::Capture(options) => capture::capture(&options),

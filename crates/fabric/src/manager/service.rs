@@ -211,12 +211,16 @@ impl Service {
     /// # Errors
     /// [`BindError`]; nothing is left behind then but an empty store.
     pub fn bind(config: Config) -> Result<Self, BindError> {
+        let store = Store::open(&config.store)?;
+        Self::with_store(config, store)
+    }
+
+    fn with_store(config: Config, mut store: Store) -> Result<Self, BindError> {
         let connectors = config.addresses.iter().map(|(name, address)| {
             let connector: Arc<dyn Connector> = Arc::new(FabricConnector(address.clone()));
             (name.clone(), connector)
         });
         let devices = Devices::new(connectors.collect());
-        let mut store = Store::open(&config.store)?;
         let manager = Manager::restore(config.manager.clone(), store.load()?)?;
         let mut listeners = vec![Listener::bind(&Address::Unix(config.socket.clone()))?];
         for address in &config.agents {
@@ -399,8 +403,23 @@ impl Service {
             self.hub.end(id);
             self.agent_of.remove(&host);
         }
+        self.answer_what_ended();
         self.changed = true;
         Ok(())
+    }
+
+    /// What ended in what is durable is not answered by a restored manager.
+    fn answer_what_ended(&mut self) {
+        for (id, asker) in self.askers.clone() {
+            match self.manager.report(id) {
+                Some(report) if report.state == manager::State::Open => {}
+                Some(report) => self.answer(report),
+                None => {
+                    self.askers.remove(&id);
+                    self.hub.end(asker);
+                }
+            }
+        }
     }
 
     fn forget_gone(&mut self) {
@@ -440,3 +459,6 @@ impl Service {
         self.hub.end(id);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -266,4 +266,4 @@ fn write(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

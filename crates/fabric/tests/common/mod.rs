@@ -47,7 +47,17 @@ impl Served {
     }
 
     pub fn with(config: Config) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap(), config)
+    }
+
+    /// Ends, and begins anew at the same place with nothing.
+    pub fn restart(&mut self) {
+        self.stop();
+        let directory = std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap());
+        *self = Self::at(directory, Config { capacity: ByteSize(1 << 30), ..Config::default() });
+    }
+
+    fn at(directory: tempfile::TempDir, config: Config) -> Self {
         let unix = Address::Unix(directory.path().join("fabric"));
         let mut fabric = Fabric::bind(config, &[unix, "tcp:127.0.0.1:0".parse().unwrap()]).unwrap();
         let notices = Arc::new(Mutex::new(Vec::new()));

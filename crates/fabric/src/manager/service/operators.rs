@@ -27,6 +27,9 @@ const WATCH_PAUSE: Duration = Duration::from_millis(20);
 pub struct Operator {
     /// What he was told of devices last, if he watches.
     watches: Option<BTreeMap<String, DeviceView>>,
+    /// Something has changed while he was still being told of something else. When he has read that,
+    /// the loop wakes up, and he is told what is new then.
+    behind: bool,
 }
 
 impl Service {
@@ -134,8 +137,10 @@ impl Service {
 
     /// When watchers are to be told, if there is something to tell.
     pub(super) fn watchers_due(&self) -> Option<Instant> {
-        let any = self.operators.values().any(|operator| operator.watches.is_some());
-        (any && self.changed).then(|| self.told_watchers + WATCH_PAUSE)
+        let waits = |(id, operator): (&GuestId, &Operator)| {
+            operator.watches.is_some() && (self.changed || operator.behind && self.hub.is_idle(*id))
+        };
+        self.operators.iter().any(waits).then(|| self.told_watchers + WATCH_PAUSE)
     }
 
     /// Tells watchers what looks different from what they were told last.
@@ -148,9 +153,8 @@ impl Service {
         let views = self.views();
         for (id, operator) in &mut self.operators {
             let Some(told) = &mut operator.watches else { continue };
-            if !self.hub.is_idle(*id) {
-                // He hears of the newest state once he has read what was said before.
-                self.changed = true;
+            operator.behind = !self.hub.is_idle(*id);
+            if operator.behind {
                 continue;
             }
             let first = told.is_empty();

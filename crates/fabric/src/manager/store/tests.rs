@@ -15,9 +15,12 @@ use redb::StorageBackend;
 
 use super::*;
 
+/// More writes than any test makes.
+pub const PLENTY: i64 = 1 << 40;
+
 /// A file in memory.
 #[derive(Debug, Default)]
-struct Disk {
+pub struct Disk {
     now: Mutex<Vec<u8>>,
     /// How many more writes there are before the disk is full; below 0: it is.
     room: AtomicI64,
@@ -29,6 +32,11 @@ struct Disk {
 struct Plugged(Arc<Disk>);
 
 impl Disk {
+    /// A disk on which so many more writes succeed.
+    pub fn set_room(&self, writes: i64) {
+        self.room.store(writes, Ordering::SeqCst);
+    }
+
     fn take_room(&self) -> io::Result<()> {
         if self.room.fetch_sub(1, Ordering::SeqCst) <= 0 {
             return Err(io::ErrorKind::StorageFull.into());
@@ -75,7 +83,7 @@ impl StorageBackend for Plugged {
     }
 }
 
-fn on(disk: &Arc<Disk>) -> Result<Store, StoreError> {
+pub fn on(disk: &Arc<Disk>) -> Result<Store, StoreError> {
     let disk = Plugged(Arc::clone(disk));
     let open = move |_: &Path| Database::builder().create_with_backend(disk.clone());
     Store::open_with(Path::new("disk"), Box::new(open))
@@ -115,16 +123,16 @@ fn a_full_disk_at_any_write_changes_nothing_and_a_failed_sync_not_half() {
     let (mut refused_writes, mut refused_syncs) = (0, 0);
     for round in 0..60 {
         let disk = Arc::new(Disk::default());
-        disk.room.store(1 << 40, Ordering::SeqCst);
+        disk.set_room(PLENTY);
         let (mut store, mut model) = (on(&disk).unwrap(), BTreeMap::new());
         for _ in 0..12 {
             let records: Vec<_> =
                 (0..1 + random.below(4)).map(|_| some_record(&mut random)).collect();
-            let room = if random.below(2) == 0 { random.below(14) as i64 } else { 1 << 40 };
-            disk.room.store(room, Ordering::SeqCst);
+            let room = if random.below(2) == 0 { random.below(14) as i64 } else { PLENTY };
+            disk.set_room(room);
             disk.refused_write.store(false, Ordering::SeqCst);
             let result = store.commit(&records);
-            disk.room.store(1 << 40, Ordering::SeqCst);
+            disk.set_room(PLENTY);
             let kept: BTreeMap<_, _> = store.load().unwrap().into_iter().collect();
             let mut after = model.clone();
             apply(&mut after, &records);
@@ -176,7 +184,7 @@ fn a_number_is_not_used_twice() {
         journal::{Origin, RequestRecord},
     };
     let disk = Arc::new(Disk::default());
-    disk.room.store(1 << 40, Ordering::SeqCst);
+    disk.set_room(PLENTY);
     let mut store = on(&disk).unwrap();
     assert_eq!(store.next_request(), 1);
     let record = |id: u64| {

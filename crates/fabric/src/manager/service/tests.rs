@@ -1,0 +1,140 @@
+//! A service whose disk is full.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use memtide_cxl::{
+    ReturnCode,
+    command::{
+        More,
+        dynamic_capacity::AddResponse,
+        events::{Clear, ClearEventRecords, EventBody, EventLog, GetEventRecords},
+    },
+    manager::{Ending, Limits, Place, Policy, Request, Rest, State},
+};
+use memtide_units::{ByteSize, Tag};
+
+use super::*;
+use crate::{
+    Link, LinkError,
+    control::DeviceStateView,
+    manager::{
+        Client, ClientError,
+        config::Places,
+        store::tests::{Disk, PLENTY, on},
+    },
+    software::{self, Fabric},
+    wire::Role,
+};
+
+const BLOCK: u64 = 2 << 20;
+
+fn place() -> Place {
+    Place { host: "h1".parse().unwrap(), device: None, region: None }
+}
+
+fn add() -> Request {
+    Request::Add {
+        to: place(),
+        size: BLOCK,
+        tag: Tag::NULL,
+        policy: Policy::Free,
+        rest: Rest::Drop,
+        deadline: None,
+    }
+}
+
+/// A host that takes everything, until its fabric ends.
+fn accept_all(mut link: Link) {
+    let log = EventLog::DynamicCapacity;
+    loop {
+        let records = match link.command(&GetEventRecords { log }) {
+            Ok(got) => got.records,
+            Err(_) => return,
+        };
+        if records.is_empty() {
+            thread::sleep(Duration::from_millis(2));
+            continue;
+        }
+        let handles = records.iter().map(|record| record.handle).collect();
+        let _ = link.command(&ClearEventRecords { log, what: Clear::Handles(handles) });
+        for record in records {
+            let EventBody::DynamicCapacity(event) = record.body else { continue };
+            let accepted = vec![event.extent.range];
+            match link.command(&AddResponse { more: More::Last, accepted }) {
+                Ok(()) | Err(LinkError::Device { code: ReturnCode::INVALID_INPUT, .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn on_a_full_disk_a_request_is_refused_and_nothing_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = Address::Unix(directory.path().join("fabric"));
+    let config = software::Config { capacity: ByteSize(256 << 20), ..Default::default() };
+    let mut fabric = Fabric::bind(config, std::slice::from_ref(&address)).unwrap();
+    let stop_fabric = fabric.stop_handle();
+    let fabric = thread::spawn(move || fabric.run());
+    let link = Link::connect(&address, Role::Host(0)).unwrap();
+    let host = thread::spawn(move || accept_all(link));
+
+    let places =
+        Places { socket: directory.path().join("fm"), store: directory.path().join("none") };
+    let device = format!("pool={address}").parse().unwrap();
+    let config =
+        Config::from_arguments(places, Vec::new(), &[device], &["h1=0".parse().unwrap()]).unwrap();
+    let socket = config.socket.clone();
+    let disk = Arc::new(Disk::default());
+    disk.set_room(PLENTY);
+    let mut service = Service::with_store(config, on(&disk).unwrap()).unwrap();
+    let stop = service.stop_handle();
+    let service = thread::spawn(move || service.run());
+
+    let mut client = Client::connect(&socket).unwrap();
+    while client.devices().unwrap()[0].state != DeviceStateView::Ready {
+        thread::sleep(Duration::from_millis(2));
+    }
+    let mut held = 0;
+    for round in 0..40 {
+        let is_full = round % 3 != 2;
+        disk.set_room(if is_full { round % 8 } else { PLENTY });
+        let requests = client.requests().unwrap().len();
+        // Limits are changed without any command, an offer with many.
+        let request = match round % 2 {
+            0 => add(),
+            _ => Request::SetLimits {
+                of: place(),
+                limits: Limits { weight: round as u32 + 1, ..Limits::default() },
+            },
+        };
+        let is_add = matches!(request, Request::Add { .. });
+        match client.ask(request) {
+            Err(ClientError::Failed(why)) => {
+                assert!(is_full && why.contains("cannot write the store"), "{why}");
+                disk.set_room(PLENTY);
+                assert_eq!(client.requests().unwrap().len(), requests, "round {round}");
+            }
+            Err(error) => panic!("round {round}: {error}"),
+            Ok(id) => {
+                // What was accepted is done once there is room, whatever failed meanwhile.
+                thread::sleep(Duration::from_millis(20));
+                disk.set_room(PLENTY);
+                let report = client.report(id).unwrap();
+                assert_eq!(report.state, State::Ended(Ending::Done), "round {round}");
+                held += if is_add { BLOCK } else { 0 };
+            }
+        }
+        disk.set_room(PLENTY);
+        while client.devices().unwrap()[0].state != DeviceStateView::Ready {
+            thread::sleep(Duration::from_millis(2));
+        }
+        assert_eq!(client.devices().unwrap()[0].hosts[0].held, held, "round {round}");
+    }
+    assert!(held > 0);
+    stop.stop();
+    service.join().unwrap().unwrap();
+    stop_fabric.stop();
+    fabric.join().unwrap().unwrap();
+    host.join().unwrap();
+}
