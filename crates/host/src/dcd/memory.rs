@@ -282,7 +282,8 @@ impl Memory {
     }
 
     fn run(&self, kernel: &mut impl Kernel, range: PhysRange, plan: &Plan) -> Result<(), DcdError> {
-        plan::run(kernel, plan, &mut |_, _| {}).map_err(|source| DcdError::Memory { range, source })
+        let passed = plan::run(kernel, plan, &mut |_, _| {});
+        passed.map(drop).map_err(|source| DcdError::Memory { range, source })
     }
 
     /// The blocks of a range, which begins and ends where blocks do.
