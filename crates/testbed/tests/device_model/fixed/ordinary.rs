@@ -157,6 +157,8 @@ pub fn refused_by_both(pair: &mut Pair) -> Result<(), Error> {
         pair.same()?;
     }
     assert_eq!(pair.answer(&[own(0, 4)])?, None);
+    // Twice: it is the host's, whether or not there is anything to answer.
+    assert_eq!(pair.answer(&[own(0, 4)])?, None);
     for list in wrong_lists() {
         assert_eq!(pair.release(&list)?, None);
         pair.same()?;
