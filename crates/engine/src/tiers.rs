@@ -8,17 +8,14 @@
 //!
 //! * [`abstract_distance`]: one number from latency and bandwidth.
 //! * [`memory_tier`]: which nodes are on one step, and where a step down leads to.
-//! * [`watermark`]: when pages go down: before allocation is in need.
 //! * [`accessor`]: what a page costs on each node, by who accesses it.
 
 pub mod abstract_distance;
 pub mod accessor;
 pub mod memory_tier;
-pub mod watermark;
 
 pub use self::{
     abstract_distance::{AdistanceError, DramReference},
     accessor::{Access, AccessTable},
     memory_tier::{MemoryTiers, TierNode},
-    watermark::TierWatermarks,
 };

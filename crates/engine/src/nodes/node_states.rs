@@ -161,12 +161,6 @@ impl NodeStates {
         Ok(())
     }
 
-    /// What memory a node has, if any.
-    #[must_use]
-    pub fn memory_of(&self, node: NodeId) -> Option<Memory> {
-        self.present.get(&node).map(|(memory, _)| *memory)
-    }
-
     /// `N_MEMORY`: nodes that have memory, of whatever class.
     #[must_use]
     pub fn memory(&self) -> NodeMask {
@@ -263,7 +257,8 @@ mod tests {
         assert_eq!(error.errno(), Errno::EBUSY);
         states.unplug(N, 6).unwrap();
         states.plug(N, private(2), 3).unwrap();
-        assert_eq!(states.memory_of(N), Some(private(2)));
+        assert_eq!(states.plug(N, private(1), 1).unwrap_err().errno(), Errno::EBUSY);
+        assert_eq!(states.private(), only(N));
     }
 
     #[test]
