@@ -138,7 +138,7 @@ pub enum Notice {
     #[error("{}", chain(.0))]
     Store(StoreError),
     /// A request is answered.
-    #[error("{}: {}", .0.id, super::service::summary(.0))]
+    #[error("request {}: {}", .0.id.0, summary(.0))]
     Answered(Box<Report>),
     /// Nobody can connect for a moment.
     #[error("cannot accept connections: {0}")]

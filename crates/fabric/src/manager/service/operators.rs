@@ -125,7 +125,9 @@ impl Service {
                 }
                 Err(_) => {
                     let why = format!(
-                        "{why}; nor can it be read: whether {id} is kept will be seen when it can"
+                        "{why}; nor can it be read: whether request {} is kept will be seen when \
+                         it can",
+                        id.0
                     );
                     self.hub.send(asker, &FromService::Failed(why), None);
                     self.start_over()
