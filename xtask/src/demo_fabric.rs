@@ -130,8 +130,10 @@ impl Demo {
 
     fn host(&self, number: u16, name: &str) -> Result<Vec<String>, Failure> {
         let (fabric, agents) = (self.at("fabric"), self.at("agents"));
+        // What sort was promised and has not touched may leave with the device's memory: what it needs
+        // more then is ordinary memory.
         let text = format!(
-            "[[node]]\nname = \"near\"\nkind = \"near\"\nsize = \"256M\"\n\n\
+            "on_full = \"fallback\"\n\n[[node]]\nname = \"near\"\nkind = \"near\"\nsize = \"256M\"\n\n\
              [[node]]\nname = \"pool\"\nkind = \"far\"\nstore = \"dcd\"\nfabric = \"unix:{}\"\n\
              host = {number}\nmanager = \"unix:{}\"\nhost_name = \"{name}\"\n\
              shared_with = \"everybody\"\n",

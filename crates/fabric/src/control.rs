@@ -51,7 +51,7 @@ pub enum FromService {
     Accepted(RequestId),
     /// The request makes no sense; nothing was changed.
     Declined(String),
-    /// The request cannot be kept; nothing was changed.
+    /// The request cannot be kept: why, and whether nothing was changed, or that is not known yet.
     Failed(String),
     /// What has become of a request. If its state is open, another one follows.
     Report(Report),

@@ -7,7 +7,8 @@
 //!   depends on it is sent, and before a request is called accepted. If it cannot be kept (a full
 //!   disk), a request is refused with that reason and has changed nothing; anything else that cannot
 //!   be kept makes the service go back to what is on disk and read its devices anew, which is what
-//!   its successor would do after a crash.
+//!   its successor would do after a crash. While the store cannot even be read, nothing is asked of
+//!   devices and nothing is accepted.
 //! * **Nobody is waited for.** One loop serves devices, hosts' agents and operators. A device that
 //!   does not answer in time is disconnected; connecting happens in a thread that ends in time
 //!   ([`backend`]); who reads slowly loses nothing but his own connection, or, if he watches, the

@@ -46,8 +46,8 @@ pub enum ClientError {
     /// The request makes no sense; nothing was changed.
     #[error("{0}")]
     Declined(String),
-    /// The request cannot be kept; nothing was changed.
-    #[error("{0}; nothing was changed")]
+    /// The request cannot be kept; why, and what that means.
+    #[error("{0}")]
     Failed(String),
     /// It has ended.
     #[error("the fabric manager has ended the connection")]

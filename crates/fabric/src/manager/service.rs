@@ -37,6 +37,9 @@ use crate::{
 /// The listener that operators come by; agents come by the others.
 const CONTROL: usize = 0;
 
+/// Until a store is tried again that could not be read.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
+
 /// Why there is no service.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -62,9 +65,6 @@ pub enum RunError {
     /// Waiting failed.
     #[error("cannot wait for connections")]
     Poll(#[source] io::Error),
-    /// What was kept cannot be read any more.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// What was kept does not fit what is set up.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -138,7 +138,7 @@ pub enum Notice {
     #[error("{}", chain(.0))]
     Store(StoreError),
     /// A request is answered.
-    #[error("{}: {}", .0.id, super::service::summary(.0))]
+    #[error("request {}: {}", .0.id.0, summary(.0))]
     Answered(Box<Report>),
     /// Nobody can connect for a moment.
     #[error("cannot accept connections: {0}")]
@@ -192,6 +192,9 @@ pub struct Service {
     askers: BTreeMap<RequestId, GuestId>,
     inputs: VecDeque<Input>,
     clock: Clock,
+    /// The store could neither be written nor read: when that is tried again. Until then nothing is
+    /// asked of devices, and nothing is accepted.
+    suspended: Option<Instant>,
     /// Something may look different, and watchers have not been told.
     changed: bool,
     told_watchers: Instant,
@@ -239,6 +242,7 @@ impl Service {
             askers: BTreeMap::new(),
             inputs: VecDeque::new(),
             clock: Clock::start(),
+            suspended: None,
             changed: false,
             told_watchers: Instant::now(),
             notices: Box::new(|_| ()),
@@ -276,23 +280,35 @@ impl Service {
             for id in ready.guests {
                 self.serve(id)?;
             }
-            for (device, change) in self.devices.changes(Instant::now()) {
-                self.hear(device, change);
-            }
             self.forget_gone();
-            self.pass_time();
-            while let Some(input) = self.inputs.pop_front() {
-                // What devices say is never wrong in this sense, and agents are answered there.
-                if let Err(error) = self.input(input)? {
-                    debug_assert!(matches!(error, InputError::NotAsked { .. }), "{error}");
-                }
+            match self.suspended {
+                Some(again) if again <= Instant::now() => self.start_over()?,
+                Some(_) => {}
+                None => self.manage()?,
             }
             self.tell_watchers();
         }
         Ok(())
     }
 
+    fn manage(&mut self) -> Result<(), RunError> {
+        for (device, change) in self.devices.changes(Instant::now()) {
+            self.hear(device, change);
+        }
+        self.pass_time();
+        while let Some(input) = self.inputs.pop_front() {
+            // What devices say is never wrong in this sense, and agents are answered there.
+            if let Err(error) = self.input(input)? {
+                debug_assert!(matches!(error, InputError::NotAsked { .. }), "{error}");
+            }
+        }
+        Ok(())
+    }
+
     fn due(&self) -> Option<Instant> {
+        if self.suspended.is_some() {
+            return [self.suspended, self.watchers_due()].into_iter().flatten().min();
+        }
         let manager = self.manager.next_deadline().and_then(|at| self.clock.at(at));
         [manager, self.devices.due(), self.watchers_due()].into_iter().flatten().min()
     }
@@ -395,7 +411,6 @@ impl Service {
     /// Goes on from what is durable, as a successor would: what this manager knows besides may be
     /// what could not be kept.
     fn start_over(&mut self) -> Result<(), RunError> {
-        self.manager = Manager::restore(self.config.manager.clone(), self.store.load()?)?;
         self.inputs.clear();
         self.devices.disconnect_all(Instant::now());
         // They come again and say everything anew.
@@ -403,8 +418,20 @@ impl Service {
             self.hub.end(id);
             self.agent_of.remove(&host);
         }
-        self.answer_what_ended();
         self.changed = true;
+        match self.store.load() {
+            Ok(kept) => {
+                self.manager = Manager::restore(self.config.manager.clone(), kept)?;
+                self.suspended = None;
+                self.answer_what_ended();
+            }
+            Err(error) => {
+                if self.suspended.is_none() {
+                    self.notice(Notice::Store(error));
+                }
+                self.suspended = Some(Instant::now() + STORE_PAUSE);
+            }
+        }
         Ok(())
     }
 

@@ -141,7 +141,7 @@ pub fn sentences(request: &Request, report: &Report) -> String {
             from.host,
             of(accepted)
         ),
-        Request::Cancel { request } => format!("{request} has ended"),
+        Request::Cancel { request } => format!("request {} has ended", request.0),
         Request::SetLimits { of, .. } => format!("the limits of {} are set", of.host),
         Request::AddReference { tag, .. } => format!("{tag} is kept"),
         Request::RemoveReference { tag, .. } => format!("{tag} is no longer kept"),
@@ -170,10 +170,10 @@ pub fn sentences(request: &Request, report: &Report) -> String {
     }
     match report.state {
         State::Open => {
+            let id = id.0;
             text += &format!(
-                "The rest is asked for again as it comes free: {id} (memtide fm show {}; memtide \
-                 fm cancel {})\n",
-                id.0, id.0
+                "The rest is asked for again as it comes free: request {id} (memtide fm show {id}; \
+                 memtide fm cancel {id})\n"
             );
         }
         State::Ended(Ending::Cancelled) => text += "It was cancelled.\n",

@@ -152,7 +152,7 @@ fn what(request: &Request) -> String {
         Request::AddReference { tag, .. } => format!("keep {tag}"),
         Request::RemoveReference { tag, .. } => format!("forget {tag}"),
         Request::SetLimits { of, .. } => format!("limits of {}", of.host),
-        Request::Cancel { request } => format!("cancel {request}"),
+        Request::Cancel { request } => format!("cancel {}", request.0),
     }
 }
 

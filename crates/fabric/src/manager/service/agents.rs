@@ -47,6 +47,10 @@ impl Service {
             self.refuse_agent(id, format!("version {version}; expected {VERSION}"));
             return Ok(());
         }
+        if self.suspended.is_some() {
+            self.refuse_agent(id, "the store can neither be written nor read".to_owned());
+            return Ok(());
+        }
         let host: HostName = match host.parse() {
             Ok(host) => host,
             Err(error) => {

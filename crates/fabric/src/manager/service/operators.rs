@@ -91,6 +91,11 @@ impl Service {
 
     /// A request is tried on a copy of the manager: what cannot be kept has not happened.
     fn ask(&mut self, asker: GuestId, request: Request) -> Result<(), RunError> {
+        if self.suspended.is_some() {
+            let why = "the store can neither be written nor read; nothing was changed".to_owned();
+            self.hub.send(asker, &FromService::Failed(why), None);
+            return Ok(());
+        }
         let id = RequestId(self.store.next_request());
         let mut trial = self.manager.clone();
         let outputs = match trial.request(self.clock.now(), id, request) {
@@ -108,13 +113,26 @@ impl Service {
             let why = chain(&error);
             self.notice(Notice::Store(error));
             // A failed write has kept nothing; a failed sync may have kept all.
-            let is_kept = self.store.load()?.iter().any(|(key, _)| *key == Key::Request(id));
-            if is_kept {
-                self.accepted(asker, id);
-                return self.start_over();
-            }
-            self.hub.send(asker, &FromService::Failed(why), None);
-            return Ok(());
+            return match self.store.load() {
+                Ok(kept) if kept.iter().any(|(key, _)| *key == Key::Request(id)) => {
+                    self.accepted(asker, id);
+                    self.start_over()
+                }
+                Ok(_) => {
+                    let why = format!("{why}; nothing was changed");
+                    self.hub.send(asker, &FromService::Failed(why), None);
+                    Ok(())
+                }
+                Err(_) => {
+                    let why = format!(
+                        "{why}; nor can it be read: whether request {} is kept will be seen when \
+                         it can",
+                        id.0
+                    );
+                    self.hub.send(asker, &FromService::Failed(why), None);
+                    self.start_over()
+                }
+            };
         }
         self.manager = trial;
         self.changed = true;

@@ -208,7 +208,7 @@ fn a_number_is_not_used_twice() {
             asked_back: Vec::new(),
             promised: Vec::new(),
         };
-        Record { key: Key::Request(RequestId(id)), value: Some(Value::Request(record)) }
+        Record { key: Key::Request(RequestId(id)), value: Some(Value::Request(Box::new(record))) }
     };
     store.commit(&[record(1)]).unwrap();
     store.commit(&[record(OWN_REQUESTS + 3)]).unwrap();
