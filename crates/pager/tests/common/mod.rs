@@ -34,7 +34,7 @@ const PER_NODE: u64 = 256;
 const fn pages(backing: Backing) -> Pages {
     match backing {
         Backing::Hugetlb => Pages::Huge2M,
-        Backing::Memfd | Backing::MemfdThp => Pages::Small,
+        Backing::Memfd | Backing::MemfdThp | Backing::Dcd => Pages::Small,
     }
 }
 
