@@ -56,10 +56,13 @@ impl Daemon {
     fn have_engine_do(&mut self, input: engine::Input) -> Vec<Action> {
         let now = self.engine_now();
         let asked = match input {
-            engine::Input::Online { extents } => match self.make_ready(extents) {
-                Ok(extents) if extents.is_empty() => return Vec::new(),
-                Ok(extents) => engine::Input::Online { extents },
-                Err(input) => return self.dcd.port.engine_refused(now, &input),
+            engine::Input::Online { extents } => match self.make_ready(&extents) {
+                Some(ready) if ready.is_empty() => return Vec::new(),
+                Some(extents) => engine::Input::Online { extents },
+                None => {
+                    let input = engine::Input::Online { extents };
+                    return self.dcd.port.engine_refused(now, &input);
+                }
             },
             other => other,
         };
@@ -72,21 +75,21 @@ impl Daemon {
         }
     }
 
-    /// What of these is not in the pool yet, empty; the same input if that cannot be.
-    fn make_ready(&mut self, extents: Vec<Extent>) -> Result<Vec<Extent>, engine::Input> {
+    /// What of these is not in the pool yet, emptied; nothing if that cannot be done.
+    fn make_ready(&mut self, extents: &[Extent]) -> Option<Vec<Extent>> {
         let mut ready = Vec::new();
-        for extent in &extents {
+        for extent in extents {
             let node = self.node_at(extent.start);
             let offline = self.engine.offline(node_id(node));
             for part in offline.iter().filter_map(|other| overlap(*extent, *other)) {
                 if let Some(Err(error)) = self.dcd.zero(node, part) {
                     self.notice(Notice::NotReady { extent: part, error });
-                    return Err(engine::Input::Online { extents });
+                    return None;
                 }
                 ready.push(part);
             }
         }
-        Ok(ready)
+        Some(ready)
     }
 
     /// The position of the node that a pageblock of the pool lies in.
