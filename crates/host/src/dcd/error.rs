@@ -8,7 +8,7 @@ use memtide_sys::device_registers::OutOfBounds;
 use memtide_units::{ByteSize, DpaRange, PhysAddr, PhysRange};
 
 use super::{mailbox::CommandError, pci::Block, registers::Capability};
-use crate::{ReadError, address_map::AddressMapError, plan::LiveError};
+use crate::{ReadError, address_map::AddressMapError};
 
 /// Why.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +25,6 @@ pub enum DcdError {
         /// What the kernel says.
         source: io::Error,
     },
-    /// Not this machine.
-    #[error(transparent)]
-    Live(#[from] LiveError),
     /// No such device.
     #[error("device {wanted}: no CXL memory device has that address; expected {}", one_of(found))]
     NoDevice {
