@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Whoever had the mailbox before may have been killed in between: its command is waited for, its
-//! answer thrown away. A device that has been unplugged answers all ones, in the doorbell, too, which
-//! is how one sees it.
+//! answer thrown away. A device that has been unplugged answers all ones, in the doorbell, too,
+//! which is how one sees it.
 //!
 //! [`Commands`] is what the agent needs of a device, so that its proofs can have one in memory.
 

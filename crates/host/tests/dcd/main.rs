@@ -1,5 +1,6 @@
-//! Serving a device with dynamic capacity, against a device in memory and a kernel in a folder. Both
-//! are strict, both outlive who serves: so that can be killed at each step of all that it does.
+//! Serving a device with dynamic capacity, against a device in memory and a kernel in a folder.
+//! Both are strict, both outlive who serves: so that can be killed at each step of all that it
+//! does.
 
 mod device;
 mod kernel;
@@ -312,8 +313,8 @@ fn memory_online_in_the_whole_region_is_not_touched() {
     assert_eq!(world.kernel.known() as u64, BLOCKS, "all is as it was");
 }
 
-/// A fabric manager that offers what nobody has, and asks back what was accepted, to one who is killed
-/// again and again.
+/// A fabric manager that offers what nobody has, and asks back what was accepted, to one who is
+/// killed again and again.
 #[test]
 fn killed_at_any_time_nothing_is_lost_and_nothing_too_much() {
     for seed in 0..24 {

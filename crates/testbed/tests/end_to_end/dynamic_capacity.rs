@@ -204,8 +204,8 @@ fn an_agent_that_is_killed_is_followed_by_one_that_goes_on() -> Result<(), Error
     }
     let guest = boot(&[])?;
     let mut agent = serve(&guest, "")?;
-    // Somewhere in the middle of it, each time somewhere else. (Each step by itself, on a model of both
-    // sides: `crates/host/tests/dcd`.)
+    // Somewhere in the middle of it, each time somewhere else. (Each step by itself, on a model of
+    // both sides: `crates/host/tests/dcd`.)
     for delay in [0, 3, 7, 15] {
         add(&guest, 0, &[(0, 2 * BLOCK), (4 * BLOCK, BLOCK)]);
         guest.sh(&format!("usleep {}", 20_000 * delay))?;
