@@ -32,8 +32,8 @@ impl std::fmt::Display for OutOfBounds {
         let Self { offset, width, mapped } = self;
         write!(
             f,
-            "a register of {width} bytes at {offset:#x}; expected a multiple of {width} with all of \
-             it in {mapped:#x} bytes"
+            "a register of {width} bytes at {offset:#x}; expected a multiple of {width} with all \
+             of it in {mapped:#x} bytes"
         )
     }
 }

@@ -97,8 +97,8 @@ pub enum DcdError {
     #[error(
         "the CXL window {window} is Soft Reserved, but no dax region is over it: dax_hmem is not \
          loaded, or came after the CXL driver; expected the modules device_dax, kmem and dax_hmem, \
-         in this order, before cxl_acpi; add module_blacklist=cxl_acpi to the kernel's command line, or \
-         load them earlier"
+         in this order, before cxl_acpi; add module_blacklist=cxl_acpi to the kernel's command \
+         line, or load them earlier"
     )]
     NoDaxRegion {
         /// The window.

@@ -152,8 +152,8 @@ fn what_is_taken_by_force_is_said_and_nothing_else_touched() {
     world.state.borrow_mut().take(block(1));
     world.step(&mut agent);
     let said = world.said.borrow().join("\n");
-    let sentence = "LOST DPA 0x48000000+0x8000000: the device took it by force; memory blocks 35 have \
-                    nothing behind them";
+    let sentence = "LOST DPA 0x48000000+0x8000000: the device took it by force; memory blocks \
+                    35 have nothing behind them";
     assert!(said.contains(sentence), "{said}");
     assert_eq!(world.kernel.online(), before, "the kernel's side is as it was");
     let held: Vec<DpaRange> = agent.groups().iter().flat_map(|it| it.extents.clone()).collect();

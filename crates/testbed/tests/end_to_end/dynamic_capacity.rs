@@ -113,8 +113,8 @@ fn extents_come_and_go() -> Result<(), Error> {
     let expected = [(in_first(1), BLOCK), (in_first(2), BLOCK), (in_first(6), 2 * BLOCK)];
     assert_eq!(accepted(&status), expected);
     let said = agent.stdout()?;
-    let refusal = "refused DPA 0x60000000+0x200000: DPA 0x60000000+0x200000; expected a multiple of \
-                   0x8000000, at both ends";
+    let refusal = "refused DPA 0x60000000+0x200000: DPA 0x60000000+0x200000; expected a multiple \
+                   of 0x8000000, at both ends";
     assert!(said.contains(refusal), "{said}");
     add(&guest, 1, &[(0, BLOCK)]);
     settles_at(&guest, 5 * BLOCK);
