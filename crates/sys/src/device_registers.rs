@@ -1,11 +1,11 @@
 //! Registers of a PCI device, mapped from the file of one of its base addresses
 //! (`/sys/bus/pci/devices/BDF/resourceN`).
 //!
-//! A register is not memory: each access is one bus transaction of the width that was asked for, may
-//! have effects, and must neither be split, merged, repeated nor left out. So there are no Rust
+//! A register is not memory: each access is one bus transaction of the width that was asked for,
+//! may have effects, and must neither be split, merged, repeated nor left out. So there are no Rust
 //! references to them, only volatile loads and stores of 32 and 64 bits, each checked against the
-//! mapping's bounds and its own alignment. A device that has been unplugged answers all ones; nothing
-//! faults, because the mapping stays until it is dropped.
+//! mapping's bounds and its own alignment. A device that has been unplugged answers all ones;
+//! nothing faults, because the mapping stays until it is dropped.
 //!
 //! Reference: kernel `Documentation/PCI/sysfs-pci.rst` (`resource0..N`).
 
@@ -32,8 +32,8 @@ impl std::fmt::Display for OutOfBounds {
         let Self { offset, width, mapped } = self;
         write!(
             f,
-            "a register of {width} bytes at {offset:#x}; expected a multiple of {width} with all of \
-             it in {mapped:#x} bytes"
+            "a register of {width} bytes at {offset:#x}; expected a multiple of {width} with all \
+             of it in {mapped:#x} bytes"
         )
     }
 }

@@ -23,11 +23,11 @@ pub enum DcdWhat {
 
 /// Serve a device until told to end (SIGTERM)
 ///
-/// What the device offers becomes memory of a node, online and movable; what it asks back is emptied
-/// and given back, as far as nobody uses it. Each thing that happens is a line. Capacity stays in use
-/// when this command ends, and is taken up by the next one. Needs root, a device without a driver of
-/// the kernel's, and a kernel that was started with its CXL window set aside: what to add to its
-/// command line is said where that is missing.
+/// What the device offers becomes memory of a node, online and movable; what it asks back is
+/// emptied and given back, as far as nobody uses it. Each thing that happens is a line. Capacity
+/// stays in use when this command ends, and is taken up by the next one. Needs root, a device
+/// without a driver of the kernel's, and a kernel that was started with its CXL window set aside:
+/// what to add to its command line is said where that is missing.
 #[derive(Debug, Args)]
 pub struct DcdServe {
     /// Its PCI address: 0000:21:00.0 [default: the only CXL memory device without a driver]

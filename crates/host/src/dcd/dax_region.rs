@@ -1,14 +1,15 @@
 //! The part of a CXL window that the kernel is willing to use as memory, piece by piece.
 //!
-//! A kernel without a driver for dynamic capacity has no name for memory that comes in extents. What
-//! it has is the *dax region*: a range that firmware, or whoever starts the kernel, set aside (Soft
-//! Reserved), in which devices of any size can be made and taken away again, and given to `kmem` as
-//! memory of a node. `dax_hmem` makes one of every Soft Reserved range; over a CXL window, too, as
-//! long as it is loaded before the CXL driver knows of the window (`hmem_register_device`: "deferring
-//! range to CXL").
+//! A kernel without a driver for dynamic capacity has no name for memory that comes in extents.
+//! What it has is the *dax region*: a range that firmware, or whoever starts the kernel, set aside
+//! (Soft Reserved), in which devices of any size can be made and taken away again, and given to
+//! `kmem` as memory of a node. `dax_hmem` makes one of every Soft Reserved range; over a CXL
+//! window, too, as long as it is loaded before the CXL driver knows of the window
+//! (`hmem_register_device`: "deferring range to CXL").
 //!
-//! Nothing reads or writes such memory before a device in it has been given to `kmem` and its blocks
-//! were taken online. So a region may well lie over addresses behind which there is nothing yet.
+//! Nothing reads or writes such memory before a device in it has been given to `kmem` and its
+//! blocks were taken online. So a region may well lie over addresses behind which there is nothing
+//! yet.
 
 use memtide_units::{PhysAddr, PhysRange};
 

@@ -2,8 +2,8 @@
 //! (CXL 3.1, 8.2.4.20).
 //!
 //! Decoders are committed in order, from 0, and lie on the device's addresses in that order: each
-//! begins where the one before ended, plus what it skips. So where decoder N is says nothing without
-//! those before it. The static memory of the device, which is not ours, is skipped.
+//! begins where the one before ended, plus what it skips. So where decoder N is says nothing
+//! without those before it. The static memory of the device, which is not ours, is skipped.
 //!
 //! One decoder for each region of dynamic capacity, as the specification wants it; nothing is
 //! interleaved. A decoder that is committed already (by this program before it was restarted) is

@@ -8,7 +8,7 @@ use memtide_sys::device_registers::OutOfBounds;
 use memtide_units::{ByteSize, DpaRange, PhysAddr, PhysRange};
 
 use super::{mailbox::CommandError, pci::Block, registers::Capability};
-use crate::{ReadError, address_map::AddressMapError, plan::LiveError};
+use crate::{ReadError, address_map::AddressMapError};
 
 /// Why.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +25,6 @@ pub enum DcdError {
         /// What the kernel says.
         source: io::Error,
     },
-    /// Not this machine.
-    #[error(transparent)]
-    Live(#[from] LiveError),
     /// No such device.
     #[error("device {wanted}: no CXL memory device has that address; expected {}", one_of(found))]
     NoDevice {
@@ -86,8 +83,8 @@ pub enum DcdError {
     },
     /// The kernel has set nothing aside.
     #[error(
-        "no Soft Reserved range lies over the CXL window {window}, so the kernel can use no part of \
-         it as memory; add to the kernel's command line: {}",
+        "no Soft Reserved range lies over the CXL window {window}, so the kernel can use no part \
+         of it as memory; add to the kernel's command line: {}",
         parameters(*window, *size)
     )]
     NotSoftReserved {
@@ -99,9 +96,9 @@ pub enum DcdError {
     /// It has, but made no region of it.
     #[error(
         "the CXL window {window} is Soft Reserved, but no dax region is over it: dax_hmem is not \
-         loaded, or came after the CXL driver; expected the modules device_dax, kmem and dax_hmem, in \
-         this order, before cxl_acpi; add module_blacklist=cxl_acpi to the kernel's command line, or \
-         load them earlier"
+         loaded, or came after the CXL driver; expected the modules device_dax, kmem and dax_hmem, \
+         in this order, before cxl_acpi; add module_blacklist=cxl_acpi to the kernel's command \
+         line, or load them earlier"
     )]
     NoDaxRegion {
         /// The window.
@@ -114,7 +111,10 @@ pub enum DcdError {
     #[error(transparent)]
     NoRoom(Box<RegionError>),
     /// Its registers are nowhere.
-    #[error("device {device} says nowhere that it has {}: expected them in its register locator", block.name())]
+    #[error(
+        "device {device} says nowhere that it has {}: expected them in its register locator",
+        block.name()
+    )]
     NoRegisters {
         /// Which device.
         device: String,
@@ -194,8 +194,8 @@ pub enum DcdError {
     },
     /// A decoder that is committed has its memory where no dax region is.
     #[error(
-        "the device's decoder has {dpa} at {range}, outside of the dax region {region}; expected it \
-         inside: restart the machine, which clears decoders"
+        "the device's decoder has {dpa} at {range}, outside of the dax region {region}; expected \
+         it inside: restart the machine, which clears decoders"
     )]
     OutsideRegion {
         /// What of the device.
@@ -224,8 +224,8 @@ pub enum DcdError {
     /// The device that the kernel put over the whole region is in use.
     #[error(
         "{device}, which the kernel put over all of the dax region, has memory online ({blocks}), \
-         although nothing is behind it; expected memhp_default_state=offline on the kernel's command \
-         line"
+         although nothing is behind it; expected memhp_default_state=offline on the kernel's \
+         command line"
     )]
     WholeRegionOnline {
         /// Which dax device.
@@ -252,8 +252,8 @@ pub enum DcdError {
     Rules(#[from] InputError),
     /// It was taken out.
     #[error(
-        "device {device} has been taken out while it was served; the kernel still counts {online} of \
-         memory that is not there any more ({blocks}), and programs that touch it read nothing \
+        "device {device} has been taken out while it was served; the kernel still counts {online} \
+         of memory that is not there any more ({blocks}), and programs that touch it read nothing \
          sensible: end them, and restart the machine. Nothing else was touched"
     )]
     Unplugged {

@@ -1,12 +1,13 @@
 //! The device's event log and its list of extents, read whole.
 //!
 //! Records come in batches as large as the mailbox, the oldest first, and come again until they are
-//! cleared, oldest first. Those of a chain that has not ended stay: an agent that is killed finds the
-//! chain whole again. Only where they keep others from coming are they cleared.
+//! cleared, oldest first. Those of a chain that has not ended stay: an agent that is killed finds
+//! the chain whole again. Only where they keep others from coming are they cleared.
 //!
-//! Records that a full log lost are lost, but what they told of is not: what was accepted stands in the
-//! list (4801h), and a release is asked for again by whoever wants it. An offer of which nobody has a
-//! record is what the device waits for before it takes an answer to a later one ([`Log::doubt`]).
+//! Records that a full log lost are lost, but what they told of is not: what was accepted stands in
+//! the list (4801h), and a release is asked for again by whoever wants it. An offer of which nobody
+//! has a record is what the device waits for before it takes an answer to a later one
+//! ([`Log::doubt`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -97,8 +98,8 @@ impl<C: Commands> Agent<C> {
         Ok(())
     }
 
-    /// Records of chains that an agent before this one has answered: something of each is in the list
-    /// that was read at the start. (Chains of which nothing was accepted were cleared first.)
+    /// Records of chains that an agent before this one has answered: something of each is in the
+    /// list that was read at the start. (Chains of which nothing was accepted were cleared first.)
     fn answered(&self, records: &[EventRecord]) -> BTreeSet<u16> {
         let mut answered = BTreeSet::new();
         let mut chain: BTreeMap<u16, bool> = BTreeMap::new();
@@ -192,8 +193,8 @@ impl<C: Commands> Agent<C> {
         Ok(())
     }
 
-    /// The device's list, all of one generation. A device may tell of more than the total, as extents
-    /// of no bytes (QEMU: offers that have no answer yet); those are nothing.
+    /// The device's list, all of one generation. A device may tell of more than the total, as
+    /// extents of no bytes (QEMU: offers that have no answer yet); those are nothing.
     pub(super) fn extents(&mut self) -> Result<Vec<DcExtent>, DcdError> {
         let room = self.commands.room().saturating_sub(16) / 40;
         let count = u32::try_from(room.max(1)).unwrap_or(u32::MAX);

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Whoever had the mailbox before may have been killed in between: its command is waited for, its
-//! answer thrown away. A device that has been unplugged answers all ones, in the doorbell, too, which
-//! is how one sees it.
+//! answer thrown away. A device that has been unplugged answers all ones, in the doorbell, too,
+//! which is how one sees it.
 //!
 //! [`Commands`] is what the agent needs of a device, so that its proofs can have one in memory.
 
@@ -15,26 +15,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtide_cxl::{Command, Opcode, Payload, ReturnCode};
+use memtide_cxl::{
+    Command, Opcode, Payload, ReturnCode,
+    mailbox::{Capabilities, CommandRegister, Control, decode_status, offset},
+};
 use memtide_sys::{DeviceRegisters, device_registers::OutOfBounds};
 
 /// How long a command may take (CXL 3.1, 8.2.8.4.1: at most 2 s).
 const LIMIT: Duration = Duration::from_secs(2);
 /// How often the doorbell is looked at.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
-/// The registers.
-const CAPABILITIES: usize = 0;
-const CONTROL: usize = 4;
-const COMMAND: usize = 8;
-const STATUS: usize = 0x10;
-const PAYLOAD: usize = 0x20;
-const DOORBELL: u32 = 1;
-/// The sizes that a payload area can have: 2^8 to 2^20 bytes.
-const PAYLOAD_SHIFTS: std::ops::RangeInclusive<u32> = 8..=20;
-/// Of the command register: where the length is, in 21 bits.
-const LENGTH_SHIFT: u32 = 16;
-const LENGTH_MASK: u64 = 0x1f_ffff;
-const RETURN_CODE_SHIFT: u32 = 32;
 /// Of the event status register (CXL 3.1, 8.2.8.3.1).
 const DYNAMIC_CAPACITY: u32 = 1 << 4;
 
@@ -116,6 +106,7 @@ pub struct Mailbox {
     registers: DeviceRegisters,
     at: usize,
     status: usize,
+    capabilities: Capabilities,
     room: usize,
 }
 
@@ -125,25 +116,24 @@ impl Mailbox {
     /// # Errors
     /// [`CommandError::Gone`] where its size is none that a mailbox has.
     pub fn new(registers: DeviceRegisters, at: usize, status: usize) -> Result<Self, CommandError> {
-        let shift = registers.read32(at + CAPABILITIES)? & 0x1f;
-        if !PAYLOAD_SHIFTS.contains(&shift) {
-            return Err(CommandError::Gone);
-        }
+        let register = registers.read32(place(at, offset::CAPABILITIES))?;
+        let capabilities = Capabilities::decode(register).map_err(|_| CommandError::Gone)?;
         // As much of it as is mapped.
-        let mapped = registers.len().saturating_sub(at + PAYLOAD);
-        Ok(Self { registers, at, status, room: (1 << shift).min(mapped & !3) })
+        let mapped = registers.len().saturating_sub(place(at, offset::PAYLOAD));
+        let room = capabilities.payload_bytes().min(mapped & !3);
+        Ok(Self { registers, at, status, capabilities, room })
     }
 
     /// Waits until no command is under way.
-    fn idle(&self, opcode: Opcode) -> Result<(), CommandError> {
+    fn idle(&self, opcode: Opcode) -> Result<Control, CommandError> {
         let end = Instant::now() + LIMIT;
         loop {
-            let control = self.registers.read32(self.at + CONTROL)?;
-            if control == u32::MAX {
+            let control = Control(self.registers.read32(place(self.at, offset::CONTROL))?);
+            if control.0 == u32::MAX {
                 return Err(CommandError::Gone);
             }
-            if control & DOORBELL == 0 {
-                return Ok(());
+            if !control.is_ringing() {
+                return Ok(control);
             }
             if Instant::now() > end {
                 return Err(CommandError::NotInTime { opcode });
@@ -156,7 +146,7 @@ impl Mailbox {
         for (number, bytes) in payload.chunks(4).enumerate() {
             let mut word = [0; 4];
             word[..bytes.len()].copy_from_slice(bytes);
-            let at = self.at + PAYLOAD + 4 * number;
+            let at = place(self.at, offset::PAYLOAD) + 4 * number;
             self.registers.write32(at, u32::from_le_bytes(word))?;
         }
         Ok(())
@@ -165,7 +155,7 @@ impl Mailbox {
     fn read_payload(&self, length: usize) -> Result<Vec<u8>, OutOfBounds> {
         let mut bytes = Vec::with_capacity(length.next_multiple_of(4));
         for at in (0..length).step_by(4) {
-            let word = self.registers.read32(self.at + PAYLOAD + at)?;
+            let word = self.registers.read32(place(self.at, offset::PAYLOAD) + at)?;
             bytes.extend(word.to_le_bytes());
         }
         bytes.truncate(length);
@@ -175,24 +165,26 @@ impl Mailbox {
 
 impl Commands for Mailbox {
     fn execute(&mut self, opcode: Opcode, payload: &[u8]) -> Result<Vec<u8>, CommandError> {
-        if payload.len() > self.room {
-            let (bytes, room) = (payload.len(), self.room);
-            return Err(CommandError::TooLong { opcode, bytes, room });
+        let (bytes, room) = (payload.len(), self.room);
+        let too_long = CommandError::TooLong { opcode, bytes, room };
+        if bytes > room {
+            return Err(too_long);
         }
-        self.idle(opcode)?;
-        let command = u64::from(opcode.0) | (payload.len() as u64) << LENGTH_SHIFT;
-        self.registers.write64(self.at + COMMAND, command)?;
+        let command = CommandRegister::new(opcode, bytes, self.capabilities);
+        let command = command.map_err(|_| too_long)?;
+        let control = self.idle(opcode)?;
+        self.registers.write64(place(self.at, offset::COMMAND), command.encode())?;
         self.write_payload(payload)?;
-        self.registers.write32(self.at + CONTROL, DOORBELL)?;
+        self.registers.write32(place(self.at, offset::CONTROL), control.ring().0)?;
         self.idle(opcode)?;
-        let status = self.registers.read64(self.at + STATUS)?;
-        let code = u16::try_from(status >> RETURN_CODE_SHIFT & 0xffff).expect("16 bits");
-        if ReturnCode(code) != ReturnCode::SUCCESS {
-            return Err(CommandError::Refused { opcode, code: ReturnCode(code) });
+        let code = decode_status(self.registers.read64(place(self.at, offset::STATUS))?).code;
+        if code != ReturnCode::SUCCESS {
+            return Err(CommandError::Refused { opcode, code });
         }
-        let command = self.registers.read64(self.at + COMMAND)?;
-        let length = usize::try_from(command >> LENGTH_SHIFT & LENGTH_MASK).expect("21 bits");
-        Ok(self.read_payload(length.min(self.room))?)
+        let answer = self.registers.read64(place(self.at, offset::COMMAND))?;
+        let answered = CommandRegister::decode(answer, self.capabilities);
+        let length = answered.map_or(room, CommandRegister::payload_bytes);
+        Ok(self.read_payload(length.min(room))?)
     }
 
     fn room(&self) -> usize {
@@ -205,6 +197,11 @@ impl Commands for Mailbox {
             status => Ok(status & DYNAMIC_CAPACITY != 0),
         }
     }
+}
+
+/// Where a register is that begins so far into the mailbox: offsets are few bytes.
+const fn place(at: usize, offset: u64) -> usize {
+    at + offset as usize
 }
 
 #[cfg(test)]

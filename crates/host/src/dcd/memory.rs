@@ -6,12 +6,12 @@
 //!     └──────── unmap, delete ◀── unbind ────────┘  └────── give back ───────┘
 //! ```
 //!
-//! A device of its own for each block, because the kernel takes memory away from `kmem` a device at a
-//! time: so 97 blocks of an extent of 100 can be gone for good while 3 are still in use. Offline blocks
-//! of a device that stays could be put online again by anybody, with nothing behind them.
+//! A device of its own for each block, because the kernel takes memory away from `kmem` a device at
+//! a time: so 97 blocks of an extent of 100 can be gone for good while 3 are still in use. Offline
+//! blocks of a device that stays could be put online again by anybody, with nothing behind them.
 //!
-//! What there is stands in sysfs, device by device, and so survives whoever made it: a step that was
-//! done is not done again, and one that was not follows.
+//! What there is stands in sysfs, device by device, and so survives whoever made it: a step that
+//! was done is not done again, and one that was not follows.
 //!
 //! The device that the kernel puts over all of the region by default is made empty first. One empty
 //! device always stays: it tells where the region begins ([`super::dax_region`]).
@@ -82,8 +82,8 @@ impl Memory {
         &self.region
     }
 
-    /// Takes away the device that the kernel puts over all of the region, unless that is done. Nothing
-    /// of it may be online.
+    /// Takes away the device that the kernel puts over all of the region, unless that is done.
+    /// Nothing of it may be online.
     ///
     /// # Errors
     /// [`DcdError::WholeRegionOnline`]; nothing has changed then.
@@ -138,8 +138,8 @@ impl Memory {
         Ok(pieces)
     }
 
-    /// Puts memory there, block by block, into zone Movable; what is there already stays. If a block
-    /// fails, those that this call made are taken away again.
+    /// Puts memory there, block by block, into zone Movable; what is there already stays. If a
+    /// block fails, those that this call made are taken away again.
     ///
     /// # Errors
     /// [`DcdError`].

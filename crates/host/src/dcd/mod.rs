@@ -1,13 +1,13 @@
 //! Serving a CXL device with dynamic capacity from user space.
 //!
-//! **Problem.** A dynamic-capacity device (CXL 3.1, 9.13.3) offers memory extent by extent and asks for
-//! it back. No Linux that one can install knows how to answer it.
+//! **Problem.** A dynamic-capacity device (CXL 3.1, 9.13.3) offers memory extent by extent and asks
+//! for it back. No Linux that one can install knows how to answer it.
 //!
 //! **Idea.** All that it takes is there all the same. The device's registers can be mapped through
-//! sysfs, as long as no driver has it. Its mailbox offers, accepts and releases. Its decoders put it
-//! into a CXL window that was set aside when the kernel was started, and there the kernel makes dax
-//! devices of any part, and of those memory of a node: online, movable, for programs that know nothing
-//! of it. Which extents are taken, and what goes back when, are the rules of
+//! sysfs, as long as no driver has it. Its mailbox offers, accepts and releases. Its decoders put
+//! it into a CXL window that was set aside when the kernel was started, and there the kernel makes
+//! dax devices of any part, and of those memory of a node: online, movable, for programs that know
+//! nothing of it. Which extents are taken, and what goes back when, are the rules of
 //! [`memtide_engine::dynamic_capacity`], the same that the simulator and the proofs drive.
 //!
 //! ```text
@@ -21,16 +21,20 @@
 //! force. Nothing is given back that is in use. Every chain is answered once, in order. Nothing is
 //! remembered but by the device and the kernel ([`agent`]).
 //!
-//! **What it refuses.** Devices that a driver of the kernel's has; those behind switches, or in host
-//! bridges with several root ports; extents that are not whole memory blocks. Undoing what force did:
-//! it says who is concerned, and touches nothing.
+//! **What it refuses.** Devices that a driver of the kernel's has; those behind switches, or in
+//! host bridges with several root ports; extents that are not whole memory blocks. Undoing what
+//! force did: it says who is concerned, and touches nothing.
 //!
-//! * [`pci`]: the device, and the way to it. [`registers`], [`mailbox`], [`decoder`]: its registers.
+//! * [`pci`]: the device, and the way to it. [`registers`], [`mailbox`], [`decoder`]: its
+//!   registers.
 //! * [`window`], [`dax_region`]: where it goes. [`memory`]: extents as memory of the kernel's.
-//! * [`agent`]: what happens. `log`: event records and the list of extents. [`report`]: as lines.
+//! * [`agent`]: what happens. `answers`, `blocks`: what is said to the device and done to the
+//!   kernel. `log`: event records and the list of extents. [`report`]: as lines.
 //! * [`mod@serve`]: all of it put together, for a device of this machine.
 
 pub mod agent;
+mod answers;
+mod blocks;
 pub mod dax_region;
 pub mod decoder;
 pub mod error;

@@ -5,10 +5,10 @@
 //! address its component registers and its device registers lie, the CXL device's own (8.1.3) has
 //! the bit that lets it answer to memory accesses.
 //!
-//! The folder in which sysfs has the device says what is above it. A device right in a root port of a
-//! host bridge that has no other is reached by whatever the window sends to the bridge: nothing above
-//! it decodes (CXL 3.1, 9.18.1.3). Bridges with several root ports and switches have decoders of
-//! their own, which are the kernel's.
+//! The folder in which sysfs has the device says what is above it. A device right in a root port of
+//! a host bridge that has no other is reached by whatever the window sends to the bridge: nothing
+//! above it decodes (CXL 3.1, 9.18.1.3). Bridges with several root ports and switches have decoders
+//! of their own, which are the kernel's.
 
 use std::{
     fs::{File, OpenOptions},

@@ -22,14 +22,6 @@ pub enum Report {
         /// Whether it was before.
         adopted: bool,
     },
-    /// Capacity that was accepted earlier is in use again.
-    Adopted {
-        /// Which allocation.
-        #[serde(serialize_with = "shown")]
-        tag: Tag,
-        /// How much.
-        bytes: ByteSize,
-    },
     /// Capacity can be used.
     Online {
         /// Its name here.
@@ -124,9 +116,6 @@ impl fmt::Display for Report {
         match self {
             Self::Decoding { span, adopted: false } => write!(f, "decoding {span}"),
             Self::Decoding { span, adopted: true } => write!(f, "decoding {span}, as before"),
-            Self::Adopted { tag, bytes } => {
-                write!(f, "adopted {bytes} that was accepted earlier ({})", Named(*tag))
-            }
             Self::Online { group, tag, bytes, node } => {
                 write!(f, "{group}: {bytes} online ({})", Named(*tag))?;
                 node.map_or(Ok(()), |node| write!(f, ", node{node}"))

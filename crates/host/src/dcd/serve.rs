@@ -1,10 +1,10 @@
 //! From a device in sysfs to one that is served: what is looked at, in which order, and what is
 //! changed.
 //!
-//! First everything is checked that can be: the device, the way to it, the window, the dax region, its
-//! registers, its regions. Then the device is enabled, the default dax device made empty, decoders
-//! committed, one for each region. A decoder that is committed is not taken back when a later step
-//! fails: nothing reads or writes its addresses, and the next attempt adopts it.
+//! First everything is checked that can be: the device, the way to it, the window, the dax region,
+//! its registers, its regions. Then the device is enabled, the default dax device made empty,
+//! decoders committed, one for each region. A decoder that is committed is not taken back when a
+//! later step fails: nothing reads or writes its addresses, and the next attempt adopts it.
 
 use std::time::Duration;
 

@@ -2,9 +2,9 @@
 //!
 //! The window that leads to the device's host bridge says which addresses arrive there at all; the
 //! dax region over it ([`super::dax_region`]), which of them the kernel can use piece by piece. In
-//! what both have, the one allocator of the address map ([`memtide_physmap::allocate`]) finds room. It
-//! is told what others have there: dax devices, and all of the window that is outside of the region.
-//! The region itself is no obstacle: it is there for this.
+//! what both have, the one allocator of the address map ([`memtide_physmap::allocate`]) finds room.
+//! It is told what others have there: dax devices, and all of the window that is outside of the
+//! region. The region itself is no obstacle: it is there for this.
 //!
 //! While the region lies over its window the kernel finds no room for CXL regions of its own there,
 //! so its decoders and ours cannot meet.
@@ -104,8 +104,8 @@ impl Place {
         Ok(given)
     }
 
-    /// The map without the Soft Reserved range of the region, and without the device that the kernel
-    /// puts over all of it by default: what is in them moves out.
+    /// The map without the Soft Reserved range of the region, and without the device that the
+    /// kernel puts over all of it by default: what is in them moves out.
     fn without_reservation(&self) -> AddressMap {
         let mut map = self.map.clone();
         let mut around = Vec::new();

@@ -1,5 +1,5 @@
-//! A device with dynamic capacity that is as strict as any: it does what the specification says, and
-//! where QEMU's ends at a wrong answer, so does the test.
+//! A device with dynamic capacity that is as strict as any: it does what the specification says,
+//! and where QEMU's ends at a wrong answer, so does the test.
 
 use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 

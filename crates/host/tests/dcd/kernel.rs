@@ -1,5 +1,5 @@
-//! A kernel in a folder: a dax region over a window, `kmem`, memory blocks. It checks what the kernel
-//! checks, and besides that no memory is online without an extent behind it.
+//! A kernel in a folder: a dax region over a window, `kmem`, memory blocks. It checks what the
+//! kernel checks, and besides that no memory is online without an extent behind it.
 
 use std::{
     cell::{Cell, RefCell},

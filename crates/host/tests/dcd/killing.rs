@@ -1,4 +1,5 @@
-//! Killing whoever serves, at a step of its work: before it or after it, without a chance to tidy up.
+//! Killing whoever serves, at a step of its work: before it or after it, without a chance to tidy
+//! up.
 
 use std::{
     cell::Cell,

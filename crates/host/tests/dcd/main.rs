@@ -1,5 +1,6 @@
-//! Serving a device with dynamic capacity, against a device in memory and a kernel in a folder. Both
-//! are strict, both outlive who serves: so that can be killed at each step of all that it does.
+//! Serving a device with dynamic capacity, against a device in memory and a kernel in a folder.
+//! Both are strict, both outlive who serves: so that can be killed at each step of all that it
+//! does.
 
 mod device;
 mod kernel;
@@ -151,8 +152,8 @@ fn what_is_taken_by_force_is_said_and_nothing_else_touched() {
     world.state.borrow_mut().take(block(1));
     world.step(&mut agent);
     let said = world.said.borrow().join("\n");
-    let sentence = "LOST DPA 0x48000000+0x8000000: the device took it by force; memory blocks 35 have \
-                    nothing behind them";
+    let sentence = "LOST DPA 0x48000000+0x8000000: the device took it by force; memory blocks \
+                    35 have nothing behind them";
     assert!(said.contains(sentence), "{said}");
     assert_eq!(world.kernel.online(), before, "the kernel's side is as it was");
     let held: Vec<DpaRange> = agent.groups().iter().flat_map(|it| it.extents.clone()).collect();
@@ -312,8 +313,8 @@ fn memory_online_in_the_whole_region_is_not_touched() {
     assert_eq!(world.kernel.known() as u64, BLOCKS, "all is as it was");
 }
 
-/// A fabric manager that offers what nobody has, and asks back what was accepted, to one who is killed
-/// again and again.
+/// A fabric manager that offers what nobody has, and asks back what was accepted, to one who is
+/// killed again and again.
 #[test]
 fn killed_at_any_time_nothing_is_lost_and_nothing_too_much() {
     for seed in 0..24 {

@@ -1,8 +1,8 @@
-//! How a running `memtide dcd serve` is asked: a socket for each device, named after its address. One
-//! line of JSON is a question, one the answer, then the connection ends.
+//! How a running `memtide dcd serve` is asked: a socket for each device, named after its address.
+//! One line of JSON is a question, one the answer, then the connection ends.
 //!
-//! Who may ask is who may open the socket: its owner, who is root. A question that does not come within
-//! a second is not waited for, so that nobody can keep the device from being served.
+//! Who may ask is who may open the socket: its owner, who is root. A question that does not come
+//! within a second is not waited for, so that nobody can keep the device from being served.
 
 use std::{
     fs::{self, File, Permissions},

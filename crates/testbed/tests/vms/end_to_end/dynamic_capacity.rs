@@ -113,8 +113,8 @@ fn extents_come_and_go() -> Result<(), Error> {
     let expected = [(in_first(1), BLOCK), (in_first(2), BLOCK), (in_first(6), 2 * BLOCK)];
     assert_eq!(accepted(&status), expected);
     let said = agent.stdout()?;
-    let refusal = "refused DPA 0x60000000+0x200000: DPA 0x60000000+0x200000; expected a multiple of \
-                   0x8000000, at both ends";
+    let refusal = "refused DPA 0x60000000+0x200000: DPA 0x60000000+0x200000; expected a multiple \
+                   of 0x8000000, at both ends";
     assert!(said.contains(refusal), "{said}");
     add(&guest, 1, &[(0, BLOCK)]);
     settles_at(&guest, 5 * BLOCK);
@@ -204,8 +204,8 @@ fn an_agent_that_is_killed_is_followed_by_one_that_goes_on() -> Result<(), Error
     }
     let guest = boot(&[])?;
     let mut agent = serve(&guest, "")?;
-    // Somewhere in the middle of it, each time somewhere else. (Each step by itself, on a model of both
-    // sides: `crates/host/tests/dcd`.)
+    // Somewhere in the middle of it, each time somewhere else. (Each step by itself, on a model of
+    // both sides: `crates/host/tests/dcd`.)
     for delay in [0, 3, 7, 15] {
         add(&guest, 0, &[(0, 2 * BLOCK), (4 * BLOCK, BLOCK)]);
         guest.sh(&format!("usleep {}", 20_000 * delay))?;
