@@ -13,6 +13,7 @@ use memtide_host::dcd::{
     AcceptPolicy, Agent, DcdError, Report, Setup, dax_region::DaxRegion, decoder::Span,
     memory::Memory,
 };
+use memtide_host::plan::Kernel as _;
 use memtide_units::{DpaRange, PhysAddr, PhysRange, Random};
 
 use self::{
@@ -45,7 +46,7 @@ impl World {
     fn setup(&self, kernel: &mut Model) -> Result<Setup, DcdError> {
         let range = PhysRange::from_size(PhysAddr(WINDOW), BLOCKS * BLOCK).unwrap();
         let region = DaxRegion { parent: "hmem.0".to_owned(), range };
-        let memory = Memory::new(memtide_host::plan::Kernel::root(kernel), region)?;
+        let memory = Memory::new(kernel.root(), region)?;
         memory.clear(kernel)?;
         let dpa = DpaRange::new(DPA, BLOCKS * BLOCK);
         let partition = Partition { range: dpa, length: dpa.length, block_bytes: 2 * MIB };
@@ -158,6 +159,29 @@ fn what_is_taken_by_force_is_said_and_nothing_else_touched() {
     assert_eq!(world.kernel.online(), before, "the kernel's side is as it was");
     let held: Vec<DpaRange> = agent.groups().iter().flat_map(|it| it.extents.clone()).collect();
     assert_eq!(held, [block(0), block(4)]);
+}
+
+#[test]
+fn memory_without_an_extent_is_taken_away_unless_it_is_in_use() {
+    let world = World::new();
+    let mut agent = world.serve();
+    world.offer(&[block(0), block(3), block(6)]);
+    world.step(&mut agent);
+    drop(agent);
+    // While nobody serves, two are taken by force; one of them an operator had taken offline.
+    let offline = format!("sys/devices/system/memory/memory{}/state", WINDOW / BLOCK + 3);
+    world.kernel.clone().write(&offline, "offline", Duration::ZERO).unwrap();
+    world.state.borrow_mut().take(block(3));
+    world.state.borrow_mut().take(block(6));
+    world.serve();
+    assert_eq!(world.kernel.online(), [block(0), block(6)]);
+    assert_eq!(world.kernel.known(), 2, "the one that nobody used is gone");
+    let said = world.said.borrow().join("\n");
+    assert!(
+        said.contains("0x128000000-0x12fffffff had no extent behind it, and is gone"),
+        "{said}"
+    );
+    assert!(said.contains("it is online: expected it offline"), "{said}");
 }
 
 #[test]
