@@ -2,8 +2,8 @@
 //!
 //! Who connects says [`ToService::Hello`] and is welcomed. Then each message is answered: a request
 //! by [`FromService::Accepted`] and later by [`FromService::Report`], or at once by
-//! [`FromService::Declined`]; a question by what it asks for, one frame for each device or request, and
-//! [`FromService::End`]. A connection that watches hears of each device again whenever something of
+//! [`FromService::Declined`]; a question by what it asks for, one frame for each device or
+//! request, and [`FromService::End`]. A connection that watches hears of each device again whenever something of
 //! it has changed; one that reads slowly hears of the newest state only.
 //!
 //! A request goes on without the connection that it came on. Lists are cut, sums are not.

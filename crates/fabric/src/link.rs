@@ -11,8 +11,8 @@
 //! socket notes it: [`Link::take_events_pending`]. A socket is readable only until it was read, so
 //! a loop asks after everything that it did with the link, not only after it polled.
 //!
-//! An error of which [`LinkError::leaves_link_usable`] is false ends the link: what comes next on the
-//! socket could belong to something that was given up.
+//! An error of which [`LinkError::leaves_link_usable`] is false ends the link: what comes next
+//! on the socket could belong to something that was given up.
 
 use std::{
     io,

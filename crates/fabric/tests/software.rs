@@ -236,10 +236,11 @@ fn idle_strangers_and_those_who_do_not_read_keep_nobody_waiting() {
     deaf.write_all(&frame::encode(&hello).unwrap()).unwrap();
     let request = Message::request(0, Opcode::GET_DC_EXTENT_LIST, vec![0; 8]).encode().unwrap();
     let command = frame::encode(&ToFabric::Command(request)).unwrap();
-    let mut blocked = 0;
+    let (mut blocked, mut at) = (0, 0);
     while blocked < 20 {
-        match deaf.write(&command) {
-            Ok(_) => blocked = 0,
+        match deaf.write(&command[at..]) {
+            // The rest of a command that went out in part comes next.
+            Ok(bytes) => (blocked, at) = (0, (at + bytes) % command.len()),
             Err(_) => {
                 blocked += 1;
                 std::thread::sleep(Duration::from_millis(2));

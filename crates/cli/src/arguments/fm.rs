@@ -121,7 +121,8 @@ pub struct FmAdd {
     #[arg(long, value_enum, default_value = "free")]
     pub policy: FmPolicy,
     /// Exactly here: START+LENGTH, as 0x10000000+256M; may be given several times
-    #[arg(long, value_name = "START+LENGTH", value_parser = range, conflicts_with_all = ["size", "policy"])]
+    #[arg(long, value_name = "START+LENGTH", value_parser = range,
+          conflicts_with_all = ["size", "policy"])]
     pub at: Vec<DpaRange>,
     /// What another host has under --tag
     #[arg(long, requires = "tag", conflicts_with_all = ["size", "policy", "at"])]

@@ -41,7 +41,7 @@ pub enum StoreError {
         /// Which.
         path: PathBuf,
         /// Why not.
-        source: DatabaseError,
+        source: Box<DatabaseError>,
     },
     /// Another process has it.
     #[error("the store {} is in use by another manager", path.display())]
@@ -57,7 +57,7 @@ pub enum StoreError {
         /// Which.
         path: PathBuf,
         /// Why not.
-        source: redb::Error,
+        source: Box<redb::Error>,
     },
     /// It is of another version of this program.
     #[error("the store {} has format {format}; expected {FORMAT}", path.display())]
@@ -81,6 +81,11 @@ pub enum StoreError {
 
 /// How the database is opened; a test has others.
 type Opener = Box<dyn Fn(&Path) -> Result<Database, DatabaseError> + Send>;
+
+/// A key and its value, as they are kept.
+type Pair = (Vec<u8>, Vec<u8>);
+/// A key and its new value, or none.
+type Change = (Vec<u8>, Option<Vec<u8>>);
 
 /// A manager's store.
 pub struct Store {
@@ -126,9 +131,8 @@ impl Store {
     pub fn load(&mut self) -> Result<Vec<(Key, Value)>, StoreError> {
         self.ensure_open()?;
         let pairs = self.pairs().map_err(|source| self.failed("read", source))?;
-        let decode = |(key, value): &(Vec<u8>, Vec<u8>)| {
-            Ok((self.decode("a key", key)?, self.decode("a value", value)?))
-        };
+        let decode =
+            |(key, value): &Pair| Ok((self.decode("a key", key)?, self.decode("a value", value)?));
         pairs.iter().map(decode).collect()
     }
 
@@ -161,11 +165,7 @@ impl Store {
         Ok(())
     }
 
-    fn transact(
-        &mut self,
-        pairs: &[(Vec<u8>, Option<Vec<u8>>)],
-        meta: &[(&str, u64)],
-    ) -> Result<(), StoreError> {
+    fn transact(&mut self, pairs: &[Change], meta: &[(&str, u64)]) -> Result<(), StoreError> {
         self.ensure_open()?;
         let database = self.database.as_ref().expect("it was just opened");
         let result = write(database, pairs, meta);
@@ -188,7 +188,9 @@ impl Store {
             Err(DatabaseError::DatabaseAlreadyOpen) => {
                 Err(StoreError::InUse { path: self.path.clone() })
             }
-            Err(source) => Err(StoreError::Open { path: self.path.clone(), source }),
+            Err(source) => {
+                Err(StoreError::Open { path: self.path.clone(), source: Box::new(source) })
+            }
         }
     }
 
@@ -197,7 +199,7 @@ impl Store {
         read_meta(database, key).map_err(|source| self.failed("read", source))
     }
 
-    fn pairs(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, redb::Error> {
+    fn pairs(&self) -> Result<Vec<Pair>, redb::Error> {
         let database = self.database.as_ref().expect("it was just opened");
         let table = match database.begin_read()?.open_table(RECORDS) {
             Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
@@ -223,7 +225,7 @@ impl Store {
     }
 
     fn failed(&self, verb: &'static str, source: redb::Error) -> StoreError {
-        StoreError::Io { verb, path: self.path.clone(), source }
+        StoreError::Io { verb, path: self.path.clone(), source: Box::new(source) }
     }
 }
 
@@ -239,11 +241,7 @@ fn read_meta(database: &Database, key: &str) -> Result<Option<u64>, redb::Error>
     Ok(table.get(key)?.map(|value| value.value()))
 }
 
-fn write(
-    database: &Database,
-    pairs: &[(Vec<u8>, Option<Vec<u8>>)],
-    meta: &[(&str, u64)],
-) -> Result<(), redb::Error> {
+fn write(database: &Database, pairs: &[Change], meta: &[(&str, u64)]) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut table = transaction.open_table(RECORDS)?;

@@ -179,7 +179,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_names_the_field_and_what_it_may_be() {
-        let cases: [(fn(&mut Config), &str); 8] = [
+        type Spoil = fn(&mut Config);
+        let cases: [(Spoil, &str); 8] = [
             (|c| c.capacity = ByteSize(0), "capacity is 0B"),
             (|c| c.capacity = ByteSize((256 << 20) + 1), "capacity is"),
             (|c| c.capacity = ByteSize(1 << 51), "capacity is 2PiB"),

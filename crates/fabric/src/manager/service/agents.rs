@@ -28,16 +28,16 @@ impl Service {
                 Ok(())
             }
             (ToManager::Wants { bytes }, Some(host)) => {
-                self.from_agent(host.clone(), Input::HostWants { host, bytes })
+                self.believe_agent(host.clone(), Input::HostWants { host, bytes })
             }
             (ToManager::Uses { serial, used, .. }, Some(host)) => {
                 let Some(device) = self.device_of(&host, serial) else { return Ok(()) };
-                self.from_agent(host.clone(), Input::HostUses { host, device, used })
+                self.believe_agent(host.clone(), Input::HostUses { host, device, used })
             }
             (ToManager::Answer(answer), Some(host)) => {
                 let Some(device) = self.device_of(&host, answer.serial) else { return Ok(()) };
                 let answer = believed(answer);
-                self.from_agent(host.clone(), Input::HostAnswer { host, device, answer })
+                self.believe_agent(host.clone(), Input::HostAnswer { host, device, answer })
             }
         }
     }
@@ -94,7 +94,7 @@ impl Service {
         device
     }
 
-    fn from_agent(&mut self, host: HostName, input: Input) -> Result<(), RunError> {
+    fn believe_agent(&mut self, host: HostName, input: Input) -> Result<(), RunError> {
         if let Err(error) = self.input(input)? {
             self.notice(Notice::Ignored { host, why: error.to_string() });
         }
