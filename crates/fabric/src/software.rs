@@ -29,7 +29,6 @@
 //! nothing else; commands that are wrong get the return code that the specification has for them.
 
 mod config;
-mod dispatch;
 mod memory;
 mod server;
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use memtide_cxl::{
-    DecodeError, Opcode, ReturnCode,
+    DecodeError, Opcode,
     cci::{Kind, Message, TooLong},
     command::HostId,
     device::{Device, Effect, Refusal},
@@ -16,7 +16,6 @@ use memtide_units::DpaRange;
 
 use super::{
     config::{Config, ConfigError},
-    dispatch::dispatch,
     memory::{Memory, MemoryError},
 };
 use crate::{
@@ -330,18 +329,17 @@ impl Fabric {
             self.work(u64::MAX)?;
         }
         self.device.set_time(nanoseconds_since_1970());
-        let (code, payload) = match dispatch(&mut self.device, role, &request) {
-            Ok(payload) => (ReturnCode::SUCCESS, payload),
-            Err(why) => {
-                let (opcode, code) = (request.opcode, why.code());
-                (self.notices)(Notice::Declined { role, opcode, why: Box::new(why) });
-                (code, Vec::new())
-            }
+        let opcode = request.opcode;
+        let mut reply = match role {
+            Role::Host(host) => self.device.host(HostId(host), opcode, &request.payload),
+            Role::Manager => self.device.manager(opcode, &request.payload),
         };
+        if let Some(why) = reply.refusal.take() {
+            (self.notices)(Notice::Declined { role, opcode, why: Box::new(why) });
+        }
         // What a host gains is empty before it hears that it has it.
         self.take_effects()?;
-        let response = Message::response(&request, code, payload);
-        Ok(match response.encode() {
+        Ok(match reply.into_message(&request).encode() {
             Ok(bytes) => {
                 self.hub.send(id, &FromFabric::Reply(bytes), None);
                 Ok(())
