@@ -119,7 +119,7 @@ pub fn bench_give_back(
     })
 }
 
-fn seconds(work: impl FnOnce() -> io::Result<()>) -> io::Result<f64> {
+pub(crate) fn seconds(work: impl FnOnce() -> io::Result<()>) -> io::Result<f64> {
     let start = Instant::now();
     work()?;
     Ok(start.elapsed().as_secs_f64())

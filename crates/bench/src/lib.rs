@@ -6,7 +6,8 @@
 //!
 //! * [`limits`]: the plain copy and the naive move. [`writer`]: the program that writes.
 //! * [`live`]: a pool, the writer in it, its memory moved back and forth.
-//! * [`give_back`]: capacity coming back. [`overhead`]: a program with and without a pool.
+//! * [`give_back`]: capacity coming back. [`fabric`]: capacity that goes from host to host.
+//! * [`overhead`]: a program with and without a pool.
 //! * [`pool`]: a daemon of the benchmark's own.
 //! * [`churn`]: a program that allocates and frees. [`frames`]: taking and giving frames.
 //! * [`simulator`]: how fast the simulator of tiers is.
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod churn;
+pub mod fabric;
 pub mod frames;
 pub mod give_back;
 pub mod histogram;
@@ -26,6 +28,7 @@ pub mod report;
 pub mod simulator;
 pub mod writer;
 
+pub use fabric::{FabricOptions, FabricReport, bench_fabric};
 pub use give_back::{GiveBackOptions, GiveBackReport, bench_give_back};
 pub use live::{MoveOptions, bench_move};
 pub use overhead::{OverheadOptions, OverheadReport, bench_overhead};

@@ -31,8 +31,18 @@ impl Pool {
         let socket =
             std::env::temp_dir().join(format!("memtide-bench-{}.sock", std::process::id()));
         let size = node.0.to_string();
+        Self::serve(memtide, socket, &["--near", &size, "--far", &size, "--store", store])
+    }
+
+    /// Starts `memtide serve` with these arguments, and waits until it answers.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn serve(memtide: &Path, socket: PathBuf, arguments: &[&str]) -> io::Result<Self> {
         let daemon = Command::new(memtide)
-            .args(["serve", "--near", &size, "--far", &size, "--store", store, "--socket"])
+            .arg("serve")
+            .args(arguments)
+            .arg("--socket")
             .arg(&socket)
             .stdout(Stdio::null())
             .spawn()?;

@@ -373,6 +373,7 @@ pub enum BenchWhat {
     Move(BenchMove),
     GiveBack(BenchGiveBack),
     Run(BenchRun),
+    Fabric(BenchFabric),
     Frames(BenchFrames),
     Sim(BenchSim),
     #[command(hide = true)]
@@ -424,6 +425,20 @@ pub struct BenchGiveBack {
     #[arg(long, value_enum, default_value = "memfd")]
     pub store: StoreKind,
     /// Memory that comes back
+    #[arg(long, default_value = "1G")]
+    pub size: ByteSize,
+    /// How often everything is measured
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How fast capacity goes from one host of a software fabric to another, unused and in use
+#[derive(Debug, Args)]
+pub struct BenchFabric {
+    /// Memory that goes from host to host
     #[arg(long, default_value = "1G")]
     pub size: ByteSize,
     /// How often everything is measured

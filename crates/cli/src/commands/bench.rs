@@ -7,15 +7,15 @@ use std::{
 
 use clap::ValueEnum;
 use memtide_bench::{
-    GiveBackOptions, MoveOptions, OverheadOptions, bench_give_back, bench_move, bench_overhead,
-    churn,
+    FabricOptions, GiveBackOptions, MoveOptions, OverheadOptions, bench_fabric, bench_give_back,
+    bench_move, bench_overhead, churn,
     simulator::{SimulatorOptions, bench_simulator},
     writer,
 };
 use serde::Serialize;
 
 use crate::{
-    arguments::{BenchGiveBack, BenchMove, BenchRun, BenchSim, BenchWhat, StoreKind},
+    arguments::{BenchFabric, BenchGiveBack, BenchMove, BenchRun, BenchSim, BenchWhat, StoreKind},
     commands::bench_frames,
     failure::Failure,
     library, output,
@@ -26,6 +26,7 @@ pub fn bench(what: BenchWhat) -> Result<ExitCode, Failure> {
         BenchWhat::Move(options) => moves(&options),
         BenchWhat::GiveBack(options) => give_back(&options),
         BenchWhat::Run(options) => run(options),
+        BenchWhat::Fabric(options) => fabric(&options),
         BenchWhat::Frames(options) => bench_frames::frames(&options, progress),
         BenchWhat::FramesCount(options) => bench_frames::frames_count(&options),
         BenchWhat::Sim(options) => simulator(&options),
@@ -62,6 +63,13 @@ fn give_back(options: &BenchGiveBack) -> Result<ExitCode, Failure> {
         rounds: options.rounds,
     };
     let report = bench_give_back(&options_of_bench, progress).map_err(Failure::failed)?;
+    print(options.json, &report, || report.table())
+}
+
+fn fabric(options: &BenchFabric) -> Result<ExitCode, Failure> {
+    let BenchFabric { size: bytes, rounds, .. } = *options;
+    let options_of_bench = FabricOptions { memtide: std::env::current_exe()?, bytes, rounds };
+    let report = bench_fabric(&options_of_bench, progress).map_err(Failure::failed)?;
     print(options.json, &report, || report.table())
 }
 
