@@ -111,7 +111,7 @@ fn destroy(options: &RegionDestroy) -> Result<ExitCode, Failure> {
 }
 
 fn why(root: &Root) -> impl Fn(&StepError) -> RegionRefusal {
-    |error| RegionRefusal::of(root, &error.action, &error.source)
+    |error| RegionRefusal::of_step(root, error)
 }
 
 /// What has become of the region's memory, and how to use it. Nothing where that cannot be read:

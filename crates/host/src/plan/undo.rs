@@ -2,14 +2,14 @@
 
 use std::{fmt, io};
 
-use super::{Kernel, Step, run};
+use super::{Action, Kernel, Step, run};
 
 /// What has become of the steps before the one that failed.
 #[derive(Debug, Default)]
 pub struct Undone {
-    /// What could not be taken back, as a shell would have done it, and why not. Empty if the
-    /// machine is as it was.
-    pub failed: Vec<(String, io::Error)>,
+    /// What could not be done to take something back, and why not. Empty if the machine is as it
+    /// was.
+    pub failed: Vec<(Action, io::Error)>,
 }
 
 impl fmt::Display for Undone {
@@ -31,7 +31,7 @@ pub(super) fn undo(kernel: &mut impl Kernel, done: &[&Step]) -> Undone {
     let mut undone = Undone::default();
     for action in done.iter().rev().filter_map(|step| step.undo.as_ref()) {
         if let Err(error) = run::carry_out(kernel, action) {
-            undone.failed.push((action.to_string(), error));
+            undone.failed.push((action.clone(), error));
         }
     }
     undone

@@ -8,7 +8,10 @@ use std::{fmt, io};
 
 use rustix::io::Errno;
 
-use crate::{Root, plan::Action};
+use crate::{
+    Root,
+    plan::{Action, StepError},
+};
 
 /// Why the kernel refused a step.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,6 +96,19 @@ pub enum RegionRefusal {
 }
 
 impl RegionRefusal {
+    /// What it means that a step failed, on this machine. Where what was done before it could not
+    /// be taken back because a device is not there any more, that is the cause: without its device
+    /// a region waits in vain for its memory.
+    #[must_use]
+    pub fn of_step(root: &Root, error: &StepError) -> Self {
+        let mut in_vain = error.undone.failed.iter().filter_map(|(action, error)| match action {
+            Action::Write { file, value, .. } => Some(of_write(root, file, value, error)),
+            _ => None,
+        });
+        let gone = in_vain.find(|refusal| matches!(refusal, Self::Gone { .. }));
+        gone.unwrap_or_else(|| Self::of(root, &error.action, &error.source))
+    }
+
     /// What the kernel's answer to an action means, on this machine.
     #[must_use]
     pub fn of(root: &Root, action: &Action, error: &io::Error) -> Self {

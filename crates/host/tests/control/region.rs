@@ -5,7 +5,7 @@ use std::time::Duration;
 use memtide_host::{
     dax::DaxMode,
     dax_mode::{self, ModeWish},
-    plan::{Action, run},
+    plan::{Action, Condition, StepError, Undone, run},
     region::{CreateError, DestroyError, RegionRefusal, RegionWish, create, destroy},
 };
 use memtide_units::ByteSize;
@@ -289,6 +289,28 @@ fn enxio_at_commit_is_explained_by_the_machine() {
     let refusal = RegionRefusal::of(root(&model), &error.action, &error.source).to_string();
     assert!(refusal.contains("cpu_cache_invalidate_memregion"), "{refusal}");
     assert!(refusal.contains("-hypervisor"), "{refusal}");
+}
+
+#[test]
+fn a_device_that_left_is_the_cause_of_what_waits_in_vain() {
+    let waits = || Action::WaitFor {
+        file: "sys/bus/cxl/devices/dax_region0".to_owned(),
+        condition: Condition::Exists,
+        limit: Duration::from_secs(1),
+    };
+    let model = Model::new();
+    let after = |failed| {
+        let undone = Undone { failed };
+        let source = std::io::ErrorKind::TimedOut.into();
+        let error = StepError { number: 9, of: 9, action: waits(), undone, source };
+        RegionRefusal::of_step(root(&model), &error)
+    };
+    assert_eq!(after(Vec::new()), RegionRefusal::NoDax { region: "region0".to_owned() });
+    let back = Action::write("sys/bus/cxl/devices/decoder2.0/dpa_size", "0");
+    let gone = after(vec![(back.clone(), std::io::ErrorKind::NotFound.into())]);
+    assert_eq!(gone, RegionRefusal::Gone { device: "decoder2.0".to_owned() });
+    let busy = after(vec![(back, std::io::Error::from_raw_os_error(16))]);
+    assert_eq!(busy, RegionRefusal::NoDax { region: "region0".to_owned() });
 }
 
 #[test]
