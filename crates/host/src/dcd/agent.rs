@@ -37,6 +37,7 @@ use memtide_units::{ByteSize, NodeId};
 
 use super::{
     decoder::Span, error::DcdError, log::Log, mailbox::Commands, memory::Memory, report::Report,
+    stuck::Stuck,
 };
 use crate::plan::Kernel;
 
@@ -90,8 +91,7 @@ pub struct Agent<C> {
     started: Instant,
     /// What was in the device's list when this agent began.
     pub(super) recovered: BTreeSet<DpaRange>,
-    /// What is to be released and could not be taken from the kernel.
-    pub(super) stuck: Vec<DpaRange>,
+    pub(super) stuck: Stuck,
 }
 
 impl<C: Commands> Agent<C> {
@@ -109,7 +109,7 @@ impl<C: Commands> Agent<C> {
         let mut host = Host::new(Limits { pending_max, ..Limits::default() });
         host.add_device(DEVICE, setup.config.clone())?;
         let (log, started) = (Log::default(), Instant::now());
-        let (recovered, stuck) = (BTreeSet::new(), Vec::new());
+        let (recovered, stuck) = (BTreeSet::new(), Stuck::default());
         let mut agent = Self { commands, host, log, setup, started, recovered, stuck };
         let accepted = agent.extents()?;
         agent.recovered = accepted.iter().map(|extent| extent.range).collect();
@@ -134,7 +134,7 @@ impl<C: Commands> Agent<C> {
         if self.host.next_deadline().is_some_and(|due| due <= self.now()) {
             self.apply(Input::Tick, kernel, say)?;
         }
-        Ok(())
+        self.try_stuck(kernel, say)
     }
 
     /// Which offers are accepted from now on.

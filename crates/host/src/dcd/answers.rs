@@ -84,11 +84,10 @@ impl<C: Commands> Agent<C> {
         Ok(())
     }
 
-    /// Gives capacity back that nobody uses, in as many commands as it takes.
+    /// Gives capacity back that nobody uses, in as many commands as it takes; but not what the
+    /// kernel did not let go of.
     pub(super) fn release(&mut self, released: &[DpaRange], say: Say<'_>) -> Result<(), DcdError> {
-        let stuck = std::mem::take(&mut self.stuck);
-        let is_gone = |range: &&DpaRange| !stuck.iter().any(|stuck| stuck.overlaps(**range));
-        let released: Vec<DpaRange> = released.iter().filter(is_gone).copied().collect();
+        let released = self.stuck.gone_of(released);
         let at_once = (self.commands.room().saturating_sub(8) / 24).max(1);
         for part in released.chunks(at_once) {
             let more = More::Last;

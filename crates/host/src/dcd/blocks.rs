@@ -37,20 +37,20 @@ impl<C: Commands> Agent<C> {
         online
     }
 
-    /// Takes memory away that nobody uses any more. Where the kernel refuses that, it is not given
-    /// back.
+    /// Takes memory away that nobody uses any more, block by block. A block that the kernel does not
+    /// let go of is not given back, and is tried again.
     pub(super) fn withdraw(
         &mut self,
         extents: &[DpaRange],
         kernel: &mut impl Kernel,
         say: Say<'_>,
     ) -> Result<(), DcdError> {
-        for &extent in extents {
-            for range in self.physical(&[extent]) {
+        for block in self.blocks_of(extents).into_values() {
+            for range in self.physical(&[block]) {
                 match self.setup.memory.remove(kernel, range) {
                     Err(error @ DcdError::Memory { .. }) => {
                         say(Report::Trouble { what: chain(&error) });
-                        self.stuck.push(extent);
+                        self.stuck.push(block, Instant::now());
                     }
                     removed => removed?,
                 }
@@ -59,13 +59,29 @@ impl<C: Commands> Agent<C> {
         Ok(())
     }
 
+    /// Tries again to take away what stayed, if it is time for that, and releases what went.
+    pub(super) fn try_stuck(
+        &mut self,
+        kernel: &mut impl Kernel,
+        say: Say<'_>,
+    ) -> Result<(), DcdError> {
+        let blocks = self.stuck.take_due(Instant::now());
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        self.withdraw(&blocks, kernel, say)?;
+        self.stuck.tried();
+        self.release(&blocks, say)
+    }
+
     /// Makes memory of extents. Where the kernel refuses, they stay unused, and that is said.
     pub(super) fn add(
-        &self,
+        &mut self,
         extents: &[DpaRange],
         kernel: &mut impl Kernel,
         say: Say<'_>,
     ) -> Result<(), DcdError> {
+        self.stuck.forget(extents);
         for range in self.physical(extents) {
             match self.setup.memory.add(kernel, range) {
                 Err(error @ DcdError::Memory { .. }) => {

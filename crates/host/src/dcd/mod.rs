@@ -45,6 +45,7 @@ pub mod pci;
 pub mod registers;
 pub mod report;
 pub mod serve;
+mod stuck;
 pub mod window;
 
 pub use self::{

@@ -144,6 +144,29 @@ fn what_is_held_stays_and_the_rest_goes() {
 }
 
 #[test]
+fn a_block_that_the_kernel_does_not_let_go_of_keeps_no_other_and_goes_later() {
+    // Four blocks are taken offline; each is then unbound, made empty and deleted.
+    for refused in [4, 5, 8, 15] {
+        let world = World::new();
+        let mut agent = world.serve();
+        world.offer(&[blocks(0, 4)]);
+        world.step(&mut agent);
+        world.ask_back(&[blocks(0, 4)]);
+        world.kernel.refuse.set(Some(refused));
+        world.step(&mut agent);
+        assert_eq!(world.kernel.refuse.get(), None, "write {refused} is one of those");
+        let left = world.state.borrow().accepted.clone();
+        assert_eq!(left.len(), 1, "write {refused}: {:#?}", world.said.borrow());
+        assert!(world.kernel.online().is_empty());
+        world.step(&mut agent);
+        assert_eq!(world.state.borrow().accepted, left, "not before it is time");
+        std::thread::sleep(Duration::from_millis(1100));
+        world.step(&mut agent);
+        world.has(&[]);
+    }
+}
+
+#[test]
 fn what_is_taken_by_force_is_said_and_nothing_else_touched() {
     let world = World::new();
     let mut agent = world.serve();
