@@ -50,17 +50,17 @@ impl<C: Commands> Agent<C> {
                     }
                     return Ok(outcome);
                 }
-                Err(CommandError::Refused { code, .. })
-                    if is_out_of_order(code)
+                Err(CommandError::Refused { opcode, code }) => {
+                    let is_early = is_out_of_order(code)
                         && !response.accepted.is_empty()
                         && self.log.doubt()
-                        && forgotten < FORGOTTEN_MAX =>
-                {
-                    forgotten += 1;
-                    self.refuse_oldest(say)?;
-                }
-                Err(error @ CommandError::Refused { .. }) => {
-                    say(Report::Trouble { what: error.to_string() });
+                        && forgotten < FORGOTTEN_MAX;
+                    if is_early && self.refuse_oldest(say)? == Outcome::Taken {
+                        forgotten += 1;
+                        continue;
+                    }
+                    let what = CommandError::Refused { opcode, code }.to_string();
+                    say(Report::Trouble { what });
                     return Ok(Outcome::Rejected);
                 }
                 Err(error) => return Err(error.into()),
@@ -69,19 +69,22 @@ impl<C: Commands> Agent<C> {
     }
 
     /// The device waits for an answer to an older offer, of which nobody has a record any more.
-    /// There is at least one offer that waits: the one that was to be answered.
-    pub(super) fn refuse_oldest(&mut self, say: Say<'_>) -> Result<(), DcdError> {
+    /// There is at least one offer that waits: the one that was to be answered. If the device does
+    /// not take this either, its trouble is another, and no older offer is refused for it.
+    fn refuse_oldest(&mut self, say: Say<'_>) -> Result<Outcome, DcdError> {
         let more = More::Last;
         match self.commands.ask(&AddResponse { more, accepted: Vec::new() }) {
-            Ok(()) => say(Report::Note {
-                what: "an older offer, whose records were lost, was refused".to_owned(),
-            }),
+            Ok(()) => {
+                let what = "an older offer, whose records were lost, was refused".to_owned();
+                say(Report::Note { what });
+                Ok(Outcome::Taken)
+            }
             Err(error @ CommandError::Refused { .. }) => {
                 say(Report::Trouble { what: error.to_string() });
+                Ok(Outcome::Rejected)
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     /// Gives capacity back that nobody uses, in as many commands as it takes; but not what the

@@ -30,6 +30,9 @@ pub struct State {
     next_handle: u16,
     /// Offers, the oldest first.
     pub pending: VecDeque<Vec<DpaRange>>,
+    /// How many answers are refused, with nothing wrong in them, and how many there were.
+    pub refuse_answers: usize,
+    pub answers: usize,
     /// Accepted, ascending, in pieces of one block.
     pub accepted: Vec<DpaRange>,
 }
@@ -86,6 +89,11 @@ impl State {
     }
 
     fn add_response(&mut self, response: &AddResponse) -> Result<(), ReturnCode> {
+        self.answers += 1;
+        if self.refuse_answers > 0 {
+            self.refuse_answers -= 1;
+            return Err(ReturnCode::INVALID_INPUT);
+        }
         // QEMU ends here.
         let offered = self.pending.front().expect("an answer, and nothing is pending");
         let is_offered = |range: &DpaRange| offered.iter().any(|offer| offer.contains(*range));

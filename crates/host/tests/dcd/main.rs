@@ -245,6 +245,31 @@ fn offers_that_were_lost_do_not_keep_later_ones_away() {
 }
 
 #[test]
+fn a_device_that_takes_no_answer_is_not_asked_again_and_again() {
+    let world = World::new();
+    let mut agent = world.serve();
+    world.offer(&[block(0)]);
+    world.state.borrow_mut().refuse_answers = usize::MAX;
+    world.step(&mut agent);
+    // The answer, and one attempt to refuse an older offer: this agent is the first here.
+    assert_eq!(world.state.borrow().answers, 2, "{:#?}", world.said.borrow());
+    assert!(world.kernel.online().is_empty());
+}
+
+#[test]
+fn an_offer_is_never_refused_for_another_where_all_records_are_known() {
+    let world = World::new();
+    let mut agent = world.serve();
+    world.offer(&[block(0)]);
+    world.step(&mut agent);
+    world.offer(&[block(1)]);
+    world.state.borrow_mut().refuse_answers = 1;
+    world.step(&mut agent);
+    assert_eq!(world.state.borrow().answers, 2, "{:#?}", world.said.borrow());
+    assert_eq!(world.state.borrow().pending, [vec![block(1)]], "nobody has refused it");
+}
+
+#[test]
 fn a_chain_that_no_answer_has_room_for_is_refused_whole() {
     let world = World::new();
     let mut agent = world.serve();
