@@ -9,11 +9,11 @@
 use std::time::Duration;
 
 use memtide_cxl::command::dynamic_capacity::GetConfiguration;
-use memtide_engine::dynamic_capacity::{DeviceConfig, Partition, Splitting};
+use memtide_engine::dynamic_capacity::{DeviceConfig, InputError, Partition, Splitting};
 use memtide_units::{ByteSize, DpaRange};
 
 use super::{
-    agent::{AcceptPolicy, Agent, Say, Setup},
+    agent::{AcceptPolicy, Agent, DEVICE, Say, Setup},
     decoder::{self, Decoders, Span},
     error::DcdError,
     mailbox::{CommandError, Commands, Mailbox},
@@ -69,15 +69,13 @@ pub fn serve(
     device.enable(kernel.root())?;
     let mut mailbox = mailbox(kernel, &device)?;
     let mut decoders = decoders(kernel, &device)?;
-    let partitions = partitions(&mut mailbox, &device)?;
+    let block_bytes = memory.block_bytes();
+    let config = config(partitions(&mut mailbox, &device)?, block_bytes)?;
     memory.clear(kernel)?;
     // The default device is out of the way only now.
     let mut place = window::find(kernel.root(), &device)?;
-    let block_bytes = memory.block_bytes();
-    let spans = commit(&mut decoders, &partitions, &mut place, (&device, block_bytes), say)?;
-    let mut config = DeviceConfig::new(partitions);
-    config.align = config.align.max(block_bytes);
-    config.splitting = Splitting::Block;
+    let partitions = &config.partitions;
+    let spans = commit(&mut decoders, partitions, &mut place, (&device, block_bytes), say)?;
     let (name, policy, deadline) = (device.address.clone(), wish.policy, wish.deadline);
     let setup = Setup { name, config, spans, memory, policy, deadline };
     let agent = Agent::start(mailbox, setup, kernel, say)?;
@@ -117,6 +115,22 @@ fn partitions(mailbox: &mut Mailbox, device: &PciDevice) -> Result<Vec<Partition
     Ok(regions.iter().map(partition).collect())
 }
 
+/// The rules for a device with these regions, if they make sense.
+fn config(partitions: Vec<Partition>, block_bytes: u64) -> Result<DeviceConfig, DcdError> {
+    let mut config = DeviceConfig::new(partitions);
+    config.align = config.align.max(block_bytes);
+    config.splitting = Splitting::Block;
+    config.check().map_err(|source| InputError::Device { device: DEVICE, source })?;
+    Ok(config)
+}
+
+/// What of a region a decoder is over: what there can be of it, in whole units of decoders.
+fn decoded(partition: &Partition) -> DpaRange {
+    let bytes = partition.length.checked_next_multiple_of(decoder::UNIT);
+    let most = partition.range.length;
+    DpaRange::new(partition.range.start, bytes.map_or(most, |bytes| bytes.min(most)))
+}
+
 /// A decoder over each region: those that are there, and those that are not yet.
 fn commit(
     decoders: &mut Decoders,
@@ -132,12 +146,12 @@ fn commit(
         let span = match there {
             Some(span) => span,
             None => {
-                let bytes = partition.length.next_multiple_of(decoder::UNIT);
-                let dpa = DpaRange::new(start, bytes.min(partition.range.length));
+                let dpa = decoded(partition);
                 decoders.check(dpa)?;
                 let name = format!("{} region {number}", device.address);
-                let range = place.allocate(&name, dpa.length)?;
-                decoders.commit(dpa, range.start())?
+                let base = place.allocate(&name, dpa.length)?.start();
+                check(Span { dpa, base }, place, block_bytes)?;
+                decoders.commit(dpa, base)?
             }
         };
         check(span, place, block_bytes)?;
@@ -200,5 +214,45 @@ impl Served {
         let blocks = if blocks.is_empty() { "none".to_owned() } else { blocks.join(",") };
         let device = self.device.address.clone();
         DcdError::Unplugged { device, online: ByteSize(bytes), blocks }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memtide_engine::dynamic_capacity::DeviceError;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn partition(start: u64, decoded: u64, length: u64) -> Partition {
+        Partition { range: DpaRange::new(start, decoded), length, block_bytes: 2 * MIB }
+    }
+
+    #[test]
+    fn a_decoder_is_over_whole_units_and_no_more_than_the_region() {
+        let of = |decode: u64, length| decoded(&partition(1 << 30, decode, length)).length;
+        assert_eq!(of(1024 * MIB, 300 * MIB), 512 * MIB);
+        assert_eq!(of(1024 * MIB, 512 * MIB), 512 * MIB);
+        assert_eq!(of(300 * MIB, 290 * MIB), 300 * MIB);
+        // What no unit is above.
+        assert_eq!(of(u64::MAX, u64::MAX - MIB), u64::MAX);
+    }
+
+    #[test]
+    fn regions_that_make_no_sense_are_refused() {
+        const GIB: u64 = 1 << 30;
+        assert_eq!(config(vec![partition(GIB, GIB, GIB)], 128 * MIB).unwrap().align, 128 * MIB);
+        let why = |regions: Vec<Partition>| match config(regions, 128 * MIB) {
+            Err(DcdError::Rules(InputError::Device { source, .. })) => source,
+            other => panic!("{other:?}"),
+        };
+        let overlapping = vec![partition(0, GIB, GIB), partition(GIB / 2, GIB, GIB)];
+        assert!(matches!(why(overlapping), DeviceError::Order { number: 1, .. }));
+        let beyond = partition(GIB, u64::MAX, GIB);
+        assert!(matches!(why(vec![beyond]), DeviceError::Start { number: 0, .. }));
+        let too_long = partition(GIB, GIB, 2 * GIB);
+        assert!(matches!(why(vec![too_long]), DeviceError::Length { number: 0, .. }));
+        assert!(matches!(why(Vec::new()), DeviceError::Partitions { partitions: 0 }));
     }
 }
