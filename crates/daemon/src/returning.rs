@@ -191,13 +191,14 @@ impl Daemon {
         let held: Vec<Extent> = claims.leased.iter().chain(&claims.shared).copied().collect();
         let lineage = EngineLineage::Returning(claims);
         self.images.keep(image, files);
-        self.dcd.claim(&held);
         let applicant = Applicant { name: name.clone(), pid, started, who };
         let effects = self.join_engine(member, applicant, token, lineage).inspect_err(|_| {
             if self.members.values().all(|member| member.image != image) {
                 self.images.forget_files(image);
             }
         })?;
+        // Only what the engine has adopted stays as it is when nobody is awaited any more.
+        self.dcd.claim(&held);
         match token_file {
             Some(file) => self.tokens.add_connected(token, file, pid, started),
             None => self.tokens.add_without_file(token, pid, started),

@@ -329,6 +329,45 @@ fn a_new_daemon_adopts_what_was_accepted_and_empties_what_nobody_claims() {
     assert_eq!(fabric.held(0), 4);
 }
 
+#[test]
+fn what_a_program_claims_in_vain_is_emptied() {
+    let mut fabric = TestFabric::start();
+    let tenant = |name: &str| TenantConfig {
+        who: vec![Who::Label(name.to_owned())],
+        trusted: true,
+        ..TenantConfig::everybody(name)
+    };
+    let mut pool =
+        pool_with(fabric.node(0, Accept::All), vec![tenant("stays"), tenant("is no more")]);
+    fabric.add(0, 0, 4);
+    wait_for_size(&pool, 4);
+    let mut stays = Program::join_as(pool.socket(), "stays");
+    let near = stays.lease(2);
+    assert_eq!(near, [Extent::new(Pageblock(0), 2)]);
+    let mut stranger = Program::join_as(pool.socket(), "is no more");
+    let held = stranger.lease(2);
+    assert_eq!(held, [Extent::new(at(0), 2)]);
+    blocks(&held).iter().for_each(|&block| stranger.write(block, 9));
+    pool.stop_daemon();
+    pool.config.tenants.pop();
+    pool.start_daemon();
+    wait_for_device(&pool, "the device", |device| device.away.is_none());
+    let refused = stranger.come_back_as(pool.socket(), &held, "is no more");
+    assert!(matches!(refused, Some(ToProgram::Refused(_))), "{refused:?}");
+    let welcome = stays.come_back_as(pool.socket(), &near, "stays");
+    assert!(matches!(welcome, Some(ToProgram::Welcome { .. })), "{welcome:?}");
+    assert_eq!(stays.read(at(0)), 9, "it is awaited still");
+    // It says now that it has nothing, so that nobody is awaited any more.
+    let welcome = stranger.come_back_as(pool.socket(), &[], "stays");
+    assert!(matches!(welcome, Some(ToProgram::Welcome { .. })), "{welcome:?}");
+    pool.wait_until("that nobody is awaited", |status| status.awaited == 0);
+    let next = stays.hear();
+    assert!(matches!(next, Some(ToProgram::File { node: 1 })), "{next:?}");
+    let free = blocks(&stays.lease(2));
+    assert_eq!(free, [at(0), at(1)]);
+    free.iter().for_each(|&block| assert_eq!(stays.read(block), 0, "emptied"));
+}
+
 /// The same as [`full`], when the near node is taken.
 fn full_of_device(pool: &Pool, count: u32) -> (Program, Vec<Pageblock>) {
     let program = Program::join(pool.socket());
