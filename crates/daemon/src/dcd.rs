@@ -106,6 +106,8 @@ struct Device {
     /// Records that were heard and are not known to be cleared.
     heard: BTreeMap<u16, EventRecord>,
     overflow: Option<Overflow>,
+    /// When its list is looked at, as it did not take a release.
+    list_at: Option<memtide_units::Instant>,
     /// What was last said of a request of the device.
     answer: Option<Answer>,
     /// Leased bytes when somebody last looked.
@@ -143,7 +145,8 @@ impl Dcd {
 
     /// The next time at which something happens by itself.
     pub(crate) fn next_deadline(&self) -> Option<memtide_units::Instant> {
-        self.port.next_deadline()
+        let lists = self.devices.values().filter_map(|device| device.list_at);
+        lists.chain(self.port.next_deadline()).min()
     }
 
     /// The device behind the node at this position, if it is one's.
@@ -200,6 +203,7 @@ impl Device {
             unusable: Vec::new(),
             heard: BTreeMap::new(),
             overflow: None,
+            list_at: None,
             answer: None,
             leased: ByteSize(0),
         })
@@ -239,6 +243,7 @@ impl Daemon {
         if self.dcd.next_deadline().is_some_and(|at| at <= now) {
             self.port_hear(memtide_engine::dynamic_capacity::Input::Tick);
         }
+        self.list_again();
         self.look_at_use();
     }
 

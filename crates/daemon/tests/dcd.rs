@@ -337,14 +337,13 @@ fn what_a_program_claims_in_vain_is_emptied() {
         trusted: true,
         ..TenantConfig::everybody(name)
     };
-    let mut pool =
-        pool_with(fabric.node(0, Accept::All), vec![tenant("stays"), tenant("is no more")]);
+    let mut pool = pool_with(fabric.node(0, Accept::All), vec![tenant("stays"), tenant("leaves")]);
     fabric.add(0, 0, 4);
     wait_for_size(&pool, 4);
     let mut stays = Program::join_as(pool.socket(), "stays");
     let near = stays.lease(2);
     assert_eq!(near, [Extent::new(Pageblock(0), 2)]);
-    let mut stranger = Program::join_as(pool.socket(), "is no more");
+    let mut stranger = Program::join_as(pool.socket(), "leaves");
     let held = stranger.lease(2);
     assert_eq!(held, [Extent::new(at(0), 2)]);
     blocks(&held).iter().for_each(|&block| stranger.write(block, 9));
@@ -352,7 +351,7 @@ fn what_a_program_claims_in_vain_is_emptied() {
     pool.config.tenants.pop();
     pool.start_daemon();
     wait_for_device(&pool, "the device", |device| device.away.is_none());
-    let refused = stranger.come_back_as(pool.socket(), &held, "is no more");
+    let refused = stranger.come_back_as(pool.socket(), &held, "leaves");
     assert!(matches!(refused, Some(ToProgram::Refused(_))), "{refused:?}");
     let welcome = stays.come_back_as(pool.socket(), &near, "stays");
     assert!(matches!(welcome, Some(ToProgram::Welcome { .. })), "{welcome:?}");

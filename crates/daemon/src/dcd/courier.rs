@@ -37,8 +37,11 @@ use crate::daemon::StopHandle;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Between two tries at most.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// Extents read, or released, with one command.
-const EXTENTS_A_COMMAND: usize = 4096;
+/// Extents asked for with one command; a device tells as many as its payload holds.
+const EXTENTS_ASKED: u32 = 4096;
+/// Extents told with one command: eight bytes and 24 for each in a payload of 4 KiB, which is what
+/// devices take at least that take lists at all.
+const EXTENTS_TOLD: usize = (4096 - 8) / 24;
 /// Most extents that a device may say were accepted.
 const EXTENTS_MAX: usize = 1 << 20;
 /// Handles that one 0101h names at most.
@@ -227,12 +230,12 @@ impl Errand {
     fn carry(&mut self, link: &mut Link, order: Order) -> Result<(), LinkError> {
         match order {
             Order::Answer { chain, accepted } => {
-                let outcome = link.command(&dc::AddResponse { more: More::Last, accepted });
-                let outcome = usable(outcome)?;
+                let outcome = answer(link, &accepted)?;
                 self.say(Word::Answered { chain, outcome });
             }
             Order::Release { released } => {
-                for part in released.chunks(EXTENTS_A_COMMAND) {
+                // Each is complete by itself: what one has is not kept back by another.
+                for part in released.chunks(EXTENTS_TOLD) {
                     let command = dc::Release { more: More::Last, released: part.to_vec() };
                     if let Err(why) = usable(link.command(&command))? {
                         self.say(Word::NotReleased { why });
@@ -299,6 +302,27 @@ impl Errand {
     }
 }
 
+/// Answers the oldest offer, with as many commands as it takes. All are sent, so that the chain
+/// ends whatever comes of its parts; the first refusal is the outcome.
+fn answer(link: &mut Link, accepted: &[DpaRange]) -> Result<Result<(), LinkError>, LinkError> {
+    let mut outcome = Ok(());
+    for command in answers(accepted) {
+        outcome = outcome.and(usable(link.command(&command))?);
+    }
+    Ok(outcome)
+}
+
+/// The same; the last, or only, command may be empty.
+fn answers(accepted: &[DpaRange]) -> impl Iterator<Item = dc::AddResponse> {
+    let count = accepted.len().div_ceil(EXTENTS_TOLD).max(1);
+    (1..=count).map(move |number| {
+        let from = (number - 1) * EXTENTS_TOLD;
+        let to = accepted.len().min(from + EXTENTS_TOLD);
+        let more = if number == count { More::Last } else { More::Follows };
+        dc::AddResponse { more, accepted: accepted[from..to].to_vec() }
+    })
+}
+
 /// What a device refuses is an outcome; what ends the link is not.
 fn usable<T>(result: Result<T, LinkError>) -> Result<Result<T, LinkError>, LinkError> {
     match result {
@@ -320,12 +344,11 @@ fn list(link: &mut Link) -> Result<Vec<DcExtent>, LinkError> {
 
 /// The same; nothing if it changed meanwhile.
 fn list_once(link: &mut Link) -> Result<Option<Vec<DcExtent>>, LinkError> {
-    let count = u32::try_from(EXTENTS_A_COMMAND).expect("a few thousand");
     let mut extents = Vec::new();
     let mut generation = None;
     loop {
         let start = u32::try_from(extents.len()).expect("no more than EXTENTS_MAX");
-        let part = link.command(&dc::GetExtentList { count, start })?;
+        let part = link.command(&dc::GetExtentList { count: EXTENTS_ASKED, start })?;
         let total = part.total as usize;
         if *generation.get_or_insert(part.generation) != part.generation {
             return Ok(None);
@@ -352,5 +375,29 @@ pub(crate) fn event(record: &events::EventRecord) -> Option<events::DynamicCapac
     match record.body {
         events::EventBody::DynamicCapacity(event) => Some(event),
         events::EventBody::Other(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memtide_cxl::Payload;
+
+    use super::*;
+
+    #[test]
+    fn every_answer_fits_into_a_small_payload_and_the_last_ends_the_chain() {
+        for count in [0, 1, EXTENTS_TOLD, EXTENTS_TOLD + 1, 4096] {
+            let all: Vec<DpaRange> = (0..count as u64).map(|n| DpaRange::new(2 * n, 1)).collect();
+            let commands: Vec<_> = answers(&all).collect();
+            assert!(commands.iter().all(|command| command.to_bytes().len() <= 4096));
+            let (last, before) = commands.split_last().unwrap();
+            assert_eq!(last.more, More::Last);
+            assert!(before.iter().all(|part| part.more == More::Follows));
+            let told: Vec<_> = commands.iter().flat_map(|part| part.accepted.clone()).collect();
+            assert_eq!(told, all);
+        }
+        let released = vec![DpaRange::new(0, 1); EXTENTS_TOLD];
+        let release = dc::Release { more: More::Last, released };
+        assert!(release.to_bytes().len() <= 4096);
     }
 }

@@ -11,6 +11,8 @@
 //! | yes | waits for the device's word | the answer was taken |
 //! | no | waits for the device's word | the answer is given again; the device says if it is too late |
 
+use std::time::Duration;
+
 use memtide_cxl::command::dynamic_capacity::Configuration;
 use memtide_engine::{
     self as engine,
@@ -29,6 +31,9 @@ use crate::{
     daemon::{Daemon, node_id},
     notice::Notice,
 };
+
+/// Between a release that the device did not take, and a look at what it has.
+const LIST_AGAIN: Duration = Duration::from_secs(1);
 
 impl Daemon {
     pub(super) fn heard_of_device(&mut self, name: DeviceId, session: u64, word: Word) {
@@ -50,7 +55,12 @@ impl Daemon {
                 self.device_says_no(name, &why);
                 self.chain_answered(name, chain, Outcome::Rejected);
             }
-            Word::NotReleased { why } => self.device_says_no(name, &why),
+            Word::NotReleased { why } => {
+                self.device_says_no(name, &why);
+                let at = self.engine_now().after(LIST_AGAIN);
+                let device = self.dcd.devices.get_mut(&name).expect("devices stay");
+                device.list_at.get_or_insert(at);
+            }
             Word::Listed { accepted } => self.compare(name, &accepted),
         }
     }
@@ -58,6 +68,17 @@ impl Daemon {
     fn device_says_no(&mut self, name: DeviceId, why: &LinkError) {
         let node = self.node_name_of(name);
         self.notice(Notice::DeviceSaysNo { node, why: chain(why) });
+    }
+
+    /// Asks for the lists of devices that did not take a release: what is in them and in no book
+    /// is released again.
+    pub(super) fn list_again(&mut self) {
+        let now = self.engine_now();
+        for device in self.dcd.devices.values_mut() {
+            if device.list_at.take_if(|at| *at <= now).is_some() {
+                device.order(Order::List);
+            }
+        }
     }
 
     pub(super) fn node_name_of(&self, name: DeviceId) -> String {
@@ -91,6 +112,7 @@ impl Daemon {
         device.standing = Standing::Here { session: number };
         device.file = Some(file);
         device.overflow = None;
+        device.list_at = None;
         let is_probed = device.is_probed;
         self.state_changed = true;
         self.share_device(name);
