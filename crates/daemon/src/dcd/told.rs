@@ -6,7 +6,7 @@ use memtide_proto::{
 };
 use memtide_units::{ByteSize, MemberId};
 
-use super::Standing;
+use super::{Device, Standing};
 use crate::{
     config::Accept,
     control::report_holders,
@@ -115,21 +115,21 @@ impl Daemon {
         Err(refused("to", name, "a node of this machine: this one's memory comes from its device"))
     }
 
-    /// A device takes back blocks of its own, which may be larger than the pool's.
+    /// A device takes back blocks of its own, which may be larger than the pool's. Without a node,
+    /// the engine may take from any of them.
     pub(crate) fn check_give_back(&self, node: Option<usize>) -> Result<(), Refused> {
-        let device = node.and_then(|node| self.dcd.at(node));
-        match device {
-            Some(device) if device.block_bytes > self.config.block.0 => {
-                let expected = format!(
-                    "a node whose blocks are at most the pool's: this one's device takes back {} \
-                     at once, so set block = \"{}\"",
-                    ByteSize(device.block_bytes),
-                    ByteSize(device.block_bytes)
-                );
-                Err(refused("from", &self.config.nodes[device.node].name, expected))
-            }
-            _ => Ok(()),
-        }
+        let asked = |device: &&Device| node.is_none_or(|node| device.node == node);
+        let too_large = |device: &&Device| device.block_bytes > self.config.block.0;
+        let Some(device) = self.dcd.devices.values().filter(asked).find(too_large) else {
+            return Ok(());
+        };
+        let name = &self.config.nodes[device.node].name;
+        let bytes = ByteSize(device.block_bytes);
+        let expected = format!(
+            "a node whose blocks are at most the pool's: the device of {name} takes back {bytes} \
+             at once, so set block = \"{bytes}\""
+        );
+        Err(refused("from", node.map_or("any node", |_| name), expected))
     }
 
     /// What is one file for all is for those who are trusted with it.
