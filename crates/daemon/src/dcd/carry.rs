@@ -56,14 +56,19 @@ impl Daemon {
     fn have_engine_do(&mut self, input: engine::Input) -> Vec<Action> {
         let now = self.engine_now();
         let asked = match input {
-            engine::Input::Online { extents } => match self.make_ready(&extents) {
-                Some(ready) if ready.is_empty() => return Vec::new(),
-                Some(extents) => engine::Input::Online { extents },
-                None => {
-                    let input = engine::Input::Online { extents };
+            // What is in the pool stays there, whatever comes of the rest.
+            engine::Input::Online { extents } => {
+                let extents = self.not_in_pool(&extents);
+                if extents.is_empty() {
+                    return Vec::new();
+                }
+                let is_ready = self.make_ready(&extents);
+                let input = engine::Input::Online { extents };
+                if is_ready.is_err() {
                     return self.dcd.port.engine_refused(now, &input);
                 }
-            },
+                input
+            }
             other => other,
         };
         match self.decide(asked.clone()) {
@@ -75,21 +80,25 @@ impl Daemon {
         }
     }
 
-    /// What of these is not in the pool yet, emptied; nothing if that cannot be done.
-    fn make_ready(&mut self, extents: &[Extent]) -> Option<Vec<Extent>> {
-        let mut ready = Vec::new();
+    /// What of these is not in the pool yet.
+    fn not_in_pool(&self, extents: &[Extent]) -> Vec<Extent> {
+        let mut out = Vec::new();
         for extent in extents {
-            let node = self.node_at(extent.start);
-            let offline = self.engine.offline(node_id(node));
-            for part in offline.iter().filter_map(|other| overlap(*extent, *other)) {
-                if let Some(Err(error)) = self.dcd.zero(node, part) {
-                    self.notice(Notice::NotReady { extent: part, error });
-                    return None;
-                }
-                ready.push(part);
+            let offline = self.engine.offline(node_id(self.node_at(extent.start)));
+            out.extend(offline.iter().filter_map(|other| overlap(*extent, *other)));
+        }
+        out
+    }
+
+    /// Empties these; the error has been told.
+    fn make_ready(&mut self, extents: &[Extent]) -> Result<(), NotReady> {
+        for &extent in extents {
+            if let Some(Err(error)) = self.dcd.zero(self.node_at(extent.start), extent) {
+                self.notice(Notice::NotReady { extent, error });
+                return Err(NotReady);
             }
         }
-        Some(ready)
+        Ok(())
     }
 
     /// The position of the node that a pageblock of the pool lies in.
@@ -235,6 +244,9 @@ impl Dcd {
         }
     }
 }
+
+/// What could not be emptied.
+struct NotReady;
 
 /// Which of the groups of a device.
 #[derive(Clone, Copy, PartialEq, Eq)]
