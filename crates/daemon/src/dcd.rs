@@ -64,7 +64,7 @@ use crate::{
 };
 
 /// The names of the port's give-backs start here: an operator's never get so far.
-const FIRST_REQUEST: RequestId = RequestId(1 << 48);
+pub(crate) const FIRST_REQUEST: RequestId = RequestId(1 << 48);
 /// How long at most before what stayed is asked for again, if nothing was freed meanwhile.
 const RETRY_MAX: Duration = Duration::from_secs(10);
 

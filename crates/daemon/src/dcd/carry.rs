@@ -11,7 +11,7 @@ use memtide_engine::{
 };
 use memtide_units::{ByteSize, DpaRange, Extent};
 
-use super::{Dcd, Order, ranges};
+use super::{Dcd, Device, Order, ranges};
 use crate::{
     config::Accept,
     daemon::{Daemon, node_id},
@@ -32,8 +32,10 @@ impl Daemon {
             return;
         }
         for effect in effects {
-            if let engine::Effect::Offlined { extents, .. } = effect {
-                self.dcd.has_left(extents);
+            match effect {
+                engine::Effect::Offlined { extents, .. } => self.has_left(extents),
+                engine::Effect::Onlined { extents, .. } => self.dcd.is_back(extents),
+                _ => {}
             }
         }
         let now = self.engine_now();
@@ -112,10 +114,14 @@ impl Daemon {
                 self.answer_chain(device, chain, accepted);
             }
             Effect::ReleaseDc { device, released } => {
-                self.dcd.devices[&device].order(Order::Release { released });
+                let device = self.dcd.devices.get_mut(&device).expect("devices stay");
+                device.left = ranges::minus(&device.left, &released);
+                device.order(Order::Release { released });
             }
             Effect::Lost { device, extents, .. } => {
-                let node = self.dcd.devices[&device].node;
+                let device = self.dcd.devices.get_mut(&device).expect("devices stay");
+                device.left = ranges::minus(&device.left, &extents);
+                let node = device.node;
                 let (node, bytes) = (self.config.nodes[node].name.clone(), ranges::bytes(&extents));
                 self.notice(Notice::CapacityLost { node, bytes: ByteSize(bytes) });
             }
@@ -229,19 +235,41 @@ impl Daemon {
         }
         self.tell_use();
     }
+
+    /// These have left the pool: what the device still counts as this host's, and does not ask for
+    /// itself, is remembered.
+    fn has_left(&mut self, extents: &[Extent]) {
+        for name in self.dcd.devices.keys().copied().collect::<Vec<_>>() {
+            let left = self.dcd.devices[&name].ranges_of(extents);
+            if left.is_empty() {
+                continue;
+            }
+            let unasked = ranges::minus(&left, self.dcd.port.asked(name));
+            let mut left = ranges::both(&unasked, &self.held(name, Surfaced::Only));
+            let device = self.dcd.devices.get_mut(&name).expect("devices stay");
+            left.append(&mut device.left);
+            // Joined, so that it is never more than the device has blocks.
+            device.left = ranges::minus(&left, &[]);
+        }
+    }
 }
 
 impl Dcd {
-    /// These have left the pool.
-    fn has_left(&mut self, extents: &[Extent]) {
-        for device in self.devices.values_mut() {
-            let node = device.window;
-            let end = node.first.0 + node.decoder.length / memtide_units::PAGEBLOCK_BYTES;
-            let here =
-                extents.iter().filter(|extent| (node.first.0..end).contains(&extent.start.0));
-            let here: Vec<DpaRange> = here.map(|extent| device.range_of(*extent)).collect();
-            device.left.extend(here);
+    /// These are in the pool again.
+    fn is_back(&mut self, extents: &[Extent]) {
+        for device in self.devices.values_mut().filter(|device| !device.left.is_empty()) {
+            device.left = ranges::minus(&device.left, &device.ranges_of(extents));
         }
+    }
+}
+
+impl Device {
+    /// The addresses of those that are of its node.
+    fn ranges_of(&self, extents: &[Extent]) -> Vec<DpaRange> {
+        let first = self.window.first.0;
+        let end = first + self.window.decoder.length / memtide_units::PAGEBLOCK_BYTES;
+        let here = extents.iter().filter(|extent| (first..end).contains(&extent.start.0));
+        here.map(|extent| self.range_of(*extent)).collect()
     }
 }
 

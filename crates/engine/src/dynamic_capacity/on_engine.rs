@@ -100,6 +100,12 @@ impl Port {
         &self.host
     }
 
+    /// What the engine is asked for just now on behalf of this device.
+    #[must_use]
+    pub fn asked(&self, device: DeviceId) -> &[DpaRange] {
+        self.asking.get(&device).map_or(&[], |asking| &asking.ranges)
+    }
+
     /// A device is there. Its `align` is a multiple of the blocks of the nodes that it will be.
     ///
     /// # Errors
