@@ -122,6 +122,9 @@ impl Daemon {
             self.settle_answers(name, &accepted);
             self.compare(name, &accepted);
         } else if let Err(error) = self.probe(name, &configuration, accepted) {
+            // Nothing that it says is heard: operators are told why.
+            let device = self.dcd.devices.get_mut(&name).expect("devices stay");
+            device.standing = Standing::Away { why: chain(&error) };
             self.unusable(name, &error);
         }
     }
