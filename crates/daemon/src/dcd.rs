@@ -105,6 +105,10 @@ struct Device {
     unusable: Vec<DpaRange>,
     /// Records that were heard and are not known to be cleared.
     heard: BTreeMap<u16, EventRecord>,
+    /// Of these, those that no order clears yet.
+    uncleared: Vec<u16>,
+    /// Offers that may have been refused, or still be the device's oldest.
+    doubts: u32,
     overflow: Option<Overflow>,
     /// When its list is looked at, as it did not take a release.
     list_at: Option<memtide_units::Instant>,
@@ -202,6 +206,9 @@ impl Device {
             declined: BTreeSet::new(),
             unusable: Vec::new(),
             heard: BTreeMap::new(),
+            uncleared: Vec::new(),
+            // An earlier daemon's.
+            doubts: 1,
             overflow: None,
             list_at: None,
             answer: None,

@@ -11,17 +11,20 @@ use common::{
     LONG, Pool, Program, blocks,
     fabric::{TestFabric, range},
 };
-use memtide_cxl::command::fabric_manager::Force;
+use memtide_cxl::command::{
+    events::{Clear, ClearEventRecords, EventLog, GetEventRecords},
+    fabric_manager::Force,
+};
 use memtide_daemon::{
     NodeConfig,
     config::{Accept, SharedWith, TenantConfig},
 };
 use memtide_engine::tenant::Who;
 use memtide_fabric::{
-    Address,
+    Address, Link,
     channel::{Channel, Incoming},
     frame,
-    wire::{FromManager, MAX_FRAME_BYTES, ToManager, VERSION},
+    wire::{FromManager, MAX_FRAME_BYTES, Role, ToManager, VERSION},
 };
 use memtide_proto::{
     ControlReply, ControlRequest, FromProgram, ToProgram,
@@ -243,6 +246,45 @@ fn only_so_much_is_accepted_as_the_operator_wants() {
     pool.control(ControlRequest::Accept { node: "dcd0".to_owned(), what: "all".to_owned() });
     fabric.add(0, 30, 1);
     wait_for_size(&pool, 9);
+}
+
+#[test]
+fn an_offer_whose_refusal_was_lost_does_not_stand_in_the_way() {
+    let mut fabric = TestFabric::start();
+    // As a daemon that ended between clearing the records of an offer and refusing it.
+    fabric.add(0, 0, 1);
+    let mut earlier = Link::connect(&fabric.address, Role::Host(0)).unwrap();
+    let log = EventLog::DynamicCapacity;
+    let records = earlier.command(&GetEventRecords { log }).unwrap().records;
+    assert_eq!(records.len(), 1);
+    let what = Clear::Handles(vec![records[0].handle]);
+    earlier.command(&ClearEventRecords { log, what }).unwrap();
+    drop(earlier);
+    let pool = pool(&fabric);
+    fabric.add(0, 8, 4);
+    wait_for_size(&pool, 4);
+    assert_eq!(fabric.listed(0), [range(8, 4)]);
+    // The next ones are not taken for it.
+    fabric.add(0, 20, 1);
+    wait_for_size(&pool, 5);
+}
+
+#[test]
+fn a_refusal_is_of_one_offer_however_often_the_connection_is_lost() {
+    let mut fabric = TestFabric::start();
+    let pool = pool_with(fabric.node(0, Accept::Limit(ByteSize(4 << 21))), Vec::new());
+    for round in 1..=20 {
+        // Too much, and then as much as there may be.
+        fabric.add(0, 0, 5);
+        fabric.cut_off(0).unwrap();
+        wait_for_device(&pool, "a refusal", |device| device.refused.0 == (round * 5) << 21);
+        fabric.add(0, 10, 4);
+        wait_for_size(&pool, 4);
+        assert_eq!(fabric.listed(0), [range(10, 4)], "round {round}");
+        fabric.release(0, 10, 4, Force::Ask);
+        fabric.wait_until_held(0, 0);
+        wait_for_size(&pool, 0);
+    }
 }
 
 #[test]

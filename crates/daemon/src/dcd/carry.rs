@@ -168,6 +168,9 @@ impl Daemon {
                 .collect()
         };
         device.unanswered.insert(chain, accepted.clone());
+        if accepted.is_empty() {
+            device.clear_heard();
+        }
         device.order(Order::Answer { chain, accepted });
         if !fits && new > 0 {
             let node = self.config.nodes[device.node].name.clone();

@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use memtide_cxl::ReturnCode;
 use memtide_cxl::command::{
     More, dynamic_capacity as dc,
     events::{self, Clear, ClearEventRecords, EventLog, EventRecords, GetEventRecords},
@@ -56,8 +57,12 @@ pub(crate) enum Order {
     Answer { chain: ChainId, accepted: Vec<DpaRange> },
     /// 4803h.
     Release { released: Vec<DpaRange> },
-    /// 0101h of these, and then the next records. After every [`Word::Records`].
+    /// 4802h with nothing, for an offer of which it is not known whether it was answered so.
+    RefuseOldest,
+    /// 0101h of these.
     Clear { handles: Vec<u16> },
+    /// The next records. After every [`Word::Records`], and when those are cleared.
+    Read,
     /// 4801h.
     List,
 }
@@ -242,6 +247,10 @@ impl Errand {
                     }
                 }
             }
+            Order::RefuseOldest => {
+                // That there is none is as well: the answer after it shows.
+                let _ = answer(link, &[])?;
+            }
             Order::Clear { handles } => {
                 for part in handles.chunks(HANDLES_MAX) {
                     let what = Clear::Handles(part.to_vec());
@@ -249,6 +258,8 @@ impl Errand {
                     link.command(&ClearEventRecords { log, what })?;
                     self.say(Word::Cleared { handles: part.to_vec() });
                 }
+            }
+            Order::Read => {
                 self.reading = false;
                 self.read(link)?;
             }
@@ -376,6 +387,11 @@ pub(crate) fn event(record: &events::EventRecord) -> Option<events::DynamicCapac
         events::EventBody::DynamicCapacity(event) => Some(event),
         events::EventBody::Other(_) => None,
     }
+}
+
+/// Whether a device may have refused an answer as it is not that of the oldest offer.
+pub(crate) fn is_out_of_order(why: &LinkError) -> bool {
+    matches!(why, LinkError::Device { code: ReturnCode::INVALID_INPUT, .. })
 }
 
 #[cfg(test)]

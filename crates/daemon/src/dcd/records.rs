@@ -2,6 +2,12 @@
 //!
 //! A record is heard once, though it may be told twice: it is told until it is cleared, and a
 //! connection can be lost between the two. Handles are used again only for other records.
+//!
+//! An answer with nothing in it refuses the oldest offer, whichever that is: given twice, it refuses
+//! another one. So the records of such an offer are cleared before it is answered: nobody, and no
+//! later daemon, hears of it again. Whether such an answer arrived is in doubt when the
+//! connection, or the daemon, ended before the device's word. Then it is given again only when a
+//! later answer is refused as out of order.
 
 use memtide_cxl::command::{
     More as Flag,
@@ -9,8 +15,18 @@ use memtide_cxl::command::{
 };
 use memtide_engine::dynamic_capacity::{DeviceId, Input, More};
 
-use super::{Order, courier::event};
+use super::{Device, Order, courier::event};
 use crate::{daemon::Daemon, notice::Notice};
+
+impl Device {
+    /// Has cleared what was heard so far.
+    pub(super) fn clear_heard(&mut self) {
+        let handles = std::mem::take(&mut self.uncleared);
+        if !handles.is_empty() {
+            self.order(Order::Clear { handles });
+        }
+    }
+}
 
 impl Daemon {
     pub(super) fn hear_records(&mut self, name: DeviceId, records: EventRecords) {
@@ -21,10 +37,9 @@ impl Daemon {
             let node = self.node_name_of(name);
             self.notice(Notice::RecordsLost { node, lost });
         }
-        let mut handles = Vec::with_capacity(records.records.len());
         for record in records.records {
-            handles.push(record.handle);
             let device = self.dcd.devices.get_mut(&name).expect("devices stay");
+            device.uncleared.push(record.handle);
             if device.heard.insert(record.handle, record) == Some(record) {
                 continue;
             }
@@ -34,7 +49,8 @@ impl Daemon {
         }
         let device = self.dcd.devices.get_mut(&name).expect("devices stay");
         device.overflow = records.overflow;
-        device.order(Order::Clear { handles });
+        device.clear_heard();
+        device.order(Order::Read);
     }
 
     fn hear_event(&mut self, device: DeviceId, event: DynamicCapacityEvent) {

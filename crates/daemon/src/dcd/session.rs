@@ -10,21 +10,23 @@
 //! | yes | no | a release that did not arrive: released again |
 //! | yes | waits for the device's word | the answer was taken |
 //! | no | waits for the device's word | the answer is given again; the device says if it is too late |
+//!
+//! A refusal is not given again: it would be taken for that of another offer ([`super::records`]).
 
 use std::time::Duration;
 
 use memtide_cxl::command::dynamic_capacity::Configuration;
 use memtide_engine::{
     self as engine,
-    dynamic_capacity::{DeviceConfig, DeviceId, Input, Outcome, Partition, Splitting},
+    dynamic_capacity::{ChainId, DeviceConfig, DeviceId, Input, Outcome, Partition, Splitting},
 };
 use memtide_fabric::LinkError;
 use memtide_units::{DcExtent, DpaRange, Extent, Pageblock};
 
 use super::{
-    Order, Standing,
+    Device, Order, Standing,
     carry::Surfaced,
-    courier::{Session, Word},
+    courier::{Session, Word, is_out_of_order},
     ranges,
 };
 use crate::{
@@ -49,8 +51,14 @@ impl Daemon {
                 device.heard.retain(|handle, _| !handles.contains(handle));
             }
             Word::Answered { chain, outcome: Ok(()) } => {
+                if device.unanswered.get(&chain).is_some_and(|accepted| !accepted.is_empty()) {
+                    // It was the oldest offer.
+                    device.doubts = 0;
+                }
                 self.chain_answered(name, chain, Outcome::Taken);
             }
+            Word::Answered { chain, outcome: Err(why) }
+                if is_out_of_order(&why) && device.answer_again(chain) => {}
             Word::Answered { chain, outcome: Err(why) } => {
                 self.device_says_no(name, &why);
                 self.chain_answered(name, chain, Outcome::Rejected);
@@ -113,6 +121,7 @@ impl Daemon {
         device.file = Some(file);
         device.overflow = None;
         device.list_at = None;
+        device.uncleared.clear();
         let is_probed = device.is_probed;
         self.state_changed = true;
         self.share_device(name);
@@ -214,7 +223,10 @@ impl Daemon {
     fn settle_answers(&mut self, name: DeviceId, accepted: &[DcExtent]) {
         let listed: Vec<DpaRange> = accepted.iter().map(|extent| extent.range).collect();
         for (chain, accepted) in self.dcd.devices[&name].unanswered.clone() {
-            if !accepted.is_empty() && ranges::minus(&accepted, &listed).is_empty() {
+            if accepted.is_empty() {
+                self.dcd.devices.get_mut(&name).expect("devices stay").doubts += 1;
+                self.chain_answered(name, chain, Outcome::Taken);
+            } else if ranges::minus(&accepted, &listed).is_empty() {
                 self.chain_answered(name, chain, Outcome::Taken);
             } else {
                 self.dcd.devices[&name].order(Order::Answer { chain, accepted });
@@ -240,6 +252,22 @@ impl Daemon {
         if !released.is_empty() {
             self.dcd.devices[&name].order(Order::Release { released });
         }
+    }
+}
+
+impl Device {
+    /// Has an answer given again, behind the refusal of an older offer that may not have arrived;
+    /// whether there is one.
+    fn answer_again(&mut self, chain: ChainId) -> bool {
+        let Some(accepted) = self.unanswered.get(&chain).filter(|ranges| !ranges.is_empty()) else {
+            return false;
+        };
+        let Some(doubts) = self.doubts.checked_sub(1) else { return false };
+        let accepted = accepted.clone();
+        self.doubts = doubts;
+        self.order(Order::RefuseOldest);
+        self.order(Order::Answer { chain, accepted });
+        true
     }
 }
 
