@@ -19,10 +19,12 @@ use std::{
     time::Duration,
 };
 
-use memtide_cxl::ReturnCode;
-use memtide_cxl::command::{
-    More, dynamic_capacity as dc,
-    events::{self, Clear, ClearEventRecords, EventLog, EventRecords, GetEventRecords},
+use memtide_cxl::{
+    ReturnCode,
+    command::{
+        More, dynamic_capacity as dc,
+        events::{self, Clear, ClearEventRecords, EventLog, EventRecords, GetEventRecords},
+    },
 };
 use memtide_engine::dynamic_capacity::ChainId;
 use memtide_fabric::{
