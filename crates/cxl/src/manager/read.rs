@@ -2,7 +2,8 @@
 //!
 //! The log comes first and is read until it is empty; then what is unread, in the order of
 //! [`Subject`]. A list that comes in pages is begun anew when its generation changes under it, but
-//! not for ever: a device that never stops is believed at last.
+//! not for ever: a device that never stops is believed at last. It is begun anew as well when the
+//! device refuses a later page, because a list that became shorter has none there.
 
 use alloc::{collections::BTreeSet, vec::Vec};
 
@@ -146,6 +147,9 @@ impl Manager {
                 self.host_extents(on, host, extents);
             }
             (InFlight::Read(Subject::Tags), Ok(Response::Tags(tags))) => self.read_tags(on, tags),
+            // The list has become shorter than where this page begins.
+            (InFlight::Read(Subject::Extents(_) | Subject::Tags), Err(_))
+                if self.devices[on].page.begin_anew() => {}
             (InFlight::Read(Subject::Tags), Err(_)) => {
                 self.devices[on].tags = None;
                 self.devices[on].unread.remove(&Subject::Tags);
@@ -214,7 +218,8 @@ impl Manager {
 
     /// Records: what they tell is read again, and they are cleared.
     fn events(&mut self, on: usize, records: EventRecords) {
-        if records.overflow.is_some() && records.overflow != self.devices[on].overflow {
+        let is_new = records.overflow.is_some() && records.overflow != self.devices[on].overflow;
+        if is_new {
             let count = records.overflow.map_or(0, |overflow| overflow.count);
             self.note(on, Notice::Overflow { count });
             self.read_all_again(on);
@@ -227,12 +232,15 @@ impl Manager {
             }
         }
         let handles: Vec<u16> = records.records.iter().map(|record| record.handle).collect();
-        if handles.is_empty() {
-            self.devices[on].events = Events::Quiet;
-            return;
-        }
-        let handles = handles.into_iter().take(usize::from(u8::MAX)).collect();
-        let what = Clear::Handles(handles);
+        let what = match handles.is_empty() {
+            false => Clear::Handles(handles.into_iter().take(usize::from(u8::MAX)).collect()),
+            // Until that is cleared, nothing else that is lost is told.
+            true if is_new => Clear::All,
+            true => {
+                self.devices[on].events = Events::Quiet;
+                return;
+            }
+        };
         let command = ClearEventRecords { log: EventLog::DynamicCapacity, what };
         self.send(on, InFlight::Clear, Command::ClearEventRecords(command));
     }
@@ -402,7 +410,19 @@ impl Page {
         }
         let was = self.generation.replace(generation);
         let same = was.is_none_or(|was| was == generation);
-        if same || self.restarts == RESTARTS_MOST {
+        !same && self.restart()
+    }
+
+    /// Whether a page past the first was refused; then the list is begun anew, unless that was done
+    /// too often.
+    fn begin_anew(&mut self) -> bool {
+        let is_first = self.extents.is_empty() && self.tags.is_empty();
+        !is_first && self.restart()
+    }
+
+    /// Begins anew, unless that was done too often.
+    fn restart(&mut self) -> bool {
+        if self.restarts == RESTARTS_MOST {
             return false;
         }
         *self = Self { restarts: self.restarts + 1, ..Self::default() };

@@ -7,7 +7,11 @@ use memtide_units::{DcExtent, DpaRange, Random, Tag};
 use super::{BLOCK, Bench, GIB, bench::execute};
 use crate::{
     ReturnCode,
-    command::{HostId, events::EventRecords, fabric_manager::HostExtents},
+    command::{
+        HostId,
+        events::EventRecords,
+        fabric_manager::{HostExtents, TagInfo, Tags},
+    },
     manager::*,
 };
 
@@ -140,4 +144,53 @@ fn callers_that_say_what_cannot_be_change_nothing() {
         assert_eq!(bench.manager.handle(bench.now, input), Err(error));
     }
     assert_eq!(bench.manager.devices()[0].free, 2 * GIB);
+}
+
+/// The device's lists are longer than one page, and shorter when the second is asked for: so often.
+fn reads_lists_that_shrink(times: u32) -> DeviceState {
+    let mut bench = Bench::new();
+    let device = bench.name();
+    bench.tell(Input::DeviceDown { device: device.clone() });
+    bench.tell(Input::DeviceUp { device: device.clone() });
+    let (mut extents_left, mut tags_left) = (times, times);
+    let shrinks = |start: u32, left: &mut u32, first: Response| -> Option<Reply> {
+        *left = left.checked_sub(u32::from(start != 0))?;
+        if start != 0 {
+            return Some(Err(ReturnCode::INVALID_INPUT));
+        }
+        (*left != 0).then_some(Ok(first))
+    };
+    while let Some(command) = bench.take_command() {
+        let tag = Tag([9; 16]);
+        let reply = match &command {
+            Command::GetHostExtents(what) if what.host == HostId(1) => {
+                let extent = DcExtent { range: DpaRange::new(0, BLOCK), tag, sequence: 0 };
+                let extents = vec![extent];
+                let (host, start, total, generation) = (what.host, what.start, 40, 1);
+                let first = HostExtents { host, start, total, generation, extents };
+                shrinks(start, &mut extents_left, Response::HostExtents(first))
+            }
+            Command::ListTags(what) => {
+                let tag = TagInfo { tag, referenced: false, holders: [0; 32], pending: [0; 32] };
+                let first = Tags { generation: 1, total: 40, tags: vec![tag] };
+                shrinks(what.start, &mut tags_left, Response::Tags(first))
+            }
+            _ => None,
+        };
+        let reply = reply.unwrap_or_else(|| execute(&mut bench.device, &command));
+        bench.tell(Input::Reply { device: device.clone(), reply });
+    }
+    let status = bench.manager.devices().remove(0);
+    if status.state == DeviceState::Ready {
+        assert_eq!((extents_left, tags_left), (0, 0), "both were refused as often as was meant");
+        assert_eq!(bench.manager.devices[0].tags, Some(Vec::new()), "it does list tags");
+    }
+    status.state
+}
+
+#[test]
+fn a_list_that_becomes_shorter_between_pages_is_begun_anew_but_not_for_ever() {
+    assert_eq!(reads_lists_that_shrink(1), DeviceState::Ready);
+    assert_eq!(reads_lists_that_shrink(16), DeviceState::Ready);
+    assert_eq!(reads_lists_that_shrink(17), DeviceState::Unusable);
 }
