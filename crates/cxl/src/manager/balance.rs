@@ -9,7 +9,8 @@
 //!
 //! **Why it comes to rest.** Nobody gives what it uses, so what was given and is used stays. A host
 //! that got is not asked to give for a while, and one that gave is not given of others' ([`Timing`]'s
-//! `settle`): what each says of itself has to follow first.
+//! `settle`): what each says of itself has to follow first. As long is a host left alone that did not
+//! take what it was offered, or that could not be offered what was there for it.
 //!
 //! [`Timing`]: super::Timing
 
@@ -56,7 +57,8 @@ impl Manager {
             .filter_map(|(&host, port)| {
                 let wants = self.wants(port).saturating_sub(self.on_its_way(port));
                 let is_idle = self.own_requests(on, host).next().is_none();
-                (wants != 0 && is_idle && port.offer.is_none()).then_some((host, wants))
+                let may = is_idle && port.offer.is_none() && port.declined_until <= self.now;
+                (wants != 0 && may).then_some((host, wants))
             })
             .collect();
         wanters.sort_by_key(|&(host, _)| (self.provided(on, host), host));
@@ -90,6 +92,11 @@ impl Manager {
             let is_its = entry.to == Some(host) || entry.from == Some(host);
             entry.is_open() && is_own && entry.on == on && is_its
         })
+    }
+
+    /// What was offered to a host of the manager's own accord was not all taken, or not to be had.
+    pub(super) fn declined(&mut self, on: usize, host: HostId) {
+        self.devices[on].port_mut(host).declined_until = self.now.after(self.timing.settle);
     }
 
     fn weight(&self, on: usize, host: HostId) -> u64 {

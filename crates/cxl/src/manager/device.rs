@@ -150,6 +150,8 @@ pub(super) struct Port {
     /// Until when it is not asked to give, because it got, or is not given, because it gave.
     pub(super) got_until: Instant,
     pub(super) gave_until: Instant,
+    /// Until when it is offered nothing of the manager's own, because such an offer came to nothing.
+    pub(super) declined_until: Instant,
     /// What it was given and the device did not overwrite since, in regions that do not.
     pub(super) unsanitized: Ranges,
     /// Of that, what the device was told to overwrite when it comes back.
@@ -211,6 +213,7 @@ impl Port {
             used: None,
             got_until: start,
             gave_until: start,
+            declined_until: start,
             unsanitized: Ranges::default(),
             told_to_sanitize: Ranges::default(),
         }

@@ -303,8 +303,14 @@ impl Manager {
         entry.record.report = report.clone();
         entry.record.asked_back.clear();
         entry.record.promised.clear();
+        let is_own_addition = entry.record.origin == Origin::Balance && entry.from.is_none();
+        let short_of = entry.to.filter(|_| is_own_addition && report.accepted < report.asked);
+        let on = entry.on;
         self.changed.insert(Key::Request(id));
         self.out.push(Output::Answer(report));
+        if let Some(host) = short_of {
+            self.declined(on, host);
+        }
     }
 
     /// What has become of it: what is kept, and what follows from it.

@@ -14,7 +14,7 @@ use super::{
     device::{Attempt, Device, InFlight, Offer, Standing, is_sharable, range_of},
     entry::Pause,
     exchange::Command,
-    journal::{Key, OfferRecord},
+    journal::{Key, OfferRecord, Origin},
     output::Notice,
     ranges::{Ranges, bytes_of},
     report::Ending,
@@ -111,8 +111,13 @@ impl Manager {
         match policy {
             Policy::Prescriptive(extents) => {
                 // What it got already is held: the rest is what is left of it.
-                let extents: Vec<DpaRange> = extents.clone();
-                if bytes != bytes_of(&extents) || !self.may_offer(on, to, &extents) {
+                let mut extents = device.not_held_by(to, extents);
+                if bytes != bytes_of(&extents) {
+                    return Next::Nothing;
+                }
+                extents.truncate(MAX_EXTENTS);
+                let bytes = bytes_of(&extents);
+                if !self.may_offer(on, to, &extents) {
                     return Next::Nothing;
                 }
                 let region = device.region_of(extents[0].start).map_or(0, |(number, _)| number);
@@ -366,9 +371,13 @@ impl Manager {
         report.pending -= record.bytes;
         report.accepted += taken;
         report.refused += record.bytes - taken;
-        match taken == record.bytes {
-            true => entry.pace.offer = Pause::new(now, first),
-            false => entry.pace.offer.back_off(now, most),
+        if taken == record.bytes {
+            entry.pace.offer = Pause::new(now, first);
+            return;
+        }
+        entry.pace.offer.back_off(now, most);
+        if entry.record.origin == Origin::Balance {
+            self.declined(on, host);
         }
     }
 
@@ -402,6 +411,16 @@ impl Device {
             tag: record.tag,
             extents: extents.collect(),
         }
+    }
+
+    /// What a host does not have of some extents, in their order.
+    fn not_held_by(&self, host: HostId, extents: &[DpaRange]) -> Vec<DpaRange> {
+        let left = |&extent: &DpaRange| {
+            let mut left = Ranges::from_iter([extent]);
+            self.held_by(host).iter().for_each(|held| left.remove(held.range));
+            left.to_vec()
+        };
+        extents.iter().flat_map(left).collect()
     }
 
     /// Bytes of an offer that the host has.

@@ -276,3 +276,18 @@ fn impossible_additions_are_refused_and_change_nothing() {
     }
     assert_eq!(bench.manager.requests().count(), 0);
 }
+
+#[test]
+fn the_rest_of_named_extents_stands_until_it_is_had() {
+    let mut bench = Bench::new();
+    bench.answers[1] = Answers::FirstExtent;
+    let request = bench.add(1, 0, Rest::Stand);
+    let (first, second) = (DpaRange::new(0, BLOCK), DpaRange::new(2 * BLOCK, BLOCK));
+    let request = with(request, Policy::Prescriptive(vec![first, second]), Tag::NULL);
+    let report = bench.ask(request).unwrap();
+    assert_eq!((report.state, report.accepted), (State::Open, BLOCK));
+    assert_eq!(bench.held(1), [first]);
+    bench.wait(60);
+    assert_eq!(bench.held(1), [first, second]);
+    assert_eq!(bench.report(report.id).state, State::Ended(Ending::Done));
+}

@@ -1,4 +1,4 @@
-use super::{BLOCK, Bench, GIB};
+use super::{BLOCK, Bench, GIB, bench::Answers};
 use crate::{command::Sanitize, device::Sharing, manager::*};
 
 fn wants(bench: &mut Bench, host: u64, bytes: u64) {
@@ -104,4 +104,25 @@ fn a_host_that_says_nothing_is_not_asked() {
     wants(&mut bench, 1, GIB);
     bench.wait(100);
     assert_eq!(moves(&bench), 0);
+}
+
+#[test]
+fn what_is_refused_is_not_offered_again_at_once() {
+    let mut bench = Bench::new();
+    bench.answers[1] = Answers::Nothing;
+    wants(&mut bench, 1, GIB);
+    let offers = |bench: &Bench| {
+        let adds = bench.out.iter().filter(|output| {
+            matches!(output, Output::Command { command: Command::InitiateAdd(_), .. })
+        });
+        adds.count()
+    };
+    assert_eq!(offers(&bench), 1);
+    bench.wait(9);
+    assert_eq!(offers(&bench), 1, "it did not want it");
+    bench.wait(2);
+    assert_eq!(offers(&bench), 2, "it may want it by now");
+    bench.answers[1] = Answers::All;
+    bench.wait(11);
+    assert_eq!(bench.held_bytes(1), GIB);
 }

@@ -23,6 +23,7 @@ pub(crate) const BLOCK: u64 = 256 << 20;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Answers {
     All,
+    FirstExtent,
     Nothing,
     Never,
 }
@@ -237,6 +238,7 @@ impl Bench {
             for offer in offers {
                 let accepted = match self.answers[usize::from(host)] {
                     Answers::All => offer,
+                    Answers::FirstExtent => offer[..1].to_vec(),
                     Answers::Nothing => Vec::new(),
                     Answers::Never => continue,
                 };
@@ -280,7 +282,7 @@ impl Bench {
 
     pub(crate) fn restart(&mut self) {
         self.commands.clear();
-        let manager = Manager::restore(self.config.clone(), self.store.clone());
+        let manager = Manager::restore(self.config.clone(), self.now, self.store.clone());
         self.manager = manager.expect("it is set up as before");
         self.tell(Input::DeviceUp { device: self.name() });
         self.run();
