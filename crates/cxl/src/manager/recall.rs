@@ -74,7 +74,8 @@ impl Manager {
         device.ports.values_mut().find(|port| port.name == *host)
     }
 
-    fn recall_request(&mut self, id: RequestId, record: RequestRecord) -> Option<()> {
+    fn recall_request(&mut self, id: RequestId, mut record: RequestRecord) -> Option<()> {
+        record.since = record.since.min(self.now.0);
         let place = self.whereabouts(&record.request);
         let mut entry = Entry::new(record, 0, self.timing.retry_first);
         if let Ok((on, from, to)) = place {

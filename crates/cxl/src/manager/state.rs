@@ -69,16 +69,19 @@ impl Manager {
     }
 
     /// A manager that goes on where another one was cut off; `journal` is all that was durable.
-    /// Time goes on from the same origin. What belongs to hosts or devices that are no longer set
-    /// up is ended: the answers come with the first input.
+    /// Time goes on from the same origin; what a clock that is earlier now calls the future counts as
+    /// of `now`. What belongs to hosts or devices that are no longer set up is ended: the answers
+    /// come with the first input.
     ///
     /// # Errors
     /// [`ConfigError`] says what is wrong.
     pub fn restore(
         config: Config,
+        now: Instant,
         journal: impl IntoIterator<Item = (Key, Value)>,
     ) -> Result<Self, ConfigError> {
         let mut manager = Self::new(config)?;
+        manager.now = now;
         let journal: BTreeMap<Key, Value> = journal.into_iter().collect();
         for (key, value) in journal {
             manager.recall(key, value);
@@ -238,7 +241,10 @@ impl Manager {
         });
         let devices = self.devices.iter().flat_map(|device| {
             let avoid = device.avoid.iter().map(|&(_, until)| until);
-            let ports = device.ports.values().flat_map(|port| [port.got_until, port.gave_until]);
+            let ports = device
+                .ports
+                .values()
+                .flat_map(|port| [port.got_until, port.gave_until, port.declined_until]);
             avoid.chain(ports).chain([device.quiet_until])
         });
         entries.flatten().chain(devices).filter(|&at| at > self.now).min()

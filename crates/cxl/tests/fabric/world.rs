@@ -254,7 +254,7 @@ impl World {
 
     fn restore(&mut self) {
         self.say(|| "manager: starts again".into());
-        let manager = Manager::restore(self.config.clone(), self.store.clone());
+        let manager = Manager::restore(self.config.clone(), self.now, self.store.clone());
         self.manager = Some(manager.expect("the configuration is as it was"));
         self.link = Link::Down;
         for at in 0..self.agents.len() {
@@ -510,7 +510,7 @@ impl World {
             assert_eq!(self.device.offers(host.host).count(), 0, "{:?} answers", host.host);
             assert_eq!(host.pending, 0, "{:?}: nothing is offered", host.host);
         }
-        let again = Manager::restore(self.config.clone(), self.store.clone());
+        let again = Manager::restore(self.config.clone(), self.now, self.store.clone());
         let again = again.expect("the configuration is as it was");
         let known: Vec<_> = manager.requests().map(|(id, what, _)| (id, what.clone())).collect();
         let durable: Vec<_> = again.requests().map(|(id, what, _)| (id, what.clone())).collect();

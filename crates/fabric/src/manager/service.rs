@@ -224,7 +224,8 @@ impl Service {
             (name.clone(), connector)
         });
         let devices = Devices::new(connectors.collect());
-        let manager = Manager::restore(config.manager.clone(), store.load()?)?;
+        let clock = Clock::start();
+        let manager = Manager::restore(config.manager.clone(), clock.now(), store.load()?)?;
         let mut listeners = vec![Listener::bind(&Address::Unix(config.socket.clone()))?];
         for address in &config.agents {
             listeners.push(Listener::bind(address)?);
@@ -241,7 +242,7 @@ impl Service {
             operators: BTreeMap::new(),
             askers: BTreeMap::new(),
             inputs: VecDeque::new(),
-            clock: Clock::start(),
+            clock,
             suspended: None,
             changed: false,
             told_watchers: Instant::now(),
@@ -421,7 +422,8 @@ impl Service {
         self.changed = true;
         match self.store.load() {
             Ok(kept) => {
-                self.manager = Manager::restore(self.config.manager.clone(), kept)?;
+                let config = self.config.manager.clone();
+                self.manager = Manager::restore(config, self.clock.now(), kept)?;
                 self.suspended = None;
                 self.answer_what_ended();
             }

@@ -1,4 +1,6 @@
-use memtide_units::{RequestId, Tag};
+use core::time::Duration;
+
+use memtide_units::{Instant, RequestId, Tag};
 
 use super::{
     BLOCK, Bench, GIB,
@@ -128,4 +130,19 @@ fn before_a_device_was_ever_seen_nothing_is_promised() {
     let device = bench.name();
     let refused = bench.ask(bench.add(1, GIB, Rest::Stand));
     assert_eq!(refused, Err(RequestError::NotConnected { device }));
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_hold_up_a_request() {
+    let mut bench = Bench::new();
+    bench.now = bench.now.after(Duration::from_secs(100_000));
+    bench.answers[1] = Answers::Nothing;
+    let request = bench.add(1, GIB, Rest::Stand);
+    let id = bench.ask(request).unwrap().id;
+    assert_eq!(bench.report(id).state, State::Open);
+    bench.answers[1] = Answers::All;
+    bench.now = Instant(Duration::from_secs(5));
+    bench.restart();
+    bench.wait(60);
+    assert_eq!(bench.report(id).state, State::Ended(Ending::Done));
 }
