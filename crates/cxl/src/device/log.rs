@@ -4,7 +4,8 @@
 //! Records are cleared in the order in which they came: whoever clears one has seen all before it.
 //! A full log keeps what it has. What comes then is lost and counted, until some record is
 //! cleared. Records of one group lie next to each other, or all of them are lost: a group without
-//! its end would hold up its reader for ever.
+//! its end would hold up its reader for ever. The reader is interrupted for what is lost, too, if it
+//! had nothing to read before: nothing else would tell of it.
 
 use alloc::{collections::VecDeque, vec::Vec};
 
@@ -17,9 +18,10 @@ use crate::command::{
 /// What became of a group of records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Appended {
-    /// The log was empty: whoever reads it is interrupted.
+    /// The log had nothing to tell, not even that something was lost: whoever reads it is
+    /// interrupted.
     First,
-    /// There are others before it, or it is lost.
+    /// There was something to tell before it.
     Behind,
 }
 
@@ -50,11 +52,12 @@ impl Log {
 
     /// Adds a group: all but the last get the flag More.
     pub(super) fn append(&mut self, group: &[DynamicCapacityEvent], time: u64) -> Appended {
-        if group.len() > self.room() {
-            self.lose(group.len(), time);
-            return Appended::Behind;
-        }
         let was_empty = self.records.is_empty();
+        if group.len() > self.room() {
+            let interrupts = was_empty && self.overflow.is_none();
+            self.lose(group.len(), time);
+            return if interrupts { Appended::First } else { Appended::Behind };
+        }
         for (at, &event) in group.iter().enumerate() {
             // Handles come back only after 65535 others, and the log has room for fewer.
             self.last = self.last.checked_add(1).unwrap_or(1);

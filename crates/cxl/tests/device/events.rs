@@ -134,6 +134,24 @@ fn the_managers_log_overflows_too() {
 }
 
 #[test]
+fn who_has_nothing_to_read_is_interrupted_for_what_is_lost() {
+    let mut bed = Bed::with(|limits| limits.event_records = 1);
+    bed.give(H0, &plain(&[own(0, 16)]));
+    bed.device.take_effects();
+    for (from, expected) in [(0, &[Effect::HostEvent(H0)][..]), (4, &[])] {
+        bed.ask(&forced(ask_for(H0, plain(&odd(from, 2))))).unwrap();
+        let mut effects = bed.device.take_effects();
+        effects.retain(|effect| matches!(effect, Effect::HostEvent(_)));
+        assert_eq!(effects, expected);
+    }
+    assert_eq!(bed.records(Some(H0)).overflow.unwrap().count, 4);
+    assert_eq!(handles(&bed), []);
+    bed.clear(Some(H0), Clear::All).unwrap();
+    bed.ask(&forced(ask_for(H0, plain(&odd(8, 2))))).unwrap();
+    assert!(bed.device.take_effects().contains(&Effect::HostEvent(H0)));
+}
+
+#[test]
 fn lost_records_are_counted_up_to_65535() {
     let mut bed = Bed::with(|limits| limits.event_records = 1);
     for _ in 0..65_600 {
