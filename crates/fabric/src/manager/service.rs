@@ -195,6 +195,8 @@ pub struct Service {
     /// The store could neither be written nor read: when that is tried again. Until then nothing is
     /// asked of devices, and nothing is accepted.
     suspended: Option<Instant>,
+    /// How often it went back to what is durable.
+    started_over: u64,
     /// Something may look different, and watchers have not been told.
     changed: bool,
     told_watchers: Instant,
@@ -244,6 +246,7 @@ impl Service {
             inputs: VecDeque::new(),
             clock,
             suspended: None,
+            started_over: 0,
             changed: false,
             told_watchers: Instant::now(),
             notices: Box::new(|_| ()),
@@ -357,8 +360,12 @@ impl Service {
     }
 
     /// Lets the manager hear something, and carries out what it decides. The inner error is the
-    /// input's: then nothing changed.
+    /// input's: then nothing changed. While the store cannot be read nobody hears anything: all who
+    /// speak have been disconnected.
     fn input(&mut self, input: Input) -> Result<Result<(), InputError>, RunError> {
+        if self.suspended.is_some() {
+            return Ok(Ok(()));
+        }
         match self.manager.handle(self.clock.now(), input) {
             Ok(outputs) => {
                 self.changed = true;
@@ -412,6 +419,7 @@ impl Service {
     /// Goes on from what is durable, as a successor would: what this manager knows besides may be
     /// what could not be kept.
     fn start_over(&mut self) -> Result<(), RunError> {
+        self.started_over += 1;
         self.inputs.clear();
         self.devices.disconnect_all(Instant::now());
         // They come again and say everything anew.

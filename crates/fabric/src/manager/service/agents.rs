@@ -58,8 +58,14 @@ impl Service {
                 return Ok(());
             }
         };
+        let started_over = self.started_over;
         if let Err(error) = self.input(Input::HostUp { host: host.clone() })? {
             self.refuse_agent(id, error.to_string());
+            return Ok(());
+        }
+        if self.started_over != started_over {
+            // The manager that heard of it is gone.
+            self.refuse_agent(id, "the store could not be written; come again".to_owned());
             return Ok(());
         }
         self.hub.introduced(id, MAX_AGENT_FRAME_BYTES);
