@@ -15,7 +15,7 @@
 
 use std::path::{Path, PathBuf};
 
-use memtide_cxl::manager::{Key, Record, Value};
+use memtide_cxl::manager::{FIRST_OWN_ID, Key, Record, Value};
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
     TableError,
@@ -28,8 +28,6 @@ const FORMAT_KEY: &str = "format";
 const LAST_REQUEST_KEY: &str = "last-request";
 /// The form of keys and values that this program writes.
 pub const FORMAT: u64 = 1;
-/// Requests from this number on are the manager's own.
-pub const OWN_REQUESTS: u64 = 1 << 63;
 
 /// Why something cannot be kept, or read.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +128,8 @@ impl Store {
     /// [`StoreError`].
     pub fn load(&mut self) -> Result<Vec<(Key, Value)>, StoreError> {
         self.ensure_open()?;
+        // After a failed sync it may be the one that was to be kept, or the one before.
+        self.last_request = self.meta(LAST_REQUEST_KEY)?.unwrap_or(0);
         let pairs = self.pairs().map_err(|source| self.failed("read", source))?;
         let decode =
             |(key, value): &Pair| Ok((self.decode("a key", key)?, self.decode("a value", value)?));
@@ -149,7 +149,7 @@ impl Store {
     /// was to be.
     pub fn commit(&mut self, records: &[Record]) -> Result<(), StoreError> {
         let numbers = records.iter().filter_map(|record| match record.key {
-            Key::Request(id) if id.0 < OWN_REQUESTS && record.value.is_some() => Some(id.0),
+            Key::Request(id) if id.0 < FIRST_OWN_ID && record.value.is_some() => Some(id.0),
             _ => None,
         });
         let last_request = numbers.max().unwrap_or(0).max(self.last_request);

@@ -177,41 +177,60 @@ fn a_store_is_read_back_and_used_by_one_at_a_time() {
     assert_eq!(kept, model);
 }
 
-#[test]
-fn a_number_is_not_used_twice() {
+fn request_record(id: u64) -> Record {
     use memtide_cxl::manager::{
         Ending, Report, Request, State,
         journal::{Origin, RequestRecord},
     };
+    let report = Report {
+        id: RequestId(id),
+        state: State::Ended(Ending::Done),
+        asked: 0,
+        returned: 0,
+        held: 0,
+        holders: Vec::new(),
+        accepted: 0,
+        refused: 0,
+        pending: 0,
+        missing: 0,
+    };
+    let record = RequestRecord {
+        request: Request::Cancel { request: RequestId(0) },
+        origin: Origin::Operator,
+        since: std::time::Duration::ZERO,
+        report,
+        asked_back: Vec::new(),
+        promised: Vec::new(),
+    };
+    Record { key: Key::Request(RequestId(id)), value: Some(Value::Request(Box::new(record))) }
+}
+
+#[test]
+fn a_number_is_not_used_twice_after_a_failed_sync_either() {
+    let (mut kept_all, mut kept_nothing) = (0, 0);
+    for room in 0..40 {
+        let disk = Arc::new(Disk::default());
+        disk.set_room(PLENTY);
+        let mut store = on(&disk).unwrap();
+        disk.set_room(room);
+        let failed = store.commit(&[request_record(1)]).is_err();
+        disk.set_room(PLENTY);
+        let kept = !store.load().unwrap().is_empty();
+        assert_eq!(store.next_request(), 1 + u64::from(kept), "room for {room} writes");
+        kept_all += u32::from(failed && kept);
+        kept_nothing += u32::from(failed && !kept);
+    }
+    assert!(kept_all > 0 && kept_nothing > 0, "{kept_all}, {kept_nothing}");
+}
+
+#[test]
+fn a_number_is_not_used_twice() {
     let disk = Arc::new(Disk::default());
     disk.set_room(PLENTY);
     let mut store = on(&disk).unwrap();
     assert_eq!(store.next_request(), 1);
-    let record = |id: u64| {
-        let report = Report {
-            id: RequestId(id),
-            state: State::Ended(Ending::Done),
-            asked: 0,
-            returned: 0,
-            held: 0,
-            holders: Vec::new(),
-            accepted: 0,
-            refused: 0,
-            pending: 0,
-            missing: 0,
-        };
-        let record = RequestRecord {
-            request: Request::Cancel { request: RequestId(0) },
-            origin: Origin::Operator,
-            since: std::time::Duration::ZERO,
-            report,
-            asked_back: Vec::new(),
-            promised: Vec::new(),
-        };
-        Record { key: Key::Request(RequestId(id)), value: Some(Value::Request(Box::new(record))) }
-    };
-    store.commit(&[record(1)]).unwrap();
-    store.commit(&[record(OWN_REQUESTS + 3)]).unwrap();
+    store.commit(&[request_record(1)]).unwrap();
+    store.commit(&[request_record(FIRST_OWN_ID + 3)]).unwrap();
     assert_eq!(store.next_request(), 2);
     store.commit(&[Record { key: Key::Request(RequestId(1)), value: None }]).unwrap();
     drop(store);
