@@ -8,8 +8,6 @@
 //!
 //! A request goes on without the connection that it came on. Lists are cut, sums are not.
 
-use std::time::Duration;
-
 use memtide_cxl::manager::{Limits, Report, Request};
 use memtide_units::{DcExtent, RequestId, Tag};
 use serde::{Deserialize, Serialize};
@@ -180,15 +178,4 @@ pub struct RequestView {
     pub request: Request,
     /// What has become of it.
     pub report: Report,
-}
-
-/// The deadline of a request, if it has one.
-#[must_use]
-pub const fn deadline(request: &Request) -> Option<Duration> {
-    match request {
-        Request::Add { deadline, .. }
-        | Request::Release { deadline, .. }
-        | Request::Move { deadline, .. } => *deadline,
-        _ => None,
-    }
 }

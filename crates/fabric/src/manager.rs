@@ -24,7 +24,6 @@
 pub mod backend;
 pub mod client;
 pub mod config;
-mod exchange;
 mod service;
 pub mod store;
 mod view;

@@ -14,11 +14,10 @@ use std::{
 use memtide_cxl::{
     DecodeError,
     cci::{Kind, Message},
-    manager::{Command, Reply},
+    manager::{Command, DeviceName, Reply},
 };
 use rustix::event::{EventfdFlags, PollFlags};
 
-use super::exchange;
 use crate::{Address, Link, LinkError, wire::Role};
 
 /// How long a device may take to answer.
@@ -43,6 +42,14 @@ pub enum BackendError {
     /// The answer is to something else.
     #[error("an answer to another command")]
     OtherAnswer,
+    /// Another device has its serial number, and hosts' agents could not tell which they mean.
+    #[error("serial number {serial:#x} is that of device {device}, too; expected one of its own")]
+    SameSerial {
+        /// Which number.
+        serial: u64,
+        /// Who has it.
+        device: DeviceName,
+    },
 }
 
 /// A device that is connected.
@@ -102,8 +109,15 @@ impl Connector for FabricConnector {
 struct FabricBackend {
     link: Link,
     next_tag: u8,
-    /// The command in flight, and when its answer is late.
-    asked: Option<(Message, Instant)>,
+    /// What is in flight.
+    asked: Option<Asked>,
+}
+
+struct Asked {
+    command: Command,
+    request: Message,
+    /// When the answer is late.
+    until: Instant,
 }
 
 impl Backend for FabricBackend {
@@ -112,24 +126,25 @@ impl Backend for FabricBackend {
     }
 
     fn begin(&mut self, command: &Command) -> Result<(), BackendError> {
-        let (opcode, payload) = exchange::encode(command);
-        let request = Message::request(self.next_tag, opcode, payload);
+        let opcode = command.opcode();
+        let request = Message::request(self.next_tag, opcode, command.to_bytes());
         self.next_tag = self.next_tag.wrapping_add(1);
         let bytes = request.encode().map_err(|source| LinkError::TooLong { opcode, source })?;
         self.link.begin(&bytes)?;
-        self.asked = Some((request, Instant::now() + PATIENCE));
+        let until = Instant::now() + PATIENCE;
+        self.asked = Some(Asked { command: command.clone(), request, until });
         Ok(())
     }
 
     fn finish(&mut self) -> Result<Option<Reply>, BackendError> {
         let Some(reply) = self.link.finish()? else {
-            let late = self.asked.as_ref().is_some_and(|(_, until)| *until <= Instant::now());
+            let late = self.asked.as_ref().is_some_and(|asked| asked.until <= Instant::now());
             return if late { Err(BackendError::Late { waited: PATIENCE }) } else { Ok(None) };
         };
         let reply = Message::decode(&reply)?;
         match (self.asked.take(), reply.kind) {
-            (Some((request, _)), Kind::Response(outcome)) if reply.answers(&request) => {
-                Ok(Some(exchange::decode(request.opcode, outcome.code, &reply.payload)?))
+            (Some(asked), Kind::Response(outcome)) if reply.answers(&asked.request) => {
+                Ok(Some(asked.command.reply(outcome.code, &reply.payload)?))
             }
             _ => Err(BackendError::OtherAnswer),
         }
@@ -144,7 +159,7 @@ impl Backend for FabricBackend {
     }
 
     fn due(&self) -> Option<Instant> {
-        self.asked.as_ref().map(|(_, until)| *until)
+        self.asked.as_ref().map(|asked| asked.until)
     }
 }
 

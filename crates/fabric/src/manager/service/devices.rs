@@ -10,7 +10,7 @@ use std::{
 use memtide_cxl::manager::{Command, DeviceName, Reply};
 use rustix::event::PollFlags;
 
-use crate::manager::backend::{Backend, BackendError, Connecting, Connector};
+use crate::manager::backend::{Backend, BackendError, Connected, Connecting, Connector};
 
 /// Until a device is tried again, the first time and at most: each pause is twice the last.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -82,8 +82,14 @@ impl Devices {
     /// What has become of all of them since the last time.
     pub fn changes(&mut self, now: Instant) -> Vec<(DeviceName, Change)> {
         let mut changes = Vec::new();
+        let up = self.0.iter().filter(|(_, device)| device.is_up());
+        let mut serials: BTreeMap<u64, DeviceName> =
+            up.filter_map(|(name, device)| Some((device.serial?, name.clone()))).collect();
         for (name, device) in &mut self.0 {
-            device.changes(now, &mut |change| changes.push((name.clone(), change)));
+            device.changes(now, &serials, &mut |change| changes.push((name.clone(), change)));
+            if let Some(serial) = device.serial.filter(|_| device.is_up()) {
+                serials.insert(serial, name.clone());
+            }
         }
         changes
     }
@@ -109,9 +115,10 @@ impl Devices {
         }
     }
 
-    /// Which device has this serial number.
+    /// Which device has this serial number: of those that are connected only one does.
     pub fn by_serial(&self, serial: u64) -> Option<&DeviceName> {
-        self.0.iter().find(|(_, device)| device.serial == Some(serial)).map(|(name, _)| name)
+        let its = self.0.iter().filter(|(_, device)| device.serial == Some(serial));
+        its.max_by_key(|(_, device)| device.is_up()).map(|(name, _)| name)
     }
 
     /// A device's serial number, if it was ever connected.
@@ -135,7 +142,17 @@ impl Device {
         }
     }
 
-    fn changes(&mut self, now: Instant, say: &mut impl FnMut(Change)) {
+    const fn is_up(&self) -> bool {
+        matches!(self.connection, Connection::Up(_))
+    }
+
+    /// What has become of it. `others` are the serial numbers of those that are connected.
+    fn changes(
+        &mut self,
+        now: Instant,
+        others: &BTreeMap<u64, DeviceName>,
+        say: &mut impl FnMut(Change),
+    ) {
         match &mut self.connection {
             Connection::Waiting(again) if *again <= now => {
                 match Connecting::start(Arc::clone(&self.connector)) {
@@ -144,7 +161,7 @@ impl Device {
                 }
             }
             Connection::Waiting(_) => {}
-            Connection::Connecting(connecting) => match connecting.result() {
+            Connection::Connecting(connecting) => match unlike(others, connecting.result()) {
                 None => {}
                 Some(Ok(backend)) => {
                     self.serial = Some(backend.serial());
@@ -182,6 +199,18 @@ impl Device {
         self.connection = Connection::Waiting(now + self.pause);
         self.pause = (self.pause * 2).min(RETRY_MOST);
     }
+}
+
+/// What came of connecting: no device if another one has its serial number.
+fn unlike(others: &BTreeMap<u64, DeviceName>, result: Option<Connected>) -> Option<Connected> {
+    let result = result?;
+    Some(result.and_then(|backend| {
+        let serial = backend.serial();
+        match others.get(&serial) {
+            Some(device) => Err(BackendError::SameSerial { serial, device: device.clone() }),
+            None => Ok(backend),
+        }
+    }))
 }
 
 /// What happened, and why, and why that.
