@@ -35,7 +35,8 @@ struct Managed {
 }
 
 fn config(directory: &Path, device: &Address) -> Config {
-    let places = Places { socket: directory.join("control"), store: directory.join("store.redb") };
+    let places =
+        Places { socket: directory.join("control"), store: Some(directory.join("store.redb")) };
     let device: DeviceArgument = format!("pool={device}").parse().unwrap();
     let hosts: Vec<HostArgument> =
         ["h1=0", "h2=1"].iter().map(|text| text.parse().unwrap()).collect();

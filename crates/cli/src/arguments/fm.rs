@@ -102,7 +102,7 @@ pub struct FmWatch {
 /// Offer capacity to a host
 #[derive(Debug, Args)]
 pub struct FmAdd {
-    /// How much; not with --at and --policy shared, which say it themselves
+    /// How much; not with --at and --shared, which say it themselves
     #[arg(value_name = "SIZE", required_unless_present_any = ["at", "shared"])]
     pub size: Option<ByteSize>,
     /// To which host
@@ -124,7 +124,7 @@ pub struct FmAdd {
     #[arg(long, value_name = "START+LENGTH", value_parser = range,
           conflicts_with_all = ["size", "policy"])]
     pub at: Vec<DpaRange>,
-    /// What another host has under --tag
+    /// What another host has under --tag; the device has to have a region that hosts can share
     #[arg(long, requires = "tag", conflicts_with_all = ["size", "policy", "at"])]
     pub shared: bool,
     /// What becomes of what cannot be had now
@@ -223,6 +223,8 @@ pub struct FmLimits {
 }
 
 /// Keep, or no longer keep, what is under a tag when its last host releases it
+///
+/// The device has to have a region that hosts can share.
 #[derive(Debug, Args)]
 pub struct FmTag {
     /// Which

@@ -192,8 +192,18 @@ struct RawHost {
 pub struct Places {
     /// Where `memtide fm` connects.
     pub socket: PathBuf,
-    /// What is kept.
-    pub store: PathBuf,
+    /// What is kept; nothing: `fm.redb` beside the socket, wherever that is.
+    pub store: Option<PathBuf>,
+}
+
+impl Places {
+    /// Where things are: what a file says comes first.
+    fn resolve(self, socket: Option<PathBuf>, store: Option<PathBuf>) -> (PathBuf, PathBuf) {
+        let socket = socket.unwrap_or(self.socket);
+        let beside = || socket.with_file_name("fm.redb");
+        let store = store.or(self.store).unwrap_or_else(beside);
+        (socket, store)
+    }
 }
 
 /// A device on the command line: `NAME=ADDRESS`.
@@ -259,10 +269,11 @@ impl Config {
         })?;
         let devices = raw.device.into_iter().map(device).collect::<Result<Vec<_>, _>>()?;
         let agents = raw.agents.iter().map(|text| address("agents", text));
+        let (socket, store) = places.resolve(raw.socket, raw.store);
         let config = Self {
-            socket: raw.socket.unwrap_or(places.socket),
+            socket,
             agents: agents.collect::<Result<_, _>>()?,
-            store: raw.store.unwrap_or(places.store),
+            store,
             manager: manager::Config { devices: Vec::new(), timing: timing(raw.timing)? },
             addresses: BTreeMap::new(),
         };
@@ -298,10 +309,11 @@ impl Config {
             let (name, chooser) = (name.clone(), Chooser::default());
             (DeviceConfig { name, chooser, hosts }, address.clone())
         };
+        let (socket, store) = places.resolve(None, None);
         let config = Self {
-            socket: places.socket,
+            socket,
             agents,
-            store: places.store,
+            store,
             manager: manager::Config::default(),
             addresses: BTreeMap::new(),
         };

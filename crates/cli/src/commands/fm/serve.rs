@@ -13,9 +13,7 @@ use crate::{
 };
 
 pub fn serve(options: FmServe) -> Result<ExitCode, Failure> {
-    let socket = socket(options.socket);
-    let store = options.store.unwrap_or_else(|| socket.with_file_name("fm.redb"));
-    let places = Places { socket, store };
+    let places = Places { socket: socket(options.socket), store: options.store };
     let config = match &options.config {
         Some(path) => Config::read(path, places),
         None => Config::from_arguments(places, options.agents, &options.device, &options.host),

@@ -3,7 +3,7 @@
 use super::*;
 
 fn places() -> Places {
-    Places { socket: "/s".into(), store: "/d".into() }
+    Places { socket: "/s".into(), store: Some("/d".into()) }
 }
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -25,6 +25,19 @@ hosts = [
     { name = "h2", number = 1 },
 ]
 "#;
+
+#[test]
+fn the_store_is_beside_the_socket_that_the_file_names() {
+    let store = |text: &str, store: Option<&str>| {
+        let places = Places { socket: "/s/fm.sock".into(), store: store.map(Into::into) };
+        Config::parse(text, Path::new("fm.toml"), places).unwrap().store
+    };
+    assert_eq!(store(FILE, None), Path::new("/run/fm.redb"));
+    assert_eq!(store(FILE, Some("/d")), Path::new("/d"));
+    let unsaid = FILE.replace("socket = \"/run/fm.sock\"", "");
+    assert_eq!(store(&unsaid, None), Path::new("/s/fm.redb"));
+    assert_eq!(store(&format!("store = \"/e\"\n{FILE}"), Some("/d")), Path::new("/e"));
+}
 
 #[test]
 fn a_file_says_all_of_it() {

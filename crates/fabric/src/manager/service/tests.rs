@@ -80,7 +80,7 @@ fn on_a_full_disk_a_request_is_refused_and_nothing_changes() {
     let host = thread::spawn(move || accept_all(link));
 
     let places =
-        Places { socket: directory.path().join("fm"), store: directory.path().join("none") };
+        Places { socket: directory.path().join("fm"), store: Some(directory.path().join("none")) };
     let device = format!("pool={address}").parse().unwrap();
     let config =
         Config::from_arguments(places, Vec::new(), &[device], &["h1=0".parse().unwrap()]).unwrap();
