@@ -46,7 +46,11 @@ fn config(directory: &Path, device: &Address) -> Config {
 
 impl Managed {
     fn start(directory: &Path, device: &Address) -> Self {
-        let mut service = Service::bind(config(directory, device)).unwrap();
+        Self::run(directory, config(directory, device))
+    }
+
+    fn run(directory: &Path, config: Config) -> Self {
+        let mut service = Service::bind(config).unwrap();
         let notices = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&notices);
         service.on_notice(move |notice| log.lock().unwrap().push(notice.to_string()));
@@ -322,4 +326,33 @@ fn an_agent_that_is_not_set_up_is_refused() {
     managed.wait(&mut client, |view| view.hosts[0].wants == BLOCK);
     drop(second);
     managed.wait(&mut client, |view| view.hosts[0].agent == AgentView::Absent);
+}
+
+#[test]
+fn of_two_devices_with_one_serial_number_one_is_used() {
+    let directory = tempfile::tempdir().unwrap();
+    // Their names are the same, and so are the numbers made of them.
+    let (one, other) = (Served::start(), Served::start());
+    let mut config = config(directory.path(), &one.addresses[0]);
+    let mut again = config.manager.devices[0].clone();
+    again.name = "again".parse().unwrap();
+    config.addresses.insert(again.name.clone(), other.addresses[0].clone());
+    config.manager.devices.push(again);
+    let managed = Managed::run(directory.path(), config);
+    let mut client = managed.client();
+    let until = Instant::now() + Duration::from_secs(20);
+    let refused = |view: &DeviceView| {
+        let why = view.problem.as_deref().unwrap_or_default();
+        why.contains("serial number") && view.state == DeviceStateView::Down
+    };
+    loop {
+        let views = client.devices().unwrap();
+        let ready = views.iter().filter(|view| view.state == DeviceStateView::Ready).count();
+        assert!(ready <= 1, "{views:?}");
+        if ready == 1 && views.iter().any(refused) {
+            break;
+        }
+        assert!(Instant::now() < until, "{views:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
