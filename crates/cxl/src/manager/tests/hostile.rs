@@ -9,7 +9,7 @@ use crate::{
     ReturnCode,
     command::{
         HostId,
-        events::EventRecords,
+        events::{Clear, EventRecords, Overflow},
         fabric_manager::{HostExtents, TagInfo, Tags},
     },
     manager::*,
@@ -193,4 +193,30 @@ fn a_list_that_becomes_shorter_between_pages_is_begun_anew_but_not_for_ever() {
     assert_eq!(reads_lists_that_shrink(1), DeviceState::Ready);
     assert_eq!(reads_lists_that_shrink(16), DeviceState::Ready);
     assert_eq!(reads_lists_that_shrink(17), DeviceState::Unusable);
+}
+
+#[test]
+fn an_overflow_without_records_is_cleared_once() {
+    let mut bench = Bench::new();
+    let device = bench.name();
+    let overflow = Some(Overflow { count: 3, first: 1, last: 2 });
+    let mut clears = 0;
+    bench.tell(Input::EventsPending { device: device.clone() });
+    while let Some(command) = bench.take_command() {
+        let reply = match &command {
+            Command::GetEventRecords(_) => Ok(Response::EventRecords(EventRecords {
+                overflow,
+                more: crate::command::More::Last,
+                records: Vec::new(),
+            })),
+            Command::ClearEventRecords(what) => {
+                assert_eq!(what.what, Clear::All);
+                clears += 1;
+                Ok(Response::Done)
+            }
+            _ => execute(&mut bench.device, &command),
+        };
+        bench.tell(Input::Reply { device: device.clone(), reply });
+    }
+    assert_eq!(clears, 1, "also when the device does not do it");
 }
