@@ -155,3 +155,21 @@ fn on_a_full_disk_a_request_is_refused_and_nothing_changes() {
     fabric.join().unwrap().unwrap();
     host.join().unwrap();
 }
+
+#[test]
+fn while_the_store_cannot_be_read_the_manager_hears_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let places = Places { socket: directory.path().join("fm"), store: None };
+    let device = format!("pool=unix:{}", directory.path().join("none").display());
+    let (devices, hosts) = ([device.parse().unwrap()], ["h1=0".parse().unwrap()]);
+    let config = Config::from_arguments(places, Vec::new(), &devices, &hosts).unwrap();
+    let disk = Arc::new(Disk::default());
+    disk.set_room(PLENTY);
+    let mut service = Service::with_store(config, on(&disk).unwrap()).unwrap();
+    let wants = Input::HostWants { host: "h1".parse().unwrap(), bytes: BLOCK };
+    for (suspended, wanted) in [(Some(Instant::now()), 0), (None, BLOCK)] {
+        service.suspended = suspended;
+        service.input(wants.clone()).unwrap().unwrap();
+        assert_eq!(service.manager.devices()[0].hosts[0].wants, wanted);
+    }
+}
