@@ -4,8 +4,8 @@
 //! Records are cleared in the order in which they came: whoever clears one has seen all before it.
 //! A full log keeps what it has. What comes then is lost and counted, until some record is
 //! cleared. Records of one group lie next to each other, or all of them are lost: a group without
-//! its end would hold up its reader for ever. The reader is interrupted for what is lost, too, if it
-//! had nothing to read before: nothing else would tell of it.
+//! its end would hold up its reader for ever. The reader is interrupted for what is lost, too, if
+//! it had nothing to read before: nothing else would tell of it.
 
 use alloc::{collections::VecDeque, vec::Vec};
 

@@ -9,8 +9,8 @@
 //!
 //! **Why it comes to rest.** Nobody gives what it uses, so what was given and is used stays. A host
 //! that got is not asked to give for a while, and one that gave is not given of others' ([`Timing`]'s
-//! `settle`): what each says of itself has to follow first. As long is a host left alone that did not
-//! take what it was offered, or that could not be offered what was there for it.
+//! `settle`): what each says of itself has to follow first. As long is a host left alone that did
+//! not take what it was offered, or that could not be offered what was there for it.
 //!
 //! [`Timing`]: super::Timing
 

@@ -150,7 +150,7 @@ pub(super) struct Port {
     /// Until when it is not asked to give, because it got, or is not given, because it gave.
     pub(super) got_until: Instant,
     pub(super) gave_until: Instant,
-    /// Until when it is offered nothing of the manager's own, because such an offer came to nothing.
+    /// Until when it is offered nothing of the manager's own accord: it declined such an offer.
     pub(super) declined_until: Instant,
     /// What it was given and the device did not overwrite since, in regions that do not.
     pub(super) unsanitized: Ranges,
