@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::{
     give_back::seconds,
-    pool::{Pool, Writer},
+    pool::{Pool, START_WITHIN, Writer},
     report::median,
 };
 
@@ -129,7 +129,8 @@ impl Fabric {
         let manager = Server::start(memtide, &manager, &folder.0.join("fm"))?;
         let host = |number: u16| -> io::Result<Pool> {
             let config = folder.0.join(format!("h{number}.toml"));
-            let near = ByteSize(bytes.0 + (64 << 20));
+            // The program's memory, and what it keeps besides, moves there.
+            let near = ByteSize(bytes.0 * 2);
             fs::write(&config, configuration(number, near, &at("device"), &agents))?;
             let config = config.display().to_string();
             Pool::serve(memtide, folder.0.join(format!("h{number}")), &["--config", &config])
@@ -159,11 +160,9 @@ impl Fabric {
     /// Seconds until a host can use what the manager was asked to bring there.
     fn timed(&self, words: &[&str], to: usize) -> io::Result<f64> {
         let bytes = self.bytes.0.to_string();
-        let words = [&words[..1], &[bytes.as_str()], &words[1..]].concat();
-        let words = [&words[..], &["--deadline", "60s"]].concat();
-        let words = if words[0] == "add" { &words[..words.len() - 2] } else { &words[..] };
+        let words = [words, &[bytes.as_str(), "--deadline", "60s"]].concat();
         let start = Instant::now();
-        self.manage(words)?;
+        self.manage(&words)?;
         let until = start + Duration::from_secs(60);
         loop {
             let status = self.host(to).memtide(&["status", "--json"])?;
@@ -203,7 +202,7 @@ impl Server {
         let mut command = Command::new(memtide);
         let quiet = command.args(words).arg(socket).stdout(Stdio::null()).stderr(Stdio::null());
         let server = Self(quiet.spawn()?);
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + START_WITHIN;
         while !socket.exists() {
             if Instant::now() > until {
                 return Err(io::Error::other(format!("memtide {words:?} does not serve")));

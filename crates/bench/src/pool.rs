@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use crate::writer::Phase;
 
+/// How long a server may take until it answers, on a machine that does other things besides.
+pub(crate) const START_WITHIN: Duration = Duration::from_secs(60);
+
 /// A daemon of our own.
 #[derive(Debug)]
 pub struct Pool {
@@ -47,7 +50,7 @@ impl Pool {
             .stdout(Stdio::null())
             .spawn()?;
         let pool = Self { memtide: memtide.to_owned(), socket, daemon };
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + START_WITHIN;
         while pool.memtide(&["status", "--json"]).is_err() {
             if Instant::now() > until {
                 return Err(io::Error::other("the daemon does not answer"));
