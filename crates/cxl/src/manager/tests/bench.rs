@@ -6,13 +6,11 @@ use core::time::Duration;
 use memtide_units::{DpaRange, Instant, RequestId, Tag};
 
 use crate::{
-    ReturnCode,
     command::{
         HostId, More, Sanitize,
         dynamic_capacity::{AddResponse, GetExtentList, Release},
-        events::{EventLog, GetEventRecords},
     },
-    device::{self, Device, Refusal, RegionConfig, SanitizeControl, Sharing},
+    device::{self, Device, RegionConfig, SanitizeControl, Sharing},
     manager::*,
 };
 
@@ -298,24 +296,8 @@ impl Bench {
     }
 }
 
-/// The device does what it is told.
+/// The device does what it is told, in bytes.
 pub(crate) fn execute(device: &mut Device, command: &Command) -> Reply {
-    let done = |result: Result<(), Refusal>| result.map(|()| Response::Done);
-    let log = GetEventRecords { log: EventLog::DynamicCapacity };
-    let reply = match command {
-        Command::GetEventRecords(_) => Ok(Response::EventRecords(device.manager_events(&log))),
-        Command::ClearEventRecords(what) => done(device.clear_manager_events(what)),
-        Command::GetInfo(_) => Ok(Response::Info(device.info())),
-        Command::GetHostConfiguration(what) => {
-            device.host_configuration(what).map(Response::HostConfiguration)
-        }
-        Command::SetConfiguration(what) => done(device.set_configuration(what)),
-        Command::GetHostExtents(what) => device.host_extents(what).map(Response::HostExtents),
-        Command::InitiateAdd(what) => done(device.initiate_add(what)),
-        Command::InitiateRelease(what) => done(device.initiate_release(what)),
-        Command::AddReference(what) => done(device.add_reference(what)),
-        Command::RemoveReference(what) => done(device.remove_reference(what)),
-        Command::ListTags(what) => device.list_tags(what).map(Response::Tags),
-    };
-    reply.map_err(|why| -> ReturnCode { why.code() })
+    let reply = device.manager(command.opcode(), &command.to_bytes());
+    command.reply(reply.code, &reply.payload).expect("what the device says can be read")
 }
