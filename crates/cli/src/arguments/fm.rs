@@ -43,6 +43,16 @@ pub struct FmSocket {
     pub json: bool,
 }
 
+/// Which manager is asked, and how long it may take.
+#[derive(Debug, Args)]
+pub struct FmAnswer {
+    /// When to answer at the latest: 500ms, 30s, 2m [default: as the manager is configured, 10s]
+    #[arg(long, value_name = "TIME", value_parser = memtide_daemon::duration::parse)]
+    pub deadline: Option<Duration>,
+    #[command(flatten)]
+    pub socket: FmSocket,
+}
+
 /// Serve a fabric manager until told to end (SIGTERM)
 ///
 /// What was asked for and promised is kept on disk before anything is done; a manager that is
@@ -130,11 +140,8 @@ pub struct FmAdd {
     /// What becomes of what cannot be had now
     #[arg(long, value_enum, default_value = "drop")]
     pub rest: FmRest,
-    /// When to answer at the latest: 500ms, 30s, 2m [default: as the manager is configured, 10s]
-    #[arg(long, value_name = "TIME", value_parser = memtide_daemon::duration::parse)]
-    pub deadline: Option<Duration>,
     #[command(flatten)]
-    pub socket: FmSocket,
+    pub answer: FmAnswer,
 }
 
 /// Ask a host for capacity back
@@ -165,11 +172,8 @@ pub struct FmRelease {
     /// What becomes of what does not come now: asked for again until it comes, or left
     #[arg(long, value_enum, default_value = "stand")]
     pub rest: FmRest,
-    /// When to answer at the latest: 500ms, 30s, 2m [default: as the manager is configured, 10s]
-    #[arg(long, value_name = "TIME", value_parser = memtide_daemon::duration::parse)]
-    pub deadline: Option<Duration>,
     #[command(flatten)]
-    pub socket: FmSocket,
+    pub answer: FmAnswer,
 }
 
 /// Ask one host for capacity, and offer what comes to another
@@ -190,11 +194,8 @@ pub struct FmMove {
     /// What becomes of what does not come now: asked for again until it comes, or left
     #[arg(long, value_enum, default_value = "stand")]
     pub rest: FmRest,
-    /// When to answer at the latest: 500ms, 30s, 2m [default: as the manager is configured, 10s]
-    #[arg(long, value_name = "TIME", value_parser = memtide_daemon::duration::parse)]
-    pub deadline: Option<Duration>,
     #[command(flatten)]
-    pub socket: FmSocket,
+    pub answer: FmAnswer,
 }
 
 /// Change what a host may have

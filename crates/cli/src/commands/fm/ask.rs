@@ -28,9 +28,9 @@ pub fn add(options: FmAdd) -> Result<ExitCode, Failure> {
         tag: options.tag.unwrap_or(Tag::NULL),
         policy,
         rest: rest(options.rest),
-        deadline: options.deadline,
+        deadline: options.answer.deadline,
     };
-    ask(request, &options.socket)
+    ask(request, &options.answer.socket)
 }
 
 pub fn release(options: FmRelease) -> Result<ExitCode, Failure> {
@@ -39,7 +39,7 @@ pub fn release(options: FmRelease) -> Result<ExitCode, Failure> {
         (None, Some(tag), _) => What::Tag(tag),
         (None, None, at) => What::Extents(at),
     };
-    let forcing = match (options.forced, options.deadline) {
+    let forcing = match (options.forced, options.answer.deadline) {
         (false, _) => Forcing::Never,
         (true, Some(_)) => Forcing::AtDeadline,
         (true, None) => Forcing::AtOnce,
@@ -49,9 +49,9 @@ pub fn release(options: FmRelease) -> Result<ExitCode, Failure> {
         what,
         forcing,
         rest: rest(options.rest),
-        deadline: options.deadline,
+        deadline: options.answer.deadline,
     };
-    ask(request, &options.socket)
+    ask(request, &options.answer.socket)
 }
 
 pub fn move_capacity(options: FmMove) -> Result<ExitCode, Failure> {
@@ -60,9 +60,9 @@ pub fn move_capacity(options: FmMove) -> Result<ExitCode, Failure> {
         to: host(&options.to)?,
         size: options.size.0,
         rest: rest(options.rest),
-        deadline: options.deadline,
+        deadline: options.answer.deadline,
     };
-    ask(request, &options.socket)
+    ask(request, &options.answer.socket)
 }
 
 pub fn limits(options: FmLimits) -> Result<ExitCode, Failure> {
