@@ -5,10 +5,9 @@
 //! memtide.
 
 use std::{
-    fs::{self, File},
-    io::{BufWriter, Write},
-    path::{Path, PathBuf},
-    process::{Child, Command},
+    fs,
+    path::Path,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -16,9 +15,8 @@ use std::{
 use crate::{
     Options,
     shell::{self, Failure, describe, start_failure},
+    sorting::{LINES, Running, sort, write_lines},
 };
-
-const LINES: u64 = 6_000_000;
 
 /// Runs the demonstration.
 pub fn demo(_: &Options) -> Result<(), Failure> {
@@ -33,7 +31,7 @@ pub fn demo(_: &Options) -> Result<(), Failure> {
 fn show(memtide: &Path, directory: &Path) -> Result<(), Failure> {
     let (lines, socket) = (directory.join("lines"), directory.join("memtide.sock"));
     println!("# {LINES} random lines to sort");
-    write_lines(&lines).map_err(|source| Failure::File { path: lines.clone(), source })?;
+    write_lines(&lines)?;
 
     let plain = directory.join("plain");
     let started = Instant::now();
@@ -48,7 +46,7 @@ fn show(memtide: &Path, directory: &Path) -> Result<(), Failure> {
     println!("$ {} &", describe(&managed));
     let started = Instant::now();
     let child = managed.spawn().map_err(|source| start_failure(&managed, source))?;
-    let mut sort = Waiting(child);
+    let mut sort = Running(child);
 
     let operate = |words: &[&str]| {
         let mut command = Command::new(memtide);
@@ -74,44 +72,4 @@ fn show(memtide: &Path, directory: &Path) -> Result<(), Failure> {
     }
     println!("# both wrote the same {} bytes", fs::metadata(&sorted).map_or(0, |m| m.len()));
     Ok(())
-}
-
-/// sort with a buffer larger than the near node: `-S` is memory that it asks of malloc.
-fn sort(mut command: Command, from: &Path, to: &Path) -> Command {
-    command.args(["-S", "600M", "--parallel=2", "-o"]).arg(to).arg(from).env("LC_ALL", "C");
-    command
-}
-
-fn write_lines(path: &PathBuf) -> std::io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    let mut state = 1_u64;
-    for _ in 0..LINES {
-        // Marsaglia's xorshift64: any numbers will do.
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        writeln!(file, "{state:016x}")?;
-    }
-    file.flush()
-}
-
-/// A child that does not outlive the demonstration.
-struct Waiting(Child);
-
-impl Waiting {
-    fn finish(&mut self) -> Result<(), Failure> {
-        let program = "memtide run".to_owned();
-        match self.0.wait() {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(Failure::Ended { program, status }),
-            Err(source) => Err(Failure::Start { program, source }),
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -12,9 +12,8 @@ mod picture;
 
 use std::{
     fs::{self, File},
-    io::{BufWriter, Write},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -22,9 +21,9 @@ use std::{
 use crate::{
     Options,
     shell::{self, Failure, describe, start_failure},
+    sorting::{LINES, Running, sort, write_lines},
 };
 
-const LINES: u64 = 6_000_000;
 /// How long anything may take to be there.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -53,7 +52,7 @@ impl Demo {
     fn show(&self, picture: &Path) -> Result<(), Failure> {
         let (lines, plain, sorted) = (self.at("lines"), self.at("plain"), self.at("sorted"));
         println!("# {LINES} random lines to sort");
-        write_lines(&lines).map_err(|source| Failure::File { path: lines.clone(), source })?;
+        write_lines(&lines)?;
         shell::run(&mut sort(Command::new("sort"), &lines, &plain))?;
 
         println!("\n# a device of 2 GiB, a manager, two hosts");
@@ -215,44 +214,4 @@ impl Demo {
 /// Whether a line of `memtide fm list` says that the host has nothing.
 fn has_nothing(line: &str) -> bool {
     line.split_whitespace().nth(1) == Some("0B")
-}
-
-/// sort with a buffer larger than what is near: `-S` is memory that it asks of malloc.
-fn sort(mut command: Command, from: &Path, to: &Path) -> Command {
-    command.args(["-S", "600M", "--parallel=2", "-o"]).arg(to).arg(from).env("LC_ALL", "C");
-    command
-}
-
-fn write_lines(path: &PathBuf) -> std::io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    let mut state = 1_u64;
-    for _ in 0..LINES {
-        // Marsaglia's xorshift64: any numbers will do.
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        writeln!(file, "{state:016x}")?;
-    }
-    file.flush()
-}
-
-/// A child that does not outlive the demonstration.
-struct Running(Child);
-
-impl Running {
-    fn finish(&mut self) -> Result<(), Failure> {
-        let program = "memtide run".to_owned();
-        match self.0.wait() {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(Failure::Ended { program, status }),
-            Err(source) => Err(Failure::Start { program, source }),
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -13,6 +13,7 @@ mod instructions;
 mod models;
 mod shell;
 mod soak;
+mod sorting;
 mod test;
 mod vm;
 
