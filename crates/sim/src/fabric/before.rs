@@ -3,18 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use memtide_cxl::command::fabric_manager::Force;
 use memtide_engine::{
     Input,
-    dynamic_capacity::{DcExtent, DpaRange, Tag},
+    dynamic_capacity::{self as dc, DcExtent, DpaRange, More},
 };
 use memtide_units::{Extent, MemberId, PAGEBLOCK_BYTES, Pageblock};
 use serde::{Deserialize, Serialize};
 
 use super::{
     FabricError,
-    device::Record,
+    commands::release,
+    medium::MEM,
     programs::PIN,
-    world::{World, pageblocks},
+    world::{HOSTS, World, pageblocks},
 };
 
 /// Pageblocks that a program leases at once.
@@ -101,45 +103,43 @@ impl World<'_> {
         Ok(())
     }
 
-    /// What the fabric does wrong, one thing after the other.
+    /// What the fabric does wrong, one thing after the other. What the specification has no device
+    /// do, this one does not either: the host finds records in its log that are not the device's.
     pub(super) fn misbehave(&mut self) -> Result<(), FabricError> {
         for &fault in &self.plan.faults {
-            let held = self.device.held(0);
-            let Some(&(range, tag)) = held.first() else { return Ok(()) };
-            let extent = DcExtent { range, tag, sequence: 0 };
-            let records = match fault {
+            let Some(extent) = self.device.held(HOSTS[0]).next().copied() else { return Ok(()) };
+            let offer = |extent, more| dc::Input::Add { device: MEM, extent, more };
+            match fault {
                 Fault::EndlessChain => {
-                    let (range, tag) = (self.device.free(self.plan.extent, 1), self.manager.tag());
-                    let offer = range.first().map(|&range| DcExtent { range, tag, ..extent });
-                    let records = offer.map(|offer| self.device.offer(0, &[offer]));
-                    let records = records.unwrap_or_default().into_iter();
-                    records.map(Record::followed).collect()
+                    let tag = self.operator.tag();
+                    if let Some(&range) = self.operator.free(&self.device, 1).first() {
+                        let extent = DcExtent { range, tag, ..extent };
+                        self.stray(offer(extent, More::Follows));
+                    }
                 }
-                Fault::Duplicate => self.device.offer(0, &[extent]),
+                Fault::Duplicate => self.stray(offer(extent, More::Last)),
                 Fault::Overlap => {
-                    let range = DpaRange::new(range.start, range.length * 2);
-                    let tag = self.manager.tag();
-                    self.device.offer(0, &[DcExtent { range, tag, ..extent }])
+                    let range = DpaRange::new(extent.range.start, extent.range.length * 2);
+                    let tag = self.operator.tag();
+                    self.stray(offer(DcExtent { range, tag, ..extent }, More::Last));
                 }
                 Fault::ForcedRelease => {
                     let pinned = self.programs.0.values().find_map(|p| p.pinned.first().copied());
-                    let in_use = pinned.and_then(|at| self.extent_of(&held, at));
-                    in_use
-                        .map(|(range, tag)| self.device.force(0, range, tag))
-                        .into_iter()
-                        .collect()
+                    let in_use = pinned.and_then(|at| self.extent_of(at));
+                    let in_use = in_use.into_iter().collect();
+                    release(&mut self.device, HOSTS[0], Force::Take, in_use)?;
                 }
-            };
-            self.send(0, records);
+            }
+            self.look();
             self.settle()?;
         }
         Ok(())
     }
 
     /// The extent that is a pageblock's memory.
-    fn extent_of(&self, held: &[(DpaRange, Tag)], at: Pageblock) -> Option<(DpaRange, Tag)> {
+    fn extent_of(&self, at: Pageblock) -> Option<DcExtent> {
         let offset = at.0.checked_sub(pageblocks(self.plan.near))?;
         let memory = DpaRange::new(offset * PAGEBLOCK_BYTES, PAGEBLOCK_BYTES);
-        held.iter().copied().find(|(range, _)| range.contains(memory))
+        self.device.held(HOSTS[0]).copied().find(|extent| extent.range.contains(memory))
     }
 }

@@ -11,11 +11,18 @@ mod carry_out;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use memtide_cxl::{
+    command::{
+        HostId, More,
+        dynamic_capacity::{AddResponse, Release},
+        fabric_manager::Force,
+    },
+    device::{Device, Effect as DeviceEffect},
+};
 use memtide_engine::{
     Config, Engine, Input, NodeConfig,
     dynamic_capacity::{
-        self as dc, Answer, DeviceConfig, DeviceId, DpaRange, Host, Limits, Outcome, Partition,
-        Port, Splitting, Window,
+        self as dc, Answer, DeviceConfig, DpaRange, Host, Limits, Outcome, Port, Splitting, Window,
     },
 };
 use memtide_units::{
@@ -24,13 +31,14 @@ use memtide_units::{
 };
 
 use super::{
-    FabricError, Fault, LINK,
-    device::{Device, Record},
-    manager::{Manager, Tags},
+    FabricError, Fault, LINK, RECORDS_MAX,
+    commands::{self, Operator, Tags},
+    medium::{self, MEM, held_bytes},
     programs::{PIN, Programs},
 };
 
-const MEM: DeviceId = DeviceId(0);
+/// The host that has the capacity first, and the one that gets it then.
+pub(super) const HOSTS: [HostId; 2] = [HostId(0), HostId(1)];
 const NEAR: NodeId = NodeId(0);
 const FAR: NodeId = NodeId(1);
 
@@ -77,10 +85,14 @@ pub(crate) struct Seen {
 
 /// Something that is to happen.
 enum Event {
-    Record(usize, Record),
-    Response(usize, dc::ChainId, Vec<DpaRange>),
-    Answered(usize, dc::ChainId, Outcome),
-    Release(usize, Vec<DpaRange>),
+    /// A host is interrupted: its log has something.
+    Log(HostId),
+    /// The first host finds something in its log that the device knows nothing of.
+    Stray(dc::Input),
+    Response(HostId, dc::ChainId, Vec<DpaRange>),
+    Answered(HostId, dc::ChainId, Outcome),
+    Release(HostId, Vec<DpaRange>),
+    Overwritten(Vec<DpaRange>),
     Moved(MemberId, MoveId, Vec<(Pageblock, Pageblock)>),
     Zeroed(ImageId, Vec<Extent>),
     Unpin(MemberId),
@@ -97,7 +109,7 @@ pub(super) struct World<'a> {
     next_event: u64,
     tick_at: Option<Instant>,
     pub(super) device: Device,
-    pub(super) manager: Manager,
+    pub(super) operator: Operator,
     engine: Engine,
     port: Port,
     /// The second host.
@@ -105,13 +117,14 @@ pub(super) struct World<'a> {
     pub(super) programs: Programs,
     asked_at: Option<Instant>,
     zeroed_until: Instant,
+    overwritten_until: Instant,
     seen: Seen,
 }
 
 /// Runs a plan to its end.
 pub(crate) fn run(plan: &Plan, seed: u64, told: &dyn Fn(u64)) -> Result<Seen, FabricError> {
     let mut world = World::new(plan, seed)?;
-    world.hand_out();
+    world.hand_out()?;
     world.settle()?;
     world.use_all()?;
     world.settle()?;
@@ -123,8 +136,8 @@ pub(crate) fn run(plan: &Plan, seed: u64, told: &dyn Fn(u64)) -> Result<Seen, Fa
         told(world.permille());
     }
     world.validate();
-    world.seen.kept = world.device.held_bytes(0);
-    world.seen.handed_on = world.device.held_bytes(1);
+    world.seen.kept = held_bytes(&world.device, HOSTS[0]);
+    world.seen.handed_on = held_bytes(&world.device, HOSTS[1]);
     Ok(world.seen)
 }
 
@@ -133,9 +146,8 @@ pub(super) fn pageblocks(bytes: u64) -> u64 {
 }
 
 fn device_config(plan: &Plan) -> DeviceConfig {
-    let range = DpaRange::new(0, plan.capacity);
-    let partition = Partition { range, length: plan.capacity, block_bytes: PAGEBLOCK_BYTES };
     let align = plan.block();
+    let partition = medium::partition(plan.capacity, align);
     DeviceConfig { align, splitting: plan.splitting, ..DeviceConfig::new(vec![partition]) }
 }
 
@@ -163,7 +175,8 @@ impl<'a> World<'a> {
         config.placement = vec![FAR, NEAR];
         let mut port = Port::new(Limits::default(), RequestId(1), Duration::from_secs(60));
         port.add_device(MEM, device_config(plan))?;
-        let decoder = DpaRange::new(0, plan.capacity);
+        let decoder = device_config(plan).partitions[0].range;
+        let device = medium::device(plan.capacity, plan.block(), 2, RECORDS_MAX)?;
         let mut other = Host::new(Limits::default());
         other.add_device(MEM, device_config(plan))?;
         let probe = dc::Input::Probe { device: MEM, decoder, accepted: Vec::new() };
@@ -177,14 +190,15 @@ impl<'a> World<'a> {
             events: BTreeMap::new(),
             next_event: 0,
             tick_at: None,
-            device: Device::new(plan.capacity, 2, plan.splitting),
-            manager: Manager::new(),
+            device,
+            operator: Operator::new(plan.capacity, plan.extent, plan.tags),
             engine: Engine::new(config)?,
             port,
             other,
             programs: Programs::default(),
             asked_at: None,
             zeroed_until: Instant::default(),
+            overwritten_until: Instant::default(),
             seen: Seen::default(),
         })
     }
@@ -204,9 +218,26 @@ impl<'a> World<'a> {
         self.next_event += 1;
     }
 
-    pub(super) fn send(&mut self, host: usize, records: Vec<Record>) {
-        for record in records {
-            self.later(LINK, Event::Record(host, record));
+    /// The first host will find something in its log that the device knows nothing of.
+    pub(super) fn stray(&mut self, input: dc::Input) {
+        self.later(LINK, Event::Stray(input));
+    }
+
+    /// What the device has to have done: hosts are interrupted, and what came back is overwritten.
+    pub(super) fn look(&mut self) {
+        let mut released = Vec::new();
+        for effect in self.device.take_effects() {
+            match effect {
+                DeviceEffect::HostEvent(host) => self.later(LINK, Event::Log(host)),
+                DeviceEffect::Sanitize { range } => released.push(range),
+                _ => {}
+            }
+        }
+        if !released.is_empty() {
+            let bytes: u64 = released.iter().map(|range| range.length).sum();
+            let start = self.overwritten_until.max(self.now);
+            self.overwritten_until = start.after(self.takes(bytes / PAGEBLOCK_BYTES));
+            self.at(self.overwritten_until, Event::Overwritten(released));
         }
     }
 
@@ -220,28 +251,40 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn hand_out(&mut self) {
-        let &Plan { granted, extent, tags, .. } = self.plan;
-        let records = self.manager.hand_out(&mut self.device, 0, granted, extent, tags);
-        self.send(0, records);
+    fn hand_out(&mut self) -> Result<(), FabricError> {
+        self.operator.hand_out(&mut self.device, HOSTS[0], self.plan.granted)?;
+        self.look();
+        Ok(())
     }
 
     fn happen(&mut self, event: Event) -> Result<(), FabricError> {
         match event {
-            Event::Record(host, record) => self.hear(host, record_input(record))?,
+            Event::Log(host) => {
+                for input in medium::read_log(&mut self.device, host)? {
+                    self.hear(host, input)?;
+                }
+            }
+            Event::Stray(input) => self.hear(HOSTS[0], input)?,
             Event::Response(host, chain, accepted) => {
-                let outcome = self.device.add_response(host, &accepted);
+                let answer = AddResponse { more: More::Last, accepted };
+                let outcome = medium::outcome(&self.device.add_response(host, &answer));
                 self.later(LINK, Event::Answered(host, chain, outcome));
             }
             Event::Answered(host, chain, outcome) => {
                 self.hear(host, dc::Input::Answered { device: MEM, chain, outcome })?;
             }
             Event::Release(host, released) => {
-                let bytes = self.device.release(host, &released);
+                let bytes = released.iter().map(|range| range.length).sum();
+                self.device.release(host, &Release { more: More::Last, released })?;
                 if let Some(asked_at) = self.asked_at {
                     self.seen.returned.push((self.now.0 - asked_at.0, bytes));
                 }
-                self.hand_on();
+            }
+            Event::Overwritten(ranges) => {
+                for range in ranges {
+                    self.device.sanitized(range)?;
+                }
+                self.hand_on()?;
             }
             Event::Moved(member, id, pairs) => {
                 let Some(program) = self.programs.0.get_mut(&member) else { return Ok(()) };
@@ -260,13 +303,14 @@ impl<'a> World<'a> {
                 self.engine(Input::TokenGone { token: TokenId(member.0) })?;
                 self.freed()?;
             }
-            Event::AskBack => self.ask_back(),
+            Event::AskBack => self.ask_back()?,
             Event::Tick => {
                 self.tick_at = None;
-                self.hear(0, dc::Input::Tick)?;
+                self.hear(HOSTS[0], dc::Input::Tick)?;
                 self.engine(Input::Tick)?;
             }
         }
+        self.look();
         self.expect_tick();
         Ok(())
     }
@@ -277,9 +321,9 @@ impl<'a> World<'a> {
         self.port.validate();
         self.other.validate();
         self.engine.validate();
-        for (number, host) in [self.port.host(), &self.other].into_iter().enumerate() {
+        for (number, host) in HOSTS.into_iter().zip([self.port.host(), &self.other]) {
             let has: u64 = host.groups().iter().map(|group| group.bytes).sum();
-            assert_eq!(has, self.device.held_bytes(number), "host {number}");
+            assert_eq!(has, held_bytes(&self.device, number), "{number}");
         }
     }
 
@@ -292,11 +336,11 @@ impl<'a> World<'a> {
         }
     }
 
-    fn ask_back(&mut self) {
+    fn ask_back(&mut self) -> Result<(), FabricError> {
         self.asked_at = Some(self.now);
-        let held = self.device.held(0);
-        self.seen.asked = self.device.held_bytes(0);
-        self.send(0, Manager::ask_back(&held));
+        self.seen.asked = held_bytes(&self.device, HOSTS[0]);
+        let held = self.device.held(HOSTS[0]).copied().collect();
+        commands::release(&mut self.device, HOSTS[0], Force::Ask, held)?;
         let pinning = self.programs.0.values().filter(|program| !program.pinned.is_empty());
         let pinning: Vec<MemberId> = pinning.map(|program| program.member).collect();
         for (number, &member) in (1..).zip(&pinning) {
@@ -304,6 +348,7 @@ impl<'a> World<'a> {
             let event = if number % 2 == 0 { Event::End(member) } else { Event::Unpin(member) };
             self.later(after, event);
         }
+        Ok(())
     }
 
     fn unpin(&mut self, member: MemberId) -> Result<(), FabricError> {
@@ -321,16 +366,16 @@ impl<'a> World<'a> {
     }
 
     /// What is free goes to the host that waits for it.
-    fn hand_on(&mut self) {
-        let &Plan { granted, extent, tags, .. } = self.plan;
-        let wanted = granted - self.device.held_bytes(1);
-        let records = self.manager.hand_out(&mut self.device, 1, wanted, extent, tags);
-        self.send(1, records);
+    fn hand_on(&mut self) -> Result<(), FabricError> {
+        let offered = self.device.offers(HOSTS[1]).flatten().map(|extent| extent.range.length);
+        let coming = held_bytes(&self.device, HOSTS[1]) + offered.sum::<u64>();
+        let wanted = self.plan.granted.saturating_sub(coming);
+        Ok(self.operator.hand_out(&mut self.device, HOSTS[1], wanted)?)
     }
 
     /// A host hears something of the device.
-    fn hear(&mut self, host: usize, input: dc::Input) -> Result<(), FabricError> {
-        if host == 0 {
+    fn hear(&mut self, host: HostId, input: dc::Input) -> Result<(), FabricError> {
+        if host == HOSTS[0] {
             let actions = self.port.hear(self.now, input)?;
             return self.act(actions);
         }
@@ -340,7 +385,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn host_says(&mut self, host: usize, effect: dc::Effect) {
+    fn host_says(&mut self, host: HostId, effect: dc::Effect) {
         match effect {
             dc::Effect::AddResponse { chain, accepted, .. } => {
                 self.later(LINK, Event::Response(host, chain, accepted));
@@ -352,14 +397,5 @@ impl<'a> World<'a> {
             dc::Effect::Note { notice: dc::Notice::Again { .. }, .. } => self.seen.again += 1,
             _ => {}
         }
-    }
-}
-
-const fn record_input(record: Record) -> dc::Input {
-    let device = MEM;
-    match record {
-        Record::Add(extent, more) => dc::Input::Add { device, extent, more },
-        Record::Release(range, tag, more) => dc::Input::Release { device, range, tag, more },
-        Record::Forced(range, tag) => dc::Input::ForcedRelease { device, range, tag },
     }
 }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use memtide_engine::{Effect, Input, dynamic_capacity::Action};
 use memtide_units::{Instant, MemberId, PAGEBLOCK_BYTES};
 
-use super::{Event, World};
+use super::{Event, HOSTS, World};
 use crate::fabric::FabricError;
 
 impl World<'_> {
@@ -28,7 +28,7 @@ impl World<'_> {
                     // What follows from this comes before what was to come next.
                     follows.into_iter().rev().for_each(|action| actions.push_front(action));
                 }
-                Action::Host(effect) => self.host_says(0, effect),
+                Action::Host(effect) => self.host_says(HOSTS[0], effect),
                 Action::Answer(answer) => {
                     let asked_at = self.asked_at.unwrap_or(self.now);
                     self.seen.answers.push((self.now.0 - asked_at.0, answer));
@@ -77,7 +77,7 @@ impl World<'_> {
         program.busy_until
     }
 
-    fn takes(&self, pageblocks: u64) -> Duration {
+    pub(super) fn takes(&self, pageblocks: u64) -> Duration {
         let nanoseconds = u128::from(pageblocks * PAGEBLOCK_BYTES) * 1_000_000_000;
         let nanoseconds = nanoseconds / u128::from(self.plan.bandwidth);
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
