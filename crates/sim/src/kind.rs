@@ -16,6 +16,7 @@ use toml::{
 use crate::{
     SimError, comes_back, dynamic_capacity, machine, onlining, parallel,
     plot::Plot,
+    pool,
     scenario::{self, Wrong},
     tiering,
 };
@@ -152,6 +153,8 @@ kinds! {
     ComesBack, "comes-back": comes_back::ComesBack;
     /// What a host gives back of what a fabric asks for.
     DynamicCapacity, "dynamic-capacity": dynamic_capacity::DynamicCapacity;
+    /// What hosts that share a device have of what they need.
+    Pool, "pool": pool::Pool;
     /// What policies of tiers are worth.
     Tiering, "tiering": tiering::Tiering;
     /// What a whole machine does.

@@ -11,6 +11,7 @@
 //!   `world`: the allocator that it is put into; `give_back`: emptying it.
 //! * [`dynamic_capacity`]: what a host gives back of what a fabric manager asks for; [`fabric`]:
 //!   the device, the manager, and the other hosts.
+//! * [`pool`]: one device, its manager, and many hosts whose needs come and go.
 //! * [`tiering`]: what policies make of the accesses of programs on several tiers.
 //! * [`machine`]: a whole machine of tenants and programs under the engine's rules.
 //! * The one source of chance is [`memtide_units::Random`]. Time is a number of steps.
@@ -34,6 +35,7 @@ pub mod outcome;
 pub mod page;
 mod parallel;
 pub mod plot;
+pub mod pool;
 pub mod scenario;
 pub mod sweep;
 pub mod tiering;

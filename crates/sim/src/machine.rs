@@ -12,7 +12,7 @@
 //! * `world`: steps in the order of their time. `life`: what processes do. `process`: one of them.
 //!   `operator`: what comes from outside. `queue`: what is to happen.
 //! * `share`: how fast programs are. `speed`: what they read from where.
-//! * `oracle`: what must hold. `measure`: what a run leaves behind.
+//! * `oracle`: what must hold. `trace`: what led to what does not. `measure`: what a run leaves behind.
 //!   [`idle`]: who held memory and did not use it.
 //! * `swarm`: random machines. [`fuzz`]: many of them.
 
@@ -26,12 +26,13 @@ mod operator;
 mod oracle;
 pub mod plan;
 mod process;
-mod queue;
+pub(crate) mod queue;
 mod share;
 mod speed;
 mod swarm;
-mod text;
+pub(crate) mod text;
 pub mod topology;
+pub(crate) mod trace;
 mod world;
 
 use serde::Deserialize;
@@ -45,7 +46,8 @@ use self::{
     measure::MachineRow,
     plan::Plan,
     text::Text,
-    world::{Tracing, World},
+    trace::Tracing,
+    world::World,
 };
 use crate::{
     SimError, change,

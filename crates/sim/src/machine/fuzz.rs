@@ -1,6 +1,6 @@
-//! Many random machines, each of one seed.
+//! Many random machines and pools, one of each for a seed.
 //!
-//! A seed whose machine does what must not happen is told with what led to it; the same seed does
+//! A seed whose machine or pool does what must not happen is told with what led to it; the same seed does
 //! it again. What was covered is counted, so that a fuzz that covers nothing is noticed.
 
 use core::{num::NonZeroUsize, ops::Range};
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Violation, run_plan, swarm};
-use crate::parallel;
+use crate::{parallel, pool};
 
 /// Seeds whose results are kept apart until they are added up.
 const BATCH: u64 = 1024;
@@ -87,7 +87,14 @@ type Seen = BTreeMap<String, u64>;
 
 fn run_seed(seed: u64) -> Result<(u64, Seen), Violation> {
     let row = run_plan(&swarm::plan(seed), seed, "", &|_| {})?;
-    Ok((row.steps, row.seen))
+    let (mut steps, mut seen) = (row.steps, row.seen);
+    for row in pool::run_plan(&pool::random_plan(seed), seed, "", &|_| {})? {
+        steps += row.steps;
+        for (what, count) in row.seen {
+            *seen.entry(format!("pool: {what}")).or_default() += count;
+        }
+    }
+    Ok((steps, seen))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ mod node;
 mod policy;
 mod program;
 mod tenant;
-mod value;
+pub(crate) mod value;
 
 use core::num::NonZeroU32;
 use std::collections::BTreeMap;

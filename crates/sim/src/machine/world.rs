@@ -5,10 +5,7 @@
 //! copying and zeroing take as long as bandwidths make them take. After every input the oracle is
 //! asked whether all still holds.
 
-use std::{
-    collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::collections::VecDeque;
 
 use memtide_engine::{Effect, Engine, Input, Refusal};
 use memtide_units::{Extent, ImageId, Instant, PAGEBLOCK_BYTES, Pageblock};
@@ -21,11 +18,10 @@ use super::{
     process::{Asked, Process},
     queue::Queue,
     topology::Topology,
+    trace::{Tracing, caught, note, variant},
 };
 use memtide_units::Random;
 
-/// Inputs and effects that a violation tells of.
-const TRACE_MAX: usize = 60;
 /// Pageblocks up to which everything is checked after every input.
 const SMALL: u64 = 4096;
 /// How many samples of a larger one are taken until everything is.
@@ -74,15 +70,6 @@ pub(super) enum Step {
     Sample,
     /// Accesses are told.
     Heat,
-}
-
-/// Whether inputs and effects are written down.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Tracing {
-    /// They are.
-    On,
-    /// They are not, which is faster.
-    Off,
 }
 
 /// The world.
@@ -363,48 +350,10 @@ impl<'p> World<'p> {
     }
 }
 
-/// A panic is one more thing that must not happen.
-fn caught<T>(work: impl FnOnce() -> Checked<T>) -> Checked<T> {
-    // What is left half done is told of, and used for nothing else.
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let what = panic.downcast_ref::<String>().map(String::as_str);
-        let what = what.or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(format!("panic: {}", what.unwrap_or("of which nothing is known")))
-    })
-}
-
 /// How long so many bytes take at so many MiB a second.
 pub(super) fn transfer(bytes: u64, mib: u64) -> Nanos {
     let takes = u128::from(bytes) * u128::from(SECOND) / (u128::from(mib.max(1)) << 20);
     u64::try_from(takes).unwrap_or(Nanos::MAX)
-}
-
-/// The name of a variant, without what is in it, which may be long.
-pub(super) fn variant(of: &impl core::fmt::Debug) -> String {
-    struct Name(String);
-    impl core::fmt::Write for Name {
-        fn write_str(&mut self, text: &str) -> core::fmt::Result {
-            let end = text.find([' ', '{', '(']);
-            self.0.push_str(&text[..end.unwrap_or(text.len())]);
-            // An error ends the writing.
-            if end.is_some() { Err(core::fmt::Error) } else { Ok(()) }
-        }
-    }
-    let mut name = Name(String::new());
-    // It fails as soon as the name has ended.
-    let _ = core::fmt::Write::write_fmt(&mut name, format_args!("{of:?}"));
-    name.0
-}
-
-fn note(trace: &mut VecDeque<String>, mut line: String) {
-    if let Some((end, _)) = line.char_indices().nth(400) {
-        line.truncate(end);
-        line.push('…');
-    }
-    if trace.len() == TRACE_MAX {
-        trace.pop_front();
-    }
-    trace.push_back(line);
 }
 
 #[cfg(test)]
@@ -428,12 +377,5 @@ mod tests {
         assert_eq!((violation.at, violation.what.as_str()), (7, "panic: broken 5"));
         let told = violation.to_string();
         assert!(told.contains("7 ns: Tick") && told.contains("  refused: "), "{told}");
-    }
-
-    #[test]
-    fn an_engine_that_is_not_made_is_told_of() {
-        let made = caught(|| -> Checked<()> { panic!("{}", "no such world") });
-        assert_eq!(made, Err("panic: no such world".to_owned()));
-        assert_eq!(caught(|| Err::<(), _>("wrong".to_owned())), Err("wrong".to_owned()));
     }
 }

@@ -7,7 +7,8 @@ use crate::machine::{
     oracle::Checked,
     plan::{MS, Nanos, Promise},
     process::{Asked, Page, What},
-    world::{SLACK, Step, World, variant},
+    trace::variant,
+    world::{SLACK, Step, World},
 };
 
 impl World<'_> {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use crate::machine::plan::{MS, Nanos, SECOND};
 
 /// A time, such as `"1.5s"`, `"20ms"`, `"3us"`, in nanoseconds.
-#[derive(Clone, Copy)]
-pub(super) struct Time(pub Nanos);
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Time(pub Nanos);
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -32,7 +32,7 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
-pub(super) const fn second() -> Time {
+pub(crate) const fn second() -> Time {
     Time(SECOND)
 }
 
