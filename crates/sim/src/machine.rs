@@ -42,13 +42,7 @@ use toml::{
 };
 
 pub use self::oracle::Violation;
-use self::{
-    measure::MachineRow,
-    plan::Plan,
-    text::Text,
-    trace::Tracing,
-    world::World,
-};
+use self::{measure::MachineRow, plan::Plan, text::Text, trace::Tracing, world::World};
 use crate::{
     SimError, change,
     kind::{Job, Kind},

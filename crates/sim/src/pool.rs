@@ -25,11 +25,11 @@ mod swarm;
 mod text;
 mod world;
 
-use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use memtide_units::Random;
 
+use self::world::World;
 pub use self::{
     judge::Broken,
     measure::Sample,
@@ -37,16 +37,18 @@ pub use self::{
     text::Pool,
 };
 pub(crate) use self::{plan::Plan, swarm::plan as random_plan};
-use self::world::World;
 use crate::{
     SimError,
     kind::{Job, Kind},
-    machine::{Violation, trace::panic_text},
+    machine::{
+        Violation,
+        trace::{Tracing, panic_text},
+    },
     plot::Plot,
     scenario::Wrong,
 };
 
-/// Runs a plan to its end.
+/// Runs a plan to its end. What is violated is told with what led to it.
 ///
 /// # Errors
 /// [`Violation`]: a check failed, or somebody panicked.
@@ -56,22 +58,30 @@ pub(crate) fn run_plan(
     case: &str,
     told: &dyn Fn(u64),
 ) -> Result<Vec<PoolRow>, Violation> {
-    let at = core::cell::Cell::new(Duration::ZERO);
-    let work = || {
-        let mut world = World::new(plan, seed)?;
-        let ended = world.run(told);
-        at.set(world.now.0);
-        ended.map(|()| row::rows(plan, case, &world))
-    };
+    // The same again, this time written down.
+    run_once(plan, seed, case, Tracing::Off, told)
+        .or_else(|_| run_once(plan, seed, case, Tracing::On, &|_| {}))
+}
+
+fn run_once(
+    plan: &Plan,
+    seed: u64,
+    case: &str,
+    tracing: Tracing,
+    told: &dyn Fn(u64),
+) -> Result<Vec<PoolRow>, Violation> {
+    let (at, violated) = (0, |broken: Broken| format!("the pool: {broken}"));
+    let world = World::new(plan, seed, tracing);
+    let mut world =
+        world.map_err(|broken| Violation { at, what: violated(broken), trace: Vec::new() })?;
     // What is left half done is told of, and used for nothing else.
-    let ended = catch_unwind(AssertUnwindSafe(work));
-    let what = match ended {
-        Ok(Ok(rows)) => return Ok(rows),
-        Ok(Err(broken)) => broken.to_string(),
+    let what = match catch_unwind(AssertUnwindSafe(|| world.run(told))) {
+        Ok(Ok(())) => return Ok(row::rows(plan, case, &world)),
+        Ok(Err(broken)) => violated(broken),
         Err(panic) => panic_text(&*panic),
     };
-    let at = u64::try_from(at.get().as_nanos()).unwrap_or(u64::MAX);
-    Err(Violation { at, what: format!("the pool: {what}"), trace: Vec::new() })
+    let at = u64::try_from(world.now.0.as_nanos()).unwrap_or(u64::MAX);
+    Err(Violation { at, what, trace: world.trace.unwrap_or_default().into() })
 }
 
 impl Kind for Pool {

@@ -384,18 +384,4 @@ impl<'a> World<'a> {
         }
         Ok(())
     }
-
-    fn host_says(&mut self, host: HostId, effect: dc::Effect) {
-        match effect {
-            dc::Effect::AddResponse { chain, accepted, .. } => {
-                self.later(LINK, Event::Response(host, chain, accepted));
-            }
-            dc::Effect::ReleaseDc { released, .. } => {
-                self.later(LINK, Event::Release(host, released));
-            }
-            dc::Effect::Note { notice: dc::Notice::Refused { .. }, .. } => self.seen.refused += 1,
-            dc::Effect::Note { notice: dc::Notice::Again { .. }, .. } => self.seen.again += 1,
-            _ => {}
-        }
-    }
 }

@@ -13,7 +13,7 @@ const TRACE_MAX: usize = 60;
 
 /// Whether inputs and effects are written down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Tracing {
+pub(crate) enum Tracing {
     /// They are.
     On,
     /// They are not, which is faster.
@@ -23,9 +23,7 @@ pub(super) enum Tracing {
 /// A panic is one more thing that must not happen.
 pub(super) fn caught<T>(work: impl FnOnce() -> Checked<T>) -> Checked<T> {
     // What is left half done is told of, and used for nothing else.
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        Err(panic_text(&*panic))
-    })
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panic_text(&*panic)))
 }
 
 /// What a panic said.
@@ -52,7 +50,7 @@ pub(super) fn variant(of: &impl core::fmt::Debug) -> String {
     name.0
 }
 
-pub(super) fn note(trace: &mut VecDeque<String>, mut line: String) {
+pub(crate) fn note(trace: &mut VecDeque<String>, mut line: String) {
     if let Some((end, _)) = line.char_indices().nth(400) {
         line.truncate(end);
         line.push('…');

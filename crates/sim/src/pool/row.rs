@@ -87,7 +87,8 @@ impl From<Share> for ShareRow {
 
 impl From<Waits> for WaitRow {
     fn from(waits: Waits) -> Self {
-        let within = |permille| u64::try_from(waits.within(permille).as_millis()).unwrap_or(u64::MAX);
+        let within =
+            |permille| u64::try_from(waits.within(permille).as_millis()).unwrap_or(u64::MAX);
         Self {
             at_once: waits.at_once,
             met: waits.met.len() as u64,

@@ -23,7 +23,8 @@ pub(crate) fn plan(seed: u64) -> Plan {
         HostPlan { group: 0, limits, needs: some_needs(&mut random, capacity, duration) }
     });
     let hosts = hosts.collect();
-    let seconds = |random: &mut Random, most: u64| Duration::from_millis(500 + random.below(most * 1000));
+    let seconds =
+        |random: &mut Random, most: u64| Duration::from_millis(500 + random.below(most * 1000));
     Plan {
         capacity,
         block: BLOCK,
@@ -74,4 +75,47 @@ fn faults(random: &mut Random) -> Faults {
     let (agent_dies, manager_dies) = (sometimes(random, 2, 20), sometimes(random, 2, 20));
     let away = Duration::from_millis(random.below(5000));
     Faults { lost, repeated, late, late_by, agent_dies, manager_dies, away }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::pool::run_plan;
+
+    /// A fuzz that covers nothing would find nothing.
+    #[test]
+    fn whatever_goes_wrong_all_of_it_comes_back_and_every_request_has_an_answer() {
+        let mut seen: BTreeMap<String, u64> = BTreeMap::new();
+        for seed in 0..150 {
+            let rows = run_plan(&plan(seed), seed, "", &|_| {});
+            let rows = rows.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+            for (what, count) in rows.into_iter().flat_map(|row| row.seen) {
+                *seen.entry(what).or_default() += count;
+            }
+        }
+        for what in [
+            "agents killed",
+            "managers killed",
+            "lines lost",
+            "requests",
+            "requests refused",
+            "answers",
+            "records",
+            "host commands",
+        ] {
+            assert!(seen.get(what).is_some_and(|&count| count >= 100), "{what}: {seen:?}");
+        }
+    }
+
+    #[test]
+    fn one_seed_is_one_pool() {
+        assert_eq!(plan(7), plan(7));
+        assert_ne!(plan(7), plan(8));
+        let rows = |seed| run_plan(&plan(seed), seed, "", &|_| {}).expect("nothing is wrong");
+        assert_eq!(rows(7), rows(7));
+        // Other faults for the same needs.
+        assert_ne!(rows(7), run_plan(&plan(7), 8, "", &|_| {}).expect("nothing is wrong"));
+    }
 }

@@ -7,6 +7,7 @@ mod hosts;
 mod told;
 
 use core::time::Duration;
+use std::collections::VecDeque;
 
 use memtide_cxl::{
     command::HostId,
@@ -27,7 +28,10 @@ use super::{
 };
 use crate::{
     fabric::{LINK, medium},
-    machine::queue::Queue,
+    machine::{
+        queue::Queue,
+        trace::{Tracing, note},
+    },
 };
 
 /// Event records that the device keeps for each host and for the manager.
@@ -94,6 +98,8 @@ pub(super) struct World<'p> {
     overwritten_until: Instant,
     pub(super) measure: Measure,
     pub(super) steps: u64,
+    /// What happened last, if anybody wants to know.
+    pub(super) trace: Option<VecDeque<String>>,
 }
 
 /// The number of a moment, as queues have it.
@@ -102,7 +108,7 @@ fn nanos(at: Instant) -> u64 {
 }
 
 impl<'p> World<'p> {
-    pub(super) fn new(plan: &'p Plan, seed: u64) -> Result<Self, Broken> {
+    pub(super) fn new(plan: &'p Plan, seed: u64, tracing: Tracing) -> Result<Self, Broken> {
         let count = plan.hosts.len();
         let device = medium::device(plan.capacity, plan.block, count as u16, RECORDS)?;
         let ids = || (0..count as u16).map(HostId);
@@ -134,6 +140,7 @@ impl<'p> World<'p> {
             overwritten_until: Instant::default(),
             measure: Measure { accounts, ..Measure::default() },
             steps: 0,
+            trace: (tracing == Tracing::On).then(VecDeque::new),
         };
         world.begin();
         Ok(world)
@@ -201,6 +208,7 @@ impl<'p> World<'p> {
     fn step(&mut self, at: u64, step: Step) -> Result<(), Broken> {
         self.now = Instant(Duration::from_nanos(at));
         self.steps += 1;
+        self.tell_of(&step);
         match step {
             Step::Need(_) | Step::Say(_) | Step::Log(_) | Step::HostTick(_) => {
                 self.host_step(step)?;
@@ -259,10 +267,18 @@ impl<'p> World<'p> {
         self.judge.judge(&self.device)
     }
 
+    /// Something is worth a line if a check fails.
+    fn tell_of(&mut self, what: &impl core::fmt::Debug) {
+        if let Some(trace) = &mut self.trace {
+            note(trace, format!("{} ns: {what:?}", nanos(self.now)));
+        }
+    }
+
     /// What the device has to have done, and what it did to the medium.
     fn look(&mut self) -> Result<(), Broken> {
         let mut released = Vec::new();
         for effect in self.device.take_effects() {
+            self.tell_of(&effect);
             self.judge.see(effect)?;
             match effect {
                 Effect::HostEvent(host) => {

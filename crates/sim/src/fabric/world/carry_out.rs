@@ -3,11 +3,15 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use memtide_engine::{Effect, Input, dynamic_capacity::Action};
+use memtide_cxl::command::HostId;
+use memtide_engine::{
+    Effect, Input,
+    dynamic_capacity::{self as dc, Action},
+};
 use memtide_units::{Instant, MemberId, PAGEBLOCK_BYTES};
 
 use super::{Event, HOSTS, World};
-use crate::fabric::FabricError;
+use crate::fabric::{FabricError, LINK};
 
 impl World<'_> {
     /// Gives the engine something, and all that follows from it.
@@ -66,6 +70,21 @@ impl World<'_> {
             }
         }
         actions
+    }
+
+    /// What a host wants sent to the device, and what is counted of the rest.
+    pub(super) fn host_says(&mut self, host: HostId, effect: dc::Effect) {
+        match effect {
+            dc::Effect::AddResponse { chain, accepted, .. } => {
+                self.later(LINK, Event::Response(host, chain, accepted));
+            }
+            dc::Effect::ReleaseDc { released, .. } => {
+                self.later(LINK, Event::Release(host, released));
+            }
+            dc::Effect::Note { notice: dc::Notice::Refused { .. }, .. } => self.seen.refused += 1,
+            dc::Effect::Note { notice: dc::Notice::Again { .. }, .. } => self.seen.again += 1,
+            _ => {}
+        }
     }
 
     /// When a program has copied so much, after what it copies already.

@@ -12,11 +12,7 @@ use memtide_units::{RequestId, Tag};
 use super::{REDIAL, Step, TIMEOUT, World};
 use crate::{
     fabric::LINK,
-    pool::{
-        center::Falls,
-        judge::Broken,
-        plan::Faults,
-    },
+    pool::{center::Falls, judge::Broken, plan::Faults},
 };
 
 impl World<'_> {
@@ -32,6 +28,7 @@ impl World<'_> {
         let falls = self.center.falls == Falls::Next && !out.is_empty();
         let end = if falls { self.random.below(out.len() as u64 + 1) as usize } else { out.len() };
         for output in out.into_iter().take(end) {
+            self.tell_of(&output);
             match output {
                 Output::Journal(records) => {
                     self.measure.count("journal entries");
@@ -212,5 +209,4 @@ impl World<'_> {
         let id = self.center.ask(request.clone());
         self.ask(id, request)
     }
-
 }
