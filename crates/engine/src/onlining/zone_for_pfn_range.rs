@@ -39,11 +39,31 @@ impl OnlineZone {
         }
     }
 
+    /// How far it is promised that it comes back.
+    pub(crate) const fn promise(self) -> Promise {
+        match self {
+            Self::Movable | Self::Exmem => Promise::Sure,
+            Self::PreferMovable => Promise::Likely,
+            Self::Kernel => Promise::None,
+        }
+    }
+
     /// Whether only what can move may lie here.
     #[must_use]
     pub const fn is_movable_only(self) -> bool {
-        matches!(self, Self::Movable | Self::Exmem)
+        matches!(self.promise(), Promise::Sure)
     }
+}
+
+/// How far it is promised that memory of a zone comes back when it is asked for, the surest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Promise {
+    /// Nothing that never moves is placed there.
+    Sure,
+    /// As little as possible.
+    Likely,
+    /// Anything may be.
+    None,
 }
 
 impl fmt::Display for OnlineZone {
