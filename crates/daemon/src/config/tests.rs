@@ -15,6 +15,7 @@ use memtide_proto::{
 use memtide_units::{ByteSize, NodeId, NodeKind, PAGEBLOCK_BYTES, Pageblock, Random};
 
 use super::{Config, NodeConfig, Quota, TenantConfig, Weights, reach::PoolRules};
+use crate::start::fresh_nodes;
 
 const GOOD: &str = r#"
 socket = "/run/x/y.sock"
@@ -415,12 +416,13 @@ fn the_engine_counts_whole_pageblocks_and_promises_no_more_than_the_file() {
         .replace("\"64M\"", "\"5M\"");
     let config = parse(&text).unwrap();
     let firsts = [Pageblock(0), Pageblock(2048), Pageblock(6144), Pageblock(6656)];
-    let rules = config.rulebook(&firsts, [&[][..]; 4].into_iter());
+    let rules = config.rulebook(&firsts, &fresh_nodes(&config));
     let near = rules.tenants[0].quota(NodeKind::Near);
     assert_eq!((near.max, near.min, near.pinned_max), (Some(1023), 2, Some(2)));
     assert_eq!(rules.tenants[1].on_depletion, OnDepletion::FallBack);
     assert_eq!((rules.weighting, rules.weights), (Weighting::Manual, vec![(NodeId(0), 3)]));
-    let everybody = parse(GOOD).unwrap().rulebook(&firsts[..2], [&[][..]; 2].into_iter());
+    let config = parse(GOOD).unwrap();
+    let everybody = config.rulebook(&firsts[..2], &fresh_nodes(&config));
     assert_eq!(everybody.tenants.len(), 1);
     assert_eq!(everybody.tenants[0].name, "everybody");
     assert!(everybody.tenants[0].who.iter().all(|who| who.fits(&Credentials::default())));
