@@ -29,7 +29,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (n(), n()).prop_map(|(process, policy)| Op::SetPolicy { process, policy }),
         8 => (n(), n(), n())
             .prop_map(|(process, which, count)| Op::Release { process, which, count }),
-        3 => (n(), n(), n(), n(), prop::bool::weighted(0.7)).prop_map(
+        5 => (n(), n(), n(), n(), prop::bool::weighted(0.6)).prop_map(
             |(process, which, count, reason, unpin)| {
                 Op::Pin { process, which, count, reason, unpin }
             }

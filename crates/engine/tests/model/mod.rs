@@ -289,8 +289,9 @@ impl World {
             Op::Release { process, which, count } => self.release(process, which, count)?,
             Op::Pin { process, which, count, reason, unpin } => {
                 let (p, member) = self.connected(process)?;
-                let mapped = self.processes[p].mapped.keys().copied();
-                let all = mapped.skip(usize::from(which % 32)).take(usize::from(count % 4));
+                let mapped = &self.processes[p].mapped;
+                let first = usize::from(which) % mapped.len().max(1);
+                let all = mapped.keys().copied().skip(first).take(usize::from(count % 4));
                 let (extents, reason) = (Extent::from_blocks(all), choose(&PINS, reason)?);
                 let said = self.say(if unpin {
                     Input::Unpin { member, extents, reason }

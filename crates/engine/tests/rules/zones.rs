@@ -60,7 +60,7 @@ fn a_node_that_says_nothing_is_a_kernel_zone_where_anything_may_be_pinned() {
     assert_eq!((status[0].zones[0].zone, status[0].zones[0].online), (Kernel, size(16)));
     let program = bench.join();
     let leased = bench.lease(program, 3);
-    for reason in [HoldReason::NoMigration, HoldReason::LongTermPin, HoldReason::DirectRead] {
+    for reason in [HoldReason::NoMigration, HoldReason::LongTermPin, HoldReason::IoUring] {
         bench.say(pin(program, leased.clone(), reason));
     }
 }
@@ -81,7 +81,7 @@ fn what_is_asked_for_is_refused_in_movable_and_facts_are_believed() {
         assert!(text.contains("pb2") && text.contains("2 of the 3 pageblocks"), "{text}");
         bench.say(pin(program, run(4, 2), reason));
     }
-    for reason in [HoldReason::MemoryLock, HoldReason::Rdma, HoldReason::DirectRead] {
+    for reason in [HoldReason::MemoryLock, HoldReason::Rdma, HoldReason::IoUring] {
         bench.say(pin(program, run(0, 6), reason));
     }
     // What is a fact does not make it right to ask.
