@@ -17,7 +17,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use memtide_proto::label;
+use memtide_proto::{control::Zone, label};
 use memtide_units::ByteSize;
 
 pub use self::adopt::Adopt;
@@ -244,11 +244,39 @@ pub struct Add {
     /// To which node
     #[arg(long, value_name = "NODE")]
     pub to: String,
+    /// Into which zone: what may lie there [default: the node's]
+    #[arg(long, value_enum)]
+    pub zone: Option<PoolZone>,
     #[command(flatten)]
     pub socket: Socket,
     /// Print JSON; sizes are bytes
     #[arg(long)]
     pub json: bool,
+}
+
+/// A zone of a pool's node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum PoolZone {
+    /// Anything, pinned on request as well
+    Kernel,
+    /// Only what can move: it can be taken back
+    Movable,
+    /// What can move, and in need what cannot
+    PreferMovable,
+    /// Extended memory, for what can move
+    Exmem,
+}
+
+impl PoolZone {
+    /// As the daemon is told.
+    pub const fn zone(self) -> Zone {
+        match self {
+            Self::Kernel => Zone::Kernel,
+            Self::Movable => Zone::Movable,
+            Self::PreferMovable => Zone::PreferMovable,
+            Self::Exmem => Zone::Exmem,
+        }
+    }
 }
 
 /// Move a program's memory to a node

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use memtide_client::{Answer, paths, request};
 use memtide_proto::{
     ControlRequest, Whom,
-    control::{DcdStatus, Decision, Report, Status, TenantStatus},
+    control::{DcdStatus, Decision, Report, Status, TenantStatus, Zone},
 };
 use memtide_units::ByteSize;
 
@@ -51,8 +51,13 @@ pub fn accept(socket: &Path, node: String, what: String) -> Result<(), Failure> 
     }
 }
 
-pub fn add(socket: &Path, bytes: ByteSize, to: String) -> Result<ByteSize, Failure> {
-    match request(socket, ControlRequest::Add { bytes, to }, &mut |_, _| ())? {
+pub fn add(
+    socket: &Path,
+    bytes: ByteSize,
+    to: String,
+    zone: Option<Zone>,
+) -> Result<ByteSize, Failure> {
+    match request(socket, ControlRequest::Add { bytes, to, zone }, &mut |_, _| ())? {
         Answer::Done(bytes) => Ok(bytes),
         other => Err(unexpected(&other)),
     }

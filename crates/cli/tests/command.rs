@@ -125,8 +125,16 @@ fn a_pool_is_served_looked_at_taken_from_and_added_to() {
     let text = out(&directory.output(&["status"]));
     assert!(text.contains("OFFLINE") && text.contains("128MiB"), "{text}");
 
-    let added = directory.output(&["add", "128M", "--to", "far", "--json"]);
-    assert_eq!((code(&added), json(&added)["added"].as_u64()), (0, Some(128 * MIB)));
+    let added = directory.output(&["add", "64M", "--to", "far", "--zone", "movable"]);
+    assert_eq!(out(&added), "64MiB are back on node far, in zone movable\n");
+    let added = directory.output(&["add", "64M", "--to", "far", "--json"]);
+    assert_eq!((code(&added), json(&added)["added"].as_u64()), (0, Some(64 * MIB)));
+    let text = out(&directory.output(&["status"]));
+    let zones = "far: 64MiB kernel (64MiB free), 64MiB movable (64MiB free)\n";
+    assert!(text.contains(zones) && !text.contains("\nnear: "), "{text}");
+    let status = json(&directory.output(&["status", "--json"]));
+    let movable = serde_json::json!({"zone": "movable", "online": 64 * MIB, "free": 64 * MIB});
+    assert_eq!(status["nodes"][1]["zones"][1], movable);
     let told = served.end();
     assert!(told.contains("serving near 64MiB, far 128MiB at"), "{told}");
     let left: Vec<_> = fs::read_dir(directory.path("memtide")).unwrap().collect();
@@ -151,6 +159,14 @@ fn nonsense_is_refused_with_what_was_expected() {
         (&["give-back", "64M", "--deadline", "25h"], "at most 24h"),
         (&["add", "64M"], "--to <NODE>"),
         (&["add", "64M", "--to", "nah"], "to is \"nah\""),
+        (
+            &["add", "64M", "--to", "near", "--zone", "normal"],
+            "[possible values: kernel, movable, prefer-movable, exmem]",
+        ),
+        (
+            &["add", "64M", "--to", "near", "--zone", "exmem"],
+            "expected one that node near, in kernel, may have: kernel, movable, prefer-movable",
+        ),
         (&["add", "64M", "--to", "near"], "expected at most the 0B that have left node near"),
         (&["move", "--pid", "x", "--to", "far"], "invalid value 'x' for '--pid"),
         (&["move", "--pid", "1", "--to", "nah"], "to is \"nah\""),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use memtide_engine::{Input, Refusal};
 use memtide_proto::{
     ControlReply, ControlRequest, Refused,
-    control::{Holder, NodeBytes, NodeStatus, PinnedBytes, ProgramStatus, Report, Status},
+    control::{Holder, NodeBytes, NodeStatus, PinnedBytes, ProgramStatus, Report, Status, Zone},
 };
 use memtide_units::{ByteSize, ImageId, MemberId, NodeId, RequestId};
 use serde::Serialize;
@@ -14,6 +14,7 @@ use crate::{
     daemon::{ConnectionId, Daemon, node_id},
     duration,
     program::refused,
+    zones,
 };
 
 /// Bytes of a list that one packet carries, well below what fits.
@@ -74,7 +75,7 @@ impl Daemon {
                 let input = Input::MoveTo { request, member, to, bytes, deadline };
                 self.ask_or_forget(input, request)
             }
-            ControlRequest::Add { bytes, to } => self.add(id, bytes, &to),
+            ControlRequest::Add { bytes, to, zone } => self.add(id, bytes, &to, zone),
             ControlRequest::Shutdown => {
                 self.stopping = true;
                 self.send(id, &ControlReply::Done { bytes: ByteSize(0) });
@@ -136,11 +137,18 @@ impl Daemon {
         })
     }
 
-    fn add(&mut self, id: ConnectionId, bytes: ByteSize, to: &str) -> Result<(), Refused> {
+    fn add(
+        &mut self,
+        id: ConnectionId,
+        bytes: ByteSize,
+        to: &str,
+        zone: Option<Zone>,
+    ) -> Result<(), Refused> {
         let node = self.node("to", to)?;
         check_bytes(bytes)?;
         self.check_add(usize::from(node.0))?;
-        match self.ask_engine(Input::Add { bytes, to: node }) {
+        let own = self.config.nodes[usize::from(node.0)].zone;
+        match self.ask_engine(Input::Add { bytes, to: node, zone: zone.map(zones::engine_zone) }) {
             Ok(()) => {
                 let block = self.config.block.0;
                 let bytes = ByteSize(bytes.0.div_ceil(block) * block);
@@ -152,6 +160,11 @@ impl Daemon {
                 let offline = ByteSize(offline * self.config.block.0);
                 let expected = format!("at most the {offline} that have left node {to}");
                 Err(refused("size", bytes, expected))
+            }
+            Err(Refusal::ZoneOfNode { zone, .. }) => {
+                let zones = zones::beside(own);
+                let expected = format!("one that node {to}, in {own}, may have: {zones}");
+                Err(refused("zone", zone, expected))
             }
             Err(error) => Err(refused("request", error, "one that can be carried out")),
         }
@@ -184,6 +197,7 @@ impl Daemon {
                     isolated: node.isolated,
                     offline: ByteSize(node.offline.0 - absent.0),
                     retired: node.retired,
+                    zones: node.zones.into_iter().map(zones::told).collect(),
                 }
             })
             .collect();

@@ -36,6 +36,7 @@ pub mod state;
 pub mod summary;
 pub mod tokens;
 pub mod zeroing;
+pub mod zones;
 
 pub use config::{Config, ConfigError, NodeConfig};
 pub use daemon::{Daemon, RunError, StopHandle};

@@ -100,7 +100,8 @@ pub(crate) fn fresh_nodes(config: &Config) -> Vec<NodeState> {
             // What a device gives comes later.
             let offline = node.dcd.as_ref().map(|_| dcd::takeover::whole(first, pageblocks));
             let offline = offline.unwrap_or_default();
-            NodeState { name: node.name.clone(), pageblocks, offline }
+            let zone = node.zone;
+            NodeState { name: node.name.clone(), pageblocks, offline, zone, zones: Vec::new() }
         })
         .collect()
 }
@@ -111,8 +112,7 @@ pub(crate) fn engine_config(
     left: &State,
     until: Option<memtide_units::Instant>,
 ) -> engine::Config {
-    let offline = left.nodes.iter().map(|node| node.offline.as_slice());
-    let mut made = config.rulebook(firsts, offline);
+    let mut made = config.rulebook(firsts, &left.nodes);
     made.next_image = ImageId(left.next_image);
     let images: std::collections::BTreeSet<_> = left.members.iter().map(|m| m.image).collect();
     // Giving up on one of several that share memory could hand out what is still his.

@@ -11,9 +11,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use memtide_proto::control::Zone;
 use memtide_sys::process;
 use memtide_units::{Extent, ImageId, MemberId};
 use serde::{Deserialize, Serialize};
+
+use crate::zones::ZoneState;
 
 /// The whole of it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -61,6 +64,12 @@ pub struct NodeState {
     pub pageblocks: u64,
     /// What has left.
     pub offline: Vec<Extent>,
+    /// The zone that it was configured with.
+    #[serde(default)]
+    pub zone: Zone,
+    /// The zones of what has not left. Not there: as it is configured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zones: Vec<ZoneState>,
 }
 
 /// One process.
@@ -124,6 +133,30 @@ pub enum StateError {
         /// The programs.
         pids: String,
     },
+    /// A node was in EXMEM and is not now, or the other way round, while programs still run.
+    #[error(
+        "the state file {} has node {node} in zone {then}, and programs of it still run (pid \
+         {pids}); end them, or start with the zone that it had, not with {now}",
+        path.display()
+    )]
+    OtherZone {
+        /// Which.
+        path: PathBuf,
+        /// The node.
+        node: String,
+        /// Its zone then.
+        then: Zone,
+        /// Its zone now.
+        now: Zone,
+        /// The programs.
+        pids: String,
+    },
+}
+
+/// The programs of a state, for people.
+fn pids(state: &State) -> String {
+    let pids: Vec<_> = state.members.iter().map(|m| m.pid.to_string()).collect();
+    pids.join(", ")
 }
 
 /// Reads what an earlier daemon left; `None` when there is nothing. Processes that are gone are
@@ -157,17 +190,40 @@ pub fn load(path: &Path, nodes: &[NodeState]) -> Result<Option<State>, StateErro
             .all(|(then, now)| then.name == now.name && then.pageblocks == now.pageblocks);
     if !same {
         if !state.members.is_empty() {
-            let pids: Vec<_> = state.members.iter().map(|m| m.pid.to_string()).collect();
             let then: Vec<_> = state.nodes.iter().map(|node| node.name.clone()).collect();
             return Err(StateError::OtherNodes {
                 path: path.to_owned(),
                 then: then.join(", "),
-                pids: pids.join(", "),
+                pids: pids(&state),
             });
         }
         state.nodes = nodes.to_vec();
     }
+    take_zones(path, &mut state, nodes)?;
     Ok(Some(state))
+}
+
+/// Other zones than before count for what is there if no program is left.
+fn take_zones(path: &Path, state: &mut State, nodes: &[NodeState]) -> Result<(), StateError> {
+    let pids = pids(state);
+    for (then, now) in state.nodes.iter_mut().zip(nodes) {
+        if then.zone == now.zone {
+            continue;
+        }
+        if state.members.is_empty() {
+            then.zones.clear();
+        } else if [then.zone, now.zone].contains(&Zone::Exmem) {
+            return Err(StateError::OtherZone {
+                path: path.to_owned(),
+                node: now.name.clone(),
+                then: then.zone,
+                now: now.zone,
+                pids,
+            });
+        }
+        then.zone = now.zone;
+    }
+    Ok(())
 }
 
 /// Puts the file in the place of the one before, at once.
@@ -191,7 +247,8 @@ mod tests {
     use super::*;
 
     fn node(name: &str) -> NodeState {
-        NodeState { name: name.to_owned(), pageblocks: 8, offline: Vec::new() }
+        let (offline, zones) = (Vec::new(), Vec::new());
+        NodeState { name: name.to_owned(), pageblocks: 8, offline, zone: Zone::Kernel, zones }
     }
 
     fn this_process() -> MemberState {
@@ -256,6 +313,41 @@ mod tests {
         save(&path, &state).unwrap();
         let loaded = load(&path, &[node("near")]).unwrap().unwrap();
         assert_eq!(loaded.nodes, [node("near")]);
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn other_zones_count_for_what_is_there_when_no_program_is_left() {
+        let path = file("zones");
+        let extents = vec![Extent::new(Pageblock(0), 8)];
+        let mut state = some_state();
+        state.nodes[0].zones = vec![ZoneState { zone: Zone::Movable, extents }];
+        let nodes = |zone| {
+            let mut nodes = [node("near"), node("far")];
+            nodes[0].zone = zone;
+            nodes
+        };
+        let load_with = |zone| load(&path, &nodes(zone)).map(|state| state.unwrap().nodes);
+        // While programs run, what is there keeps its zone.
+        save(&path, &state).unwrap();
+        for zone in [Zone::Kernel, Zone::PreferMovable] {
+            let loaded = load_with(zone).unwrap();
+            assert_eq!((loaded[0].zone, &loaded[0].zones), (zone, &state.nodes[0].zones));
+        }
+        let error = load_with(Zone::Exmem).unwrap_err();
+        assert!(matches!(error, StateError::OtherZone { .. }), "{error}");
+        state.members.clear();
+        save(&path, &state).unwrap();
+        assert_eq!(load_with(Zone::Kernel).unwrap()[0].zones.len(), 1);
+        for zone in [Zone::PreferMovable, Zone::Exmem] {
+            assert_eq!(load_with(zone).unwrap()[0].zones, []);
+        }
+        // A file of before there were zones.
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.replace("\"zone\":\"kernel\",", "").replace(",\"zone\":\"kernel\"", "");
+        assert!(text.matches("\"zone\"").count() == 1, "{text}");
+        fs::write(&path, text).unwrap();
+        assert_eq!(load_with(Zone::Kernel).unwrap()[1].zones, []);
         fs::remove_file(&path).unwrap();
     }
 

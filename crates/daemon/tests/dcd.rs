@@ -220,8 +220,11 @@ fn an_operators_give_back_is_the_devices() {
     for &block in &held {
         assert_eq!(program.read(block), content(block));
     }
-    let refused = pool
-        .control(ControlRequest::Add { bytes: ByteSize(PAGEBLOCK_BYTES), to: "dcd0".to_owned() });
+    let refused = pool.control(ControlRequest::Add {
+        bytes: ByteSize(PAGEBLOCK_BYTES),
+        to: "dcd0".to_owned(),
+        zone: None,
+    });
     let ControlReply::Refused(why) = refused else { panic!("{refused:?}") };
     assert!(why.to_string().contains("comes from its device"), "{why}");
 }

@@ -5,7 +5,9 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Life, Pool, Program, blocks};
-use memtide_proto::{ControlReply, ControlRequest, FromProgram, ToProgram, program::Outcome};
+use memtide_proto::{
+    ControlReply, ControlRequest, FromProgram, ToProgram, control::Zone, program::Outcome,
+};
 use memtide_units::{ByteSize, Extent, HoldReason, Pageblock};
 
 #[test]
@@ -233,8 +235,17 @@ fn a_give_back_moves_what_is_in_the_way() {
     });
     assert_eq!(program.read(leased[0]), 0, "what was left behind is zeroed");
     assert_eq!(pool.status().moved_bytes, ByteSize::from_pageblocks(4));
-    let back = ControlRequest::Add { bytes: ByteSize::from_pageblocks(4), to: "near".to_owned() };
-    assert_eq!(pool.control(back), ControlReply::Done { bytes: ByteSize::from_pageblocks(4) });
+    let bytes = ByteSize::from_pageblocks(4);
+    let back = |zone| ControlRequest::Add { bytes, to: "near".to_owned(), zone };
+    let ControlReply::Refused(why) = pool.control(back(Some(Zone::Exmem))) else {
+        panic!("a zone that the node cannot have");
+    };
+    assert_eq!((&*why.field, &*why.value), ("zone", "exmem"));
+    assert!(why.expected.ends_with("kernel, movable, prefer-movable"), "{}", why.expected);
+    assert_eq!(pool.control(back(Some(Zone::Movable))), ControlReply::Done { bytes });
+    let zones = &pool.status().nodes[0].zones;
+    let zones: Vec<_> = zones.iter().map(|part| (part.zone, part.online)).collect();
+    assert_eq!(zones[1], (Zone::Movable, bytes), "{zones:?}");
 }
 
 #[test]

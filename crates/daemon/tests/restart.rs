@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 use common::{Pool, Program, blocks};
 use memtide_daemon::config::TenantConfig;
 use memtide_engine::tenant::{OnDepletion, Who};
-use memtide_proto::{ControlReply, ControlRequest, FromProgram, ToProgram, control::TenantStatus};
-use memtide_units::{ByteSize, NodeKind};
+use memtide_proto::{
+    ControlReply, ControlRequest, FromProgram, ToProgram,
+    control::{TenantStatus, Zone},
+};
+use memtide_units::{ByteSize, HoldReason, NodeKind};
 
 const WAIT: OnDepletion = OnDepletion::Wait(Duration::from_secs(3600));
 const GRANTED: Option<ToProgram> = Some(ToProgram::Commit { granted: true });
@@ -114,4 +117,35 @@ fn after_a_restart_programs_belong_to_the_tenants_that_there_are_now() {
     let status = pool.status();
     let programs: Vec<_> = status.programs.iter().map(|one| one.tenant.as_str()).collect();
     assert_eq!(programs, ["front"]);
+}
+
+/// What was added as movable is that still, and so is the promise that nothing is asked to stay
+/// there; what else is there is in the node's zone.
+#[test]
+fn a_block_keeps_its_zone_over_a_restart() {
+    let mut pool = Pool::start(4, 4);
+    let mut program = Program::join(pool.socket());
+    assert_eq!(pool.give_back(4, "near").remaining, ByteSize(0));
+    for zone in [Some(Zone::Movable), None] {
+        let bytes = ByteSize::from_pageblocks(2);
+        let add = ControlRequest::Add { bytes, to: "near".to_owned(), zone };
+        assert_eq!(pool.control(add), ControlReply::Done { bytes });
+    }
+    let leased = program.lease(3);
+    let zones = |pool: &Pool| {
+        let zones = pool.status().nodes[0].zones.clone();
+        zones.iter().map(|part| (part.zone, part.online, part.free)).collect::<Vec<_>>()
+    };
+    let size = ByteSize::from_pageblocks;
+    let expected = [(Zone::Kernel, size(2), size(1)), (Zone::Movable, size(2), size(0))];
+    assert_eq!(zones(&pool), expected);
+
+    pool.stop_daemon();
+    pool.start_daemon();
+    is_welcome(program.come_back(pool.socket(), &leased));
+    pool.wait_until("back", |status| status.awaited == 0);
+    assert_eq!(zones(&pool), expected);
+    program.send(&FromProgram::Pin { extents: leased, reason: HoldReason::NoMigration });
+    let Some(ToProgram::Refused(why)) = program.hear() else { panic!("it may not stay there") };
+    assert!(why.value.contains("2 of the 3 pageblocks"), "{why}");
 }

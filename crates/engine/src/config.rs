@@ -7,6 +7,7 @@ use core::time::Duration;
 use crate::{
     mempolicy::{WeightError, Weighting},
     nodes::{CapabilityError, NodeClass, ZonelistError},
+    onlining::OnlineZone,
     tenant::{TenantConfig, TenantError},
     tiers::{Access, accessor::AccessError},
 };
@@ -83,10 +84,17 @@ pub struct NodeConfig {
     pub block_pageblocks: u64,
     /// Whole blocks that are offline from the start.
     pub offline: Vec<Extent>,
+    /// The zone of its blocks: of those that are there at the start, and of those that come later
+    /// unless it is said otherwise. Where it is [`OnlineZone::Exmem`], all are in that.
+    pub zone: OnlineZone,
+    /// Whole blocks that are in another zone at the start, as an earlier engine had them
+    /// ([`crate::Engine::zones`]). What of them is offline is none the less.
+    pub zones: Vec<(Extent, OnlineZone)>,
 }
 
 impl NodeConfig {
-    /// A public node of blocks of one pageblock, all online, nothing known of its speed.
+    /// A public node of blocks of one pageblock, all online where anything may lie, nothing known
+    /// of its speed.
     #[must_use]
     pub fn new(
         node: NodeId,
@@ -105,6 +113,8 @@ impl NodeConfig {
             pageblocks,
             block_pageblocks: 1,
             offline: Vec::new(),
+            zone: OnlineZone::default(),
+            zones: Vec::new(),
         }
     }
 }
@@ -257,6 +267,20 @@ pub enum ConfigError {
         node: NodeId,
         /// Which extent.
         extent: Extent,
+    },
+    /// Blocks with a zone of their own that are not whole, named twice, or in EXMEM where the node
+    /// is not, or the other way round.
+    #[error(
+        "{node}: {extent} in zone {zone}; expected whole blocks of it, each named once, and all \
+         or none of it in exmem"
+    )]
+    Zone {
+        /// Which node.
+        node: NodeId,
+        /// Which extent.
+        extent: Extent,
+        /// Which zone.
+        zone: OnlineZone,
     },
     /// A limit of zero, or more pairs in an order than in flight.
     #[error("{limit} is {value}; expected at least {least}")]

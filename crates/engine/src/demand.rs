@@ -1,6 +1,7 @@
 //! What tenants need of some nodes, and what that leaves of a node to one process.
 //!
-//! For every set of nodes in the family of [`crate::sums`]: see [`crate::promise`] for why.
+//! For every set of nodes in the family of [`crate::sums`]: see [`crate::promise`] for why. "Nodes"
+//! are parts of nodes here ([`crate::parts`]).
 
 use alloc::vec::Vec;
 
@@ -8,29 +9,28 @@ use memtide_units::{NodeKind, TenantId, TokenId};
 
 use crate::{
     engine::Engine,
+    pageblocks::MOVABLE,
+    parts::{node_of, parts_of},
     promise::open,
-    sums::{Nodes, is_within},
+    sums::{Parts, is_within},
 };
 
 impl Engine {
-    pub(crate) fn open_nodes(&self, nodes: &[usize]) -> impl Iterator<Item = usize> {
-        nodes.iter().copied().filter(|&node| !self.is_closed(node))
+    pub(crate) fn open_parts(&self, parts: &[usize]) -> impl Iterator<Item = usize> {
+        parts.iter().copied().filter(|&part| !self.is_closed(node_of(part)))
     }
 
-    /// What of a node is leased; the rest of what is in use is being zeroed.
-    pub(crate) fn leased_on(&self, node: usize) -> u64 {
-        let zeroing = self.tenants().map(|(id, _)| self.sums.zeroing_of(id, node));
-        self.pool.frames(node).counts().used - zeroing.sum::<u64>()
+    /// What of a part is leased; the rest of what is in use is being zeroed.
+    pub(crate) fn leased_in_part(&self, part: usize) -> u64 {
+        let zeroing = self.tenants().map(|(id, _)| self.sums.zeroing_of(id, part));
+        self.used_in_part(part) - zeroing.sum::<u64>()
     }
 
-    /// What of a node can be leased.
-    pub(crate) fn free_on(&self, node: usize, when: Room) -> u64 {
-        let counts = self.pool.frames(node).counts();
+    /// What of a part can be leased.
+    pub(crate) fn free_on(&self, part: usize, when: Room) -> u64 {
         match when {
-            Room::Now => counts.free,
-            Room::Later => {
-                counts.present() - counts.offline - counts.retired - self.leased_on(node)
-            }
+            Room::Now => self.free_in_part(part),
+            Room::Later => self.usable_in_part(part) - self.leased_in_part(part),
         }
     }
 
@@ -42,16 +42,16 @@ impl Engine {
         match when {
             Room::Now => used,
             Room::Later => {
-                let zeroing = of_kind.map(|(node, _)| self.sums.zeroing_of(tenant, node));
-                used - zeroing.sum::<u64>()
+                // Of before it was never moved, there may be some in the second part as well.
+                let parts = of_kind.flat_map(|(node, _)| parts_of(node, MOVABLE));
+                used - parts.map(|part| self.sums.zeroing_of(tenant, part)).sum::<u64>()
             }
         }
     }
 
-    /// Whether these are all nodes of a kind, and perhaps others.
-    fn has_all_of(&self, nodes: &[usize], kind: NodeKind) -> bool {
-        let all = self.pool.nodes().iter().enumerate().filter(|(_, node)| node.kind == kind);
-        { all }.all(|(node, _)| nodes.binary_search(&node).is_ok())
+    /// Whether these are all parts of a kind that a tenant may have any of, and perhaps others.
+    fn has_all_of(&self, tenant: TenantId, parts: &[usize], kind: NodeKind) -> bool {
+        self.parts_for(tenant, kind).all(|part| parts.binary_search(&part).is_ok())
     }
 
     /// What others than this tenant need of these nodes.
@@ -68,7 +68,7 @@ impl Engine {
         tenant: TenantId,
         nodes: &[usize],
         when: Room,
-        but: Option<(&Nodes, u64, u64)>,
+        but: Option<(&Parts, u64, u64)>,
     ) -> u64 {
         let demands = self.demands(tenant, nodes, when);
         let needs = demands
@@ -78,7 +78,7 @@ impl Engine {
     }
 
     /// What one of a tenant's demands comes to, wherever it may be met.
-    fn needed(&self, tenant: TenantId, demand: &Demand, but: Option<(&Nodes, u64, u64)>) -> u64 {
+    fn needed(&self, tenant: TenantId, demand: &Demand, but: Option<(&Parts, u64, u64)>) -> u64 {
         let open = demand.sets().map(|nodes| {
             let open = self.open_in(tenant, nodes);
             match but {
@@ -96,13 +96,13 @@ impl Engine {
         let mut all = alloc::vec![Demand { nodes: nodes.to_vec(), ..Demand::default() }];
         for kind in NodeKind::ALL {
             let min = self.tenant(tenant).config.quota(kind).min;
-            if min == 0 || !self.has_all_of(nodes, kind) {
+            if min == 0 || !self.has_all_of(tenant, nodes, kind) {
                 continue;
             }
             let sure = min.saturating_sub(self.has(tenant, kind, when));
             for at in 0..all.len() {
                 let mut demand = all[at].clone();
-                demand.nodes.retain(|&node| self.pool.nodes()[node].kind != kind);
+                demand.nodes.retain(|&part| self.kind_of_part(part) != kind);
                 demand.guaranteed.push(kind);
                 demand.sure = demand.sure.saturating_add(sure);
                 all.push(demand);
@@ -113,16 +113,14 @@ impl Engine {
             let Some(max) = max.filter(|_| !self.falls_back(tenant)) else { continue };
             let left = max.saturating_sub(self.has(tenant, kind, when));
             for at in 0..all.len() {
-                if self.has_all_of(&all[at].nodes, kind) {
+                if self.has_all_of(tenant, &all[at].nodes, kind) {
                     continue;
                 }
                 let mut demand = all[at].clone();
-                let is_in = |node: &usize| {
-                    self.pool.nodes()[*node].kind == kind
-                        || all[at].nodes.binary_search(node).is_ok()
-                };
-                demand.nodes = (0..self.pool.nodes().len()).filter(is_in).collect();
-                let is_of_kind = |node: &usize| self.pool.nodes()[*node].kind == kind;
+                let is_of_kind = |part: &usize| self.kind_of_part(*part) == kind;
+                let is_in =
+                    |part: &usize| is_of_kind(part) || all[at].nodes.binary_search(part).is_ok();
+                demand.nodes = self.all_parts().filter(is_in).collect();
                 demand.inside.push(all[at].nodes.iter().copied().filter(is_of_kind).collect());
                 demand.capped.push(kind);
                 demand.elsewhere = demand.elsewhere.saturating_add(left);
@@ -141,29 +139,29 @@ impl Engine {
         bound.map(|(_, sum)| sum.open()).fold(0, u64::saturating_add)
     }
 
-    /// How much of a node a process may have without breaking promises to others, nor any by what
+    /// How much of a part a process may have without breaking promises to others, nor any by what
     /// is guaranteed. When it has so much, what is left must suffice for the others still, in every
     /// set of nodes; or as much be missing as before, if something is missing already. Its own
     /// promise gets smaller by what it has, and so does what is guaranteed to its tenant.
-    pub(crate) fn unpromised_on(&self, node: usize, token: TokenId) -> u64 {
+    pub(crate) fn unpromised_of_part(&self, part: usize, token: TokenId) -> u64 {
         let process = self.process(token);
         let own = if self.falls_back(self.tenant_of(token)) { 0 } else { open(process) };
-        let sets = self.sums.family().map(|set| self.unpromised_in(node, token, set, own));
+        let sets = self.sums.family().map(|set| self.unpromised_in(part, token, set, own));
         sets.min().unwrap_or(u64::MAX)
     }
 
-    /// The same for what it has already and is to come from these nodes: where it comes from a set,
+    /// The same for what it has already and is to come from these parts: where it comes from a set,
     /// that has as much as before.
-    pub(crate) fn unpromised_to(&self, node: usize, token: TokenId, from: &[usize]) -> u64 {
+    pub(crate) fn unpromised_to_part(&self, part: usize, token: TokenId, from: &[usize]) -> u64 {
         let sets = self.sums.family().filter(|set| !is_within(from, set));
-        sets.map(|set| self.unpromised_in(node, token, set, 0)).min().unwrap_or(u64::MAX)
+        sets.map(|set| self.unpromised_in(part, token, set, 0)).min().unwrap_or(u64::MAX)
     }
 
-    fn unpromised_in(&self, node: usize, token: TokenId, set: &[usize], own: u64) -> u64 {
+    fn unpromised_in(&self, part: usize, token: TokenId, set: &[usize], own: u64) -> u64 {
         let (tenant, reach) = (self.tenant_of(token), &self.process(token).reach);
-        let kind = self.pool.nodes()[node].kind;
-        let is_here = set.binary_search(&node).is_ok();
-        let free: u64 = self.open_nodes(set).map(|node| self.free_on(node, Room::Now)).sum();
+        let kind = self.kind_of_part(part);
+        let is_here = set.binary_search(&part).is_ok();
+        let free: u64 = self.open_parts(set).map(|part| self.free_on(part, Room::Now)).sum();
         let beside = free.saturating_sub(self.kept_from(tenant, set, Room::Now));
         let demands = self.demands(tenant, set, Room::Now);
         let needed: Vec<_> =

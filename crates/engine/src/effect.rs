@@ -2,6 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
+use crate::onlining::OnlineZone;
 use memtide_units::{
     ByteSize, Extent, HoldReason, ImageId, MemberId, MoveId, NodeId, Pageblock, RequestId, TokenId,
 };
@@ -178,6 +179,20 @@ pub struct NodeStatus {
     pub offline: ByteSize,
     /// Is there, but its memory is bad.
     pub retired: ByteSize,
+    /// How much is in which zone: of all zones that have any, in the order of
+    /// [`OnlineZone::ALL`]. Together, what has not left.
+    pub zones: Vec<ZoneStatus>,
+}
+
+/// What a node has in one zone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ZoneStatus {
+    /// Which.
+    pub zone: OnlineZone,
+    /// In the pool, in whatever state.
+    pub online: ByteSize,
+    /// Can be leased.
+    pub free: ByteSize,
 }
 
 /// A snapshot of one process.

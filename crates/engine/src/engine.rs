@@ -12,7 +12,7 @@ use alloc::{
 };
 
 use memtide_units::{
-    ImageId, Instant, MemberId, MoveId, NodeId, Pageblock, RequestId, TenantId, TokenId,
+    ImageId, Instant, MemberId, MoveId, NodeId, NodeKind, Pageblock, RequestId, TenantId, TokenId,
 };
 
 use crate::{
@@ -25,6 +25,8 @@ use crate::{
     moves::Order,
     nodes::{LOCAL_DISTANCE, Zonelists},
     outbox::Outbox,
+    pageblocks::MOVABLE,
+    parts::parts_of_kind,
     place::Route,
     pool::{BlockId, Pool},
     process::{Image, Link, Process, Waiting},
@@ -33,7 +35,7 @@ use crate::{
     recovery::Recovery,
     refusal::Refusal,
     request::{Request, Work, WorkId},
-    sums::{Sums, nodes_of_kinds},
+    sums::Sums,
     tenant::{self, Migration, OnDepletion},
     tiers::{Access, AccessTable},
     wishes::Queue,
@@ -213,7 +215,7 @@ impl Engine {
             Input::GiveBack { request, bytes, from, deadline } => {
                 self.give_back(request, bytes, from, deadline)
             }
-            Input::Add { bytes, to } => self.add(bytes, to),
+            Input::Add { bytes, to, zone } => self.add(bytes, to, zone),
             Input::MoveTo { request, member, to, bytes, deadline } => {
                 self.move_to(request, member, to, bytes, deadline)
             }
@@ -350,14 +352,24 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
 
 /// Sums of nothing yet.
 fn sums(config: &Config) -> Sums {
-    let kinds: Vec<_> = config.nodes.iter().map(|node| node.kind).collect();
-    let is_guaranteed = |kind| config.tenants.iter().any(|tenant| tenant.quota(kind).min > 0);
+    let kinds = || config.nodes.iter().map(|node| node.kind);
+    let parts = |kind, movability| parts_of_kind(kinds(), kind, movability).collect();
     let tenants = (0..).map(TenantId).zip(&config.tenants);
     let strict = tenants.filter(|(_, tenant)| tenant.on_depletion != OnDepletion::FallBack);
-    let is_capped = |kind| config.tenants.iter().any(|tenant| tenant.quota(kind).max.is_some());
-    let (guaranteed, capped) =
-        (nodes_of_kinds(&kinds, is_guaranteed), nodes_of_kinds(&kinds, is_capped));
-    Sums::new(guaranteed, capped, strict.map(|(id, _)| id).collect())
+    let strict = strict.map(|(id, _)| id).collect();
+    let of_tenant = |tenant: &tenant::TenantConfig| {
+        let (quotas, movability) = (tenant.quotas.clone(), tenant.movability());
+        let guaranteed = quotas.into_iter().filter(|(_, quota)| quota.min > 0);
+        guaranteed.map(move |(kind, _)| (kind, movability))
+    };
+    let guaranteed = config.tenants.iter().flat_map(of_tenant);
+    let guaranteed = guaranteed.map(|(kind, movability)| parts(kind, movability)).collect();
+    let is_limited = |kind: &NodeKind| {
+        let mut quotas = config.tenants.iter().map(|tenant| tenant.quota(*kind));
+        quotas.any(|quota| quota.min > 0 || quota.max.is_some())
+    };
+    let limited = NodeKind::ALL.into_iter().filter(is_limited);
+    Sums::new(guaranteed, limited.map(|kind| parts(kind, MOVABLE)).collect(), strict)
 }
 
 /// The order of fallback among the nodes, by the distances as configured or by placement.

@@ -16,7 +16,9 @@
 //! can take the place of one that is shared with a child, and most children go, or start another
 //! program, the next moment: so such a request waits for that while it has time.
 //!
-//! Of equally cheap blocks the highest leaves first, and the lowest comes back first.
+//! Of equally cheap blocks those go first that are in a zone that is promised to come back: in
+//! MOVABLE or EXMEM, then PREFER_MOVABLE; what is left of a kernel zone is of use to those who may
+//! lie nowhere else. In one zone the highest leaves first, and the lowest comes back first.
 
 use alloc::vec::Vec;
 use core::{cmp::Reverse, time::Duration};
@@ -164,7 +166,9 @@ impl Engine {
                 match self.cost(id, block) {
                     Cost::Moves(moves) => {
                         let wait = self.pool.block_used(block);
-                        ranks.push((place, moves, wait, Reverse(block.block), block));
+                        let promise = self.pool.zone(block).promise();
+                        let last = Reverse(block.block);
+                        ranks.push((place, moves, wait, promise, last, block));
                     }
                     Cost::LaterMaybe => may_change = true,
                     Cost::Never => {}

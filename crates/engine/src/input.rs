@@ -6,7 +6,7 @@
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
-use crate::{config::Performance, mempolicy::MemPolicy, tenant::Credentials};
+use crate::{config::Performance, mempolicy::MemPolicy, onlining::OnlineZone, tenant::Credentials};
 use memtide_units::{
     AccessorId, ByteSize, Extent, HoldReason, ImageId, MemberId, MoveId, NodeId, Pageblock,
     RequestId, TokenId,
@@ -168,7 +168,7 @@ pub enum Input {
     },
     /// Whole blocks come into the pool.
     Online {
-        /// Which; whole blocks that are offline.
+        /// Which; whole blocks that are offline. They come into the zone of their node.
         extents: Vec<Extent>,
     },
     /// An operator, or a device, wants these very blocks back.
@@ -278,6 +278,8 @@ pub enum Input {
         bytes: ByteSize,
         /// To which node.
         to: NodeId,
+        /// Into which zone; into that of the node, when absent.
+        zone: Option<OnlineZone>,
     },
     /// An operator moves a process's memory.
     MoveTo {

@@ -78,8 +78,8 @@ impl Engine {
 
     /// What is being zeroed after an image changed.
     pub(crate) fn count_zeroing(&mut self, image: ImageId, pageblock: Pageblock, by: i64) {
-        let node = self.pool.block_of(pageblock).node;
-        self.sums.note_zeroing(self.images[&image].tenant, node, by);
+        let part = self.part_of(pageblock);
+        self.sums.note_zeroing(self.images[&image].tenant, part, by);
     }
 
     pub(crate) fn zeroed(&mut self, image: ImageId, extents: &[Extent]) -> Result<(), Refusal> {

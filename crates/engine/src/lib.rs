@@ -26,6 +26,7 @@
 //! * [`mempolicy`]: which nodes a request may be placed on.
 //! * `place`: where a lease goes.
 //! * `quota`: what a tenant has of each kind of node, and how much more it may have.
+//! * `parts`: where anything may lie on a node, and where only what can move may.
 //! * `promise`: a program knows in advance that it will get what it is going to need.
 //! * `sums`: what all processes are promised and have, summed up.
 //! * `demand`: what tenants need of some nodes, and what that leaves to others.
@@ -83,6 +84,7 @@ mod online;
 pub mod onlining;
 mod outbox;
 mod pageblocks;
+mod parts;
 mod pins;
 mod place;
 mod poison;
@@ -108,7 +110,7 @@ mod words;
 
 pub use config::{Awaited, Config, ConfigError, LayoutError, Limits, NodeConfig, Performance};
 pub use decision::{Asked, Decision, Outcome, Rule, Scope};
-pub use effect::{Effect, Holder, MemberStatus, NodeStatus, Report};
+pub use effect::{Effect, Holder, MemberStatus, NodeStatus, Report, ZoneStatus};
 pub use engine::Engine;
 pub use idle::IdleHolder;
 pub use input::{Claims, Input, Lineage, MoveOutcome};

@@ -35,6 +35,7 @@ use crate::{
     engine::Engine,
     input::MoveOutcome,
     lease::{End, Flight, Pins, Share, Standing},
+    pageblocks::MOVABLE,
     process::{Link, Waiting},
     refusal::Refusal,
     request::{Goal, Work, WorkId},
@@ -244,7 +245,7 @@ impl Engine {
                 Goal::Fill(node) => {
                     let room = self.room_to_fill(token, node, &picked);
                     let count = room.min(picked.len() as u64);
-                    let places = self.pool.take_on(node, count, draft.last);
+                    let places = self.pool.take_on(node, count, draft.last, MOVABLE);
                     let places = places.iter().flat_map(|extent| extent.iter());
                     picked.iter().copied().zip(places).collect()
                 }

@@ -6,6 +6,10 @@
 //! device does. To end one that emptied nothing, [`crate::Input::Online`] may name blocks of the
 //! node that are still online.
 //!
+//! A block comes into its node's zone, unless an operator who adds it says another
+//! ([`OnlineZone`], explicitly, as by `online_kernel` and `online_movable` in the kernel). A node in
+//! EXMEM has no other zone, and no other node has that: policies for extended memory choose nodes.
+//!
 //! These very blocks go as others do ([`crate::giveback`]), but all of them, and no others.
 
 use alloc::{collections::BTreeSet, vec::Vec};
@@ -16,6 +20,7 @@ use memtide_units::{ByteSize, Extent, NodeId, Pageblock, RequestId};
 use crate::{
     device::DeviceEvent,
     engine::Engine,
+    onlining::OnlineZone,
     pageblocks::BlockState,
     pool::BlockId,
     refusal::Refusal,
@@ -23,10 +28,20 @@ use crate::{
 };
 
 impl Engine {
-    pub(crate) fn add(&mut self, bytes: ByteSize, node: NodeId) -> Result<(), Refusal> {
+    pub(crate) fn add(
+        &mut self,
+        bytes: ByteSize,
+        node: NodeId,
+        zone: Option<OnlineZone>,
+    ) -> Result<(), Refusal> {
         let to = self.pool.index_of(node).ok_or(Refusal::NoSuchNode { node })?;
         if bytes.0 == 0 {
             return Err(Refusal::NoBytes);
+        }
+        let own = self.pool.nodes()[to].zone;
+        let zone = zone.unwrap_or(own);
+        if (zone == OnlineZone::Exmem) != (own == OnlineZone::Exmem) {
+            return Err(Refusal::ZoneOfNode { node, zone, own });
         }
         let frames = self.pool.frames(to);
         let blocks = bytes.pageblocks_ceil().div_ceil(frames.block_pageblocks());
@@ -53,7 +68,7 @@ impl Engine {
             return Err(Refusal::NotLetGo { pageblock });
         }
         for block in free {
-            self.bring_in(block);
+            self.bring_in(block, zone);
         }
         Ok(())
     }
@@ -74,7 +89,7 @@ impl Engine {
             return Err(Refusal::NotLetGo { pageblock });
         }
         for block in offline {
-            self.bring_in(block);
+            self.bring_in(block, self.pool.nodes()[block.node].zone);
         }
         for node in blocks.iter().map(|block| block.node).collect::<BTreeSet<_>>() {
             self.memory_is_back(node);
@@ -82,8 +97,8 @@ impl Engine {
         Ok(())
     }
 
-    fn bring_in(&mut self, block: BlockId) {
-        self.pool.online_block(block);
+    fn bring_in(&mut self, block: BlockId, zone: OnlineZone) {
+        self.pool.online_block(block, zone);
         let span = self.pool.span(block);
         let onlined = self.out.onlined.entry(block.node).or_default();
         onlined.extend((span.start.0..span.end.0).map(Pageblock));

@@ -13,6 +13,12 @@
 //! * `auto_movable_stats`: what is counted for that.
 //! * [`memory`]: nodes, zones, groups of memory that are plugged together, blocks online.
 //!
+//! Two zones are here that Linux was offered and does not have, ZONE_PREFER_MOVABLE and ZONE_EXMEM.
+//! Memory goes there when it is asked for explicitly, and with contig-zones where one of them is
+//! the only zone that is there. For the ratio it is neither kernel memory, for it is not sure to be
+//! there for the kernel, nor movable memory, for it needs no more kernel memory than it holds of
+//! the kernel's; and a group with some of it is not all movable.
+//!
 //! Left out: `online_policy` cannot be changed half-way (the kernel allows it, and says not to),
 //! and hardware zones below NORMAL are one kernel zone here: what is plugged never lies there.
 

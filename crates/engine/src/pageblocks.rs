@@ -31,29 +31,29 @@
 //! is a bug of the caller, and panics.
 //!
 //! # Zones
-//! Blocks come into the zone MOVABLE. All that the engine places can be moved, and that every
-//! block can be emptied is what a give-back rests on; so what cannot move must not get there, and
-//! the allocator refuses it. (A lease that is pinned later stays where it is: it is a holder, with
-//! a reason.)
+//! Every block is in a zone ([`zones`]). What never moves is not placed in MOVABLE and EXMEM: that
+//! those can be emptied is promised. What was placed as movable stays where it is if it cannot be
+//! moved later: it is a holder, with a reason. Whether that may be *asked for* there is decided
+//! elsewhere ([`crate::pins`]).
 
 use alloc::{collections::BTreeSet, vec, vec::Vec};
 use core::fmt;
 
-use memtide_frames::{AtomicU64, Frames, Geometry, Layout, Movability, Zone};
+use memtide_frames::{AtomicU64, Frames, Geometry, Layout, Movability};
 use memtide_units::{ByteSize, Extent, FrameRange, Order, PAGES_PER_PAGEBLOCK, Pageblock, Pfn};
 
-use crate::{config::LayoutError, words::Words};
+use crate::{config::LayoutError, onlining::OnlineZone, words::Words};
+
+use self::zones::frames_zone;
 
 mod placement;
 mod retire;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod zones;
 
-/// The zone of all blocks.
-const ZONE: Zone = Zone::Movable;
-/// What is placed there.
-const MOVABILITY: Movability = Movability::Movable;
+pub(crate) use self::zones::{MOVABLE, UNMOVABLE};
 
 /// The pageblocks of one node.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,7 +64,10 @@ pub(crate) struct Pageblocks {
     present: u64,
     block_pageblocks: u64,
     blocks: Vec<Block>,
-    counts: Counts,
+    /// Of the blocks in the pool, by their zone.
+    in_zone: [Counts; OnlineZone::ALL.len()],
+    /// In blocks that are not in the pool.
+    offline: u64,
     /// Whether their blocks are in the pool or not.
     retired: BTreeSet<Pageblock>,
 }
@@ -72,6 +75,8 @@ pub(crate) struct Pageblocks {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Block {
     state: BlockState,
+    /// That it is in, or was in last.
+    zone: OnlineZone,
     used: u64,
     /// Whether it is in the pool or not.
     retired: u64,
@@ -166,7 +171,8 @@ impl Pageblocks {
         let words = Words::zero(layout.words());
         let words = words.ok_or(LayoutError::Memory { pageblocks, size })?;
         Frames::new(geometry, &words).expect("memory that is zero and as large as it takes");
-        let block = Block { state: BlockState::Offline, used: 0, retired: 0 };
+        let (state, zone) = (BlockState::Offline, OnlineZone::default());
+        let block = Block { state, zone, used: 0, retired: 0 };
         Ok(Self {
             layout,
             words,
@@ -174,7 +180,8 @@ impl Pageblocks {
             present: pageblocks,
             block_pageblocks,
             blocks: vec![block; usize_from(pageblocks / block_pageblocks)],
-            counts: Counts { offline: pageblocks, ..Counts::default() },
+            in_zone: [Counts::default(); OnlineZone::ALL.len()],
+            offline: pageblocks,
             retired: BTreeSet::new(),
         })
     }
@@ -205,8 +212,15 @@ impl Pageblocks {
     }
 
     /// How many pageblocks are in which state.
-    pub(crate) const fn counts(&self) -> Counts {
-        self.counts
+    pub(crate) fn counts(&self) -> Counts {
+        let all = self.in_zone.iter();
+        all.fold(Counts { offline: self.offline, ..Counts::default() }, |sum, zone| Counts {
+            free: sum.free + zone.free,
+            used: sum.used + zone.used,
+            isolated: sum.isolated + zone.isolated,
+            offline: sum.offline,
+            retired: sum.retired + zone.retired,
+        })
     }
 
     /// Whether the pageblock is one of this node's.
@@ -277,26 +291,26 @@ impl Pageblocks {
         }
     }
 
-    /// Takes this one pageblock, which is free or isolated.
+    /// Takes this one pageblock, which is free or isolated. What is there is there: in a zone that
+    /// it should not be in it counts as movable.
     ///
     /// # Panics
     /// When it is used or offline: look with [`Pageblocks::state`] first.
-    pub(crate) fn claim(&mut self, pageblock: Pageblock) {
-        match self.state(pageblock) {
-            PageblockState::Free => self.counts.free -= 1,
-            PageblockState::Isolated => self.counts.isolated -= 1,
-            state => panic!("{pageblock} is claimed but {state:?}"),
+    pub(crate) fn claim(&mut self, pageblock: Pageblock, movability: Movability) {
+        let (state, block) = (self.state(pageblock), self.block_of(pageblock));
+        let held = if self.zone(block).is_movable_only() { MOVABLE } else { movability };
+        match self.frames().take_at(pfn(pageblock), Order::PAGEBLOCK, held) {
+            Ok(frame) => drop(frame.into_number()),
+            Err(error) => panic!("{pageblock} is claimed but {state:?}: {error}"),
         }
-        let frames = self.frames();
-        match frames.take_at(pfn(pageblock), Order::PAGEBLOCK, MOVABILITY) {
-            Ok(frame) => {
-                frame.into_number();
-            }
-            Err(error) => panic!("{pageblock} is not used but cannot be taken: {error}"),
+        let counts = self.counts_of(block);
+        match state {
+            PageblockState::Free => counts.free -= 1,
+            PageblockState::Isolated => counts.isolated -= 1,
+            _ => unreachable!("the allocator refuses what is used, retired, or not there"),
         }
-        let block = usize_from(self.block_of(pageblock));
-        self.blocks[block].used += 1;
-        self.counts.used += 1;
+        counts.used += 1;
+        self.blocks[usize_from(block)].used += 1;
     }
 
     /// Gives one pageblock back.
@@ -304,18 +318,19 @@ impl Pageblocks {
     /// # Panics
     /// When it is not used.
     pub(crate) fn put(&mut self, pageblock: Pageblock) {
-        let block = usize_from(self.block_of(pageblock));
+        let block = self.block_of(pageblock);
         match self.frames().adopt(pfn(pageblock), Order::PAGEBLOCK) {
             Ok(frame) => drop(frame),
             Err(error) => panic!("{pageblock} is given back but not used: {error}"),
         }
-        let block = &mut self.blocks[block];
-        block.used -= 1;
-        self.counts.used -= 1;
-        if block.state == BlockState::Isolated {
-            self.counts.isolated += 1;
+        self.blocks[usize_from(block)].used -= 1;
+        let isolated = self.block_state(block) == BlockState::Isolated;
+        let counts = self.counts_of(block);
+        counts.used -= 1;
+        if isolated {
+            counts.isolated += 1;
         } else {
-            self.counts.free += 1;
+            counts.free += 1;
         }
     }
 
@@ -326,8 +341,9 @@ impl Pageblocks {
     pub(crate) fn isolate(&mut self, block: u64) {
         let free = self.leave(block, BlockState::Online, BlockState::Isolated);
         self.frames().isolate(self.range(block)).expect("an online block");
-        self.counts.free -= free;
-        self.counts.isolated += free;
+        let counts = self.counts_of(block);
+        counts.free -= free;
+        counts.isolated += free;
     }
 
     /// Undoes [`Pageblocks::isolate`].
@@ -337,8 +353,9 @@ impl Pageblocks {
     pub(crate) fn unisolate(&mut self, block: u64) {
         let free = self.leave(block, BlockState::Isolated, BlockState::Online);
         self.frames().unisolate(self.range(block)).expect("an isolated block");
-        self.counts.isolated -= free;
-        self.counts.free += free;
+        let counts = self.counts_of(block);
+        counts.isolated -= free;
+        counts.free += free;
     }
 
     /// Takes a block out of the pool. What is retired in it goes with it.
@@ -349,21 +366,27 @@ impl Pageblocks {
         assert_eq!(self.block_used(block), 0, "block {block} goes offline but is used");
         let free = self.leave(block, BlockState::Isolated, BlockState::Offline);
         self.frames().remove(self.range(block)).expect("an isolated and empty block");
-        self.counts.isolated -= free;
-        self.counts.retired -= self.block_pageblocks - free;
-        self.counts.offline += self.block_pageblocks;
+        let retired = self.block_pageblocks - free;
+        let counts = self.counts_of(block);
+        counts.isolated -= free;
+        counts.retired -= retired;
+        self.offline += self.block_pageblocks;
     }
 
-    /// Puts a block into the pool; its pageblocks are free, but for those that are retired.
+    /// Puts a block into the pool, in this zone; its pageblocks are free, but for those that are
+    /// retired.
     ///
     /// # Panics
     /// When it is not offline.
-    pub(crate) fn online(&mut self, block: u64) {
+    pub(crate) fn online(&mut self, block: u64, zone: OnlineZone) {
         let free = self.leave(block, BlockState::Offline, BlockState::Online);
-        self.frames().add(self.range(block), ZONE).expect("an offline block");
-        self.counts.offline -= self.block_pageblocks;
-        self.counts.free += free;
-        self.counts.retired += self.block_pageblocks - free;
+        self.blocks[usize_from(block)].zone = zone;
+        self.frames().add(self.range(block), frames_zone(zone)).expect("an offline block");
+        let retired = self.block_pageblocks - free;
+        let counts = self.counts_of(block);
+        counts.free += free;
+        counts.retired += retired;
+        self.offline -= self.block_pageblocks;
         let start = self.block_start(block);
         let end = Pageblock(start.0 + self.block_pageblocks);
         for &bad in self.retired.range(start..end) {
@@ -388,7 +411,7 @@ impl Pageblocks {
 
 impl fmt::Debug for Pageblocks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (first, present, counts) = (self.first.0, self.present, self.counts);
+        let (first, present, counts) = (self.first.0, self.present, self.counts());
         write!(f, "pb{first}+{present} {counts:?}")
     }
 }

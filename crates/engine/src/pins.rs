@@ -3,8 +3,12 @@
 //! A pin has a reason. Most reasons are facts: the kernel or a device may write to the memory at
 //! any time, and whoever says so is believed, for nothing that is said changes it. Two are asked
 //! for: that memory is never moved, and that it is pinned for long. Those may be refused: a tenant
-//! may have so much of a kind of node pinned when it asks, facts included; and the owner of a
-//! private node must permit long pins. Only what was asked for already may be asked for again
+//! may have so much of a kind of node pinned when it asks, facts included; the owner of a private
+//! node must permit long pins; and nothing in MOVABLE or EXMEM, nor on its way there, is pinned on
+//! request, for that those can be emptied is promised. (The kernel has the same rule in
+//! `folio_is_longterm_pinnable`, and moves the folio elsewhere first,
+//! `check_and_migrate_movable_folios`. A lease's pageblocks have their numbers known to its program,
+//! so it is told instead, and can ask to have them moved: [`crate::Input::Mbind`].) Of the quota only what was asked for already may be asked for again
 //! beyond the limit: a fact comes to an end, and what was asked for because of it stays.
 
 use alloc::{collections::BTreeMap, vec, vec::Vec};
@@ -27,6 +31,11 @@ const fn is_given(reason: HoldReason) -> bool {
     reason.is_pin() && !matches!(reason, HoldReason::SharedWithChild | HoldReason::Inherited)
 }
 
+/// Whether some of these were asked for.
+pub(crate) fn is_asked_for(pins: Pins) -> bool {
+    ASKED_FOR.into_iter().any(|reason| pins.has(reason))
+}
+
 impl Engine {
     pub(crate) fn pin(
         &mut self,
@@ -43,6 +52,7 @@ impl Engine {
             self.check_permission(&pageblocks)?;
         }
         if ASKED_FOR.contains(&reason) {
+            self.check_zones(&pageblocks)?;
             self.check_limit(token, &pageblocks)?;
         }
         self.change_pins(token, pageblocks, |pins| pins.insert(reason));
@@ -91,6 +101,27 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether these lie, and will lie, where it may be asked that they stay.
+    fn check_zones(&self, pageblocks: &[Pageblock]) -> Result<(), Refusal> {
+        let zone = |&at: &Pageblock| {
+            let ends = [Some(at), self.destination_of(at)].into_iter().flatten();
+            let mut zones = ends.map(|at| self.pool.zone(self.pool.block_of(at)));
+            zones.find(|zone| zone.is_movable_only())
+        };
+        let mut promised = pageblocks.iter().filter_map(|at| Some((*at, zone(at)?)));
+        let Some((pageblock, zone)) = promised.next() else { return Ok(()) };
+        let (by, of) = (1 + promised.count() as u64, pageblocks.len() as u64);
+        let node = self.pool.nodes()[self.pool.block_of(pageblock).node].id;
+        Err(Refusal::PinInZone { pageblock, node, zone, by, of })
+    }
+
+    /// Where a pageblock is ordered to move.
+    fn destination_of(&self, pageblock: Pageblock) -> Option<Pageblock> {
+        let flight = self.leases[&pageblock].flight?;
+        let mut pairs = self.orders[&flight.order].open().iter();
+        pairs.find(|pair| pair.from == pageblock).map(|pair| pair.to)
+    }
+
     /// Whether a process's tenant may have these pinned, too.
     fn check_limit(&self, token: TokenId, pageblocks: &[Pageblock]) -> Result<(), Refusal> {
         let tenant = self.tenant_of(token);
@@ -103,7 +134,7 @@ impl Engine {
         for &pageblock in pageblocks {
             let lease = &self.leases[&pageblock];
             let mut stakes = lease.stakes();
-            if stakes.any(|stake| ASKED_FOR.iter().any(|&reason| stake.pins.has(reason))) {
+            if stakes.any(|stake| is_asked_for(stake.pins)) {
                 continue;
             }
             let (by, new) = more.entry(self.kind_of(pageblock)).or_default();

@@ -40,6 +40,8 @@ use crate::{
     lease::{Lease, Share},
     mempolicy::{MemPolicy, Mode, Turn, candidates},
     nodes::Zonelists,
+    pageblocks::MOVABLE,
+    parts::parts_of,
     pool::Pool,
     quota::PerKind,
     refusal::Refusal,
@@ -85,8 +87,8 @@ impl Route {
     /// Where a policy leads. It makes sense ([`MemPolicy::check`]).
     pub(crate) fn new(policy: MemPolicy, zonelists: &Zonelists, pool: &Pool) -> Self {
         let index = |node: NodeId| pool.index_of(node).expect("zonelists are of the pool's nodes");
-        let kind = |node: NodeId| pool.nodes()[index(node)].kind;
-        let found = candidates(&policy, pool.local(), zonelists, kind);
+        let is_extended = |node: NodeId| pool.nodes()[index(node)].is_extended();
+        let found = candidates(&policy, pool.local(), zonelists, is_extended);
         let named = |node: NodeId| match &policy.mode {
             Mode::Local => false,
             Mode::Preferred(one) => *one == node,
@@ -122,7 +124,7 @@ impl Engine {
 
     /// From now on what a process leases goes along this route.
     pub(crate) fn set_route(&mut self, token: TokenId, route: Arc<Route>) {
-        let reach = self.reach(self.tenant_of(token), &route).into();
+        let reach = self.reach_in_parts(self.tenant_of(token), &route).into();
         self.process_mut(token).route = route;
         self.change_reach(token, reach);
     }
@@ -137,6 +139,13 @@ impl Engine {
         let mut reach: Vec<_> = self.legs(tenant, route).filter(is_allowed).collect();
         reach.sort_unstable();
         reach
+    }
+
+    /// The same in parts of nodes: of who is never moved, those where anything may lie.
+    pub(crate) fn reach_in_parts(&self, tenant: TenantId, route: &Route) -> Vec<usize> {
+        let movability = self.movability(tenant);
+        let nodes = self.reach(tenant, route).into_iter();
+        nodes.flat_map(|node| parts_of(node, movability)).collect()
     }
 
     /// Where a policy leads, if it makes sense.
@@ -303,7 +312,8 @@ impl Engine {
     /// Leases what there is on a node, `most` at most.
     fn take_from(&mut self, draft: &mut Draft, node: usize, most: u64) {
         let (room, _) = self.room_in(draft, node);
-        let taken = self.pool.take_on(node, most.min(room), draft.after);
+        let movability = self.movability(draft.tenant);
+        let taken = self.pool.take_on(node, most.min(room), draft.after, movability);
         let count: u64 = taken.iter().map(|extent| u64::from(extent.count)).sum();
         if count == 0 {
             return;
@@ -376,7 +386,7 @@ impl Engine {
         for node in self.ways_out(self.tenant_of(token), route) {
             let to = self.pool.nodes()[node].kind;
             let room = self.room_for_move(token, kind, node, taken[to as usize]);
-            let some = self.pool.take_on(node, left.min(room), after);
+            let some = self.pool.take_on(node, left.min(room), after, MOVABLE);
             let count: u64 = some.iter().map(|extent| u64::from(extent.count)).sum();
             taken[to as usize] += count;
             left -= count;

@@ -6,11 +6,13 @@ use alloc::{
     vec::Vec,
 };
 
+use memtide_frames::Movability;
 use memtide_units::{Extent, NodeId, NodeKind, Pageblock};
 
 use crate::{
     config::{Config, ConfigError, NodeConfig},
     nodes::NodeClass,
+    onlining::OnlineZone,
     pageblocks::{BlockState, PageblockState, Pageblocks},
     refusal::Refusal,
 };
@@ -29,6 +31,8 @@ pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) name: String,
     pub(crate) kind: NodeKind,
+    /// Of blocks that come online and nobody says otherwise.
+    pub(crate) zone: OnlineZone,
     pub(crate) frames: Pageblocks,
 }
 
@@ -37,6 +41,13 @@ pub(crate) struct Node {
 pub(crate) struct BlockId {
     pub(crate) node: usize,
     pub(crate) block: u64,
+}
+
+impl Node {
+    /// Whether it is extended memory to policies: all that is not near, and what is in EXMEM.
+    pub(crate) const fn is_extended(&self) -> bool {
+        !matches!(self.kind, NodeKind::Near) || matches!(self.zone, OnlineZone::Exmem)
+    }
 }
 
 impl Pool {
@@ -76,12 +87,13 @@ impl Pool {
             let blocks = blocks.filter(|blocks| blocks.clone().all(|block| offline.insert(block)));
             blocks.ok_or(ConfigError::Offline { node, extent })?;
         }
+        let zones = zones(config, &frames)?;
         for block in (0..frames.blocks()).filter(|block| !offline.contains(block)) {
-            frames.online(block);
+            frames.online(block, zones.get(&block).copied().unwrap_or(config.zone));
         }
         self.by_first.insert(config.first, self.nodes.len());
-        let (name, kind) = (config.name.clone(), config.kind);
-        self.nodes.push(Node { id: node, name, kind, frames });
+        let (name, kind, zone) = (config.name.clone(), config.kind, config.zone);
+        self.nodes.push(Node { id: node, name, kind, zone, frames });
         Ok(())
     }
 
@@ -138,6 +150,11 @@ impl Pool {
         self.frames(id.node).block_state(id.block)
     }
 
+    /// The zone of a block; of one that is offline, that which it was in last.
+    pub(crate) fn zone(&self, id: BlockId) -> OnlineZone {
+        self.frames(id.node).zone(id.block)
+    }
+
     /// Pageblocks in use in a block.
     pub(crate) fn block_used(&self, id: BlockId) -> u64 {
         self.frames(id.node).block_used(id.block)
@@ -182,13 +199,14 @@ impl Pool {
         node: usize,
         count: u64,
         after: Option<Pageblock>,
+        movability: Movability,
     ) -> Vec<Extent> {
-        self.frames_mut(node).take(count, after)
+        self.frames_mut(node).take(count, after, movability)
     }
 
-    pub(crate) fn claim(&mut self, pageblock: Pageblock) {
+    pub(crate) fn claim(&mut self, pageblock: Pageblock, movability: Movability) {
         let id = self.block_of(pageblock);
-        self.frames_mut(id.node).claim(pageblock);
+        self.frames_mut(id.node).claim(pageblock, movability);
     }
 
     pub(crate) fn put(&mut self, pageblock: Pageblock) {
@@ -219,8 +237,8 @@ impl Pool {
         self.frames_mut(id.node).offline(id.block);
     }
 
-    pub(crate) fn online_block(&mut self, id: BlockId) {
-        self.frames_mut(id.node).online(id.block);
+    pub(crate) fn online_block(&mut self, id: BlockId, zone: OnlineZone) {
+        self.frames_mut(id.node).online(id.block, zone);
     }
 
     /// The nodes in the order in which they are emptied: those that serve nobody, then the
@@ -271,8 +289,35 @@ impl Pool {
     pub(crate) fn validate(&self) {
         for node in &self.nodes {
             node.frames.validate();
+            let is_exmem = node.zone == OnlineZone::Exmem;
+            for block in 0..node.frames.blocks() {
+                let online = node.frames.block_state(block) != BlockState::Offline;
+                let zone = node.frames.zone(block);
+                let agrees = (zone == OnlineZone::Exmem) == is_exmem;
+                assert!(!online || agrees, "block {block} of a node of {} is in {zone}", node.zone);
+            }
         }
     }
+}
+
+/// The blocks of a node that have a zone of their own.
+fn zones(
+    config: &NodeConfig,
+    frames: &Pageblocks,
+) -> Result<BTreeMap<u64, OnlineZone>, ConfigError> {
+    let (node, mut zones) = (config.node, BTreeMap::new());
+    for &(extent, zone) in &config.zones {
+        let refused = ConfigError::Zone { node, extent, zone };
+        if (zone == OnlineZone::Exmem) != (config.zone == OnlineZone::Exmem) {
+            return Err(refused);
+        }
+        for block in frames.blocks_of(extent).ok_or(refused.clone())? {
+            if zones.insert(block, zone).is_some() {
+                return Err(refused);
+            }
+        }
+    }
+    Ok(zones)
 }
 
 /// The placement as it is configured, or the public nodes, the nearest kind first.

@@ -13,7 +13,7 @@ use memtide_units::{ImageId, Instant, MemberId, Pageblock, TenantId};
 
 use crate::{mempolicy::Turn, place::Route};
 
-use crate::loss::Loss;
+use crate::{loss::Loss, sums::Parts};
 
 /// One process, alive or not known to be dead.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,8 +24,8 @@ pub(crate) struct Process {
     pub(crate) name: String,
     /// Where what it leases goes.
     pub(crate) route: Arc<Route>,
-    /// The nodes that it may be given anything of, in their order in the pool.
-    pub(crate) reach: Arc<[usize]>,
+    /// The parts of nodes that it may be given anything of, ascending.
+    pub(crate) reach: Parts,
     /// Where its interleaving goes on.
     pub(crate) turn: Turn,
     /// When it disconnected, if it has since this engine was made.

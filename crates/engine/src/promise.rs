@@ -17,7 +17,8 @@
 //! stands on memory that is sure to go to somebody else. And a tenant that may have no more of a
 //! kind than so much needs the rest from other nodes ([`Engine::need`]), all the more if it is
 //! promised some within nodes of that kind. So the family has every reach without the nodes of such
-//! kinds, too. What is retired, and nodes that are being evacuated, are no room; what is being
+//! kinds, too. Who is never moved reaches a part of a node only, so all of this is counted in parts
+//! of nodes ([`crate::parts`]). What is retired, and nodes that are being evacuated, are no room; what is being
 //! zeroed is. What is leased is not, whoever has it: nothing is moved to make a promise fit.
 //!
 //! A tenant that falls back is promised anything, for its programs go on with ordinary memory.
@@ -68,7 +69,7 @@ use crate::{
     engine::Engine,
     process::Process,
     refusal::Refusal,
-    sums::{Nodes, UNIONS_MAX},
+    sums::{Parts, UNIONS_MAX},
     tenant::{Access, OnDepletion},
     wishes::Wish,
 };
@@ -137,7 +138,7 @@ impl Engine {
     fn fits_with(
         &self,
         tenant: TenantId,
-        reach: &Nodes,
+        reach: &Parts,
         before: u64,
         after: u64,
     ) -> Result<(), Rule> {
@@ -152,7 +153,7 @@ impl Engine {
             if then <= now {
                 continue;
             }
-            let room: u64 = self.open_nodes(&set).map(|n| self.free_on(n, Room::Later)).sum();
+            let room: u64 = self.open_parts(&set).map(|part| self.free_on(part, Room::Later)).sum();
             fits(Scope::Tenant, then, room)?;
             let promised = then.saturating_add(self.kept_from(tenant, &set, Room::Later));
             fits(Scope::Pool, promised, room)?;
@@ -161,7 +162,7 @@ impl Engine {
     }
 
     /// A process reaches other nodes from now on: it keeps as much of its promise as fits there.
-    pub(crate) fn change_reach(&mut self, token: TokenId, reach: Nodes) {
+    pub(crate) fn change_reach(&mut self, token: TokenId, reach: Parts) {
         let (tenant, process) = (self.tenant_of(token), self.process(token));
         let (wanted, owned) = (process.committed, process.owned);
         if process.reach == reach {
@@ -208,12 +209,6 @@ impl Engine {
         matches!(self.tenant(tenant).config.on_depletion, OnDepletion::FallBack)
     }
 
-    /// What there is on these nodes for leases, in use or not.
-    fn online_on(&self, nodes: &[usize]) -> u64 {
-        let counts = self.open_nodes(nodes).map(|node| self.pool.frames(node).counts());
-        counts.map(|counts| counts.present() - counts.offline - counts.retired).sum()
-    }
-
     /// How much a process could have if nobody else were there.
     pub(crate) fn reachable(&self, token: TokenId) -> u64 {
         self.allowed_on(self.tenant_of(token), &self.process(token).reach)
@@ -221,17 +216,20 @@ impl Engine {
 
     /// How much a tenant could have if no other were there.
     fn allowed(&self, tenant: TenantId) -> u64 {
-        let all: Vec<_> = (0..self.pool.nodes().len()).collect();
+        let all: Vec<_> = self.all_parts().collect();
         self.allowed_on(tenant, &all)
     }
 
-    fn allowed_on(&self, tenant: TenantId, nodes: &[usize]) -> u64 {
+    /// The same on these parts of nodes, as far as it may have any of them.
+    fn allowed_on(&self, tenant: TenantId, parts: &[usize]) -> u64 {
         let allowed = NodeKind::ALL.map(|kind| {
             let quota = self.tenant(tenant).config.quota(kind);
+            let of_kind = self.parts_for(tenant, kind);
             let of_kind: Vec<_> =
-                nodes.iter().copied().filter(|&n| self.pool.nodes()[n].kind == kind).collect();
+                of_kind.filter(|part| parts.binary_search(part).is_ok()).collect();
+            let online = self.open_parts(&of_kind).map(|part| self.usable_in_part(part));
             match quota.access {
-                Access::Allowed => self.online_on(&of_kind).min(quota.max.unwrap_or(u64::MAX)),
+                Access::Allowed => online.sum::<u64>().min(quota.max.unwrap_or(u64::MAX)),
                 Access::Denied => 0,
             }
         });

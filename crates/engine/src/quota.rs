@@ -15,11 +15,7 @@
 //! ([`Engine::room_for_move`]): the tenant has no more of the kind after it than before. A move to
 //! another kind is as a lease there.
 
-use alloc::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-    vec::Vec,
-};
+use alloc::{collections::VecDeque, sync::Arc};
 
 use memtide_units::{ImageId, NodeKind, Pageblock, TenantId, TokenId};
 
@@ -149,7 +145,9 @@ impl Engine {
         if counts.present() == counts.offline {
             return (0, Rule::NoCapacity { node: node_id });
         }
-        let mut least = (counts.free, Rule::Full { node: node_id });
+        // What never moves may not lie anywhere.
+        let free = record.frames.free_for(self.movability(tenant));
+        let mut least = (free, Rule::Full { node: node_id });
         let mut limit = |room: u64, rule: Rule| {
             if room < least.0 {
                 least = (room, rule);
@@ -170,9 +168,7 @@ impl Engine {
 
     /// How much of a node some memory of a process can be moved to because that is wished.
     pub(crate) fn room_to_fill(&self, token: TokenId, node: usize, what: &[Pageblock]) -> u64 {
-        let from: BTreeSet<usize> = what.iter().map(|&at| self.pool.block_of(at).node).collect();
-        let from: Vec<usize> = from.into_iter().collect();
-        let unpromised = self.unpromised_to(node, token, &from);
+        let unpromised = self.unpromised_to(node, token, what);
         self.room(self.tenant_of(token), node).0.min(unpromised)
     }
 

@@ -307,7 +307,10 @@ impl Engine {
             match orphans.and_then(|orphans| orphans.remove(&pageblock)) {
                 // It is counted anew with the lease.
                 Some(image) => self.uncharge(image, pageblock),
-                None => self.pool.claim(pageblock),
+                None => {
+                    let movability = self.movability(self.tenant_of(token));
+                    self.pool.claim(pageblock, movability);
+                }
             }
             self.add_lease(pageblock, token, share);
             return;

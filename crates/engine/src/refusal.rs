@@ -1,6 +1,6 @@
 //! Why an input is refused. A refused input changed nothing.
 
-use crate::mempolicy::PolicyError;
+use crate::{mempolicy::PolicyError, onlining::OnlineZone};
 use memtide_units::{
     Extent, HoldReason, ImageId, MemberId, MoveId, NodeId, NodeKind, Pageblock, RequestId,
     TenantId, TokenId,
@@ -230,6 +230,33 @@ pub enum Refusal {
     NotLetGo {
         /// Which of its pageblocks.
         pageblock: Pageblock,
+    },
+    /// That memory cannot move is asked for where all must be able to.
+    #[error(
+        "{pageblock} is in zone {zone} of {node}, and so are {by} of the {of} pageblocks that are \
+         not to move; expected none where only what can move may lie"
+    )]
+    PinInZone {
+        /// The first of them.
+        pageblock: Pageblock,
+        /// Its node.
+        node: NodeId,
+        /// Its zone, or that to which it is on its way.
+        zone: OnlineZone,
+        /// How many of them are in such a zone.
+        by: u64,
+        /// How many are asked for.
+        of: u64,
+    },
+    /// A zone that a node cannot have beside its own.
+    #[error("zone {zone} on {node}, which is in {own}; expected all of a node in exmem or nothing")]
+    ZoneOfNode {
+        /// Which node.
+        node: NodeId,
+        /// Which zone.
+        zone: OnlineZone,
+        /// The node's own.
+        own: OnlineZone,
     },
     /// A long pin on a node whose owner does not permit that.
     #[error("{pageblock} is on {node}, whose owner does not permit pinning for long")]

@@ -5,13 +5,26 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use memtide_units::{ByteSize, Extent, HoldReason, ImageId, MemberId, NodeId, Pageblock, TokenId};
 
 use crate::{
-    effect::{MemberStatus, NodeStatus},
+    effect::{MemberStatus, NodeStatus, ZoneStatus},
     engine::Engine,
     lease::Standing,
-    pageblocks::BlockState,
+    onlining::OnlineZone,
+    pageblocks::{BlockState, Counts},
     pool::BlockId,
     process::Link,
 };
+
+/// What a node has in each zone.
+fn zone_status(node: &crate::pool::Node) -> Vec<ZoneStatus> {
+    let counts = OnlineZone::ALL.map(|zone| (zone, node.frames.counts_in(zone)));
+    let some = counts.into_iter().filter(|(_, counts)| counts.present() > 0);
+    let status = |(zone, counts): (OnlineZone, Counts)| ZoneStatus {
+        zone,
+        online: ByteSize::from_pageblocks(counts.present()),
+        free: ByteSize::from_pageblocks(counts.free),
+    };
+    some.map(status).collect()
+}
 
 impl Engine {
     /// The nodes, in the order of the configuration.
@@ -28,6 +41,7 @@ impl Engine {
                 isolated: ByteSize::from_pageblocks(counts.isolated),
                 offline: ByteSize::from_pageblocks(counts.offline),
                 retired: ByteSize::from_pageblocks(counts.retired),
+                zones: zone_status(node),
             }
         };
         self.pool.nodes().iter().map(status).collect()
@@ -118,6 +132,23 @@ impl Engine {
     #[must_use]
     pub fn isolated(&self, node: NodeId) -> Vec<Extent> {
         self.blocks_in(node, BlockState::Isolated)
+    }
+
+    /// The zones of what is online on a node: what to put into [`crate::NodeConfig::zones`] of an
+    /// engine that takes over. Nothing when there is no such node.
+    #[must_use]
+    pub fn zones(&self, node: NodeId) -> Vec<(Extent, OnlineZone)> {
+        let Some(node) = self.pool.index_of(node) else { return Vec::new() };
+        let mut blocks: BTreeMap<OnlineZone, Vec<BlockId>> = BTreeMap::new();
+        for block in self.pool.online_blocks(&[node]) {
+            blocks.entry(self.pool.zone(block)).or_default().push(block);
+        }
+        let extents = |(zone, blocks): (OnlineZone, Vec<BlockId>)| {
+            let spans = blocks.into_iter().map(|block| self.pool.span(block));
+            let all = spans.flat_map(|span| (span.start.0..span.end.0).map(Pageblock));
+            self.pool.extents(all).into_iter().map(move |extent| (extent, zone))
+        };
+        blocks.into_iter().flat_map(extents).collect()
     }
 
     fn blocks_in(&self, node: NodeId, state: BlockState) -> Vec<Extent> {

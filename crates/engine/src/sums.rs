@@ -2,9 +2,10 @@
 //!
 //! Whether one more promise or lease fits depends on what all others are promised. To look at all
 //! of them each time would make every input as slow as there are processes. So it is summed up as
-//! it changes, by tenant and by *reach*, the nodes that a process may be given anything of. There
-//! are few of those: programs have their tenant's policy, or one of their own with some of the few
-//! nodes there are. What is being zeroed is summed up by tenant and node in the same way.
+//! it changes, by tenant and by *reach*, the parts of nodes ([`crate::parts`]) that a process may be
+//! given anything of. There are few of those: programs have their tenant's policy, or one of their
+//! own with some of the few nodes there are. What is being zeroed is summed up by tenant and part in
+//! the same way. (Below, "nodes" are parts of nodes.)
 //!
 //! The *family* is what [`crate::promise`] has to look at: the unions of any of the reaches of which
 //! something is promised, with and without the nodes of any kinds of which there are quotas,
@@ -19,17 +20,17 @@ use alloc::{
     vec::Vec,
 };
 
-use memtide_units::{NodeKind, TenantId, TokenId};
+use memtide_units::{TenantId, TokenId};
 
 use crate::{engine::Engine, process::Process};
 
 /// Most sets of nodes of which promises are counted.
 pub(crate) const UNIONS_MAX: usize = 512;
 
-/// Nodes, by their place in the pool, ascending.
-pub(crate) type Nodes = Arc<[usize]>;
+/// Parts of nodes ([`crate::parts`]), ascending.
+pub(crate) type Parts = Arc<[usize]>;
 
-/// Sums over the processes of a tenant that reach the same nodes. Amounts are pageblocks; what
+/// Sums over the processes of a tenant that reach the same parts. Amounts are pageblocks; what
 /// tenants that fall back are promised has no bound, but sums of 2^64 of those have room here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Sum {
@@ -44,16 +45,16 @@ pub(crate) struct Sum {
 /// All sums.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Sums {
-    by: BTreeMap<(TenantId, Nodes), Sum>,
-    /// What is being zeroed after a tenant's processes, by node.
+    by: BTreeMap<(TenantId, Parts), Sum>,
+    /// What is being zeroed after a tenant's processes, by part.
     zeroing: BTreeMap<(TenantId, usize), u64>,
-    /// The nodes of every kind of which something is guaranteed.
-    kinds: BTreeSet<Nodes>,
-    /// The nodes of every kind of which somebody has a maximum.
-    capped: BTreeSet<Nodes>,
+    /// The parts of every kind within which something is guaranteed to somebody.
+    guaranteed: BTreeSet<Parts>,
+    /// All parts of every kind of which there are quotas.
+    limited: BTreeSet<Parts>,
     /// The tenants that are promised what they must get.
     strict: BTreeSet<TenantId>,
-    family: BTreeSet<Nodes>,
+    family: BTreeSet<Parts>,
     /// How often anything changed.
     pub(crate) changes: u64,
 }
@@ -81,56 +82,56 @@ impl Sum {
 
 impl Sums {
     pub(crate) fn new(
-        kinds: BTreeSet<Nodes>,
-        capped: BTreeSet<Nodes>,
+        guaranteed: BTreeSet<Parts>,
+        limited: BTreeSet<Parts>,
         strict: BTreeSet<TenantId>,
     ) -> Self {
-        let family = closure(&kinds).expect("three sets have eight unions");
-        Self { kinds, capped, strict, family, ..Self::default() }
+        let family = closure(&guaranteed).expect("of three kinds, six sets have few unions");
+        Self { guaranteed, limited, strict, family, ..Self::default() }
     }
 
     /// The sums of a tenant, by reach.
-    pub(crate) fn of(&self, tenant: TenantId) -> impl Iterator<Item = (&Nodes, &Sum)> {
-        let none: Nodes = Arc::new([]);
+    pub(crate) fn of(&self, tenant: TenantId) -> impl Iterator<Item = (&Parts, &Sum)> {
+        let none: Parts = Arc::new([]);
         let all = self.by.range((tenant, none)..).take_while(move |((of, _), _)| *of == tenant);
         all.map(|((_, reach), sum)| (reach, sum))
     }
 
     /// The sets of nodes of which promises are counted.
-    pub(crate) fn family(&self) -> impl Iterator<Item = &Nodes> {
+    pub(crate) fn family(&self) -> impl Iterator<Item = &Parts> {
         self.family.iter()
     }
 
     /// The family as it is with promises within a reach. None: it would be too large.
-    pub(crate) fn family_with(&self, reach: &Nodes) -> Option<BTreeSet<Nodes>> {
+    pub(crate) fn family_with(&self, reach: &Parts) -> Option<BTreeSet<Parts>> {
         let mut all = self.family.clone();
         self.variants(reach).iter().all(|set| add(&mut all, set)).then_some(all)
     }
 
     /// A reach, with and without the nodes of any kinds of which there are quotas.
-    fn variants(&self, reach: &Nodes) -> Vec<Nodes> {
+    fn variants(&self, reach: &Parts) -> Vec<Parts> {
         let mut all = alloc::vec![reach.clone()];
-        for kind in self.capped.union(&self.kinds) {
-            let without = |set: &Nodes| -> Nodes {
+        for kind in &self.limited {
+            let without = |set: &Parts| -> Parts {
                 set.iter().copied().filter(|node| !kind.contains(node)).collect()
             };
-            let less: Vec<Nodes> = all.iter().map(without).collect();
+            let less: Vec<Parts> = all.iter().map(without).collect();
             all.extend(less);
         }
         all
     }
 
-    /// What is being zeroed after a tenant's processes on a node.
-    pub(crate) fn zeroing_of(&self, tenant: TenantId, node: usize) -> u64 {
-        self.zeroing.get(&(tenant, node)).copied().unwrap_or(0)
+    /// What is being zeroed after a tenant's processes in a part.
+    pub(crate) fn zeroing_of(&self, tenant: TenantId, part: usize) -> u64 {
+        self.zeroing.get(&(tenant, part)).copied().unwrap_or(0)
     }
 
     /// So much more, or less, is being zeroed.
-    pub(crate) fn note_zeroing(&mut self, tenant: TenantId, node: usize, by: i64) {
-        let sum = self.zeroing.entry((tenant, node)).or_default();
+    pub(crate) fn note_zeroing(&mut self, tenant: TenantId, part: usize, by: i64) {
+        let sum = self.zeroing.entry((tenant, part)).or_default();
         *sum = sum.checked_add_signed(by).expect("what ends has begun");
         if *sum == 0 {
-            self.zeroing.remove(&(tenant, node));
+            self.zeroing.remove(&(tenant, part));
         }
         self.changes += 1;
     }
@@ -159,10 +160,10 @@ impl Sums {
     fn make_family(&mut self) {
         let binds = |tenant: &TenantId| self.strict.contains(tenant);
         let promising = self.by.iter().filter(|((of, _), sum)| sum.promising > 0 && binds(of));
-        let reaches: BTreeSet<&Nodes> = promising.map(|((_, reach), _)| reach).collect();
+        let reaches: BTreeSet<&Parts> = promising.map(|((_, reach), _)| reach).collect();
         let mut sets: BTreeSet<_> =
             reaches.into_iter().flat_map(|reach| self.variants(reach)).collect();
-        sets.extend(self.kinds.iter().cloned());
+        sets.extend(self.guaranteed.iter().cloned());
         self.family = closure(&sets).expect("a promise that makes it too large is not given");
     }
 }
@@ -173,18 +174,18 @@ pub(crate) fn is_within(nodes: &[usize], among: &[usize]) -> bool {
 }
 
 /// The unions of any of these sets; none when there are too many.
-fn closure(sets: &BTreeSet<Nodes>) -> Option<BTreeSet<Nodes>> {
-    let mut all = BTreeSet::from([Nodes::default()]);
+fn closure(sets: &BTreeSet<Parts>) -> Option<BTreeSet<Parts>> {
+    let mut all = BTreeSet::from([Parts::default()]);
     sets.iter().all(|set| add(&mut all, set)).then_some(all)
 }
 
 /// Adds a set, and its unions with those that are there, if there are not too many then.
-fn add(all: &mut BTreeSet<Nodes>, set: &Nodes) -> bool {
+fn add(all: &mut BTreeSet<Parts>, set: &Parts) -> bool {
     if all.contains(set) {
         return true;
     }
-    let union = |other: &Nodes| other.iter().chain(&**set).copied().collect::<BTreeSet<usize>>();
-    let new: Vec<Nodes> = all.iter().map(|other| union(other).into_iter().collect()).collect();
+    let union = |other: &Parts| other.iter().chain(&**set).copied().collect::<BTreeSet<usize>>();
+    let new: Vec<Parts> = all.iter().map(|other| union(other).into_iter().collect()).collect();
     all.extend(new);
     all.len() <= UNIONS_MAX
 }
@@ -220,30 +221,19 @@ impl Engine {
 
     /// The sums as they should be.
     pub(crate) fn validate_sums(&self) {
-        let mut sums =
-            Sums::new(self.sums.kinds.clone(), self.sums.capped.clone(), self.sums.strict.clone());
+        let mut sums = {
+            let of = &self.sums;
+            Sums::new(of.guaranteed.clone(), of.limited.clone(), of.strict.clone())
+        };
         for (&token, process) in &self.processes {
             sums.put(self.tenant_of(token), process);
         }
         for (&pageblock, residue) in &self.zeroing {
             let tenant = self.images[&residue.image].tenant;
-            sums.note_zeroing(tenant, self.pool.block_of(pageblock).node, 1);
+            sums.note_zeroing(tenant, self.part_of(pageblock), 1);
         }
         sums.make_family();
         sums.changes = self.sums.changes;
         assert_eq!(sums, self.sums, "the sums are not those of the processes");
     }
-}
-
-/// The nodes of every kind of which this is so.
-pub(crate) fn nodes_of_kinds(
-    kinds: &[NodeKind],
-    is_so: impl Fn(NodeKind) -> bool,
-) -> BTreeSet<Nodes> {
-    let nodes = |kind: NodeKind| (0..kinds.len()).filter(move |&node| kinds[node] == kind);
-    NodeKind::ALL
-        .into_iter()
-        .filter(|&kind| is_so(kind))
-        .map(|kind| nodes(kind).collect())
-        .collect()
 }

@@ -13,6 +13,7 @@ use crate::{
     engine::Engine,
     lease::{End, Flight, Share, Standing},
     pageblocks::PageblockState,
+    pins::is_asked_for,
     process::{Link, Waiting},
     quota::PerKind,
     request::Goal,
@@ -53,6 +54,11 @@ impl Engine {
                 assert_eq!(process.image, lease.image, "{pageblock} has holders of two images");
                 assert!(process.held.contains(&pageblock));
             }
+            let zone = self.pool.zone(self.pool.block_of(pageblock));
+            assert!(
+                !zone.is_movable_only() || !lease.stakes().any(|stake| is_asked_for(stake.pins)),
+                "{pageblock} is pinned on request in {zone}"
+            );
             assert!(lease.share == Share::Shared || lease.others.is_empty());
             let owner = self.process(lease.owner.token);
             let connected = matches!(owner.link, Link::Connected(_));
@@ -112,7 +118,7 @@ impl Engine {
                 assert_eq!(self.members.get(&member), Some(&token));
                 members += 1;
             }
-            let reach = self.reach(self.tenant_of(token), &process.route);
+            let reach = self.reach_in_parts(self.tenant_of(token), &process.route);
             assert_eq!(*process.reach, *reach, "{token}");
             let owes = process.in_flight > 0 || process.thawing > 0;
             assert_eq!(owes, process.waiting != Waiting::No, "{token}");

@@ -421,7 +421,7 @@ fn what_no_device_has_given_does_not_stay_online() {
     let mut world = World::new(Splitting::Group);
     let tag = world.tag();
     world.add(&[extent(4, 4, tag)]);
-    world.engine(Input::Add { bytes: ByteSize(8 * PAGE), to: FAR });
+    world.engine(Input::Add { bytes: ByteSize(8 * PAGE), to: FAR, zone: None });
     assert_eq!((world.online(), world.given()), (4, 4));
     world.lease(0, 60);
     assert!(world.held[0].len() == 60);
@@ -557,7 +557,7 @@ fn random_day(seed: u64, splitting: Splitting) {
                 (0..2).for_each(|program| world.let_go(program));
                 if random.below(2) == 0 {
                     let bytes = ByteSize(PAGE * (1 + random.below(16)));
-                    world.engine(Input::Add { bytes, to: FAR });
+                    world.engine(Input::Add { bytes, to: FAR, zone: None });
                 }
             }
             _ => world.pass(random.below(4)),

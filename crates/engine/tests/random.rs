@@ -29,7 +29,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (n(), n()).prop_map(|(process, policy)| Op::SetPolicy { process, policy }),
         8 => (n(), n(), n())
             .prop_map(|(process, which, count)| Op::Release { process, which, count }),
-        3 => (n(), n(), n(), n(), prop::bool::weighted(0.7)).prop_map(
+        5 => (n(), n(), n(), n(), prop::bool::weighted(0.6)).prop_map(
             |(process, which, count, reason, unpin)| {
                 Op::Pin { process, which, count, reason, unpin }
             }
@@ -42,7 +42,8 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (any::<u16>(), n(), 0..2000u16).prop_map(|(megabytes, from, deadline_ms)| {
             Op::GiveBack { megabytes, from, deadline_ms }
         }),
-        4 => (any::<u16>(), n()).prop_map(|(megabytes, to)| Op::Add { megabytes, to }),
+        4 => (any::<u16>(), n(), n())
+            .prop_map(|(megabytes, to, zone)| Op::Add { megabytes, to, zone }),
         3 => (n(), n(), any::<u16>(), 0..2000u16).prop_map(
             |(process, to, megabytes, deadline_ms)| {
                 Op::MoveTo { process, to, megabytes, deadline_ms }
@@ -142,6 +143,8 @@ fn everything_happens_in_a_random_world() {
         "not-responding",
         "no-migration",
         "pin-limit",
+        "pin-in-zone",
+        "never moves",
         "promised",
         "not promised",
         "Placed",

@@ -7,7 +7,7 @@ use memtide_units::{FrameRange, Order, Pfn};
 
 use crate::{
     descriptor::{Descriptors, DescriptorsError},
-    entry::{Entry, GRADES},
+    entry::{Entry, GRADES, State},
     error::LayoutError,
     index::Index,
     layout::{FRAMES, Geometry, HEADER, LINE, Layout, PAGEBLOCK_ORDER, RECORD, RUN_ORDERS, WORDS},
@@ -195,6 +195,13 @@ impl<'m> Frames<'m> {
     #[inline(always)]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         core::ptr::eq(self.header, other.header)
+    }
+
+    /// The zone of a frame, if its block is in the pool.
+    #[must_use]
+    pub fn zone_of(&self, pfn: Pfn) -> Option<Zone> {
+        let entry = self.entry(self.index(pfn)? / FRAMES);
+        (entry.state() != State::Absent).then(|| entry.zone())
     }
 
     /// The number of a frame from its number inside the node.

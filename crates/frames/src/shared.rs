@@ -1,6 +1,8 @@
 //! Taking and giving without a core of one's own, and what cores do for each other when memory is
 //! short.
 
+use memtide_units::Order;
+
 use crate::{
     bits::ones,
     claim::Claim,
@@ -44,13 +46,42 @@ impl<'m> Frames<'m> {
         Ok(Frame::new(self, index, order))
     }
 
+    /// Takes a block of whole pageblocks from this zone and no other.
+    ///
+    /// Who keeps books of its own by zone needs to know which zone it takes from before it does.
+    ///
+    /// # Errors
+    /// [`TakeError`] when there is none in the zone, or the request may not land there.
+    ///
+    /// # Panics
+    /// When the request is for less than a pageblock.
+    pub fn take_in<'f>(&'f self, zone: Zone, request: Request) -> Result<Frame<'f>, TakeError> {
+        let order = request.order.get();
+        assert!(order >= PAGEBLOCK_ORDER, "zones are chosen for whole pageblocks");
+        let found = || self.may_serve(zone, &request).then(|| self.huge_in(zone, &request))?;
+        let found = found().or_else(|| {
+            self.drain_pageblocks(None);
+            found()
+        });
+        let refused = || refusal_of(request.order, self.free_frames(zone.id()));
+        let index = self.make_found(found.ok_or_else(refused)?, order);
+        if let Some(descriptors) = self.descriptors {
+            descriptors.taken(index, request.movability);
+        }
+        Ok(Frame::new(self, index, order))
+    }
+
+    /// Makes a block of free pageblocks that were found for it.
+    fn make_found(&self, pb: u64, order: u8) -> u64 {
+        self.make_huge(pb, order);
+        self.account(self.entry(pb).zone_id(), -(1 << order));
+        pb * crate::layout::FRAMES
+    }
+
     fn take_index(&self, request: &Request) -> Option<u64> {
         let order = request.order.get();
         if order >= PAGEBLOCK_ORDER {
-            let pb = self.find_huge(request, 0)?;
-            self.make_huge(pb, order);
-            self.account(self.entry(pb).zone_id(), -(1 << order));
-            return Some(pb * crate::layout::FRAMES);
+            return Some(self.make_found(self.find_huge(request, 0)?, order));
         }
         let claim = self.find(request)?.claim;
         let index = self.find_block(claim.pb, order).expect("the search looked for it");
@@ -125,17 +156,19 @@ impl<'m> Frames<'m> {
 
     /// Free pageblocks for a block of order 9 or more, leaving so many frames more in their zone.
     pub(crate) fn find_huge(&self, request: &Request, beyond: u64) -> Option<u64> {
-        let (order, movability) = (request.order.get(), request.movability);
         let frames = request.order.frames().saturating_add(beyond);
         let leaves =
             |zone: &Zone| beyond == 0 || self.leaves_reserve(zone.id(), frames, request.urgency);
-        self.zones_for(request).filter(leaves).find_map(|zone| {
-            if order > PAGEBLOCK_ORDER {
-                return self.claim_run(zone.id(), movability, order);
-            }
-            let claim = self.claim_free(zone.id(), movability, zone.end(movability))?;
-            Some(claim.pb)
-        })
+        self.zones_for(request).filter(leaves).find_map(|zone| self.huge_in(zone, request))
+    }
+
+    /// The same in one zone.
+    fn huge_in(&self, zone: Zone, request: &Request) -> Option<u64> {
+        let (order, movability) = (request.order.get(), request.movability);
+        if order > PAGEBLOCK_ORDER {
+            return self.claim_run(zone.id(), movability, order);
+        }
+        Some(self.claim_free(zone.id(), movability, zone.end(movability))?.pb)
     }
 
     /// Single frames of a pageblock that some core has, though it did not ask for them: all else
@@ -193,11 +226,15 @@ impl<'m> Frames<'m> {
     pub(crate) fn refusal(&self, request: &Request) -> TakeError {
         let zones = Zone::all().filter(|&zone| request.zones().contains(zone));
         let free = zones.map(|zone| self.free_frames(zone.id())).sum();
-        let order = request.order;
-        if free < order.frames() {
-            TakeError::Exhausted { order, free }
-        } else {
-            TakeError::NoBlock { order, free }
-        }
+        refusal_of(request.order, free)
+    }
+}
+
+/// Why there is no block of this order where so many frames are free.
+const fn refusal_of(order: Order, free: u64) -> TakeError {
+    if free < order.frames() {
+        TakeError::Exhausted { order, free }
+    } else {
+        TakeError::NoBlock { order, free }
     }
 }

@@ -56,6 +56,7 @@ fn a_walk_through_all_of_it() {
     assert!(matches!(frames.add(pageblock(3), Zone::Normal), Err(PlugError::State { .. })));
     frames.validate();
     take_and_give(&frames);
+    zone_by_zone(&frames);
     numbers(&frames);
     named(&frames);
     plug(&frames);
@@ -65,6 +66,38 @@ fn a_walk_through_all_of_it() {
     again.validate();
     assert_eq!(again.counts(), frames.counts());
     assert_eq!(again.counts().used, 0);
+}
+
+/// From a zone, and from no other: not when it is full, and not where the request may not land.
+fn zone_by_zone(frames: &Frames<'_>) {
+    let exmem = Zone::Exmem(Channel::new(0).unwrap());
+    let whole = |movability| Request::new(order(9), movability);
+    let (movable, unmovable) = (whole(Movability::Movable), whole(Movability::Unmovable));
+    for (zone, at) in [(Zone::Normal, 0), (Zone::Movable, 2), (exmem, 3)] {
+        let first = frames.take_in(zone, movable).unwrap();
+        assert_eq!((first.pfn(), frames.zone_of(first.pfn())), (Pfn(at * PAGEBLOCK), Some(zone)));
+    }
+    let both = frames.take_in(Zone::Normal, movable.from(Want::Normal)).unwrap();
+    assert_eq!(frames.take_in(Zone::Normal, movable).unwrap().pfn(), Pfn(PAGEBLOCK));
+    let run = frames.take_in(Zone::Normal, Request::new(order(10), Movability::Movable));
+    assert!(matches!(run, Err(TakeError::Exhausted { free: PAGEBLOCK, .. })));
+    drop(both);
+    let run = frames.take_in(Zone::Normal, Request::new(order(10), Movability::Movable)).unwrap();
+    let refused = |zone, request, free| {
+        let error = frames.take_in(zone, request).map(drop).unwrap_err();
+        let (Exhausted { free: found, .. } | NoBlock { free: found, .. }) = error else {
+            panic!("{error}");
+        };
+        assert_eq!(found, free, "{zone}: {error}");
+    };
+    use TakeError::{Exhausted, NoBlock};
+    refused(Zone::Normal, movable, 0);
+    refused(Zone::Movable, unmovable, PAGEBLOCK);
+    refused(Zone::PreferMovable, movable, 0);
+    refused(exmem, movable.from(Want::Normal), PAGEBLOCK);
+    drop(run);
+    assert_eq!(frames.zone_of(Pfn(NODE.frames)), None);
+    frames.validate();
 }
 
 fn take_and_give(frames: &Frames<'_>) {

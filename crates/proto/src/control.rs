@@ -6,11 +6,13 @@
 
 mod devices;
 mod tenants;
+mod zone;
 
 pub use self::devices::{DcdAnswer, DcdExtent, DcdStatus, EXTENTS_MAX, HOLDERS_MAX};
 pub use self::tenants::{
     Asked, Decision, KindStatus, OnDepletion, Outcome, Reason, TenantStatus, Waiting, Whom,
 };
+pub use self::zone::{Zone, ZoneBytes};
 
 use memtide_units::{ByteSize, HoldReason, ImageId, NodeKind};
 use serde::{Deserialize, Serialize};
@@ -40,6 +42,8 @@ pub enum ControlRequest {
         bytes: ByteSize,
         /// To which node, by name.
         to: String,
+        /// Into which zone; as the node is configured, when absent.
+        zone: Option<Zone>,
     },
     /// Move a program's memory.
     Move {
@@ -174,6 +178,8 @@ pub struct NodeStatus {
     pub offline: ByteSize,
     /// Out of service for good: its memory is bad.
     pub retired: ByteSize,
+    /// How much is in which zone, of all that have any: together `size - offline`.
+    pub zones: Vec<ZoneBytes>,
 }
 
 /// One process.

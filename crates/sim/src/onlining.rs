@@ -203,6 +203,8 @@ impl Pattern {
         let letter = |zone| match zone {
             OnlineZone::Kernel => 'K',
             OnlineZone::Movable => 'M',
+            OnlineZone::PreferMovable => 'P',
+            OnlineZone::Exmem => 'X',
         };
         let runs = self.0.iter().take(RUNS_MAX);
         let mut text: Vec<String> =

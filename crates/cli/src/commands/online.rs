@@ -117,10 +117,7 @@ pub fn blocks(placed: &[Placed], bytes: ByteSize) -> Vec<ToldBlock> {
 }
 
 pub const fn name(zone: OnlineZone) -> &'static str {
-    match zone {
-        OnlineZone::Movable => "movable",
-        OnlineZone::Kernel => "kernel",
-    }
+    zone.name()
 }
 
 fn text(planned: &OnlinePlan, how: How) -> String {

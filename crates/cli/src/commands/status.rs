@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode};
 
 use memtide_proto::{
-    control::{ProgramStatus, Status as Told},
+    control::{NodeStatus, ProgramStatus, Status as Told, Zone, ZoneBytes},
     program::{Backing, OnFull},
 };
 
@@ -39,6 +39,7 @@ fn text(status: &Told, socket: &Path) -> String {
     }
     text += "\n";
     text += &output::table(&node_rows(status));
+    text += &zones(status);
     if status.programs.is_empty() {
         text += "\nno programs\n";
         return text;
@@ -70,6 +71,18 @@ fn node_rows(status: &Told) -> Vec<Vec<String>> {
         rows.push(row);
     }
     rows
+}
+
+/// What is in which zone, of nodes that have another than the usual one.
+fn zones(status: &Told) -> String {
+    let is_usual = |part: &ZoneBytes| part.zone == Zone::default();
+    let unusual = status.nodes.iter().filter(|node| !node.zones.iter().all(is_usual));
+    let line = |node: &NodeStatus| {
+        let part = |part: &ZoneBytes| format!("{} {} ({} free)", part.online, part.zone, part.free);
+        let parts: Vec<String> = node.zones.iter().map(part).collect();
+        format!("{}: {}\n", node.name, parts.join(", "))
+    };
+    unusual.map(line).collect()
 }
 
 fn program_rows(status: &Told) -> Vec<Vec<String>> {

@@ -48,6 +48,7 @@ pub(super) struct RawNode {
     pub(super) size: Option<Text>,
     pub(super) store: Option<Text>,
     pub(super) class: Option<Text>,
+    pub(super) zone: Option<Text>,
     pub(super) capabilities: Option<Spanned<Vec<Text>>>,
     pub(super) read_latency_ns: Option<Number>,
     pub(super) write_latency_ns: Option<Number>,

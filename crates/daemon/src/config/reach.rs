@@ -9,13 +9,13 @@ use std::collections::BTreeSet;
 use memtide_engine::{
     mempolicy::{MemPolicy, Mode, candidates::candidates},
     nodes::{NodeClass, Zonelists},
-    tenant::{Access, Emergency, OnDepletion},
+    tenant::{Access, Emergency, Migration, OnDepletion},
 };
-use memtide_proto::program::OnFull;
-use memtide_units::NodeId;
+use memtide_proto::{control::Zone, program::OnFull};
+use memtide_units::{NodeId, NodeKind};
 
 use super::{TenantConfig, nodes::NodeConfig};
-use crate::daemon::node_id;
+use crate::{daemon::node_id, zones};
 
 /// What a file says of the pool itself, as far as tenants depend on it.
 pub(super) struct PoolRules<'a> {
@@ -34,13 +34,16 @@ impl PoolRules<'_> {
         Zonelists::build(&classes, |from, to| Some(if from == to { 10 } else { 20 })).ok()
     }
 
-    /// The nodes that a tenant can get anything of. Its policy makes sense
+    /// The nodes that a tenant can get anything of; who is never moved gets nothing where only what
+    /// can move may lie. Its policy makes sense
     /// ([`MemPolicy::check`]).
     pub(super) fn reach(&self, tenant: &TenantConfig, zonelists: &Zonelists) -> BTreeSet<usize> {
         let index = |node: NodeId| usize::from(node.0);
         let kind = |node: NodeId| self.nodes[index(node)].kind;
         let local = node_id(self.placement.first().copied().unwrap_or_else(|| self.first_public()));
-        let found = candidates(&tenant.policy, local, zonelists, kind);
+        let is_extended =
+            |node| kind(node) != NodeKind::Near || self.nodes[index(node)].zone == Zone::Exmem;
+        let found = candidates(&tenant.policy, local, zonelists, is_extended);
         let mut all = found.policy;
         let falls_back = match tenant.on_depletion {
             Some(what) => what == OnDepletion::FallBack,
@@ -55,7 +58,9 @@ impl PoolRules<'_> {
         }
         let allowed = |node: &NodeId| {
             let quota = tenant.quotas.get(&kind(*node));
-            quota.is_none_or(|quota| quota.access == Access::Allowed)
+            let never_moves = tenant.migration == Migration::Never;
+            let promised = zones::engine_zone(self.nodes[index(*node)].zone).is_movable_only();
+            !(never_moves && promised) && quota.is_none_or(|quota| quota.access == Access::Allowed)
         };
         all.into_iter().filter(allowed).map(index).collect()
     }

@@ -8,27 +8,23 @@ use std::time::Duration;
 use memtide_engine as engine;
 use memtide_engine::{mempolicy::Weighting, tenant::OnDepletion};
 use memtide_proto::program::OnFull;
-use memtide_units::{Extent, NodeId, Pageblock};
+use memtide_units::{NodeId, Pageblock};
 
 use super::{
     Config, NodeConfig, TenantConfig, Weights,
     tenants::{Quota, whole_pageblocks},
 };
-use crate::daemon::node_id;
+use crate::{daemon::node_id, state::NodeState, zones};
 
 /// The tenant that everybody belongs to where the file has none.
 const EVERYBODY: &str = "everybody";
 
 impl Config {
-    /// As the engine has it: the nodes at these places, with this of each offline from the start.
-    pub(crate) fn rulebook<'a>(
-        &self,
-        firsts: &[Pageblock],
-        offline: impl Iterator<Item = &'a [Extent]>,
-    ) -> engine::Config {
+    /// As the engine has it: the nodes at these places, each as an earlier daemon left it.
+    pub(crate) fn rulebook(&self, firsts: &[Pageblock], left: &[NodeState]) -> engine::Config {
         let block_pageblocks = self.block.pageblocks_ceil();
-        let nodes = self.nodes.iter().zip(firsts).zip(offline).enumerate();
-        let nodes = nodes.map(|(index, ((node, first), offline))| engine::NodeConfig {
+        let nodes = self.nodes.iter().zip(firsts).zip(left).enumerate();
+        let nodes = nodes.map(|(index, ((node, first), left))| engine::NodeConfig {
             node: node_id(index),
             name: node.name.clone(),
             kind: node.kind,
@@ -37,7 +33,9 @@ impl Config {
             first: *first,
             pageblocks: node.size.pageblocks_ceil(),
             block_pageblocks,
-            offline: offline.to_vec(),
+            offline: left.offline.clone(),
+            zone: zones::engine_zone(node.zone),
+            zones: zones::known(&left.zones),
         });
         let mut made = engine::Config::new(nodes.collect());
         made.placement = self.placement.iter().map(|index| node_id(*index)).collect();

@@ -265,8 +265,8 @@ fn check_reach(
     }
     let starts = [&raw.extended, &raw.policy].map(|at| at.as_ref().map(|at| at.span().start));
     let start = starts.into_iter().flatten().next().unwrap_or(raw.name.span().start);
-    let text = "may use no node: none fits its policy, nodes, extended and access all together; \
-                expected one at least";
+    let text = "may use no node: none fits its policy, nodes, extended and access all together, \
+                and, if its migration is never, by its zone; expected one at least";
     Err(wrong_at(start, "tenant", &tenant.name, text))
 }
 

@@ -8,10 +8,14 @@ use memtide_engine::{
     nodes::{Capabilities, Capability, NodeClass},
     tenant::{Access, Credentials, Emergency, Migration, OnDepletion, Who},
 };
-use memtide_proto::program::{Backing, OnFull};
+use memtide_proto::{
+    control::Zone,
+    program::{Backing, OnFull},
+};
 use memtide_units::{ByteSize, NodeId, NodeKind, PAGEBLOCK_BYTES, Pageblock, Random};
 
 use super::{Config, NodeConfig, Quota, TenantConfig, Weights, reach::PoolRules};
+use crate::start::fresh_nodes;
 
 const GOOD: &str = r#"
 socket = "/run/x/y.sock"
@@ -287,6 +291,13 @@ fn every_mistake_of_a_tenant_is_named_with_its_line_and_what_was_expected() {
             48,
             "policy of tenant batch \"preferred gpu\" fails: the policy names node2, which is",
         ),
+        (
+            "class = \"private\"",
+            "class = \"private\"\nzone = \"normal\"",
+            27,
+            "zone of node gpu \"normal\" is unknown; expected \"kernel\", \"movable\", \
+             \"prefer-movable\" or \"exmem\"",
+        ),
         ("weight = 3", "wieght = 3", 37, "unknown field `wieght`"),
     ] {
         assert!(text.contains(from), "{from}");
@@ -405,12 +416,13 @@ fn the_engine_counts_whole_pageblocks_and_promises_no_more_than_the_file() {
         .replace("\"64M\"", "\"5M\"");
     let config = parse(&text).unwrap();
     let firsts = [Pageblock(0), Pageblock(2048), Pageblock(6144), Pageblock(6656)];
-    let rules = config.rulebook(&firsts, [&[][..]; 4].into_iter());
+    let rules = config.rulebook(&firsts, &fresh_nodes(&config));
     let near = rules.tenants[0].quota(NodeKind::Near);
     assert_eq!((near.max, near.min, near.pinned_max), (Some(1023), 2, Some(2)));
     assert_eq!(rules.tenants[1].on_depletion, OnDepletion::FallBack);
     assert_eq!((rules.weighting, rules.weights), (Weighting::Manual, vec![(NodeId(0), 3)]));
-    let everybody = parse(GOOD).unwrap().rulebook(&firsts[..2], [&[][..]; 2].into_iter());
+    let config = parse(GOOD).unwrap();
+    let everybody = config.rulebook(&firsts[..2], &fresh_nodes(&config));
     assert_eq!(everybody.tenants.len(), 1);
     assert_eq!(everybody.tenants[0].name, "everybody");
     assert!(everybody.tenants[0].who.iter().all(|who| who.fits(&Credentials::default())));
@@ -449,6 +461,12 @@ fn random_config(random: &mut Random) -> Config {
     config.on_full = [OnFull::Fail, OnFull::Fallback][random.below(2) as usize];
     config.placement = (0..random.below(count as u64 + 1) as usize).rev().collect();
     config.tenants = (0..random.below(4)).map(|n| random_tenant(n, count, random)).collect();
+    let is_never = |tenant: &TenantConfig| tenant.migration == Migration::Never;
+    let zones = if config.tenants.iter().any(is_never) { 1 } else { 3 };
+    for node in &mut config.nodes {
+        let zones = &[Zone::PreferMovable, Zone::Movable, Zone::Kernel][..zones];
+        node.zone = zones[random.below(zones.len() as u64) as usize];
+    }
     let rules =
         PoolRules { nodes: &config.nodes, placement: &config.placement, on_full: config.on_full };
     let zonelists = rules.zonelists().unwrap();
@@ -514,6 +532,43 @@ fn any_configuration_that_is_written_reads_the_same() {
         let read = parse(&text).unwrap_or_else(|e| panic!("seed {seed}: {e:?}\n{text}"));
         assert_eq!(read, config, "seed {seed}:\n{text}");
     }
+}
+
+/// A file of one node in a zone, and one tenant.
+fn in_zone(kind: &str, zone: &str, tenant: &str) -> Result<Config, (usize, String)> {
+    parse(&format!(
+        "socket = \"/s\"\n[[node]]\nname = \"n\"\nkind = \"{kind}\"\nsize = \"1G\"\n\
+         zone = \"{zone}\"\n[[tenant]]\nname = \"t\"\n{tenant}\n"
+    ))
+}
+
+#[test]
+fn a_zone_is_read_and_kernel_unless_said_otherwise() {
+    assert!(parse(GOOD).unwrap().nodes.iter().all(|node| node.zone == Zone::Kernel));
+    for zone in Zone::ALL {
+        let config = in_zone("far", zone.name(), "").unwrap();
+        assert_eq!(config.nodes[0].zone, zone);
+        assert_eq!(parse(&config.to_toml()).unwrap(), config);
+    }
+}
+
+#[test]
+fn a_tenant_that_is_never_moved_reaches_nothing_where_only_what_can_move_may_lie() {
+    let never = "migration = \"never\"";
+    for zone in Zone::ALL {
+        let read = in_zone("near", zone.name(), never);
+        match zone {
+            Zone::Kernel | Zone::PreferMovable => drop(read.unwrap()),
+            Zone::Movable | Zone::Exmem => {
+                let (_, message) = read.unwrap_err();
+                assert!(message.contains("by its zone; expected one at least"), "{message}");
+            }
+        }
+    }
+    // EXMEM is extended memory, near as it is.
+    in_zone("near", "exmem", "extended = \"only\"").unwrap();
+    in_zone("near", "exmem", "extended = \"never\"").unwrap_err();
+    in_zone("near", "kernel", "extended = \"only\"").unwrap_err();
 }
 
 #[test]

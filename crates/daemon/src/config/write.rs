@@ -6,7 +6,10 @@ use memtide_engine::{
     nodes::NodeClass,
     tenant::{Access, Emergency, Migration, OnDepletion, Who},
 };
-use memtide_proto::program::{Backing, OnFull};
+use memtide_proto::{
+    control::Zone,
+    program::{Backing, OnFull},
+};
 use memtide_units::NodeKind;
 
 use super::{
@@ -80,6 +83,9 @@ impl Config {
                 let names: Vec<&str> = has.map(|(name, _)| *name).collect();
                 text += &format!("class = \"private\"\ncapabilities = {names:?}\n");
             }
+        }
+        if node.zone != Zone::default() {
+            let _ = writeln!(text, "zone = \"{}\"", node.zone);
         }
         let speed = &node.performance;
         for (key, value, unit) in [

@@ -7,6 +7,7 @@ use super::{Daemon, RunError, node_id};
 use crate::{
     start,
     state::{self, State},
+    zones,
 };
 
 impl Daemon {
@@ -20,6 +21,7 @@ impl Daemon {
         let mut nodes = start::fresh_nodes(&self.config);
         for (index, node) in nodes.iter_mut().enumerate() {
             node.offline = self.engine.offline(node_id(index));
+            node.zones = zones::kept(self.engine.zones(node_id(index)));
         }
         let present = self.members.iter().map(|(id, member)| state::MemberState {
             member: *id,

@@ -13,7 +13,7 @@
 //! means it, so here those that the list does not reach come after those that it does, the nearest
 //! first. What Linux's rule gives is always the front part of what is given here.
 //!
-//! EXMEM narrows every list to one kind. Whoever asks for it is to fail rather than get near
+//! EXMEM narrows every list to one sort of nodes. Whoever asks for it is to fail rather than get near
 //! memory, and the other way round; so that goes for falling back and for emergencies too.
 //!
 //! It is not asked whether a node has room, or any memory at all: that is for whoever walks the
@@ -21,7 +21,7 @@
 
 use alloc::vec::Vec;
 
-use memtide_units::{NodeId, NodeKind};
+use memtide_units::NodeId;
 
 use super::{Extended, MemPolicy, Mode};
 use crate::nodes::{Capability, NodeClass, NodeMask, Zonelists};
@@ -41,17 +41,18 @@ pub struct Candidates {
 }
 
 /// Where a request under a policy that starts at `local` may go. The policy makes sense
-/// ([`MemPolicy::check`]). Every node is in one list at most; one that cannot be reached from
+/// ([`MemPolicy::check`]). Which nodes are extended memory is the pool's to say. Every node is in one list at most; one that cannot be reached from
 /// `local` is in none.
 #[must_use]
 pub fn candidates(
     policy: &MemPolicy,
     local: NodeId,
     zonelists: &Zonelists,
-    kind: impl Fn(NodeId) -> NodeKind,
+    is_extended: impl Fn(NodeId) -> bool,
 ) -> Candidates {
     let nearest = zonelists.nearest(local);
-    let allowed = |node: &NodeId| policy.extended.allows(kind(*node)) && nearest.contains(node);
+    let allowed =
+        |node: &NodeId| policy.extended.allows(is_extended(*node)) && nearest.contains(node);
     let mut listed = listed(&policy.mode, local, zonelists);
     listed.retain(allowed);
 
@@ -141,13 +142,13 @@ impl Mode {
 }
 
 impl Extended {
-    /// Whether memory of a kind will do.
+    /// Whether memory will do that is extended, or is not.
     #[must_use]
-    pub const fn allows(self, kind: NodeKind) -> bool {
+    pub const fn allows(self, is_extended: bool) -> bool {
         match self {
             Self::Any => true,
-            Self::Only => !matches!(kind, NodeKind::Near),
-            Self::Never => matches!(kind, NodeKind::Near),
+            Self::Only => is_extended,
+            Self::Never => !is_extended,
         }
     }
 }

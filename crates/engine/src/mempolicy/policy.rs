@@ -45,7 +45,8 @@ pub enum Mode {
 }
 
 /// Whether extended (EXMEM) memory is asked for: nodes that are not
-/// [`memtide_units::NodeKind::Near`].
+/// [`memtide_units::NodeKind::Near`], and those in the zone EXMEM
+/// ([`crate::onlining::OnlineZone::Exmem`]), whatever their kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Extended {
     /// Nothing is said: any.

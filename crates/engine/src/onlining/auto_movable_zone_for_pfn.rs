@@ -40,15 +40,14 @@ fn remaining_pages(memory: &Memory, group: Option<GroupId>, range: FrameRange) -
     };
     match group.kind() {
         GroupKind::Static { max_pages } => {
-            let all_movable = group.present_kernel_pages() == 0;
-            all_movable.then(|| max_pages - group.present_movable_pages())
+            group.is_all_movable().then(|| max_pages - group.present_movable_pages())
         }
         GroupKind::Dynamic { unit_pages } if unit_pages == range.frames => Some(range.frames),
         GroupKind::Dynamic { unit_pages } => {
             let unit = FrameRange::new(Pfn(range.start.0 / unit_pages * unit_pages), unit_pages);
             let mut online_pages = 0;
             for (block, zone) in memory.online_blocks(unit) {
-                if zone == OnlineZone::Kernel {
+                if zone != OnlineZone::Movable {
                     return None;
                 }
                 online_pages += block.frames;

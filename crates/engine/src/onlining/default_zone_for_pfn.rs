@@ -4,18 +4,17 @@ use memtide_units::{FrameRange, NodeId};
 
 use super::{memory::Memory, zone_for_pfn_range::OnlineZone};
 
-/// The only zone whose span intersects the range; `otherwise` when none or both do.
+/// The only zone whose span intersects the range; `otherwise` when none or several do.
 pub(super) fn default_zone_for_pfn(
     memory: &Memory,
     node: NodeId,
     range: FrameRange,
     otherwise: OnlineZone,
 ) -> OnlineZone {
-    let in_kernel = memory.zone_intersects(node, OnlineZone::Kernel, range);
-    let in_movable = memory.zone_intersects(node, OnlineZone::Movable, range);
-    match (in_kernel, in_movable) {
-        (true, false) => OnlineZone::Kernel,
-        (false, true) => OnlineZone::Movable,
+    let intersects = |zone: &OnlineZone| memory.zone_intersects(node, *zone, range);
+    let mut there = OnlineZone::ALL.into_iter().filter(intersects);
+    match (there.next(), there.next()) {
+        (Some(only), None) => only,
         _ => otherwise,
     }
 }

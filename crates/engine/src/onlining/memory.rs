@@ -13,6 +13,8 @@ pub struct Group {
     kind: GroupKind,
     present_kernel_pages: u64,
     present_movable_pages: u64,
+    /// In zones that Linux does not have.
+    present_other_pages: u64,
 }
 
 /// How the memory of a group comes and goes.
@@ -59,10 +61,22 @@ impl Group {
         self.present_movable_pages
     }
 
+    /// What of it is online.
+    #[must_use]
+    pub const fn present_pages(&self) -> u64 {
+        self.present_kernel_pages + self.present_movable_pages + self.present_other_pages
+    }
+
+    /// Whether all that is online of it is in ZONE_MOVABLE.
+    pub(super) const fn is_all_movable(&self) -> bool {
+        self.present_kernel_pages == 0 && self.present_other_pages == 0
+    }
+
     fn present(&mut self, zone: OnlineZone) -> &mut u64 {
         match zone {
             OnlineZone::Kernel => &mut self.present_kernel_pages,
             OnlineZone::Movable => &mut self.present_movable_pages,
+            OnlineZone::PreferMovable | OnlineZone::Exmem => &mut self.present_other_pages,
         }
     }
 }
@@ -78,6 +92,21 @@ pub(super) struct Node {
     pub movable: u64,
     /// Plugged, in a kernel zone.
     pub kernel: u64,
+    /// Plugged, in ZONE_PREFER_MOVABLE.
+    pub prefer_movable: u64,
+    /// Plugged, in ZONE_EXMEM.
+    pub exmem: u64,
+}
+
+impl Node {
+    fn plugged(&mut self, zone: OnlineZone) -> &mut u64 {
+        match zone {
+            OnlineZone::Kernel => &mut self.kernel,
+            OnlineZone::Movable => &mut self.movable,
+            OnlineZone::PreferMovable => &mut self.prefer_movable,
+            OnlineZone::Exmem => &mut self.exmem,
+        }
+    }
 }
 
 /// A block that is online.
@@ -185,8 +214,13 @@ impl Memory {
         if !self.nodes.contains_key(&node) {
             return Err(OnlineError::NoSuchNode { node });
         }
-        let group = Group { node, kind, present_kernel_pages: 0, present_movable_pages: 0 };
-        self.groups.push(group);
+        self.groups.push(Group {
+            node,
+            kind,
+            present_kernel_pages: 0,
+            present_movable_pages: 0,
+            present_other_pages: 0,
+        });
         Ok(GroupId(self.groups.len() - 1))
     }
 
@@ -243,11 +277,7 @@ impl Memory {
     /// Plugged pages that are online in a zone, on all nodes.
     #[must_use]
     pub fn plugged(&self, zone: OnlineZone) -> u64 {
-        let pages = |node: &Node| match zone {
-            OnlineZone::Kernel => node.kernel,
-            OnlineZone::Movable => node.movable,
-        };
-        self.nodes.values().map(pages).sum()
+        self.nodes.values().map(|&(mut node)| *node.plugged(zone)).sum()
     }
 
     /// Blocks online that lie in a range.
@@ -279,10 +309,7 @@ impl Memory {
 
     fn account(&mut self, block: Block, change: impl Fn(&mut u64)) {
         let node = self.nodes.get_mut(&block.node).expect("a block is of a node");
-        change(match block.zone {
-            OnlineZone::Kernel => &mut node.kernel,
-            OnlineZone::Movable => &mut node.movable,
-        });
+        change(node.plugged(block.zone));
         if let Some(GroupId(group)) = block.group {
             change(self.groups[group].present(block.zone));
         }
@@ -304,9 +331,7 @@ impl Memory {
     fn check_group(&self, id: GroupId, node: NodeId, range: FrameRange) -> Result<(), OnlineError> {
         let group = self.group(id).ok_or(OnlineError::NoSuchGroup { group: id })?;
         let fits = match group.kind {
-            GroupKind::Static { max_pages } => {
-                group.present_kernel_pages + group.present_movable_pages + range.frames <= max_pages
-            }
+            GroupKind::Static { max_pages } => group.present_pages() + range.frames <= max_pages,
             GroupKind::Dynamic { unit_pages } => {
                 unit_pages != 0 && range.start.0 % unit_pages + range.frames <= unit_pages
             }

@@ -43,6 +43,8 @@ fn letter(zone: OnlineZone) -> char {
     match zone {
         OnlineZone::Kernel => 'K',
         OnlineZone::Movable => 'M',
+        OnlineZone::PreferMovable => 'P',
+        OnlineZone::Exmem => 'X',
     }
 }
 
@@ -115,11 +117,86 @@ fn explicit_types_bypass_the_policy() {
     for (online, at, zone) in [
         (OnlineType::OnlineMovable, 4, OnlineZone::Movable),
         (OnlineType::OnlineKernel, 5, OnlineZone::Kernel),
-        (OnlineType::Online, 6, OnlineZone::Kernel),
+        (OnlineType::OnlinePreferMovable, 6, OnlineZone::PreferMovable),
+        (OnlineType::OnlineExmem, 7, OnlineZone::Exmem),
+        (OnlineType::Online, 8, OnlineZone::Kernel),
     ] {
         let range = FrameRange::new(Pfn(at * GIB), GIB);
         assert_eq!(memory.online(ratio(0), online, NODE, None, range), Ok(zone));
+        let contig = OnlinePolicy::ContigZones { otherwise: OnlineZone::Kernel };
+        let range = FrameRange::new(Pfn((at + 10) * GIB), GIB);
+        let asked = online != OnlineType::Online;
+        assert!(!asked || memory.online(contig, online, NODE, None, range) == Ok(zone));
     }
+    for zone in OnlineZone::ALL {
+        let blocks = if zone == OnlineZone::Kernel { 3 } else { 2 };
+        assert_eq!(memory.plugged(zone), blocks * GIB, "{zone}");
+    }
+    // Each gives back what it took.
+    for (at, zone) in [(6, OnlineZone::PreferMovable), (7, OnlineZone::Exmem)] {
+        assert_eq!(memory.offline(Pfn(at * GIB)), Ok(zone));
+        assert_eq!(memory.plugged(zone), GIB, "{zone}");
+    }
+}
+
+#[test]
+fn zones_that_linux_lacks_neither_earn_nor_take_credit() {
+    for online_type in [OnlineType::OnlinePreferMovable, OnlineType::OnlineExmem] {
+        // 4 GiB bears 12 GiB of MOVABLE, whatever else there is.
+        let mut memory = machine(4 * GIB);
+        let range = FrameRange::new(Pfn(64 * GIB), 64 * GIB);
+        memory.online(ratio(301), online_type, NODE, None, range).unwrap();
+        let zones = online(&mut memory, ratio(301), NODE, None, (4 * GIB, 13 * GIB, GIB));
+        assert_eq!(zones, "MMMMMMMMMMMMK", "{online_type:?}");
+        // Not in a dynamic group of its own, either.
+        let unit = GroupKind::Dynamic { unit_pages: BLOCK };
+        let group = memory.add_group(NODE, unit).unwrap();
+        let range = FrameRange::new(Pfn(32 * GIB), BLOCK);
+        memory.online(ratio(301), online_type, NODE, Some(group), range).unwrap();
+        let next = (32 * GIB + BLOCK, BLOCK, BLOCK);
+        assert_eq!(online(&mut memory, ratio(301), NODE, Some(group), next), "K");
+    }
+}
+
+#[test]
+fn a_group_with_memory_in_a_zone_that_linux_lacks_is_not_all_movable() {
+    for online_type in [OnlineType::OnlinePreferMovable, OnlineType::OnlineExmem] {
+        for kind in [GroupKind::Static { max_pages: GIB }, GroupKind::Dynamic { unit_pages: GIB }] {
+            let mut memory = machine(4 * GIB);
+            let group = memory.add_group(NODE, kind).unwrap();
+            let first = FrameRange::new(Pfn(8 * GIB), BLOCK);
+            memory.online(ratio(301), online_type, NODE, Some(group), first).unwrap();
+            let rest = (8 * GIB + BLOCK, GIB - BLOCK, BLOCK);
+            assert_eq!(online(&mut memory, ratio(301), NODE, Some(group), rest), "KKKKKKK");
+            // It counts towards what the group has at most.
+            assert_eq!(memory.group(group).unwrap().present_pages(), GIB);
+            let more = FrameRange::new(Pfn(16 * GIB), BLOCK);
+            let more = memory.online(ratio(301), online_type, NODE, Some(group), more);
+            assert_eq!(more.is_err(), matches!(kind, GroupKind::Static { .. }));
+        }
+    }
+}
+
+#[test]
+fn contig_zones_inherits_zones_that_linux_lacks_as_well() {
+    let contig = OnlinePolicy::ContigZones { otherwise: OnlineZone::Kernel };
+    let mut memory = machine(4 * GIB);
+    let mut add = |online, at| {
+        let range = FrameRange::new(Pfn(at * GIB), GIB);
+        letter(memory.online(contig, online, NODE, None, range).unwrap())
+    };
+    assert_eq!(add(OnlineType::OnlinePreferMovable, 8), 'P');
+    assert_eq!(add(OnlineType::OnlinePreferMovable, 10), 'P');
+    assert_eq!(add(OnlineType::Online, 9), 'P');
+    assert_eq!(add(OnlineType::OnlineExmem, 20), 'X');
+    assert_eq!(add(OnlineType::OnlineExmem, 22), 'X');
+    assert_eq!(add(OnlineType::Online, 21), 'X');
+    // Where several are.
+    assert_eq!(add(OnlineType::OnlineExmem, 6), 'X');
+    assert_eq!(add(OnlineType::Online, 11), 'X');
+    assert_eq!(add(OnlineType::OnlineMovable, 12), 'M');
+    assert_eq!(add(OnlineType::OnlineMovable, 14), 'M');
+    assert_eq!(add(OnlineType::Online, 13), 'K');
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The zone of a range that goes online: what was asked for, else what the policy says.
 
+use core::fmt;
+
 use memtide_units::{FrameRange, NodeId};
 
 use super::{
@@ -8,13 +10,66 @@ use super::{
     memory::{GroupId, Memory},
 };
 
-/// The zones that plugged memory goes to.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+/// The zones that plugged memory goes to. Linux has the first two; a policy never gives another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum OnlineZone {
     /// A kernel zone: everything may lie here.
+    #[default]
     Kernel,
-    /// ZONE_MOVABLE.
+    /// ZONE_MOVABLE: only what can move.
     Movable,
+    /// ZONE_PREFER_MOVABLE, proposed in 2021: what can move, and as little else as possible.
+    PreferMovable,
+    /// ZONE_EXMEM, of SMDK: extended memory, for what can move.
+    Exmem,
+}
+
+impl OnlineZone {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Kernel, Self::Movable, Self::PreferMovable, Self::Exmem];
+
+    /// Its name for people, and in files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Movable => "movable",
+            Self::PreferMovable => "prefer-movable",
+            Self::Exmem => "exmem",
+        }
+    }
+
+    /// How far it is promised that it comes back.
+    pub(crate) const fn promise(self) -> Promise {
+        match self {
+            Self::Movable | Self::Exmem => Promise::Sure,
+            Self::PreferMovable => Promise::Likely,
+            Self::Kernel => Promise::None,
+        }
+    }
+
+    /// Whether only what can move may lie here.
+    #[must_use]
+    pub const fn is_movable_only(self) -> bool {
+        matches!(self.promise(), Promise::Sure)
+    }
+}
+
+/// How far it is promised that memory of a zone comes back when it is asked for, the surest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Promise {
+    /// Nothing that never moves is placed there.
+    Sure,
+    /// As little as possible.
+    Likely,
+    /// Anything may be.
+    None,
+}
+
+impl fmt::Display for OnlineZone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// What is written to a block's `state` (`MMOP_*` in the kernel).
@@ -26,6 +81,10 @@ pub enum OnlineType {
     OnlineKernel,
     /// `online_movable`: ZONE_MOVABLE, whatever the policy says.
     OnlineMovable,
+    /// ZONE_PREFER_MOVABLE, whatever the policy says.
+    OnlinePreferMovable,
+    /// ZONE_EXMEM, whatever the policy says.
+    OnlineExmem,
 }
 
 /// `memory_hotplug.online_policy`.
@@ -82,6 +141,8 @@ pub fn zone_for_pfn_range(
     match (online, policy) {
         (OnlineType::OnlineKernel, _) => OnlineZone::Kernel,
         (OnlineType::OnlineMovable, _) => OnlineZone::Movable,
+        (OnlineType::OnlinePreferMovable, _) => OnlineZone::PreferMovable,
+        (OnlineType::OnlineExmem, _) => OnlineZone::Exmem,
         (OnlineType::Online, OnlinePolicy::ContigZones { otherwise }) => {
             default_zone_for_pfn(memory, node, range, otherwise)
         }

@@ -1,4 +1,4 @@
-//! Where a lease lies.
+//! Where a lease lies in a zone.
 //!
 //! A program would have its lease in one piece, after the one it had before; the other leases
 //! would have their neighbourhood whole; and a give-back would have the highest blocks empty, for
@@ -23,20 +23,29 @@
 
 use alloc::vec::Vec;
 
-use memtide_frames::{Frame, Frames, Request};
+use memtide_frames::{Frame, Frames, Movability, Request};
 use memtide_units::{Extent, Order, PAGES_PER_PAGEBLOCK, Pageblock};
 
-use super::{BlockState, MOVABILITY, PageblockState, Pageblocks, pfn, usize_from};
+use super::{BlockState, PageblockState, Pageblocks, pfn, zones::frames_zone};
+use crate::onlining::OnlineZone;
 
 impl Pageblocks {
-    /// Takes up to `count` free pageblocks in as few runs as can be had cheaply: what follows
-    /// `after` if that is free, then as the head of this file says.
-    pub(crate) fn take(&mut self, count: u64, after: Option<Pageblock>) -> Vec<Extent> {
-        let mut left = count.min(self.counts.free);
-        let frames = self.frames();
+    /// Takes `count` pageblocks of a zone, where as many are free, in as few runs as can be had
+    /// cheaply: what follows `after` if that is free, then as the head of this file says. They are
+    /// not counted yet.
+    pub(super) fn take_runs(
+        &self,
+        zone: OnlineZone,
+        count: u64,
+        after: Option<Pageblock>,
+        movability: Movability,
+    ) -> Vec<Extent> {
+        let frames = &self.frames();
+        let what = What { frames, zone, movability };
+        let mut left = count;
         let mut taken: Vec<Extent> = Vec::new();
         if let Some(follows) = after.and_then(|after| after.checked_add(1)) {
-            let count = self.take_from(&frames, follows, left);
+            let count = self.take_from(&what, follows, left);
             if count > 0 {
                 taken.push(extent(follows, count));
             }
@@ -45,7 +54,7 @@ impl Pageblocks {
         let mut order = Order::MAX;
         while left > 0 {
             order = order.min(order_for(left));
-            let Some((start, count)) = self.take_around(&frames, order, left) else {
+            let Some((start, count)) = self.take_around(&what, order, left) else {
                 assert!(order > Order::PAGEBLOCK, "free pageblocks cannot be found");
                 order = Order::new(order.get() - 1).expect("smaller than one there is");
                 continue;
@@ -53,26 +62,21 @@ impl Pageblocks {
             taken.push(extent(start, count));
             left -= count;
         }
-        for pageblock in taken.iter().flat_map(|run| run.iter()) {
-            self.blocks[usize_from((pageblock.0 - self.first.0) / self.block_pageblocks)].used += 1;
-            self.counts.free -= 1;
-            self.counts.used += 1;
-        }
         taken
     }
 
     /// Takes up to `most` of the free pageblocks around a free block of this order, from the first
-    /// of them on. They are not counted yet.
-    fn take_around(
-        &self,
-        frames: &Frames<'_>,
-        order: Order,
-        most: u64,
-    ) -> Option<(Pageblock, u64)> {
-        let found = frames.take(Request::new(order, MOVABILITY)).ok()?;
+    /// of them on.
+    fn take_around(&self, what: &What<'_>, order: Order, most: u64) -> Option<(Pageblock, u64)> {
+        let request = Request::new(order, what.movability);
+        let found = what.frames.take_in(frames_zone(what.zone), request).ok()?;
         let at = found.pfn().0 / PAGES_PER_PAGEBLOCK;
         let size = order.frames() / PAGES_PER_PAGEBLOCK;
-        let is_free = |at: u64| self.state_by(frames, Pageblock(at)) == PageblockState::Free;
+        let is_free = |at: u64| {
+            let at = Pageblock(at);
+            self.zone(self.block_of(at)) == what.zone
+                && self.state_by(what.frames, at) == PageblockState::Free
+        };
         let lowest = self.first.0.max(at.saturating_sub(2 * size - 1));
         let mut start = at;
         while start > lowest && is_free(start - 1) {
@@ -80,24 +84,23 @@ impl Pageblocks {
         }
         let below = most.min(at - start);
         let here = (most - below).min(size);
-        let before = self.take_from(frames, Pageblock(start), below);
+        let before = self.take_from(what, Pageblock(start), below);
         assert_eq!(before, below, "free pageblocks cannot be taken");
         hold_first(found, here);
         let above = most - below - here;
-        let after = self.take_from(frames, Pageblock(at + here), above);
+        let after = self.take_from(what, Pageblock(at + here), above);
         Some((Pageblock(start), below + here + after))
     }
 
-    /// Takes the free pageblocks from `start` on, `most` of them at most, and says how many. They
-    /// are not counted yet.
-    fn take_from(&self, frames: &Frames<'_>, start: Pageblock, most: u64) -> u64 {
+    /// Takes the free pageblocks from `start` on, `most` of them at most, and says how many.
+    fn take_from(&self, what: &What<'_>, start: Pageblock, most: u64) -> u64 {
         let mut count = 0;
         while count < most {
             let at = start.0 + count;
             // The largest aligned block that is free, as far as one is wanted.
             let fits = (most - count).ilog2().min(at.trailing_zeros());
             let orders = (0..=fits).rev().filter_map(order_of);
-            let taken = orders.filter_map(|order| self.take_at(frames, Pageblock(at), order));
+            let taken = orders.filter_map(|order| self.take_at(what, Pageblock(at), order));
             match { taken }.next() {
                 Some(taken) => count += taken,
                 None => break,
@@ -108,7 +111,7 @@ impl Pageblocks {
 
     /// Takes the block of this order that starts here, if all of it is free, and says how many
     /// pageblocks that are.
-    fn take_at(&self, frames: &Frames<'_>, at: Pageblock, order: Order) -> Option<u64> {
+    fn take_at(&self, what: &What<'_>, at: Pageblock, order: Order) -> Option<u64> {
         let count = order.frames() / PAGES_PER_PAGEBLOCK;
         let last = at.checked_add(count - 1)?;
         if !self.contains(at) || !self.contains(last) {
@@ -116,12 +119,22 @@ impl Pageblocks {
         }
         // The allocator gives isolated ones to whoever names them.
         let mut blocks = self.block_of(at)..=self.block_of(last);
-        if !blocks.all(|block| self.block_state(block) == BlockState::Online) {
+        let is_open = |block: u64| {
+            self.block_state(block) == BlockState::Online && self.zone(block) == what.zone
+        };
+        if !blocks.all(is_open) {
             return None;
         }
-        hold_first(frames.take_at(pfn(at), order, MOVABILITY).ok()?, count);
+        hold_first(what.frames.take_at(pfn(at), order, what.movability).ok()?, count);
         Some(count)
     }
+}
+
+/// What is taken, and whence.
+struct What<'f> {
+    frames: &'f Frames<'f>,
+    zone: OnlineZone,
+    movability: Movability,
 }
 
 /// Holds the first pageblocks of a block each by its number; the others go back.

@@ -2,7 +2,7 @@
 
 use memtide_units::{Order, PAGES_PER_PAGEBLOCK, Pageblock, Pfn};
 
-use super::{MOVABILITY, PageblockState, Pageblocks, pfn, usize_from};
+use super::{MOVABLE, PageblockState, Pageblocks, pfn, usize_from};
 
 impl Pageblocks {
     /// Takes a pageblock out of service for good, whatever its state: who used it uses it no more.
@@ -12,19 +12,19 @@ impl Pageblocks {
     pub(crate) fn retire(&mut self, pageblock: Pageblock) {
         let state = self.state(pageblock);
         assert!(self.retired.insert(pageblock), "{pageblock} is retired twice");
-        let block = usize_from(self.block_of(pageblock));
-        self.blocks[block].retired += 1;
+        let block = self.block_of(pageblock);
+        let record = &mut self.blocks[usize_from(block)];
+        record.retired += 1;
+        record.used -= u64::from(state == PageblockState::Used);
+        let counts = self.counts_of(block);
         match state {
             PageblockState::Offline => return,
-            PageblockState::Free => self.counts.free -= 1,
-            PageblockState::Isolated => self.counts.isolated -= 1,
-            PageblockState::Used => {
-                self.counts.used -= 1;
-                self.blocks[block].used -= 1;
-            }
+            PageblockState::Free => counts.free -= 1,
+            PageblockState::Isolated => counts.isolated -= 1,
+            PageblockState::Used => counts.used -= 1,
             PageblockState::Retired => unreachable!("it was not in the set"),
         }
-        self.counts.retired += 1;
+        counts.retired += 1;
         self.retire_frames(pageblock);
     }
 
@@ -34,7 +34,7 @@ impl Pageblocks {
         let block = match frames.adopt(first, Order::PAGEBLOCK) {
             Ok(used) => used,
             Err(_) => {
-                let free = frames.take_at(first, Order::PAGEBLOCK, MOVABILITY);
+                let free = frames.take_at(first, Order::PAGEBLOCK, MOVABLE);
                 free.expect("a pageblock that is not used can be taken")
             }
         };

@@ -1,6 +1,6 @@
 extern crate std;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ const FIRST: Pageblock = Pageblock(100);
 /// A node that is all online.
 fn online(first: Pageblock, pageblocks: u64, block_pageblocks: u64) -> Pageblocks {
     let mut node = Pageblocks::new(first, pageblocks, block_pageblocks).unwrap();
-    (0..node.blocks()).for_each(|block| node.online(block));
+    (0..node.blocks()).for_each(|block| node.online(block, OnlineZone::Kernel));
     node
 }
 
@@ -43,43 +43,43 @@ fn nonsense_makes_no_node() {
 #[test]
 fn low_holes_are_filled_before_high_ones() {
     let mut node = node(4);
-    assert_eq!(node.take(16, None), [run(100, 16)]);
+    assert_eq!(node.take(16, None, MOVABLE), [run(100, 16)]);
     for n in [101, 104, 105, 106] {
         node.put(Pageblock(n));
     }
-    assert_eq!(node.take(1, None), [run(101, 1)]);
-    assert_eq!(node.take(2, Some(Pageblock(104))), [run(105, 2)]);
+    assert_eq!(node.take(1, None, MOVABLE), [run(101, 1)]);
+    assert_eq!(node.take(2, Some(Pageblock(104)), MOVABLE), [run(105, 2)]);
     node.validate();
 }
 
 #[test]
 fn what_follows_the_hint_comes_first() {
     let mut node = node(4);
-    assert_eq!(node.take(3, Some(Pageblock(113))), [run(114, 2), run(100, 1)]);
-    assert_eq!(node.take(1, Some(Pageblock(u64::MAX))).len(), 1);
+    assert_eq!(node.take(3, Some(Pageblock(113)), MOVABLE), [run(114, 2), run(100, 1)]);
+    assert_eq!(node.take(1, Some(Pageblock(u64::MAX)), MOVABLE).len(), 1);
     node.validate();
 }
 
 #[test]
 fn a_lease_is_in_one_piece_where_there_is_a_place_and_others_lie_close() {
     let mut node = node(8);
-    assert_eq!(node.take(3, None), [run(100, 3)]);
-    assert_eq!(node.take(3, None), [run(103, 3)]);
-    assert_eq!(node.take(5, None), [run(106, 5)]);
+    assert_eq!(node.take(3, None, MOVABLE), [run(100, 3)]);
+    assert_eq!(node.take(3, None, MOVABLE), [run(103, 3)]);
+    assert_eq!(node.take(5, None, MOVABLE), [run(106, 5)]);
     node.put(Pageblock(101));
     // Not the hole and one more, but two that belong together.
-    assert_eq!(node.take(2, None), [run(111, 2)]);
+    assert_eq!(node.take(2, None, MOVABLE), [run(111, 2)]);
     // No aligned place for 16 is left; the largest there is goes on as far as it can.
-    assert_eq!(node.take(20, None), [run(113, 19), run(101, 1)]);
-    assert_eq!(node.take(1, None), []);
+    assert_eq!(node.take(20, None, MOVABLE), [run(113, 19), run(101, 1)]);
+    assert_eq!(node.take(1, None, MOVABLE), []);
     node.validate();
 }
 
 #[test]
 fn a_lease_of_several_gigabytes_is_in_one_piece() {
     let mut node = online(FIRST, 4096, 64);
-    assert_eq!(node.take(1300, None), [run(100, 1300)]);
-    assert_eq!(node.take(9999, None), [run(1400, 2796)]);
+    assert_eq!(node.take(1300, None, MOVABLE), [run(100, 1300)]);
+    assert_eq!(node.take(9999, None, MOVABLE), [run(1400, 2796)]);
     for n in 100..4196 {
         node.put(Pageblock(n));
     }
@@ -90,23 +90,23 @@ fn a_lease_of_several_gigabytes_is_in_one_piece() {
 #[test]
 fn an_isolated_block_hands_out_nothing_and_leaves_when_empty() {
     let mut node = node(2);
-    node.take(1, None);
+    node.take(1, None, MOVABLE);
     node.isolate(0);
     assert_eq!(node.counts(), Counts { free: 4, used: 1, isolated: 3, ..Counts::default() });
-    assert_eq!(node.take(9, Some(FIRST)), [run(104, 4)]);
+    assert_eq!(node.take(9, Some(FIRST), MOVABLE), [run(104, 4)]);
     node.put(FIRST);
     assert_eq!(node.state(FIRST), PageblockState::Isolated);
     node.offline(0);
     assert_eq!(node.counts(), Counts { used: 4, offline: 4, ..Counts::default() });
-    node.online(0);
-    assert_eq!(node.take(9, None), [run(100, 4)]);
+    node.online(0, OnlineZone::Kernel);
+    assert_eq!(node.take(9, None, MOVABLE), [run(100, 4)]);
     node.validate();
 }
 
 #[test]
 fn what_is_retired_is_never_handed_out_and_leaves_and_comes_back_with_its_block() {
     let mut node = node(2);
-    node.take(2, None);
+    node.take(2, None, MOVABLE);
     for n in [101, 102, 104] {
         node.retire(Pageblock(n));
         assert_eq!(node.state(Pageblock(n)), PageblockState::Retired);
@@ -121,9 +121,9 @@ fn what_is_retired_is_never_handed_out_and_leaves_and_comes_back_with_its_block(
     // One more while it is away.
     node.retire(Pageblock(103));
     assert_eq!(node.state(Pageblock(103)), PageblockState::Offline);
-    node.online(0);
+    node.online(0, OnlineZone::Kernel);
     assert_eq!(node.counts(), Counts { free: 4, retired: 4, ..Counts::default() });
-    assert_eq!(node.take(9, None), [run(105, 3), run(100, 1)]);
+    assert_eq!(node.take(9, None, MOVABLE), [run(105, 3), run(100, 1)]);
     node.validate();
 }
 
@@ -138,7 +138,7 @@ fn nothing_is_retired_twice() {
 #[test]
 fn a_copy_goes_its_own_way() {
     let mut node = node(2);
-    node.take(3, None);
+    node.take(3, None, MOVABLE);
     let mut copy = node.clone();
     assert!(copy == node);
     copy.put(FIRST);
@@ -152,7 +152,7 @@ fn a_copy_goes_its_own_way() {
 #[should_panic(expected = "goes offline but is used")]
 fn a_used_block_never_leaves() {
     let mut node = node(1);
-    node.take(1, None);
+    node.take(1, None, MOVABLE);
     node.isolate(0);
     node.offline(0);
 }
@@ -167,22 +167,24 @@ fn nothing_is_given_back_twice() {
 #[should_panic(expected = "is claimed but Used")]
 fn nothing_is_claimed_twice() {
     let mut node = node(1);
-    node.claim(FIRST);
-    node.claim(FIRST);
+    node.claim(FIRST, MOVABLE);
+    node.claim(FIRST, MOVABLE);
 }
 
 /// Not at the start of a block of a larger order, and longer than the blocks of its runs.
 const START: u64 = 1000;
 const BLOCK: u64 = 8;
 const BLOCKS: u64 = 6;
+/// Those that a node may have beside each other.
+const ZONES: [OnlineZone; 3] = [OnlineZone::Kernel, OnlineZone::Movable, OnlineZone::PreferMovable];
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
-    Take(u64, Option<u64>),
+    Take(u64, Option<u64>, Movability),
     Put(u64),
     Claim(u64),
     Retire(u64),
-    Block(u64, BlockState),
+    Block(u64, BlockState, OnlineZone),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -192,24 +194,27 @@ fn op() -> impl Strategy<Value = Op> {
         Just(BlockState::Online),
         Just(BlockState::Isolated)
     ];
+    let zone = proptest::sample::select(ZONES.to_vec());
+    let movability = prop_oneof![3 => Just(MOVABLE), 1 => Just(UNMOVABLE)];
     prop_oneof![
-        (0..20u64, proptest::option::of(at())).prop_map(|(n, after)| Op::Take(n, after)),
+        (0..20u64, proptest::option::of(at()), movability)
+            .prop_map(|(n, after, movability)| Op::Take(n, after, movability)),
         at().prop_map(Op::Put),
         at().prop_map(Op::Put),
         at().prop_map(Op::Claim),
         at().prop_map(Op::Retire),
-        (0..BLOCKS, state).prop_map(|(block, state)| Op::Block(block, state)),
+        (0..BLOCKS, state, zone).prop_map(|(block, state, zone)| Op::Block(block, state, zone)),
     ]
 }
 
 /// Brings a block into a state by the transitions there are, as far as that is possible.
-fn bring(node: &mut Pageblocks, block: u64, to: BlockState) {
+fn bring(node: &mut Pageblocks, block: u64, to: BlockState, zone: OnlineZone) {
     use BlockState::{Isolated, Offline, Online};
     match (node.block_state(block), to) {
         (Online, Isolated) => node.isolate(block),
         (Isolated, Online) => node.unisolate(block),
         (Isolated, Offline) if node.block_used(block) == 0 => node.offline(block),
-        (Offline, Online) => node.online(block),
+        (Offline, Online) => node.online(block, zone),
         _ => {}
     }
 }
@@ -236,12 +241,121 @@ fn check_placement(taken: &[Extent], free: &BTreeSet<u64>, count: u64, after: Op
     assert_eq!(left, 0);
 }
 
+/// Whether a lease lies in the zones where it may, in their order, and in each by its rules.
+fn check_zones(
+    taken: &[Extent],
+    free: &BTreeMap<u64, OnlineZone>,
+    count: u64,
+    after: Option<u64>,
+    movability: Movability,
+) {
+    use OnlineZone::{Kernel, Movable, PreferMovable};
+    let order: &[OnlineZone] = if movability == MOVABLE {
+        &[Movable, PreferMovable, Kernel]
+    } else {
+        &[Kernel, PreferMovable]
+    };
+    let mut left = count;
+    let mut runs = taken.iter().copied().peekable();
+    for &zone in order {
+        let of_zone = free.iter().filter(|&(_, &of)| of == zone).map(|(&at, _)| at);
+        let of_zone: BTreeSet<u64> = of_zone.collect();
+        let here = left.min(of_zone.len() as u64);
+        let mut some = Vec::new();
+        let mut got = 0;
+        while got < here {
+            let run = runs.next().expect("what is free is taken");
+            got += u64::from(run.count);
+            some.push(run);
+        }
+        assert_eq!(got, here, "{zone} is left too late");
+        left -= here;
+        if zone != PreferMovable {
+            check_placement(&some, &of_zone, here, after);
+            continue;
+        }
+        let mut expected: Vec<u64> = of_zone.into_iter().collect();
+        if movability == MOVABLE {
+            expected.drain(..expected.len() - here as usize);
+        }
+        expected.truncate(here as usize);
+        let got: Vec<u64> = some.iter().flat_map(|run| run.iter()).map(|at| at.0).collect();
+        assert_eq!(got, expected, "movable from the top, all else from the bottom");
+    }
+    assert_eq!(runs.next(), None, "more than was asked for, or where it may not lie");
+}
+
 /// The largest aligned place up to so many, rounded up to a power of two.
 fn largest_place(free: &BTreeSet<u64>, count: u64) -> u64 {
     let mut sizes = (0..=count.next_power_of_two().ilog2()).rev().map(|k| 1 << k);
     let is_free = |start: u64, size: u64| (start..start + size).all(|at| free.contains(&at));
     let has = |size: &u64| free.iter().any(|at| at % size == 0 && is_free(*at, *size));
     sizes.find(|size| has(size)).expect("something is free")
+}
+
+/// A node of four blocks of four pageblocks: kernel, movable, prefer-movable, kernel.
+fn mixed() -> Pageblocks {
+    let mut node = Pageblocks::new(FIRST, 16, 4).unwrap();
+    let zones = [ZONES[0], ZONES[1], ZONES[2], ZONES[0]];
+    (0..).zip(zones).for_each(|(block, zone)| node.online(block, zone));
+    node
+}
+
+#[test]
+fn what_can_move_tries_movable_then_prefer_movable_then_kernel() {
+    let mut node = mixed();
+    // From the top of PREFER_MOVABLE; the hint counts where the zone's turn is.
+    let taken = node.take(11, Some(Pageblock(112)), MOVABLE);
+    assert_eq!(taken, [run(104, 4), run(108, 4), run(113, 3)]);
+    let taken = node.take(9, None, MOVABLE);
+    assert_eq!(taken, [run(100, 4), run(112, 1)]);
+    node.validate();
+}
+
+#[test]
+fn what_never_moves_tries_kernel_then_the_bottom_of_prefer_movable_and_never_movable() {
+    let mut node = mixed();
+    assert_eq!(node.take(2, None, MOVABLE), [run(104, 2)]);
+    assert_eq!(node.free_for(UNMOVABLE), 12);
+    assert_eq!(node.take(10, None, UNMOVABLE), [run(100, 4), run(112, 4), run(108, 2)]);
+    // What can move comes from the other end.
+    assert_eq!(node.take(3, None, MOVABLE), [run(106, 2), run(111, 1)]);
+    assert_eq!(node.take(9, None, UNMOVABLE), [run(110, 1)]);
+    assert_eq!((node.free_for(UNMOVABLE), node.free_for(MOVABLE)), (0, 0));
+    node.validate();
+}
+
+#[test]
+fn what_is_there_is_there_whatever_its_zone() {
+    let mut node = mixed();
+    node.claim(Pageblock(104), UNMOVABLE);
+    node.claim(Pageblock(100), UNMOVABLE);
+    assert_eq!(node.counts().used, 2);
+    node.validate();
+}
+
+#[test]
+fn a_block_comes_back_into_the_zone_that_is_asked_for() {
+    let mut node = mixed();
+    node.isolate(1);
+    node.offline(1);
+    assert_eq!(node.counts_in(OnlineZone::Movable), Counts::default());
+    node.online(1, OnlineZone::PreferMovable);
+    assert_eq!(node.counts_in(OnlineZone::PreferMovable).free, 8);
+    assert_eq!(node.take(1, None, MOVABLE), [run(111, 1)]);
+    node.validate();
+}
+
+#[test]
+fn exmem_is_for_what_can_move() {
+    let mut node = Pageblocks::new(FIRST, 8, 4).unwrap();
+    (0..2).for_each(|block| node.online(block, OnlineZone::Exmem));
+    assert_eq!(node.take(1, None, UNMOVABLE), []);
+    assert_eq!(node.take(9, None, MOVABLE), [run(100, 8)]);
+    node.put(Pageblock(103));
+    assert_eq!(node.take(1, None, UNMOVABLE), []);
+    node.retire(Pageblock(103));
+    node.validate();
 }
 
 proptest! {
@@ -251,12 +365,14 @@ proptest! {
         let mut used = [false; (BLOCK * BLOCKS) as usize];
         for op in ops {
             match op {
-                Op::Take(count, after) => {
+                Op::Take(count, after, movability) => {
                     let all = START..START + BLOCK * BLOCKS;
                     let is_free = |at: &u64| node.state(Pageblock(*at)) == PageblockState::Free;
-                    let free: BTreeSet<u64> = all.filter(is_free).collect();
-                    let taken = node.take(count, after.map(Pageblock));
-                    check_placement(&taken, &free, count, after);
+                    let zone_of = |at: u64| node.zone(node.block_of(Pageblock(at)));
+                    let free: Vec<u64> = all.filter(is_free).collect();
+                    let free = free.into_iter().map(|at| (at, zone_of(at))).collect();
+                    let taken = node.take(count, after.map(Pageblock), movability);
+                    check_zones(&taken, &free, count, after, movability);
                     for at in taken.iter().flat_map(|e| e.iter()) {
                         let slot = &mut used[(at.0 - START) as usize];
                         prop_assert!(!*slot, "two owners");
@@ -271,7 +387,7 @@ proptest! {
                 Op::Claim(at) => {
                     use PageblockState::{Free, Isolated};
                     if matches!(node.state(Pageblock(at)), Free | Isolated) {
-                        node.claim(Pageblock(at));
+                        node.claim(Pageblock(at), MOVABLE);
                         used[(at - START) as usize] = true;
                     }
                 }
@@ -283,7 +399,7 @@ proptest! {
                     }
                 }
                 Op::Retire(_) => {}
-                Op::Block(block, to) => bring(&mut node, block, to),
+                Op::Block(block, to, zone) => bring(&mut node, block, to, zone),
             }
             node.validate();
             for (n, &used) in used.iter().enumerate() {

@@ -2,7 +2,8 @@
 
 use memtide_units::{Order, PAGES_PER_PAGEBLOCK, Pageblock};
 
-use super::{BlockState, Counts, Pageblocks, ZONE, pfn, usize_from};
+use super::{BlockState, Counts, Pageblocks, pfn, usize_from, zones::frames_zone};
+use crate::onlining::OnlineZone;
 
 impl Pageblocks {
     /// Recounts what is kept twice.
@@ -13,35 +14,46 @@ impl Pageblocks {
         let frames = self.frames();
         frames.validate();
         assert_eq!(*frames.layout(), self.layout);
-        let mut counts = Counts::default();
+        let mut all = [Counts::default(); OnlineZone::ALL.len()];
+        let mut offline = 0;
         for block in 0..self.blocks() {
             let start = self.block_start(block).0;
-            let all = (start..start + self.block_pageblocks).map(Pageblock);
+            let inside = (start..start + self.block_pageblocks).map(Pageblock);
             let is_used = |pageblock: &Pageblock| frames.is_held(pfn(*pageblock), Order::PAGEBLOCK);
-            let used = all.filter(is_used).count() as u64;
+            let used = inside.filter(is_used).count() as u64;
             assert_eq!(used, self.block_used(block), "used pageblocks of block {block}");
+            let zone = self.zone(block);
+            let counts = &mut all[zone as usize];
             counts.used += used;
             let span = Pageblock(start)..Pageblock(start + self.block_pageblocks);
             let retired = self.retired.range(span).count() as u64;
             assert_eq!(retired, self.blocks[usize_from(block)].retired, "retired of {block}");
             let unused = self.block_pageblocks - used - retired;
             match self.block_state(block) {
-                BlockState::Offline => counts.offline += self.block_pageblocks,
+                BlockState::Offline => offline += self.block_pageblocks,
                 BlockState::Isolated => counts.isolated += unused,
                 BlockState::Online => counts.free += unused,
             }
-            let offline = self.block_state(block) == BlockState::Offline;
-            assert!(!offline || used == 0, "block {block} is offline");
-            counts.retired += if offline { 0 } else { retired };
+            let is_offline = self.block_state(block) == BlockState::Offline;
+            assert!(!is_offline || used == 0, "block {block} is offline");
+            counts.retired += if is_offline { 0 } else { retired };
+            let theirs = (!is_offline).then(|| frames_zone(zone));
+            let mut of_block = (start..start + self.block_pageblocks).map(Pageblock);
+            let agrees = of_block.all(|at| frames.zone_of(pfn(at)) == theirs);
+            assert!(agrees, "block {block} is in {zone}, which the allocator does not know");
         }
         assert!(self.retired.iter().all(|&pageblock| self.contains(pageblock)));
-        assert_eq!(counts, self.counts);
+        assert_eq!((all, offline), (self.in_zone, self.offline));
+        let counts = self.counts();
         assert_eq!(counts.present(), self.present);
         let theirs = frames.counts();
         let theirs = [theirs.free, theirs.used, theirs.retired, theirs.offline, theirs.span];
         let free = counts.free + counts.isolated;
         let ours = [free, counts.used, counts.retired, counts.offline, self.present];
         assert_eq!(theirs, ours.map(|pageblocks| pageblocks * PAGES_PER_PAGEBLOCK));
-        assert_eq!(frames.present(ZONE), theirs[..3].iter().sum(), "blocks outside {ZONE}");
+        for zone in OnlineZone::ALL {
+            let ours = self.counts_in(zone).present() * PAGES_PER_PAGEBLOCK;
+            assert_eq!(frames.present(frames_zone(zone)), ours, "what is in {zone}");
+        }
     }
 }

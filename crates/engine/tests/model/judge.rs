@@ -26,6 +26,10 @@ impl World {
             let sum =
                 node.free.0 + node.leased.0 + node.isolated.0 + node.offline.0 + node.retired.0;
             assert_eq!(sum, node.present.0, "{}", node.name);
+            let online: u64 = node.zones.iter().map(|zone| zone.online.0).sum();
+            assert_eq!(online + node.offline.0, node.present.0, "{}", node.name);
+            let free: u64 = node.zones.iter().map(|zone| zone.free.0).sum();
+            assert_eq!(free, node.free.0, "{}", node.name);
         }
         self.check_quotas(&before.tenant_status(), &effects, returns);
         if before.awaiting() > 0 && self.engine.awaiting() == 0 {
@@ -69,12 +73,14 @@ impl World {
                 };
                 assert!(all.len() as u64 <= asked);
                 self.mark_decision(member);
+                self.check_zones(member, &all);
                 self.check_guarantee(member, question, asked - all.len() as u64);
                 let process = self.by_member(member);
                 process.mapped.extend(all.into_iter().map(|p| (p, Mapping::Shared)));
             }
             Effect::Move { member, id, pairs } => {
                 assert!(!pairs.is_empty() && pairs.len() <= 3);
+                assert!(!self.never_moves(member), "{member} is moved");
                 // Ordered after everything else that came of this input.
                 let destinations: Vec<_> = pairs.iter().map(|&(_, to)| to).collect();
                 self.check_new(&destinations, &self.engine);

@@ -33,7 +33,7 @@ use std::{
 
 use memtide_engine::{
     Claims, Config, Effect, Engine, Input, Limits, Lineage, MoveOutcome, NodeConfig, Refusal,
-    Report, nodes::NodeClass,
+    Report, nodes::NodeClass, onlining::OnlineZone,
 };
 use memtide_units::{
     ByteSize, Extent, HoldReason, ImageId, Instant, MemberId, MoveId, NodeId, NodeKind,
@@ -58,7 +58,7 @@ pub enum Op {
     Thaw { process: u8, count: u8 },
     Zero { count: u8 },
     GiveBack { megabytes: u16, from: u8, deadline_ms: u16 },
-    Add { megabytes: u16, to: u8 },
+    Add { megabytes: u16, to: u8, zone: u8 },
     MoveTo { process: u8, to: u8, megabytes: u16, deadline_ms: u16 },
     Pass { ms: u8 },
     Restart,
@@ -152,7 +152,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// Two nodes that touch, a third, out of the way, that nothing is placed on unless a policy names
 /// it, and a device's.
 pub fn config(setup: Setup) -> Config {
-    let node = |node, kind, first, pageblocks, block_pageblocks| NodeConfig {
+    let node = |node, kind, first, pageblocks, block_pageblocks, zone| NodeConfig {
         node,
         name: format!("{node}"),
         kind,
@@ -162,13 +162,25 @@ pub fn config(setup: Setup) -> Config {
         pageblocks,
         block_pageblocks,
         offline: Vec::new(),
+        zone,
+        zones: Vec::new(),
     };
+    let [kernel, movable, prefer_movable, exmem] = OnlineZone::ALL;
     let mut config = Config::new(vec![
-        node(FAR, NodeKind::Far, 32, 64, 8),
-        node(NEAR, NodeKind::Near, 0, 32, 4),
-        node(SPARE, NodeKind::Far, 1000, 16, 4),
-        NodeConfig { class: NodeClass::Special, ..node(DEVICE, NodeKind::Device, 200, 16, 4) },
+        node(FAR, NodeKind::Far, 32, 64, 8, prefer_movable),
+        node(NEAR, NodeKind::Near, 0, 32, 4, kernel),
+        node(SPARE, NodeKind::Far, 1000, 16, 4, movable),
+        NodeConfig {
+            class: NodeClass::Special,
+            ..node(DEVICE, NodeKind::Device, 200, 16, 4, exmem)
+        },
     ]);
+    // Zones of their own at the start, as after a restart.
+    config.nodes[0].zones = vec![(Extent::new(Pageblock(48), 24), movable)];
+    config.nodes[1].zones = vec![
+        (Extent::new(Pageblock(8), 8), movable),
+        (Extent::new(Pageblock(24), 4), prefer_movable),
+    ];
     config.placement = vec![NEAR, FAR];
     config.tenants = tenants::tenants(setup);
     config.limits = Limits {
@@ -194,6 +206,10 @@ const PINS: [HoldReason; 5] = [
     HoldReason::NoMigration,
     HoldReason::LongTermPin,
 ];
+
+fn is_asked_for(reason: HoldReason) -> bool {
+    matches!(reason, HoldReason::NoMigration | HoldReason::LongTermPin)
+}
 
 fn choose<T: Copy>(all: &[T], n: u8) -> Option<T> {
     (!all.is_empty()).then(|| all[usize::from(n) % all.len()])
@@ -273,8 +289,9 @@ impl World {
             Op::Release { process, which, count } => self.release(process, which, count)?,
             Op::Pin { process, which, count, reason, unpin } => {
                 let (p, member) = self.connected(process)?;
-                let mapped = self.processes[p].mapped.keys().copied();
-                let all = mapped.skip(usize::from(which % 32)).take(usize::from(count % 4));
+                let mapped = &self.processes[p].mapped;
+                let first = usize::from(which) % mapped.len().max(1);
+                let all = mapped.keys().copied().skip(first).take(usize::from(count % 4));
                 let (extents, reason) = (Extent::from_blocks(all), choose(&PINS, reason)?);
                 let said = self.say(if unpin {
                     Input::Unpin { member, extents, reason }
@@ -284,10 +301,13 @@ impl World {
                 match said {
                     Ok(()) => {}
                     Err(Refusal::PinLimit { pinned, max: 0, .. }) if pinned > 0 => {
-                        assert!(
-                            !unpin && matches!(reason.code(), "no-migration" | "long-term-pin")
-                        );
+                        assert!(!unpin && is_asked_for(reason));
                         self.mark("pin-limit");
+                    }
+                    Err(Refusal::PinInZone { pageblock, zone, .. }) => {
+                        assert!(!unpin && is_asked_for(reason));
+                        assert!(zone.is_movable_only(), "{pageblock} may stay in {zone}");
+                        self.mark("pin-in-zone");
                     }
                     Err(refusal) => panic!("{refusal}"),
                 }
@@ -311,10 +331,15 @@ impl World {
                 let deadline = Duration::from_millis(deadline_ms.into());
                 self.request(request, Input::GiveBack { request, bytes, from, deadline });
             }
-            Op::Add { megabytes, to } => {
+            Op::Add { megabytes, to, zone } => {
                 let bytes = ByteSize((u64::from(megabytes % 100) + 1) << 20);
-                match self.say(Input::Add { bytes, to: choose(&NODES, to)? }) {
+                let to = choose(&NODES, to)?;
+                let zone = OnlineZone::ALL.get(usize::from(zone % 6)).copied();
+                match self.say(Input::Add { bytes, to, zone }) {
                     Ok(()) | Err(Refusal::NotOffline { .. }) => {}
+                    Err(Refusal::ZoneOfNode { .. }) => {
+                        assert!((zone == Some(OnlineZone::Exmem)) != (to == DEVICE));
+                    }
                     Err(Refusal::NotLetGo { pageblock }) => self.check_spoken_of(pageblock),
                     Err(refusal) => panic!("{refusal}"),
                 }

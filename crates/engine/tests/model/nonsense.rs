@@ -57,7 +57,10 @@ fn nonsense(kind: u8, a: u8, b: u8, extents: &[(u16, u8)]) -> Input {
         11 => Input::Zeroed { image, extents },
         12 => Input::GiveBack { request, bytes, from: Some(NodeId(u16::from(a % 9))), deadline },
         13 => Input::GiveBack { request, bytes, from: None, deadline },
-        14 => Input::Add { bytes, to: NodeId(u16::from(a % 9)) },
+        14 => {
+            let zone = OnlineZone::ALL.get(usize::from(a / 9 % 6)).copied();
+            Input::Add { bytes, to: NodeId(u16::from(a % 9)), zone }
+        }
         15 => Input::MoveTo { request, member, to: NodeId(1), bytes: Some(bytes), deadline },
         16 => Input::AwaitedGone { member },
         _ => {

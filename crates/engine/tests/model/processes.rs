@@ -261,6 +261,7 @@ impl World {
         let mut config = config(self.setup);
         for node in &mut config.nodes {
             node.offline = self.engine.offline(node.node);
+            node.zones = self.engine.zones(node.node);
         }
         config.next_image = self.engine.next_image();
         self.zeroing.clear();

@@ -79,7 +79,7 @@ pub(super) fn tenants(setup: Setup) -> Vec<TenantConfig> {
                 ..tenant("fails", 3, OnDepletion::Fail)
             },
             TenantConfig {
-                quotas: near(quota(0, Some(20))),
+                quotas: near(quota(3, Some(20))),
                 migration: Migration::Never,
                 emergency: Emergency::On,
                 ..tenant("stays", 4, OnDepletion::Fail)
@@ -177,6 +177,24 @@ impl World {
         }
     }
 
+    pub(super) fn never_moves(&self, member: MemberId) -> bool {
+        let tenant = self.engine.tenant_of_member(member).expect("told to who joined");
+        self.setup == Setup::Several && tenants(self.setup)[usize::from(tenant.0)].name == "stays"
+    }
+
+    /// What never moves is not given what only what can move may lie in.
+    pub(super) fn check_zones(&mut self, member: MemberId, given: &[Pageblock]) {
+        if !self.never_moves(member) || given.is_empty() {
+            return;
+        }
+        self.mark("never moves");
+        let zones = NODES.into_iter().flat_map(|node| self.engine.zones(node));
+        let promised = zones.filter(|(_, zone)| zone.is_movable_only());
+        let promised: BTreeSet<_> = promised.flat_map(|(extent, _)| extent.iter()).collect();
+        let bad = given.iter().find(|at| promised.contains(at));
+        assert_eq!(bad, None, "{member} never moves");
+    }
+
     /// Quotas, before and after an input.
     pub(super) fn check_quotas(&self, before: &[TenantStatus], effects: &[Effect], returns: bool) {
         let after = self.engine.tenant_status();
@@ -232,7 +250,8 @@ impl World {
         let tenant = self.engine.tenant_of_member(member).unwrap();
         let status = &self.engine.tenant_status()[usize::from(tenant.0)];
         let near = status.kinds[NodeKind::Near as usize];
-        let counts = self.setup == Setup::Several && status.name == "fails" && !asked.guided;
+        let is_sure = matches!(&*status.name, "fails" | "stays");
+        let counts = self.setup == Setup::Several && is_sure && !asked.guided;
         if self.intact && missing > 0 && counts {
             assert!(near.used >= near.min, "{} lacks what is guaranteed to it", status.name);
         }

@@ -454,7 +454,7 @@ fn what_had_to_leave_comes_back_only_if_its_policy_has_that_first() {
         let size = if from == NEAR { 16 } else { 32 };
         bench.give_back(size, from);
         bench.quiet();
-        bench.say(Input::Add { bytes: crate::bench::size(size), to: from });
+        bench.say(Input::Add { bytes: crate::bench::size(size), to: from, zone: None });
         use_it(&mut bench, program);
         assert_eq!(has(&bench, program, at_last).iter().map(|e| e.count).sum::<u32>(), 2);
     }

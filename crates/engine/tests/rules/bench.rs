@@ -42,6 +42,8 @@ pub fn config() -> Config {
         pageblocks,
         block_pageblocks: 4,
         offline: Vec::new(),
+        zone: Default::default(),
+        zones: Vec::new(),
     };
     Config::new(vec![node(NEAR, NodeKind::Near, 0, 16), node(FAR, NodeKind::Far, 16, 32)])
 }

@@ -90,7 +90,7 @@ fn a_bad_pageblock_keeps_no_block_from_leaving_and_is_bad_when_it_is_back() {
     assert_eq!(report(&effects).returned, size(16));
     poison(&mut bench, 4);
     assert_eq!((bench.counts(NEAR), retired(&bench, NEAR)), ((0, 0, 0, 16), 0));
-    bench.say(Input::Add { bytes: size(16), to: NEAR });
+    bench.say(Input::Add { bytes: size(16), to: NEAR, zone: None });
     assert_eq!((bench.counts(NEAR), retired(&bench, NEAR)), ((14, 0, 0, 0), 2));
     assert_eq!(bench.engine.retired(NEAR), run(3, 2));
 }
@@ -169,7 +169,7 @@ fn lost_blocks_come_back_when_all_have_let_go() {
     let back = || Input::Online { extents: run(0, 4) };
     let kept = |n| Refusal::NotLetGo { pageblock: Pageblock(n) };
     assert_eq!(bench.refused(back()), kept(0));
-    assert_eq!(bench.refused(Input::Add { bytes: size(4), to: NEAR }), kept(0));
+    assert_eq!(bench.refused(Input::Add { bytes: size(4), to: NEAR, zone: None }), kept(0));
     let_go(&mut bench, program, 0, 2);
     // The store is at it still: what it says must not be taken for a later zeroing.
     assert_eq!(bench.refused(back()), kept(2));

@@ -48,7 +48,7 @@ fn a_node_under_load_is_emptied_and_nothing_is_placed_there() {
     let answer = report(&bench.quiet());
     assert_eq!((answer.requested, answer.returned), (size(16), size(16)));
     assert_eq!(bench.counts(NEAR), (0, 0, 0, 16));
-    bench.say(Input::Add { bytes: size(4), to: NEAR });
+    bench.say(Input::Add { bytes: size(4), to: NEAR, zone: None });
     assert_eq!(bench.lease(program, 2), run(0, 2));
 }
 

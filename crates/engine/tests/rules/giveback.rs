@@ -20,9 +20,9 @@ fn free_blocks_leave_at_once_the_highest_first_and_the_lowest_come_back_first() 
     assert_eq!((answer.requested, answer.returned), (size(8), size(8)));
     assert_eq!((answer.remaining, answer.ask_again), (size(0), false));
     assert_eq!(bench.counts(NEAR), (8, 0, 0, 8));
-    let effects = bench.say(Input::Add { bytes: ByteSize(1), to: NEAR });
+    let effects = bench.say(Input::Add { bytes: ByteSize(1), to: NEAR, zone: None });
     assert_eq!(effects, [Effect::Onlined { node: NEAR, extents: run(8, 4) }]);
-    let refusal = bench.refused(Input::Add { bytes: size(5), to: NEAR });
+    let refusal = bench.refused(Input::Add { bytes: size(5), to: NEAR, zone: None });
     assert_eq!(refusal, Refusal::NotOffline { node: NEAR, blocks: 2, offline: 1 });
 }
 
@@ -204,7 +204,7 @@ fn nonsense_is_refused() {
     assert_eq!(bench.refused(give_back(ByteSize(0), None)), Refusal::NoBytes);
     assert_eq!(bench.refused(give_back(size(1), Some(node))), Refusal::NoSuchNode { node });
     assert_eq!(
-        bench.refused(Input::Add { bytes: size(1), to: node }),
+        bench.refused(Input::Add { bytes: size(1), to: node, zone: None }),
         Refusal::NoSuchNode { node }
     );
     let answer = report(&bench.say(give_back(ByteSize(u64::MAX), Some(FAR))));

@@ -162,7 +162,7 @@ fn a_policy_on_a_node_without_memory_takes_effect_when_memory_comes() {
     let program = bench.join();
     bench.say(Input::SetPolicy { member: program.member, policy: Some(bind(&[DEVICE])) });
     assert_eq!(lease(&mut bench, program, 1, None), [0; 4]);
-    bench.say(Input::Add { bytes: crate::bench::size(2), to: DEVICE });
+    bench.say(Input::Add { bytes: crate::bench::size(2), to: DEVICE, zone: None });
     assert_eq!(lease(&mut bench, program, 9, None), [0, 0, 2, 0]);
 }
 

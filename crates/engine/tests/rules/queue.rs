@@ -228,7 +228,7 @@ fn capacity_that_comes_serves_those_who_wait() {
     bench.lease(has, 16);
     assert_eq!(ask(&mut bench, wants, 2), []);
     let bytes = memtide_units::ByteSize(1);
-    let effects = bench.say(Input::Add { bytes, to: NEAR });
+    let effects = bench.say(Input::Add { bytes, to: NEAR, zone: None });
     assert!(matches!(&effects[..], [Effect::Onlined { .. }, Effect::Grant { extents, .. }]
         if extents[0].start == Pageblock(12)));
 }

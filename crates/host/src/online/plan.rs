@@ -207,6 +207,8 @@ pub(crate) fn step(block: &MemoryBlock, zone: OnlineZone) -> Step {
     let value = match zone {
         OnlineZone::Movable => "online_movable",
         OnlineZone::Kernel => "online_kernel",
+        // No kernel has these: `check_zone` refuses them before.
+        OnlineZone::PreferMovable | OnlineZone::Exmem => unreachable!("{block:?} in {zone}"),
     };
     Step::new(Action::write(&state, value), Action::write(state, BlockState::Offline.name()))
 }
@@ -282,6 +284,7 @@ fn check_zone(block: &MemoryBlock, wanted: OnlineZone) -> Result<(), OnlineError
     let fits = |zone: &Zone| match wanted {
         OnlineZone::Movable => *zone == Zone::Movable,
         OnlineZone::Kernel => zone.is_kernel(),
+        OnlineZone::PreferMovable | OnlineZone::Exmem => false,
     };
     if block.valid_zones.iter().any(fits) {
         Ok(())

@@ -62,7 +62,7 @@ impl World<'_> {
             }
             Happening::Add { pageblocks, to } => {
                 let bytes = ByteSize::from_pageblocks(pageblocks);
-                match self.say(Input::Add { bytes, to: id(to) })? {
+                match self.say(Input::Add { bytes, to: id(to), zone: None })? {
                     Ok(()) | Err(Refusal::NotOffline { .. } | Refusal::NotLetGo { .. }) => Ok(()),
                     Err(refusal) => Err(format!("refused: {refusal}; it was {bytes} to put back")),
                 }

@@ -7,6 +7,7 @@ use memtide_engine::{
     Config, Limits, NodeConfig, Performance, TenantConfig,
     mempolicy::{MemPolicy, Weighting},
     nodes::NodeClass,
+    onlining::OnlineZone,
 };
 use memtide_units::{HoldReason, NodeId, NodeKind, Pageblock};
 
@@ -77,6 +78,8 @@ pub struct Node {
     pub kind: NodeKind,
     /// Who reaches it.
     pub class: NodeClass,
+    /// What may lie in its blocks.
+    pub zone: OnlineZone,
     /// How large it is.
     pub pageblocks: u64,
     /// Pageblocks in a block, the unit in which it comes and goes.
@@ -85,6 +88,14 @@ pub struct Node {
     pub media: Performance,
     /// How long its driver takes to save its state, and to restore it.
     pub driver: Nanos,
+}
+
+impl Node {
+    /// Whether it is extended memory to policies.
+    #[must_use]
+    pub fn is_extended(&self) -> bool {
+        self.kind != NodeKind::Near || self.zone == OnlineZone::Exmem
+    }
 }
 
 /// A program, or many that are alike.
@@ -325,6 +336,8 @@ impl Plan {
             pageblocks: node.pageblocks,
             block_pageblocks: node.block_pageblocks,
             offline: Vec::new(),
+            zone: node.zone,
+            zones: Vec::new(),
         };
         let mut config = Config::new(self.nodes.iter().enumerate().map(node).collect());
         config.placement = self.placement();

@@ -2,7 +2,7 @@
 
 use alloc::{collections::BTreeSet, vec};
 
-use memtide_units::Random;
+use memtide_units::{NodeKind, Random};
 
 use super::*;
 use crate::nodes::Capabilities;
@@ -41,11 +41,15 @@ impl Machine {
         Self::new(&[(RAM, Near), (RAM, Near), (CDM, Device), (CDM, Device), (CDM, Device)])
     }
 
+    fn is_extended(&self, node: u16) -> bool {
+        self.kinds[usize::from(node)] != NodeKind::Near
+    }
+
     fn go(&self, mode: Mode, extended: Extended, local: u16) -> [Vec<u16>; 3] {
         let policy = MemPolicy { mode, extended };
         policy.check(&self.zonelists).unwrap();
-        let kind = |node: NodeId| self.kinds[usize::from(node.0)];
-        let found = candidates(&policy, NodeId(local), &self.zonelists, kind);
+        let is_extended = |node: NodeId| self.is_extended(node.0);
+        let found = candidates(&policy, NodeId(local), &self.zonelists, is_extended);
         [ids(&found.policy), ids(&found.beyond), ids(&found.emergency)]
     }
 }
@@ -194,8 +198,9 @@ fn every_node_is_where_it_belongs() {
             lists.iter().zip(0..).flat_map(|(ids, list)| ids.iter().map(move |id| (list, *id)))
         {
             assert!(seen.insert(id), "seed {seed}: {id} is there twice");
-            let (class, kind) = (classes[usize::from(id)], machine.kinds[usize::from(id)]);
-            assert!(extended.allows(kind), "seed {seed}: {id} is of a wrong kind");
+            let class = classes[usize::from(id)];
+            let is_allowed = extended.allows(machine.is_extended(id));
+            assert!(is_allowed, "seed {seed}: {id} is of a wrong kind");
             assert!(machine.zonelists.nearest(NodeId(local)).contains(&NodeId(id)), "seed {seed}");
             let named = match &mode {
                 Mode::Local => id == local && class == CDM,
@@ -216,9 +221,7 @@ fn every_node_is_where_it_belongs() {
         }
         for &id in &all {
             let reached = machine.zonelists.nearest(NodeId(local)).contains(&NodeId(id));
-            if matches!(mode, Mode::Bind(_))
-                && reached
-                && extended.allows(machine.kinds[usize::from(id)])
+            if matches!(mode, Mode::Bind(_)) && reached && extended.allows(machine.is_extended(id))
             {
                 assert!(lists[0].contains(&id), "seed {seed}: {id} is named and not used");
             }

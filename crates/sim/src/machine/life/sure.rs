@@ -128,7 +128,7 @@ impl World<'_> {
                     named.contains(id) || falls_back && is_public && !names_private(named)
                 }
             };
-            leads && extended.allows(plan.nodes[node].kind)
+            leads && extended.allows(plan.nodes[node].is_extended())
         };
         (0..plan.nodes.len()).filter(leads_to).collect()
     }

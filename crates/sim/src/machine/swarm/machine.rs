@@ -5,6 +5,7 @@ use core::time::Duration;
 use memtide_engine::{
     Limits,
     nodes::{Capabilities, Capability, NodeClass},
+    onlining::OnlineZone,
 };
 use memtide_units::NodeKind;
 
@@ -32,6 +33,7 @@ impl Swarm {
                     name: format!("{kind}{number}"),
                     kind,
                     class,
+                    zone: OnlineZone::default(),
                     pageblocks: self.between(1, 64 / block_pageblocks) * block_pageblocks,
                     block_pageblocks,
                     media: speed(

@@ -5,6 +5,7 @@ use core::num::NonZeroU32;
 use memtide_engine::{
     Performance,
     nodes::{Capabilities, Capability, NodeClass},
+    onlining::OnlineZone,
 };
 use memtide_units::NodeKind;
 use serde::Deserialize;
@@ -28,6 +29,8 @@ pub(super) struct NodeText {
     class: ClassText,
     #[serde(default)]
     permits: Vec<CapabilityText>,
+    #[serde(default)]
+    zone: ZoneText,
     size: Blocks,
     block: Option<Blocks>,
     latency_ns: NonZeroU32,
@@ -44,6 +47,16 @@ enum ClassText {
     Public,
     Special,
     Private,
+}
+
+#[derive(Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+enum ZoneText {
+    #[default]
+    Kernel,
+    Movable,
+    PreferMovable,
+    Exmem,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -109,6 +122,7 @@ impl NodeText {
                 ClassText::Special => NodeClass::Special,
                 ClassText::Private => NodeClass::Private(permits),
             },
+            zone: self.zone.zone(),
             pageblocks: self.size.0,
             block_pageblocks: block,
             media: speed(
@@ -119,6 +133,17 @@ impl NodeText {
             ),
             driver: self.driver.map_or(MS, |time| time.0),
         })
+    }
+}
+
+impl ZoneText {
+    const fn zone(self) -> OnlineZone {
+        match self {
+            Self::Kernel => OnlineZone::Kernel,
+            Self::Movable => OnlineZone::Movable,
+            Self::PreferMovable => OnlineZone::PreferMovable,
+            Self::Exmem => OnlineZone::Exmem,
+        }
     }
 }
 
