@@ -100,7 +100,8 @@ pub(crate) fn fresh_nodes(config: &Config) -> Vec<NodeState> {
             // What a device gives comes later.
             let offline = node.dcd.as_ref().map(|_| dcd::takeover::whole(first, pageblocks));
             let offline = offline.unwrap_or_default();
-            NodeState { name: node.name.clone(), pageblocks, offline }
+            let retired = Vec::new();
+            NodeState { name: node.name.clone(), pageblocks, offline, retired }
         })
         .collect()
 }

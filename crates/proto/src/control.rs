@@ -41,6 +41,13 @@ pub enum ControlRequest {
         /// To which node, by name.
         to: String,
     },
+    /// Memory of a node is bad: it is not to be used again.
+    Retire {
+        /// Which node, by name.
+        node: String,
+        /// Where in it, in bytes from its start; the whole pageblock goes.
+        offset: ByteSize,
+    },
     /// Move a program's memory.
     Move {
         /// Whose.

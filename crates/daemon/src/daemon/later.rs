@@ -20,6 +20,7 @@ impl Daemon {
         let mut nodes = start::fresh_nodes(&self.config);
         for (index, node) in nodes.iter_mut().enumerate() {
             node.offline = self.engine.offline(node_id(index));
+            node.retired = self.engine.retired(node_id(index));
         }
         let present = self.members.iter().map(|(id, member)| state::MemberState {
             member: *id,
