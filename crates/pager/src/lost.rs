@@ -37,7 +37,9 @@ impl Pager {
             lost.partition(|&pageblock| self.lose(pageblock, void.as_ref()).is_ok());
         let bytes = ByteSize(gone.len() as u64 * PAGEBLOCK_BYTES);
         if !gone.is_empty() {
-            say(&format!("{bytes} of memory are lost, and what was in them: bad, or without a device"));
+            say(&format!(
+                "{bytes} of memory are lost, and what was in them: bad, or without a device"
+            ));
         }
         if !stays.is_empty() {
             say(&format!("{} pageblocks of lost memory could not be unmapped", stays.len()));
