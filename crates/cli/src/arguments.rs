@@ -59,6 +59,7 @@ pub enum Command {
     Explain(Explain),
     GiveBack(GiveBack),
     Add(Add),
+    Retire(Retire),
     Move(Move),
     DcdPool(DcdPool),
     Fabric(Fabric),
@@ -277,6 +278,25 @@ impl PoolZone {
             Self::Exmem => Zone::Exmem,
         }
     }
+}
+
+/// Never again use memory that is bad
+///
+/// The 2 MiB around an offset into a node. What was in them is lost: a program that has them gets
+/// SIGBUS when it touches them.
+#[derive(Debug, Args)]
+pub struct Retire {
+    /// Where in the node: bytes from its start
+    #[arg(value_name = "OFFSET", allow_hyphen_values = true)]
+    pub offset: ByteSize,
+    /// Which node
+    #[arg(long, value_name = "NODE")]
+    pub on: String,
+    #[command(flatten)]
+    pub socket: Socket,
+    /// Print JSON; sizes are bytes
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Move a program's memory to a node

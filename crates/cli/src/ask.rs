@@ -63,6 +63,13 @@ pub fn add(
     }
 }
 
+pub fn retire(socket: &Path, node: String, offset: ByteSize) -> Result<ByteSize, Failure> {
+    match request(socket, ControlRequest::Retire { node, offset }, &mut |_, _| ())? {
+        Answer::Done(bytes) => Ok(bytes),
+        other => Err(unexpected(&other)),
+    }
+}
+
 /// A give-back or a move.
 pub fn report(socket: &Path, wish: ControlRequest, verb: &'static str) -> Result<Report, Failure> {
     let mut progress = Progress::of_bytes(verb);

@@ -168,6 +168,12 @@ fn nonsense_is_refused_with_what_was_expected() {
             "expected one that node near, in kernel, may have: kernel, movable, prefer-movable",
         ),
         (&["add", "64M", "--to", "near"], "expected at most the 0B that have left node near"),
+        (&["retire", "64M"], "--on <NODE>"),
+        (&["retire", "1M", "--on", "nah"], "node is \"nah\"; expected one of the nodes near"),
+        (
+            &["retire", "64M", "--on", "near"],
+            "offset is \"64MiB\"; expected less than the 64MiB of node near",
+        ),
         (&["move", "--pid", "x", "--to", "far"], "invalid value 'x' for '--pid"),
         (&["move", "--pid", "1", "--to", "nah"], "to is \"nah\""),
         (&["move", "--pid", "1", "--to", "far"], "pid is \"1\"; expected a program of this pool"),

@@ -76,6 +76,7 @@ impl Daemon {
                 self.ask_or_forget(input, request)
             }
             ControlRequest::Add { bytes, to, zone } => self.add(id, bytes, &to, zone),
+            ControlRequest::Retire { node, offset } => self.retire(id, &node, offset),
             ControlRequest::Shutdown => {
                 self.stopping = true;
                 self.send(id, &ControlReply::Done { bytes: ByteSize(0) });
@@ -94,7 +95,7 @@ impl Daemon {
         }
     }
 
-    fn node(&self, field: &str, name: &str) -> Result<NodeId, Refused> {
+    pub(crate) fn node(&self, field: &str, name: &str) -> Result<NodeId, Refused> {
         self.config.node_named(name).map(node_id).ok_or_else(|| {
             let names: Vec<_> = self.config.nodes.iter().map(|node| node.name.as_str()).collect();
             refused(field, name, format!("one of the nodes {}", names.join(", ")))

@@ -13,6 +13,15 @@ use memtide_sys::socket::Peer;
 
 use crate::{config::TenantConfig, program::refused};
 
+/// Why it is not known who a program is: what it hears.
+#[derive(Debug)]
+pub(crate) enum NotKnown {
+    /// What it calls itself is no label.
+    Label(Refused),
+    /// A tenant is for a control group, and its own cannot be read.
+    ControlGroup(Refused),
+}
+
 /// Who is at the other end and calls itself `label`.
 /// `tenants` are those that it may belong to: where one is for a control group, a program whose own
 /// cannot be read is refused. It would be taken for somebody else's otherwise.
@@ -20,9 +29,9 @@ pub(crate) fn of(
     peer: Peer,
     label: String,
     tenants: &[TenantConfig],
-) -> Result<Credentials, Refused> {
+) -> Result<Credentials, NotKnown> {
     if !label.is_empty() && !label::is_label(&label) {
-        return Err(refused(label::VARIABLE, label, label::EXPECTED));
+        return Err(NotKnown::Label(refused(label::VARIABLE, label, label::EXPECTED)));
     }
     let Peer { pid, uid, gid } = peer;
     let needed = tenants.iter().flat_map(|tenant| &tenant.who);
@@ -32,7 +41,8 @@ pub(crate) fn of(
         Err(_) if !needed => String::new(),
         Err(error) => {
             let value = format!("{error} (process {pid})");
-            return Err(refused("control group", value, "one that the daemon can read"));
+            let why = refused("control group", value, "one that the daemon can read");
+            return Err(NotKnown::ControlGroup(why));
         }
     };
     Ok(Credentials { uid, gid, cgroup, label })
@@ -74,7 +84,7 @@ mod tests {
         assert_eq!((who.uid, who.gid, who.label.as_str()), (uid, gid, "web"));
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         assert!(who.cgroup.is_empty() || own.contains(&format!("0::{}", who.cgroup)));
-        let error = of(peer, "a b".to_owned(), &[]).unwrap_err();
+        let Err(NotKnown::Label(error)) = of(peer, "a b".to_owned(), &[]) else { panic!() };
         assert!(
             error.to_string().contains("MEMTIDE_LABEL is \"a b\"; expected 1 to 64"),
             "{error}"
@@ -88,7 +98,7 @@ mod tests {
         let mut tenant = TenantConfig::everybody("db");
         assert_eq!(of(peer, String::new(), &[tenant.clone()]).unwrap().cgroup, "");
         tenant.who = vec![Who::Uid(1), Who::Cgroup("/db".to_owned())];
-        let error = of(peer, String::new(), &[tenant]).unwrap_err();
-        assert_eq!(error.field, "control group");
+        let of_unknown = of(peer, String::new(), &[tenant]);
+        assert!(matches!(of_unknown, Err(NotKnown::ControlGroup(_))), "{of_unknown:?}");
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     config::Config,
     connection::Connection,
     dcd::Dcd,
-    explain::Past,
+    explain::{Past, Refusals},
     images::Images,
     notice::Notice,
     returning::Claiming,
@@ -107,6 +107,8 @@ pub struct Daemon {
     pub(crate) members: BTreeMap<MemberId, Member>,
     /// Processes that have ended, and of which decisions are still known.
     pub(crate) past: BTreeMap<MemberId, Past>,
+    /// What was refused lately.
+    pub(crate) refusals: Refusals,
     /// The tenants of the images.
     pub(crate) tenants: BTreeMap<ImageId, TenantId>,
     /// The names of the tenants, in the order in which the engine numbers them.
@@ -259,7 +261,8 @@ impl Drop for Daemon {
             && self.awaited.is_empty()
             && (0..self.stores.len())
                 .filter(|node| !self.is_device(*node))
-                .all(|node| self.engine.offline(node_id(node)).is_empty());
+                .all(|node| self.engine.offline(node_id(node)).is_empty())
+            && (0..self.stores.len()).all(|node| self.engine.retired(node_id(node)).is_empty());
         if let (Some(path), true) = (&self.config.state, nothing_left) {
             let _ = fs::remove_file(path);
         }

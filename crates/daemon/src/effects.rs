@@ -84,9 +84,11 @@ impl Daemon {
             Effect::Promise { member, granted } => {
                 self.send_to_member(member, &ToProgram::Commit { granted });
             }
-            Effect::Lost { member, extents } => self.tell_lost(member, &extents),
-            Effect::Poisoned { .. } | Effect::SaveDevice { .. } | Effect::RestoreDevice { .. } => {
-                unreachable!("the engine is told of no errors and evacuations here")
+            Effect::Lost { member, extents } | Effect::Poisoned { member, extents } => {
+                self.tell_lost(member, &extents);
+            }
+            Effect::SaveDevice { .. } | Effect::RestoreDevice { .. } => {
+                unreachable!("the engine is told of no evacuations here")
             }
         }
     }

@@ -1,7 +1,13 @@
 //! What operators ask about tenants: who has how much, and why somebody got what it got.
 //!
+//! The engine keeps what it decided and what it moved; what a rule refused beside that is kept in
+//! `refusals`. All is told together, in the order of time.
+//!
 //! The engine knows processes by names of its own and keeps decisions about those that have ended;
 //! so do we, as long as one of its decisions names them.
+
+mod moved;
+mod refusals;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +29,8 @@ use crate::{
     daemon::{ConnectionId, Daemon},
     program::refused,
 };
+
+pub(crate) use self::refusals::Refusals;
 
 /// A process that has ended, as it was called.
 #[derive(Clone, Debug)]
@@ -108,19 +116,33 @@ impl Daemon {
             Whom::Pid(pid) => self.last_with(*pid),
             Whom::Everybody | Whom::Tenant(_) => None,
         };
-        let of_pid = |decision: &Decision| match whom {
+        let of_pid = |member: MemberId| match whom {
             Whom::Pid(pid) => {
-                let Past { pid: had, image: of, .. } = self.called(decision.member);
+                let Past { pid: had, image: of, .. } = self.called(member);
                 had == *pid && Some(of) == image
             }
             Whom::Everybody | Whom::Tenant(_) => true,
         };
         let mut all: Vec<(Instant, control::Decision)> = Vec::new();
         for tenant in self.tenant_ids().filter(|id| only.is_none_or(|only| only == *id)) {
-            let kept = self.engine.decisions(tenant).filter(|decision| of_pid(decision));
+            let kept = self.engine.decisions(tenant).filter(|decision| of_pid(decision.member));
             all.extend(kept.map(|decision| (decision.at, self.decision(tenant, decision))));
+            let moved = self.engine.migrations(tenant).filter(|moved| of_pid(moved.member));
+            all.extend(moved.map(|moved| (moved.at, self.migration(tenant, moved))));
         }
-        if let (Whom::Pid(pid), None) = (whom, image) {
+        let now = self.engine_now();
+        for (tenant, refused) in self.refusals.iter() {
+            let concerns = match whom {
+                Whom::Everybody => true,
+                Whom::Pid(pid) => refused.is_of(*pid, image),
+                Whom::Tenant(_) => tenant == only,
+            };
+            if concerns {
+                let tenant = tenant.map(|id| self.tenant_name(id)).unwrap_or_default();
+                all.push((refused.at, refused.told(tenant, now)));
+            }
+        }
+        if let (Whom::Pid(pid), None, true) = (whom, image, all.is_empty()) {
             return Err(refused("pid", pid, "a program of this pool, or one that ended lately"));
         }
         all.sort_by_key(|(at, _)| *at);
@@ -183,6 +205,7 @@ impl Daemon {
             times: decision.times,
             asked,
             bytes: ByteSize::from_pageblocks(pageblocks),
+            from: None,
             outcome,
             nodes,
             wait_ms: milliseconds(wait),
@@ -233,8 +256,10 @@ impl Daemon {
             return;
         }
         self.past.extend(gone);
-        let all = self.tenant_ids().flat_map(|tenant| self.engine.decisions(tenant));
-        let named: BTreeSet<MemberId> = all.map(|decision| decision.member).collect();
+        let decided = self.tenant_ids().flat_map(|tenant| self.engine.decisions(tenant));
+        let moved = self.tenant_ids().flat_map(|tenant| self.engine.migrations(tenant));
+        let named = decided.map(|decision| decision.member);
+        let named: BTreeSet<MemberId> = named.chain(moved.map(|moved| moved.member)).collect();
         self.past.retain(|member, _| named.contains(member));
     }
 }

@@ -18,7 +18,7 @@ use memtide_sys::process;
 use memtide_units::{ImageId, MemberId, TokenId};
 
 use crate::{
-    credentials,
+    credentials::{self, NotKnown},
     daemon::{ConnectionId, Daemon, Member, Role},
     explain,
     images::Files,
@@ -52,12 +52,20 @@ impl Daemon {
         let started = process::start_time(pid).map_err(|_| {
             refused("process", pid, "one that the daemon can see (a shared PID namespace)")
         })?;
-        let who = credentials::of(peer, hello.label, &self.config.tenants)?;
+        let name = cut(hello.name);
+        let who = credentials::of(peer, hello.label, &self.config.tenants);
+        let who = who.map_err(|why| match why {
+            NotKnown::Label(why) => why,
+            NotKnown::ControlGroup(why) => {
+                self.keep_not_let_in(pid, name.clone(), "control-group", &why);
+                why
+            }
+        })?;
         // What was read of a process number is of this process only if it still has it.
         if !process::is_alive(pid, started) {
             return Err(refused("process", pid, "one that lives until it has joined"));
         }
-        let applicant = Applicant { name: cut(hello.name), pid, started, who };
+        let applicant = Applicant { name, pid, started, who };
         match hello.lineage {
             Lineage::Fresh { token } => self.join_fresh(id, applicant, token, fds),
             Lineage::Child { token } => self.join_child(id, applicant, token, &fds, now),
@@ -138,9 +146,14 @@ impl Daemon {
     ) -> Result<Vec<Effect>, Refused> {
         let Applicant { name, pid, who, .. } = applicant;
         let field = if matches!(lineage, EngineLineage::Returning(_)) { "claims" } else { "token" };
-        let input = Input::Join { member, pid, name, token, lineage, who: who.clone() };
+        let (called, who_asks) = (name.clone(), who.clone());
+        let input = Input::Join { member, pid, name, token, lineage, who };
         self.decide(input).map_err(|error| match error {
-            Refusal::NoTenant { .. } => credentials::no_tenant(&who),
+            Refusal::NoTenant { .. } => {
+                let why = credentials::no_tenant(&who_asks);
+                self.keep_not_let_in(pid, called, "no-tenant", &why);
+                why
+            }
             error => refusal(field, error),
         })
     }

@@ -7,7 +7,7 @@
 //! * [`daemon`]: the loop and its end; [`start`]: what it needs before it can begin.
 //! * `join`, `returning`, `program`: how programs join and come back, what they say.
 //!   `credentials`: who they are.
-//! * `control`, `explain`: what operators ask.
+//! * `control`, `explain`: what operators ask; `retire`: memory that they say is bad.
 //! * `dcd`: nodes of a device's dynamic capacity.
 //! * `effects`: what the engine decides, carried out.
 //! * [`connection`], [`images`], [`tokens`], [`zeroing`]: packets, files, who is still there,
@@ -30,6 +30,7 @@ pub mod images;
 mod join;
 pub mod notice;
 mod program;
+mod retire;
 mod returning;
 pub mod start;
 pub mod state;

@@ -48,7 +48,7 @@ pub enum Notice {
         /// Why.
         error: io::Error,
     },
-    /// A process has lost memory whose device is gone.
+    /// A process has lost memory: its device is gone, or it is bad.
     ProcessLost {
         /// Who.
         pid: u32,
@@ -154,7 +154,10 @@ impl fmt::Display for Notice {
                 write!(f, "node {node}: cannot be given to a program: {error}")
             }
             Self::ProcessLost { pid, name, bytes } => {
-                write!(f, "{name} (pid {pid}) has lost {bytes}: their device is gone")
+                write!(
+                    f,
+                    "{name} (pid {pid}) has lost {bytes}: their device is gone, or they are bad"
+                )
             }
             Self::CapacityLost { node, bytes } => {
                 write!(f, "node {node}: {bytes} were taken by force")

@@ -119,9 +119,11 @@ impl Daemon {
             FromProgram::Release { extents } => self
                 .ask_engine(Input::Release { member, extents })
                 .map_err(|error| refusal("release", error)),
-            FromProgram::Pin { extents, reason } => self
-                .ask_engine(Input::Pin { member, extents, reason })
-                .map_err(|error| refusal("pin", error)),
+            FromProgram::Pin { extents, reason } => {
+                let pageblocks = extents.iter().map(|extent| u64::from(extent.count)).sum();
+                self.ask_engine(Input::Pin { member, extents, reason })
+                    .map_err(|error| self.pin_refused(member, pageblocks, error))
+            }
             FromProgram::Unpin { extents, reason } => self
                 .ask_engine(Input::Unpin { member, extents, reason })
                 .map_err(|error| refusal("unpin", error)),
@@ -176,6 +178,7 @@ impl Daemon {
         is_gone(&file)?;
         let Member { pid, started, .. } = self.members[&member];
         if self.tokens.children_of(pid) >= CHILDREN_MAX {
+            self.keep_too_many_children(member);
             let expected = format!("at most {CHILDREN_MAX} children at once");
             return Err(refused("fork", CHILDREN_MAX + 1, expected));
         }

@@ -100,8 +100,9 @@ pub(crate) fn fresh_nodes(config: &Config) -> Vec<NodeState> {
             // What a device gives comes later.
             let offline = node.dcd.as_ref().map(|_| dcd::takeover::whole(first, pageblocks));
             let offline = offline.unwrap_or_default();
-            let zone = node.zone;
-            NodeState { name: node.name.clone(), pageblocks, offline, zone, zones: Vec::new() }
+            let (retired, zones) = (Vec::new(), Vec::new());
+            let (name, zone) = (node.name.clone(), node.zone);
+            NodeState { name, pageblocks, offline, retired, zone, zones }
         })
         .collect()
 }

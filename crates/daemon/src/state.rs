@@ -2,7 +2,7 @@
 //!
 //! Programs outlive their daemon. The next one must give out nothing that they hold, so it must
 //! know whom to wait for; it must use no name again that they know; and capacity that had left is
-//! to stay away. The file is small and replaced as a whole, before anything is answered that
+//! to stay away, and bad memory out of use. The file is small and replaced as a whole, before anything is answered that
 //! depends on it. It survives the daemon, not the machine: after a boot no program is left, and
 //! only the capacity counts.
 
@@ -70,6 +70,9 @@ pub struct NodeState {
     /// The zones of what has not left. Not there: as it is configured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub zones: Vec<ZoneState>,
+    /// What is bad.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<Extent>,
 }
 
 /// One process.
@@ -247,8 +250,9 @@ mod tests {
     use super::*;
 
     fn node(name: &str) -> NodeState {
-        let (offline, zones) = (Vec::new(), Vec::new());
-        NodeState { name: name.to_owned(), pageblocks: 8, offline, zone: Zone::Kernel, zones }
+        let (offline, retired, zones) = (Vec::new(), Vec::new(), Vec::new());
+        let (name, zone) = (name.to_owned(), Zone::Kernel);
+        NodeState { name, pageblocks: 8, offline, retired, zone, zones }
     }
 
     fn this_process() -> MemberState {
@@ -260,6 +264,7 @@ mod tests {
     fn some_state() -> State {
         let mut far = node("far");
         far.offline = vec![Extent::new(Pageblock(6), 2)];
+        far.retired = vec![Extent::new(Pageblock(3), 1)];
         State {
             format: FORMAT,
             boot: process::boot_id().unwrap(),

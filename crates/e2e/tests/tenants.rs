@@ -264,6 +264,11 @@ fn a_program_that_no_tenant_is_for_runs_on_ordinary_memory_and_says_so() {
     let mut required = pool.run_command("sh", &["-c", "echo ran"]);
     let refused = Running::start(required.env("MEMTIDE_REQUIRED", "1")).finish(LIMIT);
     assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
+    // It is explained, although no tenant is for it.
+    let text = pool.command(&["explain"]).finish(LIMIT);
+    assert!(text.stdout.contains("(pid ") && text.stdout.contains(", no tenant)"), "{text:?}");
+    assert!(text.stdout.contains("asked to be let in"), "{text:?}");
+    assert!(text.stdout.contains("label batch"), "{text:?}");
     let served = pool.run_as("web", "sh", &["-c", "echo ran"]).finish(LIMIT);
     assert_eq!((&*served.stdout, &*served.stderr), ("ran", ""));
 }

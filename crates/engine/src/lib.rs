@@ -36,6 +36,7 @@
 //! * `pins`: what keeps leases in place.
 //! * `fork`: sharing after a fork, and its end.
 //! * `moves`: orders to move pageblocks, and their answers.
+//! * [`migrate_reason`]: why memory moved.
 //! * `elsewhere`: whether there is room for what is to leave a block.
 //! * `giveback`: capacity leaves a node, and comes back.
 //! * `poison`, `lost`: memory that is broken, or gone; `loss`: what both do to processes.
@@ -77,6 +78,7 @@ mod lost;
 mod mbind;
 mod member;
 pub mod mempolicy;
+pub mod migrate_reason;
 mod moves;
 mod moveto;
 pub mod nodes;
@@ -114,6 +116,7 @@ pub use effect::{Effect, Holder, MemberStatus, NodeStatus, Report, ZoneStatus};
 pub use engine::Engine;
 pub use idle::IdleHolder;
 pub use input::{Claims, Input, Lineage, MoveOutcome};
-pub use refusal::Refusal;
+pub use migrate_reason::{MigrateReason, Migration};
+pub use refusal::{Ground, Refusal};
 pub use tenant::TenantConfig;
 pub use tenant_status::{KindStatus, TenantStatus};

@@ -35,6 +35,7 @@ use crate::{
     engine::Engine,
     input::MoveOutcome,
     lease::{End, Flight, Pins, Share, Standing},
+    migrate_reason::MigrateReason,
     pageblocks::MOVABLE,
     process::{Link, Waiting},
     refusal::Refusal,
@@ -56,6 +57,8 @@ pub(crate) struct Pair {
     pub(crate) from: Pageblock,
     pub(crate) to: Pageblock,
     pub(crate) work: WorkId,
+    /// The work may be gone when it is answered.
+    pub(crate) reason: MigrateReason,
 }
 
 /// An order being written.
@@ -105,7 +108,7 @@ impl Engine {
     }
 
     fn end_pair(&mut self, id: MoveId, token: TokenId, pair: Pair, outcome: MoveOutcome) {
-        let Pair { from, to, work } = pair;
+        let Pair { from, to, work, reason } = pair;
         if let Some(work) = self.works.get_mut(&work) {
             work.in_flight -= 1;
         }
@@ -139,6 +142,7 @@ impl Engine {
                 self.settle(to);
                 self.touch(to);
                 self.count_moved(work);
+                self.migrated(token, (from, to), work, reason);
             }
             MoveOutcome::Gone | MoveOutcome::Held(_) => {
                 if destination {
@@ -198,7 +202,7 @@ impl Engine {
         let of_it = self.orders.iter().filter(|(_, order)| order.token == token);
         for id in of_it.map(|(&id, _)| id).collect::<Vec<_>>() {
             let order = self.orders.remove(&id).expect("just seen");
-            for &Pair { from, to, work } in order.open() {
+            for &Pair { from, to, work, .. } in order.open() {
                 if let Some(work) = self.works.get_mut(&work) {
                     work.in_flight -= 1;
                 }
@@ -253,11 +257,12 @@ impl Engine {
             if pairs.len() < picked.len() {
                 starved.push(id);
             }
+            let reason = self.reason_of(id);
             for (from, to) in pairs {
                 if let Work { goal: Goal::Fill(node), request: Some(_), .. } = self.works[&id] {
                     self.set_home([from], Some(node));
                 }
-                self.pair_up(token, &mut draft, Pair { from, to, work: id });
+                self.pair_up(token, &mut draft, Pair { from, to, work: id, reason });
             }
         }
         self.send(token, draft.order);
@@ -265,7 +270,7 @@ impl Engine {
 
     /// Puts a pair into the order being written for a process, and sends the order when full.
     fn pair_up(&mut self, token: TokenId, draft: &mut Draft, pair: Pair) {
-        let Pair { from, to, work } = pair;
+        let Pair { from, to, work, .. } = pair;
         let id = match &draft.order {
             Some((id, _)) => *id,
             None => {

@@ -310,6 +310,11 @@ impl Engine {
     /// for.
     #[must_use]
     pub fn shortage(&self) -> BTreeMap<NodeKind, u64> {
+        self.lacking().into_iter().map(|(kind, (count, _))| (kind, count)).collect()
+    }
+
+    /// The same, with the first of the tenants that lack it.
+    pub(crate) fn lacking(&self) -> BTreeMap<NodeKind, (u64, TenantId)> {
         let mut lacking: BTreeMap<(TenantId, NodeKind), u64> = BTreeMap::new();
         for ((token, _), head) in self.queue.heads() {
             let tenant = self.tenant_of(token);
@@ -324,13 +329,13 @@ impl Engine {
             }
         }
         let mut shortage = BTreeMap::new();
-        for ((tenant, kind), count) in lacking {
-            let tenant = self.tenant(tenant);
+        for ((id, kind), count) in lacking {
+            let tenant = self.tenant(id);
             let quota = tenant.config.quota(kind);
             let left =
                 quota.max.map_or(u64::MAX, |max| max.saturating_sub(tenant.used[kind as usize]));
             if left > 0 && quota.access == crate::tenant::Access::Allowed {
-                *shortage.entry(kind).or_default() += count.min(left);
+                shortage.entry(kind).or_insert((0, id)).0 += count.min(left);
             }
         }
         shortage

@@ -22,6 +22,7 @@ use memtide_units::{ImageId, NodeKind, Pageblock, TenantId, TokenId};
 use crate::{
     decision::{Decision, Rule},
     engine::Engine,
+    migrate_reason::Migration,
     place::Route,
     refusal::Refusal,
     tenant::{Access, Credentials, TenantConfig},
@@ -42,12 +43,15 @@ pub(crate) struct Tenant {
     pub(crate) fell_back: u64,
     /// The oldest first.
     pub(crate) decisions: VecDeque<Decision>,
+    /// The oldest first.
+    pub(crate) migrations: VecDeque<Migration>,
 }
 
 impl Tenant {
     pub(crate) fn new(config: TenantConfig, route: Arc<Route>) -> Self {
         let used = PerKind::default();
-        Self { config, route, used, fell_back: 0, decisions: VecDeque::new() }
+        let (decisions, migrations) = (VecDeque::new(), VecDeque::new());
+        Self { config, route, used, fell_back: 0, decisions, migrations }
     }
 
     /// Pageblocks it is charged for, of all kinds.

@@ -23,10 +23,7 @@
 //! or somebody waits, a few times in [`crate::Limits::idle_after`]; otherwise it does not look, and
 //! nothing is due.
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, vec::Vec};
 use core::time::Duration;
 
 use memtide_units::{Instant, NodeKind, Pageblock, TenantId, TokenId};
@@ -35,6 +32,7 @@ use crate::{
     engine::Engine,
     lease::{Lease, Standing},
     mempolicy::Mode,
+    migrate_reason::MigrateReason,
     nodes::{Capability, NodeClass},
     place::Route,
     request::{Goal, WorkId},
@@ -48,11 +46,27 @@ const LOOKS: u32 = 8;
 pub(crate) struct Balance {
     /// When to look next.
     pub(crate) at: Option<Instant>,
-    pub(crate) works: BTreeSet<WorkId>,
+    /// What is moved for it, and why.
+    pub(crate) works: BTreeMap<WorkId, MigrateReason>,
 }
 
-/// Moves to a node, by owner.
-type Plan = BTreeMap<(usize, TokenId), Vec<Pageblock>>;
+/// Whether something comes to where it should be, or makes way on nodes of a kind.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Way {
+    Home,
+    Out(NodeKind),
+}
+
+/// Who goes where in one round.
+#[derive(Default)]
+struct Plan {
+    /// Pageblocks, by where they go and whose they are.
+    moves: BTreeMap<(Way, usize, TokenId), Vec<Pageblock>>,
+    /// What of each tenant is used and not where it should be.
+    misplaced: BTreeMap<TenantId, u64>,
+    /// What is lacking of each kind, and the first tenant that lacks it.
+    lacking: BTreeMap<NodeKind, (u64, TenantId)>,
+}
 
 impl Route {
     /// Where what lies on this node should be, if it should be elsewhere: a node of the kind that
@@ -115,29 +129,47 @@ impl Engine {
         if !hot.is_empty() || waits {
             self.look_for_balance();
         }
-        for work in core::mem::take(&mut self.balance.works) {
+        for work in core::mem::take(&mut self.balance.works).into_keys() {
             self.close_work(work);
         }
         let plan = self.plan_balance(hot);
         let until = self.now.after(self.limits.settle_for);
-        for ((node, token), pageblocks) in &plan {
+        for (&(way, node, token), pageblocks) in &plan.moves {
+            let reason = self.reason_for_balance(&plan, way, token, pageblocks);
             for pageblock in pageblocks {
                 let lease = self.leases.get_mut(pageblock).expect("the plan is of leases");
                 lease.heat.settled_until = until;
             }
-            let known = self.balance.works.iter().copied();
-            let mut known = known.filter(|work| self.works[work].goal == Goal::Fill(*node));
-            let work = known.next();
-            let work = work.unwrap_or_else(|| self.open_work(None, Goal::Fill(*node)));
-            self.balance.works.insert(work);
-            self.want(work, *token, pageblocks.iter().copied());
+            let work = self.open_work(None, Goal::Fill(node));
+            self.balance.works.insert(work, reason);
+            self.want(work, token, pageblocks.iter().copied());
         }
         true
     }
 
+    fn reason_for_balance(
+        &self,
+        plan: &Plan,
+        way: Way,
+        token: TokenId,
+        pageblocks: &[Pageblock],
+    ) -> MigrateReason {
+        match way {
+            Way::Home => {
+                MigrateReason::Promotion { misplaced: plan.misplaced[&self.tenant_of(token)] }
+            }
+            Way::Out(kind) => {
+                let idle = |at| self.now.0.saturating_sub(self.leases[at].heat.since.0);
+                let idle_for = pageblocks.iter().map(idle).min().unwrap_or_default();
+                let (lacking, lacks) = plan.lacking[&kind];
+                MigrateReason::Demotion { idle_for, kind, lacking, lacks }
+            }
+        }
+    }
+
     /// Ends what is done.
     pub(crate) fn end_balance_works(&mut self) {
-        for work in self.balance.works.iter().copied().collect::<Vec<_>>() {
+        for work in self.balance.works.keys().copied().collect::<Vec<_>>() {
             let of = &self.works[&work];
             if of.in_flight == 0 && of.todo_count() == 0 {
                 self.close_work(work);
@@ -185,12 +217,14 @@ impl Engine {
             && lease.heat.settled_until <= self.now
     }
 
-    /// Who goes where in one round.
     fn plan_balance(&self, hot: Vec<(Pageblock, usize)>) -> Plan {
         let mut left = u64::from(self.limits.pairs_in_flight_max);
-        let mut plan = Plan::new();
         // What others wait for is not filled up.
-        let mut lacking = self.shortage();
+        let mut plan = Plan { lacking: self.lacking(), ..Plan::default() };
+        for (pageblock, _) in &hot {
+            let tenant = self.tenant_of(self.leases[pageblock].owner.token);
+            *plan.misplaced.entry(tenant).or_default() += 1;
+        }
         let mut room: BTreeMap<(TokenId, usize, usize), u64> = BTreeMap::new();
         let mut filled: BTreeMap<usize, u64> = BTreeMap::new();
         let mut charged: BTreeMap<(TenantId, usize), u64> = BTreeMap::new();
@@ -219,12 +253,12 @@ impl Engine {
             if *room > *filled {
                 *filled += 1;
                 left -= 1;
-                plan.entry((home, token)).or_default().push(pageblock);
+                plan.moves.entry((Way::Home, home, token)).or_default().push(pageblock);
             } else {
-                *lacking.entry(kind).or_default() += 1;
+                plan.lacking.entry(kind).or_insert((0, tenant)).0 += 1;
             }
         }
-        for (kind, count) in lacking {
+        for (kind, (count, _)) in plan.lacking.clone() {
             self.plan_out(kind, count.min(left), &mut left, &mut plan);
         }
         plan
@@ -263,7 +297,7 @@ impl Engine {
             *taken.entry(to).or_default() += 1;
             *spare -= 1;
             (count, *left) = (count - 1, *left - 1);
-            plan.entry((to, token)).or_default().push(pageblock);
+            plan.moves.entry((Way::Out(kind), to, token)).or_default().push(pageblock);
         }
     }
 

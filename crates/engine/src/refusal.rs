@@ -1,4 +1,5 @@
-//! Why an input is refused. A refused input changed nothing.
+//! Why an input is refused. A refused input changed nothing, and so leaves no trace in the engine
+//! either: who wants to tell later of those that a rule refused ([`Refusal::ground`]) keeps them.
 
 use crate::{mempolicy::PolicyError, onlining::OnlineZone};
 use memtide_units::{
@@ -266,4 +267,58 @@ pub enum Refusal {
         /// Its node.
         node: NodeId,
     },
+}
+
+/// On what ground an input is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ground {
+    /// It can be said, and a rule is against it, or a quota, or a limit: another time, or for
+    /// another tenant, the same may be granted.
+    Rule,
+    /// It cannot be said: it is not of what there is, or out of order.
+    Protocol,
+}
+
+impl Refusal {
+    /// On what ground.
+    #[must_use]
+    pub const fn ground(&self) -> Ground {
+        match self {
+            Self::NoTenant { .. }
+            | Self::PinLimit { .. }
+            | Self::PinNotPermitted { .. }
+            | Self::PinInZone { .. }
+            | Self::ZoneOfNode { .. }
+            | Self::TooManyRequests { .. }
+            | Self::NotOffline { .. }
+            | Self::NotLetGo { .. }
+            | Self::Policy(PolicyError::NotPermitted { .. }) => Ground::Rule,
+            Self::MemberTaken { .. }
+            | Self::NoSuchMember { .. }
+            | Self::NotConnected { .. }
+            | Self::NotAwaited { .. }
+            | Self::TokenTaken { .. }
+            | Self::NoSuchToken { .. }
+            | Self::TokenMismatch { .. }
+            | Self::ImageMismatch { .. }
+            | Self::NoSuchPageblock { .. }
+            | Self::NamedTwice { .. }
+            | Self::ClaimConflict { .. }
+            | Self::NotHeld { .. }
+            | Self::InFlight { .. }
+            | Self::NotAPin { .. }
+            | Self::NoPageblocks
+            | Self::NoBytes
+            | Self::CommitUnderflow { .. }
+            | Self::NoSuchOrder { .. }
+            | Self::TooManyOutcomes { .. }
+            | Self::NotZeroing { .. }
+            | Self::NoSuchNode { .. }
+            | Self::RequestTaken { .. }
+            | Self::Policy(_)
+            | Self::NotBlocks { .. }
+            | Self::NotAsked { .. }
+            | Self::NotLost { .. } => Ground::Protocol,
+        }
+    }
 }

@@ -12,6 +12,7 @@ use crate::{
     decision::DECISIONS_MAX,
     engine::Engine,
     lease::{End, Flight, Share, Standing},
+    migrate_reason::MIGRATIONS_MAX,
     pageblocks::PageblockState,
     pins::is_asked_for,
     process::{Link, Waiting},
@@ -154,6 +155,8 @@ impl Engine {
         for ((id, tenant), used) in self.tenants().zip(used) {
             assert_eq!(tenant.used, used, "{id} is charged for what it does not have");
             assert!(tenant.decisions.len() <= DECISIONS_MAX);
+            assert!(tenant.migrations.len() <= MIGRATIONS_MAX);
+            assert!(tenant.migrations.iter().is_sorted_by_key(|migration| migration.at));
         }
     }
 
@@ -237,7 +240,7 @@ impl Engine {
         }
         let works: usize = self.requests.values().map(|request| request.works.len()).sum();
         assert_eq!(works + self.balance.works.len(), self.works.len());
-        assert!(self.balance.works.iter().all(|work| self.works[work].request.is_none()));
+        assert!(self.balance.works.keys().all(|work| self.works[work].request.is_none()));
         let wanted = self.works.iter().flat_map(|(&id, work)| {
             assert!(work.todo.values().all(|todo| !todo.is_empty()));
             work.todo.keys().map(move |&token| (token, id))

@@ -1,4 +1,4 @@
-//! Memory that is gone: its device was taken away, or took it back by force.
+//! Memory that is gone: its device was taken away, or took it back by force, or it is bad.
 //!
 //! What was in it cannot be had back, and what is behind it now is somebody else's or nobody's. A
 //! program that goes on as if nothing had happened would compute with rubbish. So a lost block is
@@ -37,7 +37,9 @@ impl Pager {
             lost.partition(|&pageblock| self.lose(pageblock, void.as_ref()).is_ok());
         let bytes = ByteSize(gone.len() as u64 * PAGEBLOCK_BYTES);
         if !gone.is_empty() {
-            say(&format!("{bytes} of memory are lost, and what was in them: their device is gone"));
+            say(&format!(
+                "{bytes} of memory are lost, and what was in them: bad, or without a device"
+            ));
         }
         if !stays.is_empty() {
             say(&format!("{} pageblocks of lost memory could not be unmapped", stays.len()));

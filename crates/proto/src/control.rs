@@ -45,6 +45,13 @@ pub enum ControlRequest {
         /// Into which zone; as the node is configured, when absent.
         zone: Option<Zone>,
     },
+    /// Memory of a node is bad: it is not to be used again.
+    Retire {
+        /// Which node, by name.
+        node: String,
+        /// Where in it, in bytes from its start; the whole pageblock goes.
+        offset: ByteSize,
+    },
     /// Move a program's memory.
     Move {
         /// Whose.

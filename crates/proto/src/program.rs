@@ -269,7 +269,7 @@ pub enum ToProgram {
         /// Which.
         extents: Vec<Extent>,
     },
-    /// The memory of these is gone without a word (its device is gone, or took it by force), and
+    /// The memory of these is gone without a word (its device is gone, or took it by force, or it is bad), and
     /// what was in it. Whoever touches it from now on must hear of that: SIGBUS, as of memory that
     /// fails. Answered by [`FromProgram::LetGo`].
     Lost {

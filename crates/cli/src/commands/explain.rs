@@ -29,21 +29,20 @@ pub fn explain(options: Explain) -> Result<ExitCode, Failure> {
 
 /// One decision: a line, and one for each rule that stood in the way.
 fn sentences(decision: &Decision) -> String {
-    let verb = match decision.asked {
-        Asked::Lease => "wanted",
-        Asked::Promise => "asked to be promised",
-    };
+    let what = what(decision);
     let times = match decision.times {
         1 => String::new(),
         times => format!(", {times} times in a row"),
     };
     let mut text = format!(
-        "{} ago: {} (pid {}, tenant {}) {verb} {}{times}: {}\n",
+        "{} ago: {} (pid {}, {}) {what}{times}: {}\n",
         humane(decision.ago_ms / 1000 * 1000),
         decision.program,
         decision.pid,
-        decision.tenant,
-        decision.bytes,
+        match decision.tenant.as_str() {
+            "" => "no tenant".to_owned(),
+            tenant => format!("tenant {tenant}"),
+        },
         outcome(decision)
     );
     for reason in &decision.because {
@@ -52,16 +51,33 @@ fn sentences(decision: &Decision) -> String {
     text
 }
 
+/// What was asked for, or happened.
+fn what(decision: &Decision) -> String {
+    let bytes = decision.bytes;
+    match decision.asked {
+        Asked::Lease => format!("wanted {bytes}"),
+        Asked::Promise => format!("asked to be promised {bytes}"),
+        Asked::Join => "asked to be let in".to_owned(),
+        Asked::Pin => format!("asked to pin {bytes}"),
+        Asked::Fork => "forked a child".to_owned(),
+        Asked::Move => {
+            format!("had {bytes} moved from {}", decision.from.as_deref().unwrap_or("another node"))
+        }
+    }
+}
+
 fn outcome(decision: &Decision) -> String {
     let shares = decision.nodes.iter().map(|share| format!("{} on {}", share.bytes, share.node));
     let shares = shares.collect::<Vec<_>>().join(", ");
-    // What a program makes of it that has no memory: see ToProgram::Grant and ToProgram::Commit.
+    // What becomes of a program that is refused: see ToProgram::Grant, Commit and Refused.
     let nothing = match decision.asked {
-        Asked::Lease => "ordinary memory instead",
+        Asked::Lease | Asked::Join => "ordinary memory instead",
         Asked::Promise => "ENOMEM",
+        Asked::Pin | Asked::Fork | Asked::Move => "told so, and its connection closed",
     };
     match decision.outcome {
         Outcome::Placed => format!("got {shares}"),
+        Outcome::Moved => shares,
         Outcome::FellBack => format!("fell back to {shares}"),
         Outcome::Emergency => format!("got in an emergency {shares}"),
         Outcome::Promised => "promised".to_owned(),
@@ -93,6 +109,7 @@ mod tests {
             times: 1,
             asked: Asked::Lease,
             bytes: ByteSize(8 << 20),
+            from: None,
             outcome: Outcome::FellBack,
             nodes: vec![NodeBytes { node: "far".to_owned(), bytes: ByteSize(8 << 20) }],
             wait_ms: 0,
@@ -129,13 +146,54 @@ mod tests {
         assert!(sentences(&waits).contains("waits, 9s more at most"), "{}", sentences(&waits));
     }
 
+    fn because(rule: &str, text: &str) -> Vec<Reason> {
+        let (rule, text) = (rule.to_owned(), text.to_owned());
+        vec![Reason { rule, node: None, amounts: BTreeMap::new(), count: None, text }]
+    }
+
+    #[test]
+    fn who_is_not_let_in_has_no_tenant() {
+        let refused = Decision {
+            tenant: String::new(),
+            image: ImageId(0),
+            asked: Asked::Join,
+            bytes: ByteSize(0),
+            outcome: Outcome::Refused,
+            nodes: Vec::new(),
+            because: because("no-tenant", "program is user 7; expected another"),
+            ..decision()
+        };
+        assert_eq!(
+            sentences(&refused),
+            "61s ago: sort (pid 12, no tenant) asked to be let in: refused: ordinary memory \
+             instead\n  program is user 7; expected another\n"
+        );
+    }
+
+    #[test]
+    fn what_was_moved_is_told_with_both_ends() {
+        let moved = Decision {
+            asked: Asked::Move,
+            from: Some("near".to_owned()),
+            times: 2,
+            outcome: Outcome::Moved,
+            because: because("give-back", "capacity of near is given back"),
+            ..decision()
+        };
+        assert_eq!(
+            sentences(&moved),
+            "61s ago: sort (pid 12, tenant batch) had 8MiB moved from near, 2 times in a row: \
+             8MiB on far\n  capacity of near is given back\n"
+        );
+    }
+
     #[test]
     fn the_json_is_what_is_documented() {
         assert_eq!(
             serde_json::to_string(&decision()).unwrap(),
             r#"{"tenant":"batch","pid":12,"image":3,"program":"sort","ago_ms":61500,"times":1,"#
                 .to_owned()
-                + r#""asked":"lease","bytes":8388608,"outcome":"fell-back","#
+                + r#""asked":"lease","bytes":8388608,"from":null,"outcome":"fell-back","#
                 + r#""nodes":[{"node":"far","bytes":8388608}],"wait_ms":0,"#
                 + r#""because":[{"rule":"maximum","node":"near","amounts":{"max":67108864},"count":null,"#
                 + r#""text":"near: the tenant has 64MiB and may have 64MiB"}]}"#

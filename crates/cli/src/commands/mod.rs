@@ -22,6 +22,7 @@ mod move_memory;
 mod offline;
 mod online;
 mod region;
+mod retire;
 mod run;
 mod serve;
 mod sim;
@@ -42,6 +43,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Explain(options) => explain::explain(options),
         Command::GiveBack(options) => give_back::give_back(options),
         Command::Add(options) => add::add(options),
+        Command::Retire(options) => retire::retire(options),
         Command::Move(options) => move_memory::move_memory(options),
         Command::DcdPool(options) => dcd_pool::dcd_pool(options),
         Command::Fabric(options) => fabric::fabric(options.what),

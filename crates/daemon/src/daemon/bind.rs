@@ -10,7 +10,9 @@ use super::{Daemon, StopHandle, stop::Stop};
 use crate::{
     config::Config,
     dcd::{self, Dcd},
+    explain::Refusals,
     images::Images,
+    retire,
     start::{self, BindError},
     state::{self, State},
     summary::{NodeSummary, Summary},
@@ -50,7 +52,8 @@ impl Daemon {
             // Otherwise they hold some of it already.
             Store::check_all(&stores, &Kernel::this_machine())?;
         }
-        let engine = Engine::new(start::engine_config(&config, &firsts, &left, until))?;
+        let mut engine = Engine::new(start::engine_config(&config, &firsts, &left, until))?;
+        retire::take_over(&mut engine, &left);
         let system = |what| move |source: Errno| BindError::System { what, source: source.into() };
         let event = rustix::event::eventfd(
             0,
@@ -89,6 +92,7 @@ impl Daemon {
             zeroing: Zeroing::default(),
             members: BTreeMap::new(),
             past: BTreeMap::new(),
+            refusals: Refusals::default(),
             tenants: BTreeMap::new(),
             tenant_names: config.tenants().into_iter().map(|tenant| tenant.name).collect(),
             guests: BTreeMap::new(),

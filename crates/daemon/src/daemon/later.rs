@@ -22,6 +22,7 @@ impl Daemon {
         for (index, node) in nodes.iter_mut().enumerate() {
             node.offline = self.engine.offline(node_id(index));
             node.zones = zones::kept(self.engine.zones(node_id(index)));
+            node.retired = self.engine.retired(node_id(index));
         }
         let present = self.members.iter().map(|(id, member)| state::MemberState {
             member: *id,

@@ -9,7 +9,7 @@
 //! what weights do.
 //!
 //! Somebody who writes a weight knows better: from then on weights stay as they are
-//! ([`Weighting::Manual`]). Bandwidths are still taken note of, for when weights follow again.
+//! ([`Weighting::Manual`]).
 //!
 //! There are two ways from bandwidths to weights of 1 to 255; see [`reduce_interleave_weights`] and
 //! [`proportional_weights`].
@@ -139,12 +139,6 @@ impl Weights {
         self.by_node.insert(node, valid);
         self.weighting = Weighting::Manual;
         Ok(())
-    }
-
-    /// From now on weights follow the bandwidths, or stay as they are.
-    pub fn set_weighting(&mut self, weighting: Weighting) {
-        self.weighting = weighting;
-        self.follow();
     }
 
     /// A node is so fast now (`mempolicy_set_node_perf`).

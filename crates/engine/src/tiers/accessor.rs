@@ -11,7 +11,7 @@
 //! cost, since a page alone does not saturate anything; then the number of the node, so that the
 //! answer is the same every time.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::collections::BTreeMap;
 
 use memtide_units::{AccessorId, NodeId};
 
@@ -106,23 +106,9 @@ impl AccessTable {
         }
     }
 
-    /// The best of these nodes for one accessor: the shortest latency, then the largest bandwidth.
-    /// None if it reaches none of them.
-    #[must_use]
-    pub fn best_for(&self, accessor: AccessorId, nodes: &[NodeId]) -> Option<NodeId> {
-        self.best(&[(accessor, 1)], nodes)
-    }
-
-    /// Nanoseconds that these accessors spend on a page in so many accesses each if it lies on this
-    /// node, as many of them reads as writes. None if one of them cannot reach it. An accessor may
-    /// be there more than once; one that did not access it does not count.
-    #[must_use]
-    pub fn cost_ns(&self, counts: &[(AccessorId, u64)], node: NodeId) -> Option<u128> {
-        Some(self.rank(counts, node)?.twice_ns.div_ceil(2))
-    }
-
-    /// The best of these nodes for a page that these accessors accessed so often. None if no node
-    /// is reached by all of them, or there was no access at all.
+    /// The best of these nodes for a page that these accessors accessed so often, as many times to
+    /// read as to write. None if no node is reached by all of them, or there was no access at all.
+    /// An accessor may be there more than once; one that did not access it does not count.
     #[must_use]
     pub fn best(&self, counts: &[(AccessorId, u64)], nodes: &[NodeId]) -> Option<NodeId> {
         if counts.iter().all(|&(_, count)| count == 0) {
@@ -131,16 +117,7 @@ impl AccessTable {
         Some(nodes.iter().filter_map(|&node| self.rank(counts, node)).min()?.node)
     }
 
-    /// The nodes that an accessor reaches, the best first.
-    #[must_use]
-    pub fn order_for(&self, accessor: AccessorId, nodes: &[NodeId]) -> Vec<NodeId> {
-        let once = [(accessor, 1)];
-        let mut ranks: Vec<Rank> =
-            nodes.iter().filter_map(|&node| self.rank(&once, node)).collect();
-        ranks.sort_unstable();
-        ranks.into_iter().map(|rank| rank.node).collect()
-    }
-
+    /// What a page costs there; none if one of its accessors cannot reach it.
     fn rank(&self, counts: &[(AccessorId, u64)], node: NodeId) -> Option<Rank> {
         let mut rank = Rank { twice_ns: 0, bandwidth_mib: core::cmp::Reverse(u64::MAX), node };
         for &(accessor, count) in counts.iter().filter(|count| count.1 > 0) {

@@ -9,6 +9,7 @@ mod fork;
 mod giveback;
 mod lending;
 mod mbind;
+mod migrate_reason;
 mod moves;
 mod online;
 mod policies;

@@ -87,14 +87,15 @@ pub struct Waiting {
     pub bytes: ByteSize,
 }
 
-/// What came of one request of a program, and why.
+/// What came of one request of a program, or what was moved of it, and why.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Decision {
-    /// The program's tenant.
+    /// The program's tenant; empty where none is for it.
     pub tenant: String,
     /// The program's process number.
     pub pid: u32,
-    /// Its image: tells programs apart that had the same process number one after the other.
+    /// Its image: tells programs apart that had the same process number one after the other. 0 of
+    /// one that was not let in.
     pub image: ImageId,
     /// Its name.
     pub program: String,
@@ -104,11 +105,13 @@ pub struct Decision {
     pub times: u64,
     /// What was asked for.
     pub asked: Asked,
-    /// How much.
+    /// How much; 0 of what is not counted so.
     pub bytes: ByteSize,
+    /// Where it was, of what was moved.
+    pub from: Option<String>,
     /// What came of it.
     pub outcome: Outcome,
-    /// Where it was placed.
+    /// Where it was placed, or moved to.
     pub nodes: Vec<NodeBytes>,
     /// How much longer it waits at most, in milliseconds; 0 unless it waits.
     pub wait_ms: u64,
@@ -124,6 +127,14 @@ pub enum Asked {
     Lease,
     /// To be promised so much more.
     Promise,
+    /// To be let into the pool.
+    Join,
+    /// To pin so much.
+    Pin,
+    /// To have another child.
+    Fork,
+    /// Nothing: so much of it was moved.
+    Move,
 }
 
 /// What came of it.
@@ -144,9 +155,11 @@ pub enum Outcome {
     Refused,
     /// The same, after it had waited.
     TimedOut,
+    /// Moved.
+    Moved,
 }
 
-/// A rule that stood in the way, with its numbers.
+/// A rule that stood in the way, or why something was moved, with its numbers.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Reason {
     /// Which rule, such as `maximum`.
@@ -155,7 +168,8 @@ pub struct Reason {
     pub node: Option<String>,
     /// Its amounts, by name, such as `used` and `max`.
     pub amounts: BTreeMap<String, ByteSize>,
-    /// How many requests or programs are before it, for a rule that counts those.
+    /// A number that is no size: how many requests or programs are before it, or how many
+    /// milliseconds something was idle.
     pub count: Option<u64>,
     /// The same in words.
     pub text: String,

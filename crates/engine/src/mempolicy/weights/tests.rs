@@ -46,8 +46,6 @@ fn writing_a_weight_switches_to_manual() {
         assert_eq!(weights.weighting(), Weighting::Manual);
         weights.set_performance(NodeId(0), &fast(100, 100));
         assert_eq!((weights.of(NodeId(0)), weights.of(NodeId(1))), (3, 2));
-        weights.set_weighting(weighting);
-        assert_eq!((weights.of(NodeId(0)), weights.of(NodeId(1))), (1, 1));
     }
 }
 
