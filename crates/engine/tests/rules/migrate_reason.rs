@@ -51,7 +51,7 @@ fn what_one_request_moves_is_told_once_for_each_way() {
     assert_eq!((all.len(), moved), (2, bench.engine.moved_pageblocks()), "{all:#?}");
     for (migration, program) in all.iter().zip([one, other]) {
         assert_eq!((migration.member, migration.at), (program.member, bench.now));
-        let (from, to, _, times, why) = parts(&[migration.clone()])[0];
+        let (from, to, _, times, why) = parts(std::slice::from_ref(migration))[0];
         assert_eq!((from, to, times, why), (NEAR, FAR, 1, reason));
     }
     assert_eq!(bench.engine.migrations(TenantId(9)).count(), 0);

@@ -1,5 +1,7 @@
 //! Two processors and an accelerator, each with memory of its own.
 
+use alloc::vec::Vec;
+
 use memtide_units::Random;
 
 use super::*;
