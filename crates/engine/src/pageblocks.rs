@@ -42,8 +42,10 @@ use core::fmt;
 use memtide_frames::{AtomicU64, Frames, Geometry, Layout, Movability, Zone};
 use memtide_units::{ByteSize, Extent, FrameRange, Order, PAGES_PER_PAGEBLOCK, Pageblock, Pfn};
 
+use self::away::Away;
 use crate::{config::LayoutError, words::Words};
 
+mod away;
 mod placement;
 mod retire;
 #[cfg(test)]
@@ -64,6 +66,8 @@ pub(crate) struct Pageblocks {
     present: u64,
     block_pageblocks: u64,
     blocks: Vec<Block>,
+    /// Those that are offline.
+    away: Away,
     counts: Counts,
     /// Whether their blocks are in the pool or not.
     retired: BTreeSet<Pageblock>,
@@ -174,6 +178,7 @@ impl Pageblocks {
             present: pageblocks,
             block_pageblocks,
             blocks: vec![block; usize_from(pageblocks / block_pageblocks)],
+            away: Away::all(pageblocks / block_pageblocks),
             counts: Counts { offline: pageblocks, ..Counts::default() },
             retired: BTreeSet::new(),
         })
@@ -238,6 +243,20 @@ impl Pageblocks {
     /// The state of a block.
     pub(crate) fn block_state(&self, block: u64) -> BlockState {
         self.blocks[usize_from(block)].state
+    }
+
+    /// The pageblocks of blocks that are offline, as runs, ascending.
+    pub(crate) fn offline_extents(&self) -> impl Iterator<Item = Extent> {
+        self.away.runs().map(|run| {
+            let count = (run.end - run.start) * self.block_pageblocks;
+            let count = u32::try_from(count).expect("no more than PAGEBLOCKS_MAX");
+            Extent::new(self.block_start(run.start), count)
+        })
+    }
+
+    /// The blocks that are in the pool, ascending.
+    pub(crate) fn blocks_there(&self) -> impl Iterator<Item = u64> {
+        self.away.gaps(self.blocks()).flatten()
     }
 
     /// Pageblocks in use in a block.
@@ -349,6 +368,7 @@ impl Pageblocks {
         assert_eq!(self.block_used(block), 0, "block {block} goes offline but is used");
         let free = self.leave(block, BlockState::Isolated, BlockState::Offline);
         self.frames().remove(self.range(block)).expect("an isolated and empty block");
+        self.away.insert(block);
         self.counts.isolated -= free;
         self.counts.retired -= self.block_pageblocks - free;
         self.counts.offline += self.block_pageblocks;
@@ -361,6 +381,7 @@ impl Pageblocks {
     pub(crate) fn online(&mut self, block: u64) {
         let free = self.leave(block, BlockState::Offline, BlockState::Online);
         self.frames().add(self.range(block), ZONE).expect("an offline block");
+        self.away.remove(block);
         self.counts.offline -= self.block_pageblocks;
         self.counts.free += free;
         self.counts.retired += self.block_pageblocks - free;

@@ -1,5 +1,7 @@
 //! The counts of a node's pageblocks agree with its allocator.
 
+use alloc::vec::Vec;
+
 use memtide_units::{Order, PAGES_PER_PAGEBLOCK, Pageblock};
 
 use super::{BlockState, Counts, Pageblocks, ZONE, pfn, usize_from};
@@ -35,6 +37,7 @@ impl Pageblocks {
             counts.retired += if offline { 0 } else { retired };
         }
         assert!(self.retired.iter().all(|&pageblock| self.contains(pageblock)));
+        self.validate_away();
         assert_eq!(counts, self.counts);
         assert_eq!(counts.present(), self.present);
         let theirs = frames.counts();
@@ -43,5 +46,14 @@ impl Pageblocks {
         let ours = [free, counts.used, counts.retired, counts.offline, self.present];
         assert_eq!(theirs, ours.map(|pageblocks| pageblocks * PAGES_PER_PAGEBLOCK));
         assert_eq!(frames.present(ZONE), theirs[..3].iter().sum(), "blocks outside {ZONE}");
+    }
+
+    fn validate_away(&self) {
+        let is_away = |block: &u64| self.block_state(*block) == BlockState::Offline;
+        let (away, there): (Vec<u64>, Vec<u64>) = (0..self.blocks()).partition(is_away);
+        assert!(self.away.runs().flatten().eq(away), "which blocks are offline");
+        assert!(self.blocks_there().eq(there), "which blocks are in the pool");
+        let runs: Vec<_> = self.away.runs().collect();
+        assert!(runs.windows(2).all(|pair| pair[0].end < pair[1].start), "runs that touch");
     }
 }
