@@ -126,7 +126,7 @@ pub(crate) fn seconds(work: impl FnOnce() -> io::Result<()>) -> io::Result<f64> 
 }
 
 /// Seconds that it takes to punch out so much of a file.
-fn punch(bytes: ByteSize, pages: Pages) -> io::Result<f64> {
+pub(crate) fn punch(bytes: ByteSize, pages: Pages) -> io::Result<f64> {
     let file = memfd::create("memtide-bench", bytes.0, pages)?;
     let arena = memtide_sys::Arena::reserve_exactly(usize::try_from(bytes.0).unwrap_or(0))?;
     let how =

@@ -155,9 +155,7 @@ impl Engine {
         let mut may_change = false;
         let mut ranks = Vec::new();
         for (place, &node) in nodes.iter().enumerate() {
-            let all = (0..self.pool.frames(node).blocks()).map(|block| BlockId { node, block });
-            let wanted = |block: &BlockId| blocks.left().is_none_or(|left| left.contains(block));
-            for block in all.filter(wanted) {
+            for block in self.candidates(node, blocks) {
                 if sacrificed.contains(&block) || !self.pool.is_open(block) {
                     // What another give-back is emptying may be opened again.
                     may_change |= self.emptying.contains_key(&block);
@@ -183,6 +181,14 @@ impl Engine {
             *ranked = best;
         }
         may_change
+    }
+
+    /// The blocks of a node that a request may want: a node may have many more than it names.
+    fn candidates(&self, node: usize, blocks: &Blocks) -> Vec<BlockId> {
+        match blocks.left() {
+            Some(left) => left.iter().copied().filter(|block| block.node == node).collect(),
+            None => self.pool.online_blocks(&[node]),
+        }
     }
 
     fn cost(&self, id: RequestId, block: BlockId) -> Cost {

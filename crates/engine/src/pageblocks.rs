@@ -42,10 +42,10 @@ use core::fmt;
 use memtide_frames::{AtomicU64, Frames, Geometry, Layout, Movability};
 use memtide_units::{ByteSize, Extent, FrameRange, Order, PAGES_PER_PAGEBLOCK, Pageblock, Pfn};
 
+use self::{away::Away, zones::frames_zone};
 use crate::{config::LayoutError, onlining::OnlineZone, words::Words};
 
-use self::zones::frames_zone;
-
+mod away;
 mod placement;
 mod retire;
 #[cfg(test)]
@@ -64,6 +64,8 @@ pub(crate) struct Pageblocks {
     present: u64,
     block_pageblocks: u64,
     blocks: Vec<Block>,
+    /// Those that are offline.
+    away: Away,
     /// Of the blocks in the pool, by their zone.
     in_zone: [Counts; OnlineZone::ALL.len()],
     /// In blocks that are not in the pool.
@@ -180,6 +182,7 @@ impl Pageblocks {
             present: pageblocks,
             block_pageblocks,
             blocks: vec![block; usize_from(pageblocks / block_pageblocks)],
+            away: Away::all(pageblocks / block_pageblocks),
             in_zone: [Counts::default(); OnlineZone::ALL.len()],
             offline: pageblocks,
             retired: BTreeSet::new(),
@@ -252,6 +255,20 @@ impl Pageblocks {
     /// The state of a block.
     pub(crate) fn block_state(&self, block: u64) -> BlockState {
         self.blocks[usize_from(block)].state
+    }
+
+    /// The pageblocks of blocks that are offline, as runs, ascending.
+    pub(crate) fn offline_extents(&self) -> impl Iterator<Item = Extent> {
+        self.away.runs().map(|run| {
+            let count = (run.end - run.start) * self.block_pageblocks;
+            let count = u32::try_from(count).expect("no more than PAGEBLOCKS_MAX");
+            Extent::new(self.block_start(run.start), count)
+        })
+    }
+
+    /// The blocks that are in the pool, ascending.
+    pub(crate) fn blocks_there(&self) -> impl Iterator<Item = u64> {
+        self.away.gaps(self.blocks()).flatten()
     }
 
     /// Pageblocks in use in a block.
@@ -366,6 +383,7 @@ impl Pageblocks {
         assert_eq!(self.block_used(block), 0, "block {block} goes offline but is used");
         let free = self.leave(block, BlockState::Isolated, BlockState::Offline);
         self.frames().remove(self.range(block)).expect("an isolated and empty block");
+        self.away.insert(block);
         let retired = self.block_pageblocks - free;
         let counts = self.counts_of(block);
         counts.isolated -= free;
@@ -382,6 +400,7 @@ impl Pageblocks {
         let free = self.leave(block, BlockState::Offline, BlockState::Online);
         self.blocks[usize_from(block)].zone = zone;
         self.frames().add(self.range(block), frames_zone(zone)).expect("an offline block");
+        self.away.remove(block);
         let retired = self.block_pageblocks - free;
         let counts = self.counts_of(block);
         counts.free += free;

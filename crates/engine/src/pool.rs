@@ -185,10 +185,7 @@ impl Pool {
     pub(crate) fn online_blocks(&self, nodes: &[usize]) -> Vec<BlockId> {
         let mut all = Vec::new();
         for &node in nodes {
-            let frames = self.frames(node);
-            let online = (0..frames.blocks())
-                .filter(|&block| frames.block_state(block) != BlockState::Offline);
-            all.extend(online.map(|block| BlockId { node, block }));
+            all.extend(self.frames(node).blocks_there().map(|block| BlockId { node, block }));
         }
         all
     }

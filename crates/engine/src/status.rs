@@ -124,14 +124,20 @@ impl Engine {
     /// that takes over. Nothing when there is no such node.
     #[must_use]
     pub fn offline(&self, node: NodeId) -> Vec<Extent> {
-        self.blocks_in(node, BlockState::Offline)
+        let Some(node) = self.pool.index_of(node) else { return Vec::new() };
+        self.pool.frames(node).offline_extents().collect()
     }
 
     /// The blocks of a node that are being emptied: nothing is leased out of them. Nothing when
     /// there is no such node.
     #[must_use]
     pub fn isolated(&self, node: NodeId) -> Vec<Extent> {
-        self.blocks_in(node, BlockState::Isolated)
+        let Some(node) = self.pool.index_of(node) else { return Vec::new() };
+        let frames = self.pool.frames(node);
+        let is_isolated = |&block: &u64| frames.block_state(block) == BlockState::Isolated;
+        let blocks = (0..frames.blocks()).filter(is_isolated);
+        let spans = blocks.map(|block| self.pool.span(BlockId { node, block }));
+        self.pool.extents(spans.flat_map(|span| (span.start.0..span.end.0).map(Pageblock)))
     }
 
     /// The zones of what is online on a node: what to put into [`crate::NodeConfig::zones`] of an
@@ -149,14 +155,6 @@ impl Engine {
             self.pool.extents(all).into_iter().map(move |extent| (extent, zone))
         };
         blocks.into_iter().flat_map(extents).collect()
-    }
-
-    fn blocks_in(&self, node: NodeId, state: BlockState) -> Vec<Extent> {
-        let Some(node) = self.pool.index_of(node) else { return Vec::new() };
-        let frames = self.pool.frames(node);
-        let blocks = (0..frames.blocks()).filter(|&block| frames.block_state(block) == state);
-        let spans = blocks.map(|block| self.pool.span(BlockId { node, block }));
-        self.pool.extents(spans.flat_map(|span| (span.start.0..span.end.0).map(Pageblock)))
     }
 
     /// Pageblocks that have been moved since this engine was made.

@@ -1,5 +1,7 @@
 //! The counts of a node's pageblocks agree with its allocator.
 
+use alloc::vec::Vec;
+
 use memtide_units::{Order, PAGES_PER_PAGEBLOCK, Pageblock};
 
 use super::{BlockState, Counts, Pageblocks, pfn, usize_from, zones::frames_zone};
@@ -43,6 +45,7 @@ impl Pageblocks {
             assert!(agrees, "block {block} is in {zone}, which the allocator does not know");
         }
         assert!(self.retired.iter().all(|&pageblock| self.contains(pageblock)));
+        self.validate_away();
         assert_eq!((all, offline), (self.in_zone, self.offline));
         let counts = self.counts();
         assert_eq!(counts.present(), self.present);
@@ -55,5 +58,14 @@ impl Pageblocks {
             let ours = self.counts_in(zone).present() * PAGES_PER_PAGEBLOCK;
             assert_eq!(frames.present(frames_zone(zone)), ours, "what is in {zone}");
         }
+    }
+
+    fn validate_away(&self) {
+        let is_away = |block: &u64| self.block_state(*block) == BlockState::Offline;
+        let (away, there): (Vec<u64>, Vec<u64>) = (0..self.blocks()).partition(is_away);
+        assert!(self.away.runs().flatten().eq(away), "which blocks are offline");
+        assert!(self.blocks_there().eq(there), "which blocks are in the pool");
+        let runs: Vec<_> = self.away.runs().collect();
+        assert!(runs.windows(2).all(|pair| pair[0].end < pair[1].start), "runs that touch");
     }
 }

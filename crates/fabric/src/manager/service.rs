@@ -12,7 +12,7 @@ use std::{
 };
 
 use memtide_cxl::manager::{
-    self, ConfigError, DeviceName, HostName, Input, InputError, Manager, Output, Report,
+    self, Command, ConfigError, DeviceName, HostName, Input, InputError, Manager, Output, Report,
 };
 use memtide_units::RequestId;
 
@@ -36,6 +36,9 @@ use crate::{
 
 /// The listener that operators come by; agents come by the others.
 const CONTROL: usize = 0;
+
+/// How long changes on which nothing rests yet wait for the next that must be durable.
+const HOLD: Duration = Duration::from_millis(100);
 
 /// Until a store is tried again that could not be read.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
@@ -195,6 +198,8 @@ pub struct Service {
     /// The store could neither be written nor read: when that is tried again. Until then nothing is
     /// asked of devices, and nothing is accepted.
     suspended: Option<Instant>,
+    /// When what the store holds becomes durable at the latest.
+    settle_by: Option<Instant>,
     /// How often it went back to what is durable.
     started_over: u64,
     /// Something may look different, and watchers have not been told.
@@ -246,6 +251,7 @@ impl Service {
             inputs: VecDeque::new(),
             clock,
             suspended: None,
+            settle_by: None,
             started_over: 0,
             changed: false,
             told_watchers: Instant::now(),
@@ -306,7 +312,24 @@ impl Service {
                 debug_assert!(matches!(error, InputError::NotAsked { .. }), "{error}");
             }
         }
+        if self.settle_by.is_some_and(|by| by <= Instant::now()) {
+            self.settle()?;
+        }
         Ok(())
+    }
+
+    /// Makes durable what is held; otherwise starts over, and says that what rests on it is not to
+    /// be done.
+    fn settle(&mut self) -> Result<bool, RunError> {
+        self.settle_by = None;
+        match self.store.settle() {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                self.notice(Notice::Store(error));
+                self.start_over()?;
+                Ok(false)
+            }
+        }
     }
 
     fn due(&self) -> Option<Instant> {
@@ -314,7 +337,8 @@ impl Service {
             return [self.suspended, self.watchers_due()].into_iter().flatten().min();
         }
         let manager = self.manager.next_deadline().and_then(|at| self.clock.at(at));
-        [manager, self.devices.due(), self.watchers_due()].into_iter().flatten().min()
+        let due = [manager, self.devices.due(), self.watchers_due(), self.settle_by];
+        due.into_iter().flatten().min()
     }
 
     fn pass_time(&mut self) {
@@ -376,15 +400,17 @@ impl Service {
         }
     }
 
-    /// In this order, and nothing after what could not be made durable.
+    /// In this order, and nothing after what could not be made durable. The journal becomes durable
+    /// when something comes that rests on it, however much later, and in any case after a while.
     fn carry_out(&mut self, outputs: Vec<Output>) -> Result<(), RunError> {
         for output in outputs {
+            if rests_on_journal(&output) && !self.settle()? {
+                return Ok(());
+            }
             match output {
                 Output::Journal(records) => {
-                    if let Err(error) = self.store.commit(&records) {
-                        self.notice(Notice::Store(error));
-                        return self.start_over();
-                    }
+                    self.store.hold(records);
+                    self.settle_by.get_or_insert_with(|| Instant::now() + HOLD);
                 }
                 Output::Command { device, command } => {
                     if let Err(change) = self.devices.begin(&device, &command) {
@@ -421,6 +447,8 @@ impl Service {
     fn start_over(&mut self) -> Result<(), RunError> {
         self.started_over += 1;
         self.inputs.clear();
+        self.store.forget_held();
+        self.settle_by = None;
         self.devices.disconnect_all(Instant::now());
         // They come again and say everything anew.
         for (id, host) in std::mem::take(&mut self.agents) {
@@ -494,6 +522,29 @@ impl Service {
         let who = self.who(id);
         self.notice(Notice::Misplaced { who });
         self.hub.end(id);
+    }
+}
+
+/// Whether something must not be done before what was journalled before it is durable. Reading does
+/// not rest on it: what is journalled of what a device says is only what it will say again. Nor
+/// does clearing its log: whoever starts again reads everything, and not the log.
+const fn rests_on_journal(output: &Output) -> bool {
+    match output {
+        Output::Journal(_) | Output::Note { .. } => false,
+        Output::Answer(_) | Output::Taken { .. } => true,
+        Output::Command { command, .. } => match command {
+            Command::GetEventRecords(_)
+            | Command::ClearEventRecords(_)
+            | Command::GetInfo(_)
+            | Command::GetHostConfiguration(_)
+            | Command::GetHostExtents(_)
+            | Command::ListTags(_) => false,
+            Command::SetConfiguration(_)
+            | Command::InitiateAdd(_)
+            | Command::InitiateRelease(_)
+            | Command::AddReference(_)
+            | Command::RemoveReference(_) => true,
+        },
     }
 }
 

@@ -10,10 +10,17 @@
 //! it no further after an error of its file. The file is locked: two managers cannot have it at a
 //! time.
 //!
+//! Not all that changes must be on the disk at once: what a device says it says again. Such changes
+//! are *held* ([`Store::hold`]) until something rests on them ([`Store::settle`]), and go with
+//! whatever is made durable next, so that one sync does for several.
+//!
 //! Beside the map the store keeps the highest number that an operator's request ever had, so that a
 //! number is never used twice, also when its request has long been forgotten.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use memtide_cxl::manager::{FIRST_OWN_ID, Key, Record, Value};
 use redb::{
@@ -92,6 +99,8 @@ pub struct Store {
     /// Nothing after a failed write, until the next one.
     database: Option<Database>,
     last_request: u64,
+    /// What changed and is not on the disk yet: keys and their new values, or none.
+    held: BTreeMap<Key, Option<Value>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -110,7 +119,8 @@ impl Store {
     }
 
     fn open_with(path: &Path, opener: Opener) -> Result<Self, StoreError> {
-        let mut store = Self { path: path.to_owned(), opener, database: None, last_request: 0 };
+        let (path, held) = (path.to_owned(), BTreeMap::new());
+        let mut store = Self { path, opener, database: None, last_request: 0, held };
         store.ensure_open()?;
         let found = store.meta(FORMAT_KEY)?;
         match found {
@@ -122,7 +132,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Everything that is kept.
+    /// Everything that is kept, without what is held.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -142,14 +152,16 @@ impl Store {
         self.last_request + 1
     }
 
-    /// Makes these changes durable, all of them or none.
+    /// Makes these changes durable, and those that are held, all of them or none.
     ///
     /// # Errors
     /// [`StoreError`]; the store is as it was before, or, if the disk failed at the very end, as it
-    /// was to be.
+    /// was to be. What was held is held still.
     pub fn commit(&mut self, records: &[Record]) -> Result<(), StoreError> {
-        let numbers = records.iter().filter_map(|record| match record.key {
-            Key::Request(id) if id.0 < FIRST_OWN_ID && record.value.is_some() => Some(id.0),
+        let mut all = self.held.clone();
+        all.extend(records.iter().map(|record| (record.key.clone(), record.value.clone())));
+        let numbers = all.iter().filter_map(|(key, value)| match key {
+            Key::Request(id) if id.0 < FIRST_OWN_ID && value.is_some() => Some(id.0),
             _ => None,
         });
         let last_request = numbers.max().unwrap_or(0).max(self.last_request);
@@ -158,11 +170,35 @@ impl Store {
         } else {
             &[]
         };
-        let pairs =
-            records.iter().map(|record| (encode(&record.key), record.value.as_ref().map(encode)));
+        let pairs = all.iter().map(|(key, value)| (encode(key), value.as_ref().map(encode)));
         self.transact(&pairs.collect::<Vec<_>>(), meta)?;
         self.last_request = last_request;
+        self.held.clear();
         Ok(())
+    }
+
+    /// Notes changes, to be made durable by the next [`Store::commit`] or [`Store::settle`].
+    pub fn hold(&mut self, records: Vec<Record>) {
+        self.held.extend(records.into_iter().map(|record| (record.key, record.value)));
+    }
+
+    /// Whether something is held.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Makes durable what is held.
+    ///
+    /// # Errors
+    /// Those of [`Store::commit`].
+    pub fn settle(&mut self) -> Result<(), StoreError> {
+        if self.holds() { self.commit(&[]) } else { Ok(()) }
+    }
+
+    /// Drops what is held: whoever it was of goes on from what is durable.
+    pub fn forget_held(&mut self) {
+        self.held.clear();
     }
 
     fn transact(&mut self, pairs: &[Change], meta: &[(&str, u64)]) -> Result<(), StoreError> {

@@ -223,9 +223,10 @@ impl Fabric {
             for id in ready.guests {
                 self.serve(id)?;
             }
-            self.work(EMPTY_A_TURN)?;
             self.forget_gone();
+            // Before the emptying: nobody gets what is not empty, and making it so takes time.
             self.interrupt_owed();
+            self.work(EMPTY_A_TURN)?;
         }
         Ok(())
     }

@@ -161,6 +161,50 @@ fn a_full_disk_at_any_write_changes_nothing_and_a_failed_sync_not_half() {
 }
 
 #[test]
+fn what_is_held_goes_with_what_is_made_durable_next_and_newer_values_win() {
+    for seed in 0..40 {
+        let mut random = Random::new(seed);
+        let disk = Arc::new(Disk::default());
+        disk.set_room(PLENTY);
+        let mut store = on(&disk).unwrap();
+        // On the disk, and as it is to be there in the end.
+        let (mut kept, mut model) = (BTreeMap::new(), BTreeMap::new());
+        for _ in 0..30 {
+            let records: Vec<_> = (0..random.below(3)).map(|_| some_record(&mut random)).collect();
+            apply(&mut model, &records);
+            match random.below(4) {
+                0 => {
+                    store.commit(&records).unwrap();
+                    kept = model.clone();
+                }
+                1 => {
+                    store.hold(records);
+                    disk.set_room(0);
+                    assert_eq!(store.settle().is_err(), store.holds(), "seed {seed}");
+                    disk.set_room(PLENTY);
+                }
+                2 => {
+                    store.hold(records);
+                    store.settle().unwrap();
+                    assert!(!store.holds());
+                    kept = model.clone();
+                }
+                _ => store.hold(records),
+            }
+            let now: BTreeMap<_, _> = store.load().unwrap().into_iter().collect();
+            assert_eq!(now, kept, "seed {seed}");
+            if random.below(8) == 0 {
+                store.forget_held();
+                model = kept.clone();
+            }
+        }
+        store.settle().unwrap();
+        let now: BTreeMap<_, _> = store.load().unwrap().into_iter().collect();
+        assert_eq!(now, model, "seed {seed}");
+    }
+}
+
+#[test]
 fn a_store_is_read_back_and_used_by_one_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("fm.redb");
