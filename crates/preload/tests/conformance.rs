@@ -205,6 +205,8 @@ mod stand_in {
             };
         let text = String::from_utf8_lossy(&output.stdout);
         let count: usize = text.trim().parse().unwrap_or_else(|_| panic!("{output:?}"));
-        assert!((20..=30).contains(&count), "{count} blobs of 8 MiB in 256 MiB");
+        // A blob and its end take 10 MiB, the next size that jemalloc has. It grows its heap by
+        // ever more, up to 48 MiB, and what is left over at the end is less than two of them.
+        assert!((22..=25).contains(&count), "{count} blobs of 8 MiB in 256 MiB");
     }
 }
