@@ -5,6 +5,8 @@
  *   lost       touch all; some of it must be lost; says how many pages
  *   reuse      give up lost pages in every way that there is: what is there then is fresh, and what
  *              was not given up is as lost as before
+ *   heap MIB   allocate that much by malloc, in sizes of 1 KiB to 3 MiB, and free every second piece
+ *   reheap     some of the heap must be lost; free it, and allocate as much again: none of it is
  *   quit       end
  *
  * Each command is answered by one line "OK ..." or ends the program with VERDICT FAIL.
@@ -132,6 +134,73 @@ static void reuse(void) {
     }
 }
 
+#define HEAP_MAX 20000
+
+static struct { uint8_t *at; size_t size; } heap[HEAP_MAX];
+static unsigned heaped;
+
+static size_t heap_size(uint64_t *random) {
+    static const size_t most[] = {9000, 60000, 400000, 3 * MIB};
+    return 1024 + next_random(random) % most[next_random(random) % 4];
+}
+
+static void fill_heap(uint64_t mib, uint64_t *random) {
+    for (size_t sum = 0; sum < mib * MIB && heaped < HEAP_MAX; heaped++) {
+        size_t size = heap_size(random);
+        uint8_t *at = malloc(size);
+        CHECK(at, "malloc: %s", strerror(errno));
+        memset(at, 0x77, size);
+        heap[heaped].at = at;
+        heap[heaped].size = size;
+        sum += size;
+    }
+}
+
+/* Freed shortly before the loss: what the allocator has at hand is lost too. */
+static void free_every_second(void) {
+    unsigned kept = 0;
+    for (unsigned i = 0; i < heaped; i++) {
+        if (i % 2) free(heap[i].at);
+        else heap[kept++] = heap[i];
+    }
+    heaped = kept;
+}
+
+static unsigned reheap(void) {
+    unsigned lost = 0;
+    size_t sum = 0;
+    for (unsigned i = 0; i < heaped; i++) {
+        for (size_t at = 0; at < heap[i].size; at += PAGE) lost += is_lost(heap[i].at + at);
+        sum += heap[i].size;
+    }
+    CHECK(lost > 0, "nothing of the heap is lost");
+    for (unsigned i = 0; i < heaped; i++) free(heap[i].at);
+    heaped = 0;
+    /* What is as small as a page shares its pages: only of what has its own all is fresh. */
+    uint64_t random = opt_seed;
+    for (size_t again = 0; again < sum * 2;) {
+        size_t size = heap_size(&random) + 16384;
+        /* Each in its turn: malloc, calloc, realloc of a smaller one, aligned_alloc. */
+        uint8_t *at = heaped % 4 == 0   ? malloc(size)
+                      : heaped % 4 == 1 ? calloc(1, size)
+                      : heaped % 4 == 2 ? realloc(malloc(16384), size)
+                                        : aligned_alloc(PAGE, (size + PAGE - 1) / PAGE * PAGE);
+        CHECK(at, "malloc: %s", strerror(errno));
+        CHECK(heaped % 4 != 1 || find_nonzero(at, size / 8 * 8) < 0, "calloc is not zero");
+        for (size_t i = 0; i < size; i += PAGE)
+            CHECK(!is_lost(at + i), "%zu bytes anew: page %zu is SIGBUS", size, i / PAGE);
+        CHECK(!is_lost(at + size - 1), "%zu bytes anew: the last is SIGBUS", size);
+        memset(at, 0x78, size);
+        again += size;
+        heap[heaped].at = at;
+        heap[heaped++].size = size;
+        CHECK(heaped < HEAP_MAX, "too many pieces");
+    }
+    for (unsigned i = 0; i < heaped; i++) free(heap[i].at);
+    heaped = 0;
+    return lost;
+}
+
 static bool obey(const char *command, uint64_t mib) {
     unsigned lost = 0;
     if (!strcmp(command, "fill")) {
@@ -144,6 +213,12 @@ static bool obey(const char *command, uint64_t mib) {
         CHECK(lost > 0, "nothing is lost");
     } else if (!strcmp(command, "reuse")) {
         reuse();
+    } else if (!strcmp(command, "heap")) {
+        uint64_t random = opt_seed;
+        fill_heap(mib, &random);
+        free_every_second();
+    } else if (!strcmp(command, "reheap")) {
+        lost = reheap();
     } else if (!strcmp(command, "quit")) {
         return false;
     } else {

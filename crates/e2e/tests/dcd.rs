@@ -257,10 +257,12 @@ fn a_program_that_gives_up_what_was_lost_has_fresh_memory() {
     shared.add(0, 256);
     wait_for_size(&one, 256);
     let mut program = one.run_proof("loser", &[]);
-    program.ask("fill 128", LIMIT);
+    program.ask("fill 100", LIMIT);
+    program.ask("heap 100", LIMIT);
     shared.take_all(0);
     wait_for_size(&one, 0);
     program.ask("lost", LIMIT);
+    program.ask("reheap", LIMIT);
     program.ask("reuse", LIMIT);
     // What comes anew is used anew.
     shared.add(0, 256);

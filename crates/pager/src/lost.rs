@@ -12,9 +12,9 @@
 //!
 //! * `munmap`, and `mremap` to a smaller size: what is mapped there later is fresh;
 //! * `mmap` with `MAP_FIXED`, and `mremap` of something else with `MREMAP_FIXED`, over it;
-//! * `madvise` with `MADV_DONTNEED`, `MADV_FREE` or `MADV_DONTNEED_LOCKED`, which is also how the
-//!   allocator gives up what was freed, after a while or when memory is short. What it hands out
-//!   again before is as lost as it was: it has no way to know.
+//! * `madvise` with `MADV_DONTNEED`, `MADV_FREE` or `MADV_DONTNEED_LOCKED`;
+//! * malloc and its relatives: what they hand out is fresh as far as its pages are its own
+//!   ([`crate::calls::Calls::freshen`]). A small piece may share a page with another that is lost.
 //!
 //! Of any part: the rest stays lost. `mprotect`, other advice and locks end nothing; moving or
 //! growing it by `mremap` is refused. What is fresh is ordinary memory until nothing is left of
@@ -55,6 +55,7 @@ impl Pager {
         let void = memfd::create("memtide-lost", 0, Pages::Small).ok();
         let (gone, stays): (Vec<Pageblock>, Vec<Pageblock>) =
             lost.partition(|&pageblock| self.lose(pageblock, void.as_ref()).is_ok());
+        self.memory.set_lost();
         let bytes = ByteSize(gone.len() as u64 * PAGEBLOCK_BYTES);
         if !gone.is_empty() {
             say(&format!("{bytes} of memory are lost, and what was in them: their device is gone"));

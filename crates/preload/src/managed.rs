@@ -8,6 +8,12 @@ mod kind {
     pub(crate) fn get() -> Option<&'static Memory> {
         Memory::get()
     }
+
+    /// Whether any content was ever lost with its device.
+    #[inline]
+    pub(crate) fn has_lost() -> bool {
+        get().is_some_and(Memory::has_lost)
+    }
 }
 
 /// An arena without a pager, for tests.
@@ -67,6 +73,11 @@ mod kind {
             // SAFETY: ends the process.
             unsafe { libc::_exit(99) };
         }
+    }
+
+    /// There is no device to lose.
+    pub(crate) const fn has_lost() -> bool {
+        false
     }
 
     /// There is no pager to wait for.

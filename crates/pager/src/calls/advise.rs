@@ -124,6 +124,22 @@ impl<M: Managed> Calls<'_, M> {
         holes(locked, range)
     }
 
+    /// The allocator hands out `range`, whole pages, which nobody had: what of it was lost is fresh
+    /// from now on, or, where there is no mapping to spare, stays lost.
+    pub fn freshen(&self, range: AddrRange) {
+        let range = range.intersection(self.memory.arena().range());
+        if range.is_empty() || !range.is_page_aligned() {
+            return;
+        }
+        self.memory.locked(|mut locked| {
+            let runs = locked.space.runs_within(range);
+            let lost: Vec<Run> = runs.filter(|run| run.kind == Kind::Lost).collect();
+            for run in lost {
+                let _ = self.replace_lost(&mut locked, &run);
+            }
+        });
+    }
+
     /// Puts fresh memory, of the kernel's like the rest of its block, where content was lost: the
     /// program does not want it any more.
     fn replace_lost(&self, locked: &mut Locked<'_>, run: &Run) -> Result<(), Errno> {
