@@ -5,7 +5,11 @@
 //! those names' detour: they call the exported `mmap`, `munmap`, … directly.
 
 fn main() {
-    for name in ["mmap", "munmap", "mprotect", "madvise", "pthread_atfork"] {
+    let system = ["mmap", "munmap", "mprotect", "madvise", "pthread_atfork"];
+    // Names of jemalloc's own, for src/books.rs: one that jemalloc 5.3.1 no longer had under them
+    // would fail to link.
+    let own = ["_rjem_je_base_new", "_rjem_je_cache_bin_stack_use_thp"];
+    for name in system.into_iter().chain(own) {
         println!("cargo::rustc-cdylib-link-arg=-Wl,--wrap={name}");
     }
     println!("cargo::rerun-if-changed=build.rs");

@@ -92,6 +92,21 @@ impl Shared {
         self.manager.command(&release).unwrap();
     }
 
+    /// Takes from a host all that it has, by force.
+    fn take_all(&mut self, host: u16) {
+        let extents = self.extents(host);
+        let release = InitiateRelease {
+            host: HostId(host),
+            removal: Removal::Prescriptive,
+            force: Force::Take,
+            sanitize: Sanitize::OnRelease,
+            length: 0,
+            tag: Tag::NULL,
+            extents,
+        };
+        self.manager.command(&release).unwrap();
+    }
+
     fn wait_until_held(&mut self, host: u16, what: &str, fits: impl Fn(u64) -> bool) -> u64 {
         let start = Instant::now();
         loop {
@@ -218,17 +233,7 @@ fn memory_that_is_taken_by_force_is_a_clear_end_for_who_touches_it() {
     wait_for_size(&one, 256);
     let mut program = one.run_proof("filler", &[]);
     program.ask("fill 128", LIMIT);
-    let extents = shared.extents(0);
-    let release = InitiateRelease {
-        host: HostId(0),
-        removal: Removal::Prescriptive,
-        force: Force::Take,
-        sanitize: Sanitize::OnRelease,
-        length: 0,
-        tag: Tag::NULL,
-        extents,
-    };
-    shared.manager.command(&release).unwrap();
+    shared.take_all(0);
     wait_for_size(&one, 0);
     program.send("verify");
     let ended = program.finish(LIMIT);
@@ -242,4 +247,28 @@ fn memory_that_is_taken_by_force_is_a_clear_end_for_who_touches_it() {
     next.ask("fill 8", LIMIT);
     next.send("quit");
     next.finish(LIMIT).assert_pass();
+}
+
+#[test]
+fn a_program_that_gives_up_what_was_lost_has_fresh_memory() {
+    let machine = machine();
+    let mut shared = Shared::start(&machine);
+    let one = Pool::start_beside(&machine, "one", &shared.nodes(0, 16));
+    shared.add(0, 256);
+    wait_for_size(&one, 256);
+    let mut program = one.run_proof("loser", &[]);
+    program.ask("fill 100", LIMIT);
+    program.ask("heap 100", LIMIT);
+    shared.take_all(0);
+    wait_for_size(&one, 0);
+    program.ask("lost", LIMIT);
+    program.ask("reheap", LIMIT);
+    program.ask("reuse", LIMIT);
+    // What comes anew is used anew.
+    shared.add(0, 256);
+    wait_for_size(&one, 256);
+    program.ask("fill 64", LIMIT);
+    one.wait_for("use", LIMIT, |status| status.nodes[1].leased > 32 * MIB);
+    program.send("quit");
+    program.finish(LIMIT).assert_pass();
 }

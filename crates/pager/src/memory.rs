@@ -91,6 +91,8 @@ pub struct Memory {
     unrung: AtomicUsize,
     /// The program uses priority-inheritance mutexes.
     inherits_priority: AtomicBool,
+    /// Whether anything has ever been lost, see [`crate::lost`].
+    has_lost: AtomicBool,
     /// One fork at a time.
     fork_gate: ForkLock<()>,
     /// Where the daemon listens.
@@ -133,6 +135,7 @@ impl Memory {
             slack: AtomicI64::new(0),
             unrung: AtomicUsize::new(0),
             inherits_priority: AtomicBool::new(false),
+            has_lost: AtomicBool::new(false),
             fork_gate: ForkLock::new(()),
             socket: OnceLock::new(),
             label: OnceLock::new(),
@@ -329,6 +332,16 @@ impl Memory {
 
     pub(crate) fn inherits_priority(&self) -> bool {
         self.inherits_priority.load(Ordering::SeqCst)
+    }
+
+    /// Whether any content was ever lost with its device.
+    #[must_use]
+    pub fn has_lost(&self) -> bool {
+        self.has_lost.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_lost(&self) {
+        self.has_lost.store(true, Ordering::Relaxed);
     }
 
     /// This block may be empty: the pager looks, and gives it back if it is.

@@ -298,7 +298,7 @@ pub(crate) fn parts(
 }
 
 /// All that is allowed anywhere in a block.
-fn union_of_protections(state: &State, block: BlockIndex) -> Prot {
+pub(crate) fn union_of_protections(state: &State, block: BlockIndex) -> Prot {
     state.space.runs_in(block).fold(Prot::NONE, |union, run| union.with(run.prot))
 }
 

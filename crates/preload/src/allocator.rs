@@ -5,11 +5,14 @@
 
 use core::ffi::{c_int, c_void};
 
+use memtide_sys::AddrRange;
 use tikv_jemalloc_sys as jemalloc;
 
-use crate::errno;
+use crate::{errno, managed, mapping};
 
 const PAGE: usize = 4096;
+/// From this size on an allocation has pages of its own (jemalloc's `SC_LARGE_MINCLASS`).
+const LEAST_LARGE: usize = 16 << 10;
 
 /// malloc(3).
 ///
@@ -27,6 +30,18 @@ pub unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
 /// As C has it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
+    if managed::has_lost() {
+        // jemalloc would write zeros before the memory is fresh.
+        let Some(bytes) = count.checked_mul(size) else { return out_of_memory() };
+        // SAFETY: malloc takes any size, and what it returns has so many bytes.
+        return unsafe {
+            let pointer = malloc(bytes);
+            if !pointer.is_null() {
+                pointer.cast::<u8>().write_bytes(0, bytes);
+            }
+            pointer
+        };
+    }
     // SAFETY: jemalloc's calloc takes any sizes and checks their product.
     or_after_purge(|| unsafe { jemalloc::calloc(count, size) })
 }
@@ -40,6 +55,10 @@ pub unsafe extern "C" fn realloc(pointer: *mut c_void, size: usize) -> *mut c_vo
     if size == 0 && !pointer.is_null() {
         // SAFETY: the caller's promise: from this allocator and not freed. Null is its answer.
         return unsafe { jemalloc::realloc(pointer, 0) };
+    }
+    if managed::has_lost() && !pointer.is_null() {
+        // SAFETY: the caller's promise: from this allocator and not freed.
+        return unsafe { realloc_fresh(pointer, size) };
     }
     // SAFETY: the caller's promise: null, or from this allocator and not freed; still so when the
     // first try failed.
@@ -85,10 +104,15 @@ pub unsafe extern "C" fn posix_memalign(
 ) -> c_int {
     // SAFETY: the caller's promise: `pointer` can be written to. jemalloc checks the alignment.
     let try_it = || unsafe { jemalloc::posix_memalign(pointer, align, size) };
-    match try_it() {
+    let result = match try_it() {
         libc::ENOMEM if purge() => try_it(),
         result => result,
+    };
+    if result == 0 && managed::has_lost() {
+        // SAFETY: jemalloc has just written it, where the caller promises that it can be read.
+        unsafe { freshen(*pointer) }
     }
+    result
 }
 
 /// aligned_alloc(3), which in glibc is memalign.
@@ -161,14 +185,74 @@ fn aligned(align: usize, size: usize) -> *mut c_void {
 #[inline]
 fn or_after_purge(allocate: impl Fn() -> *mut c_void) -> *mut c_void {
     let pointer = allocate();
-    if pointer.is_null() && purge() { allocate() } else { pointer }
+    let pointer = if pointer.is_null() && purge() { allocate() } else { pointer };
+    if managed::has_lost() {
+        // SAFETY: it has just come from jemalloc, or is null.
+        unsafe { freshen(pointer) }
+    }
+    pointer
+}
+
+/// What was lost with its device must not be handed out again as it is: the pages that an
+/// allocation has for itself are fresh.
+///
+/// # Safety
+/// `pointer` is null, or has just come from this allocator.
+#[cold]
+unsafe fn freshen(pointer: *mut c_void) {
+    // SAFETY: the caller's promise; null has no bytes.
+    let len = unsafe { jemalloc::malloc_usable_size(pointer) };
+    let start = pointer.expose_provenance();
+    mapping::freshen(if len >= LEAST_LARGE {
+        // It has its pages for itself, and one more if jemalloc shifts it in them.
+        let room = if is_shifted() { PAGE } else { 0 };
+        AddrRange::new(start & !(PAGE - 1), len + room)
+    } else {
+        // What begins or ends in the same pages may be in use.
+        AddrRange::between(start.next_multiple_of(PAGE), (start + len) & !(PAGE - 1))
+    });
+}
+
+/// `realloc` after something was lost: jemalloc's own would copy before the target is fresh.
+///
+/// # Safety
+/// `pointer` is from this allocator and not freed.
+#[cold]
+unsafe fn realloc_fresh(pointer: *mut c_void, size: usize) -> *mut c_void {
+    // SAFETY: any size; the caller's promise for the old one, which does not overlap the new one.
+    unsafe {
+        let fresh = malloc(size);
+        if !fresh.is_null() {
+            let kept = size.min(jemalloc::malloc_usable_size(pointer));
+            fresh.cast::<u8>().copy_from_nonoverlapping(pointer.cast(), kept);
+            jemalloc::free(pointer);
+        }
+        fresh
+    }
+}
+
+/// Whether large allocations begin somewhere in their first page (`cache_oblivious`).
+fn is_shifted() -> bool {
+    let mut answer = false;
+    let mut size = size_of::<bool>();
+    // SAFETY: the name is a C string of a control that returns a bool, for which there is room.
+    let result = unsafe {
+        jemalloc::mallctl(
+            c"opt.cache_oblivious".as_ptr(),
+            (&raw mut answer).cast(),
+            &raw mut size,
+            core::ptr::null_mut(),
+            0,
+        )
+    };
+    result == 0 && answer
 }
 
 /// Gives all that the program has freed back to the pool at once, rather than in a few seconds;
 /// false when there is no pool to which that would make a difference.
 #[cold]
 pub(crate) fn purge() -> bool {
-    if crate::managed::get().is_none() {
+    if managed::get().is_none() {
         return false;
     }
     // 4096 is jemalloc's MALLCTL_ARENAS_ALL.

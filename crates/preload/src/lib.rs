@@ -6,7 +6,8 @@
 //!
 //! Without `MEMTIDE_SOCKET` the library is just that allocator, and nothing is managed.
 //!
-//! * [`allocator`]: malloc and its relatives. [`tuning`]: how jemalloc is set.
+//! * [`allocator`]: malloc and its relatives. [`tuning`]: how jemalloc is set. [`books`]: where it
+//!   keeps its own memory.
 //! * [`mapping`]: mmap and its relatives. [`managed`]: whether there is memory to manage.
 //! * [`start`]: the constructor. [`fork`]: what happens around fork, `_Fork` and clone.
 //! * [`heap`]: the heap of memtide's own Rust code. [`errno`]: telling errors the C way.
@@ -24,6 +25,7 @@
 //! gets unmanaged memory, and must not do so on memory that it got from here.
 
 mod allocator;
+mod books;
 mod errno;
 mod fork;
 mod heap;

@@ -8,6 +8,12 @@ mod kind {
     pub(crate) fn get() -> Option<&'static Memory> {
         Memory::get()
     }
+
+    /// Whether any content was ever lost with its device.
+    #[inline]
+    pub(crate) fn has_lost() -> bool {
+        get().is_some_and(Memory::has_lost)
+    }
 }
 
 /// An arena without a pager, for tests.
@@ -15,7 +21,10 @@ mod kind {
 mod kind {
     use std::sync::OnceLock;
 
-    use memtide_pager::calls::{Content, stand_in::StandIn};
+    use memtide_pager::calls::{
+        Content,
+        stand_in::{Promising, StandIn},
+    };
     use memtide_sys::{Arena, memfd};
 
     pub(crate) type Memory = StandIn;
@@ -26,23 +35,29 @@ mod kind {
         MEMORY.get()
     }
 
-    /// Reserves an arena after a text like `shared` or `anonymous:64`: the sort of content, and
-    /// how many blocks are promised at most.
+    /// Reserves an arena after a text like `shared`, `anonymous:64` or `shared:64:300:1`: the sort
+    /// of content, how many blocks are promised at most, how many of a thousand promises are
+    /// refused all the same, and the seed that says which.
     pub(crate) fn install(how: &str) -> Result<(), String> {
-        let (content, limit) = how.split_once(':').unwrap_or((how, "9999999"));
-        let content = match content {
+        let mut parts = how.split(':');
+        let content = match parts.next().unwrap_or_default() {
             "anonymous" => Content::Anonymous,
             "shared" => Content::Shared,
             "huge" => Content::SharedHuge,
             "frozen" => Content::Frozen,
             other => return Err(format!("unknown content {other}")),
         };
-        let limit = limit.parse().map_err(|error| format!("limit {limit}: {error}"))?;
+        let mut number = |otherwise: u64| match parts.next() {
+            Some(text) => text.parse().map_err(|error| format!("{text}: {error}")),
+            None => Ok(otherwise),
+        };
+        let limit = i64::try_from(number(9_999_999)?).map_err(|error| format!("limit: {error}"))?;
+        let promising = Promising { limit, refused: number(0)?, seed: number(0)? };
         let failed = |errno| format!("stand-in: {errno}");
         let arena = Arena::reserve(1 << 40, 1 << 30).map_err(failed)?;
         let file = memfd::create("stand-in", arena.range().len as u64, memfd::Pages::Small)
             .map_err(|error| format!("stand-in: {error}"))?;
-        let memory = Memory::new(arena, limit, content, file).map_err(failed)?;
+        let memory = Memory::new(arena, promising, content, file).map_err(failed)?;
         MEMORY.set(memory).map_err(|_| "installed twice".to_owned())?;
         // SAFETY: `check` is a function of this library, which is never unloaded.
         unsafe { libc::atexit(check) };
@@ -58,6 +73,11 @@ mod kind {
             // SAFETY: ends the process.
             unsafe { libc::_exit(99) };
         }
+    }
+
+    /// There is no device to lose.
+    pub(crate) const fn has_lost() -> bool {
+        false
     }
 
     /// There is no pager to wait for.

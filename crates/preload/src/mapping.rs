@@ -22,6 +22,13 @@ fn calls(caller: Caller) -> Option<Calls<'static, Memory>> {
     managed::get().map(|memory| Calls::new(memory, kernel(), caller))
 }
 
+/// The allocator hands out `range`, which nobody had: none of it is to be lost.
+pub(crate) fn freshen(range: AddrRange) {
+    if let Some(calls) = calls(Caller::Allocator) {
+        calls.freshen(range);
+    }
+}
+
 fn kernel() -> Kernel {
     // SAFETY: used below for what the program, or its allocator, asked for, and nothing else.
     unsafe { Kernel::for_program() }

@@ -14,6 +14,7 @@ static CONSTRUCTOR: extern "C" fn() = constructor;
 
 extern "C" fn constructor() {
     boot_allocator();
+    crate::books::take_over();
     crate::fork::look_up();
     #[cfg(feature = "stand-in")]
     if let Ok(how) = env::var("MEMTIDE_STAND_IN")

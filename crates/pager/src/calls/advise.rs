@@ -14,7 +14,7 @@ use libc::{
 use memtide_sys::{AddrRange, OnFault};
 use rustix::io::Errno;
 
-use super::{Caller, Calls, Content, Locked, Managed, Part, pages};
+use super::{Caller, Calls, Content, Locked, Managed, Part, pages, unmap::next_run};
 use crate::space::{Charge, Kind, Lock, Run};
 
 /// `MADV_DONTNEED_LOCKED` (Linux 5.18): frees locked pages too.
@@ -105,7 +105,10 @@ impl<M: Managed> Calls<'_, M> {
         advice: i32,
         locks: Locks,
     ) -> Result<(), Errno> {
-        for run in locked.space.runs_within(range) {
+        let mut at = range.start;
+        // By runs: what was lost is joined to its neighbours on the way.
+        while let Some(run) = next_run(locked, AddrRange::between(at, range.end())) {
+            at = run.range.end();
             if run.is_locked() && locks == Locks::Respect {
                 return Err(Errno::INVAL);
             }
@@ -115,9 +118,37 @@ impl<M: Managed> Calls<'_, M> {
                     self.post_emptied(locked, run.range);
                 }
                 Kind::Foreign | Kind::Advised => self.kernel.madvise(run.range, advice)?,
+                Kind::Lost => self.replace_lost(locked, &run)?,
             }
         }
         holes(locked, range)
+    }
+
+    /// The allocator hands out `range`, whole pages, which nobody had: what of it was lost is fresh
+    /// from now on, or, where there is no mapping to spare, stays lost.
+    pub fn freshen(&self, range: AddrRange) {
+        let range = range.intersection(self.memory.arena().range());
+        if range.is_empty() || !range.is_page_aligned() {
+            return;
+        }
+        self.memory.locked(|mut locked| {
+            let runs = locked.space.runs_within(range);
+            let lost: Vec<Run> = runs.filter(|run| run.kind == Kind::Lost).collect();
+            for run in lost {
+                let _ = self.replace_lost(&mut locked, &run);
+            }
+        });
+    }
+
+    /// Puts fresh memory, of the kernel's like the rest of its block, where content was lost: the
+    /// program does not want it any more.
+    fn replace_lost(&self, locked: &mut Locked<'_>, run: &Run) -> Result<(), Errno> {
+        self.memory.arena().map_anonymous(run.range, run.prot)?;
+        locked.space.change(run.range, |run| run.kind = Kind::Private);
+        if run.lock == Lock::Unlocked {
+            return Ok(());
+        }
+        self.memory.arena().lock(run.range, OnFault::Later)
     }
 
     /// Tells of the blocks of `range`, which may hold nothing any more.

@@ -12,7 +12,8 @@ use crate::space::{Charge, Lock, PAGE, Run};
 
 /// Mappings smaller than this stay the kernel's: the pool leases by 2 MiB, and small mappings
 /// (thread-local tables, buffers of libraries) are many and short-lived. glibc's malloc draws its
-/// line at the same size.
+/// line at the same size. The allocator's are taken all the same: it asks for so little only where
+/// the pool has refused it more, and would go on for ever beside a pool that is full.
 pub const LEAST_TAKEN: usize = 128 << 10;
 
 /// The arguments of one mmap.
@@ -73,8 +74,9 @@ impl<M: Managed> Calls<'_, M> {
         if request.is_fixed() {
             return self.map_fixed(request);
         }
+        let is_taken = request.len >= LEAST_TAKEN || self.caller == Caller::Allocator;
         match request.private_memory() {
-            Some(prot) if request.len >= LEAST_TAKEN => self.map_anywhere(request, prot),
+            Some(prot) if is_taken && request.len > 0 => self.map_anywhere(request, prot),
             _ => self.forward(request),
         }
     }

@@ -64,7 +64,9 @@ impl<M: Managed> Calls<'_, M> {
                 match run.kind {
                     Kind::Private => self.set_protection(locked, run.range, prot)?,
                     // The kernel knows what a file allows.
-                    Kind::Foreign | Kind::Advised => self.kernel.mprotect(run.range, bits)?,
+                    Kind::Foreign | Kind::Advised | Kind::Lost => {
+                        self.kernel.mprotect(run.range, bits)?;
+                    }
                 }
             }
         }

@@ -61,7 +61,8 @@ impl<M: Managed> Calls<'_, M> {
     ///
     /// # Errors
     /// The kernel's, and its rules: `EFAULT` for ranges that are not one mapping. `ENOMEM` also
-    /// for moving foreign mappings out of the arena: a hole there could not be closed in time.
+    /// for moving foreign mappings out of the arena: a hole there could not be closed in time; and
+    /// for moving or growing what was lost: there is nothing to move.
     pub fn remap(&self, request: Request) -> Result<usize, Errno> {
         let arena = self.memory.arena().range();
         let old = AddrRange::new(request.addr, request.len);

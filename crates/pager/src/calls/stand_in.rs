@@ -1,20 +1,34 @@
 //! Managed memory without a pager: for tests of the calls in whole programs (the preload
 //! library's feature `stand-in`).
 //!
-//! Every time the lock is released the space is validated. The kernel serves faults, and all blocks have the same sort of content from the start. With a
-//! file behind them forks do not keep parent and child apart, as they would under a pager.
+//! Every time the lock is released the space is validated. The kernel serves faults, and all
+//! blocks have the same sort of content from the start. With a file behind them forks do not keep
+//! parent and child apart, as they would under a pager. What is promised is decided by
+//! [`Promising`].
 
 use std::{
     collections::BTreeSet,
     os::fd::{AsFd, OwnedFd},
-    sync::atomic::{AtomicI64, Ordering},
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
 use memtide_sys::{AddrRange, Arena, ForkLock, HugePages, Populate, Prot, Sharing, SignalsBlocked};
+use memtide_units::Random;
 use rustix::io::Errno;
 
 use super::{Content, Contents, Locked, Managed};
 use crate::space::{BLOCK, BlockIndex, Space};
+
+/// Which promises are granted.
+#[derive(Clone, Copy, Debug)]
+pub struct Promising {
+    /// No more blocks than this.
+    pub limit: i64,
+    /// Of a thousand promises that would fit, so many are refused all the same.
+    pub refused: u64,
+    /// Which of them.
+    pub seed: u64,
+}
 
 /// An arena of blocks that all have the same sort of content.
 #[derive(Debug)]
@@ -23,7 +37,9 @@ pub struct StandIn {
     staging: Arena,
     state: ForkLock<State>,
     promised: AtomicI64,
-    limit: i64,
+    promising: Promising,
+    /// How many promises have been asked for.
+    asked: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -48,12 +64,17 @@ impl Contents for Uniform {
 }
 
 impl StandIn {
-    /// `content` in every block of `arena`, and promises for `limit` blocks. `file` is what the
-    /// blocks map; it is as large as the arena.
+    /// `content` in every block of `arena`. `file` is what the blocks map; it is as large as the
+    /// arena.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn new(arena: Arena, limit: i64, content: Content, file: OwnedFd) -> Result<Self, Errno> {
+    pub fn new(
+        arena: Arena,
+        promising: Promising,
+        content: Content,
+        file: OwnedFd,
+    ) -> Result<Self, Errno> {
         let sharing = match content {
             Content::Shared | Content::SharedHuge => Some(Sharing::Shared),
             Content::Frozen => Some(Sharing::Private),
@@ -70,7 +91,8 @@ impl StandIn {
             staging: Arena::reserve_exactly(BLOCK)?,
             state: ForkLock::new(State { space, contents }),
             promised: AtomicI64::new(0),
-            limit,
+            promising,
+            asked: AtomicU64::new(0),
         })
     }
 
@@ -127,9 +149,16 @@ impl Managed for StandIn {
     }
 
     fn promise(&self, by: i64) -> bool {
+        let Promising { limit, refused, seed } = self.promising;
+        if by > 0 && refused > 0 {
+            let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+            if Random::new(seed.wrapping_add(asked)).below(1000) < refused {
+                return false;
+            }
+        }
         let fits = |promised: i64| {
             let after = promised + by;
-            (by < 0 || after <= self.limit).then_some(after)
+            (by < 0 || after <= limit).then_some(after)
         };
         self.promised.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
     }

@@ -46,7 +46,9 @@ impl<M: Managed> Calls<'_, M> {
                     self.erase(locked, run.range, Prot::NONE)?;
                 }
                 // In blocks of ordinary memory only: the reservation's like is what belongs there.
-                Kind::Foreign | Kind::Advised => self.memory.arena().reserve_again(run.range)?,
+                Kind::Foreign | Kind::Advised | Kind::Lost => {
+                    self.memory.arena().reserve_again(run.range)?;
+                }
             }
             locked.space.free(run.range);
             at = run.range.end();
@@ -69,6 +71,7 @@ impl<M: Managed> Calls<'_, M> {
     }
 }
 
-fn next_run(locked: &Locked<'_>, range: AddrRange) -> Option<Run> {
+/// The part in `range` of the first run that has one.
+pub(super) fn next_run(locked: &Locked<'_>, range: AddrRange) -> Option<Run> {
     if range.is_empty() { None } else { locked.space.runs_within(range).next() }
 }

@@ -35,6 +35,9 @@ pub enum Kind {
     Advised,
     /// Another mapping that the program put there (`MAP_FIXED` of a file, shared memory).
     Foreign,
+    /// Private anonymous memory whose content is gone with its device: touching it is `SIGBUS`
+    /// until the program gives the content up. Its block is ordinary memory.
+    Lost,
 }
 
 /// A stretch of pages with equal attributes.
@@ -84,7 +87,7 @@ impl Run {
     }
 
     /// Whether it must stay where it is because the kernel keeps something for this mapping that
-    /// moving it would lose.
+    /// moving it would lose, or because there is nothing left to move.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
         self.kind != Kind::Private
