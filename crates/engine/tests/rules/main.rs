@@ -16,3 +16,4 @@ mod promises;
 mod queue;
 mod recovery;
 mod tenants;
+mod want;
