@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use memtide_cxl::{
     ReturnCode,
     command::{
-        HostId, Sanitize,
-        dynamic_capacity::AddResponse,
+        HostId, More, Sanitize,
+        dynamic_capacity::{AddResponse, GetExtentList, Release},
         fabric_manager::{InitiateAdd, Selection},
     },
     device::{Config as DeviceSetup, Device, Effect, RegionConfig, SanitizeControl, Sharing},
@@ -66,6 +66,10 @@ pub struct World {
     /// The device's interrupt, as long as it is under way.
     interrupt: bool,
     operator: Operator,
+    /// A host that the manager does not know.
+    stranger: Option<HostId>,
+    /// A manager has read all, and what it knows by that is durable.
+    was_read: bool,
 }
 
 fn setup(kind: Kind, random: &mut Random) -> DeviceSetup {
@@ -151,6 +155,8 @@ impl World {
             link: Link::Down,
             interrupt: false,
             operator: Operator::default(),
+            was_read: false,
+            stranger: (strangers != 0).then(|| HostId(setup.hosts - 1)),
         }
     }
 
@@ -307,7 +313,10 @@ impl World {
                     self.link = Link::Asked(command);
                 }
                 Output::Answer(report) => self.operator.hear(&report),
-                Output::Note { notice, .. } => self.judge_notice(&notice),
+                Output::Note { notice, .. } => {
+                    self.was_read |= matches!(notice, Notice::Ready { .. });
+                    self.judge_notice(&notice);
+                }
                 Output::Taken { .. } => {}
             }
         }
@@ -397,7 +406,24 @@ impl World {
         self.device.sanitized(range).expect("the device asked for it");
     }
 
+    /// A host releases all that it has, unasked.
+    fn let_go(&mut self, host: HostId) {
+        let ask = GetExtentList { count: 1000, start: 0 };
+        let held = self.device.extent_list(host, &ask).expect("it has this host").extents;
+        let released: Vec<DpaRange> = held.iter().map(|extent| extent.range).collect();
+        if !released.is_empty() {
+            self.say(|| format!("{host:?}: lets go of {released:?}"));
+            let release = Release { more: More::Last, released };
+            self.device.release(host, &release).expect("it has that");
+        }
+    }
+
     fn use_less(&mut self) {
+        if self.random.below(4) == 0
+            && let Some(stranger) = self.stranger.filter(|_| self.was_read)
+        {
+            self.let_go(stranger);
+        }
         let at = self.random.below(self.agents.len() as u64) as usize;
         self.agents[at].free_some(self.now, &mut self.random, 2);
         self.tell_uses(at);
@@ -438,6 +464,10 @@ impl World {
             let host = self.agents[at].host;
             self.agents[at].used.clear();
             self.device.reset(host).expect("it has this host");
+            if self.random.below(2) == 0 {
+                // Whoever starts there lets go of what was left, and nobody asked for that.
+                self.let_go(host);
+            }
         }
         self.look();
         let host = self.names[at].clone();
@@ -595,7 +625,7 @@ fn give(device: &mut Device, host: HostId, range: DpaRange) {
         extents: vec![extent],
     };
     device.initiate_add(&add).expect("all is free");
-    let answer = AddResponse { more: memtide_cxl::command::More::Last, accepted: vec![range] };
+    let answer = AddResponse { more: More::Last, accepted: vec![range] };
     device.add_response(host, &answer).expect("it is offered");
 }
 

@@ -6,6 +6,10 @@
 //! is rounded up to blocks of the device, and no more than may be held (`wants`, `accept`,
 //! `window`).
 //!
+//! **How much.** A program that grows asks for a little at a time, and lacks that little; to be given
+//! just that would have it wait at every step. So who lacks anything wants [`LEAST`] at least, and at
+//! least as much again as the node has grown by in this spurt ([`SPURT`]): steps that double.
+//!
 //! **Why "lately".** Who was refused or fell back has its answer, and nothing that comes later
 //! changes that. That it happened tells that the next ask will end so, too; but not for long, and
 //! no longer than until the node grows: what happened before counts no more then. So a burst of
@@ -36,6 +40,10 @@ const LATELY: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(1);
 /// Between two times that the same is said.
 const REPEAT: Duration = Duration::from_secs(1);
+/// Least that is wanted by those who lack anything.
+const LEAST: u64 = 64 << 20;
+/// Growing again within this time is the same spurt.
+const SPURT: Duration = Duration::from_secs(30);
 /// What fell back is remembered by spans of this length.
 const SPAN: Duration = Duration::from_secs(1);
 
@@ -45,6 +53,8 @@ pub(super) struct Lacks {
     /// Bytes that were in the pool at the last look.
     size: u64,
     grown_at: Instant,
+    /// By how much in this spurt.
+    grown: u64,
     /// What had fallen back at the last look; nothing before the first.
     fell_back: Option<u64>,
     /// When how many bytes fell back, lately.
@@ -67,6 +77,8 @@ struct Look {
     most: u64,
     /// What the device gives at least.
     block: u64,
+    /// Least that is wanted.
+    least: u64,
     want: Want,
 }
 
@@ -79,11 +91,12 @@ impl Lacks {
     /// Looks at how things are; what the manager is to be told, if anything.
     fn look(&mut self, look: Look) -> Option<u64> {
         let has_grown = look.size > self.size;
-        self.size = look.size;
         if has_grown {
+            self.grown = self.grown_in_spurt(look.now).saturating_add(look.size - self.size);
             self.grown_at = look.now;
             self.lately.clear();
         }
+        self.size = look.size;
         self.note_fallen(look.now, look.want.fell_back.0);
         let wanted = self.wanted(look);
         if wanted >= self.told {
@@ -123,10 +136,17 @@ impl Lacks {
         }
     }
 
+    fn grown_in_spurt(&self, now: Instant) -> u64 {
+        if self.grown_at.after(SPURT) < now { 0 } else { self.grown }
+    }
+
     fn wanted(&self, look: Look) -> u64 {
         let fallen = self.lately.iter().fold(0, |sum: u64, (_, bytes)| sum.saturating_add(*bytes));
         let Want { waiting, refused, .. } = look.want;
-        let lacks = waiting.0.saturating_add(refused.0).saturating_add(fallen);
+        let mut lacks = waiting.0.saturating_add(refused.0).saturating_add(fallen);
+        if lacks != 0 {
+            lacks = lacks.max(look.least).max(self.grown_in_spurt(look.now));
+        }
         let block = look.block.max(1);
         let room = look.most.saturating_sub(look.size).saturating_sub(look.coming) / block * block;
         lacks.saturating_sub(look.coming).div_ceil(block).saturating_mul(block).min(room)
@@ -176,7 +196,7 @@ impl Daemon {
         let growth = ByteSize(most.saturating_sub(size));
         let want = self.engine.want_of(node_id(device.node), device.lacks.since(now), growth);
         let (coming, block) = (accepted.saturating_sub(size), device.block_bytes);
-        Look { now, size, coming, most, block, want }
+        Look { now, size, coming, most, block, least: LEAST, want }
     }
 }
 
@@ -203,7 +223,7 @@ mod tests {
             refused: ByteSize(refused),
             fell_back: ByteSize(fell_back),
         };
-        Look { now: at(tenths), size, coming: 0, most: 160, block: BLOCK, want }
+        Look { now: at(tenths), size, coming: 0, most: 160, block: BLOCK, least: 0, want }
     }
 
     #[test]
@@ -254,10 +274,26 @@ mod tests {
         // It grows: told anew, and what fell back before counts no more.
         assert_eq!(lacks.look(look(3, 32, (0, 0, 100))), Some(0));
         assert_eq!(lacks.since(at(4)), at(3));
-        assert_eq!(lacks.look(look(5, 32, (0, 0, 110))), Some(16));
-        assert_eq!(lacks.look(look(104, 32, (0, 0, 110))), Some(16));
+        assert_eq!(lacks.look(look(5, 32, (0, 0, 110))), Some(32));
+        assert_eq!(lacks.look(look(104, 32, (0, 0, 110))), Some(32));
         assert_eq!(lacks.look(look(106, 32, (0, 0, 110))), None);
         assert_eq!(lacks.look(look(116, 32, (0, 0, 110))), Some(0));
+    }
+
+    #[test]
+    fn steps_double_as_long_as_a_spurt_goes_on() {
+        let step = |lacks: &mut Lacks, tenths, size| {
+            lacks.look(Look { most: 4096, least: 32, ..look(tenths, size, (1, 0, 0)) })
+        };
+        let mut lacks = Lacks::default();
+        assert_eq!(step(&mut lacks, 0, 0), Some(32));
+        assert_eq!(step(&mut lacks, 1, 32), Some(32));
+        assert_eq!(step(&mut lacks, 2, 64), Some(64));
+        assert_eq!(step(&mut lacks, 3, 128), Some(128));
+        // Long after: from the beginning.
+        lacks.look(look(400, 128, (0, 0, 0)));
+        lacks.look(look(420, 128, (0, 0, 0)));
+        assert_eq!(step(&mut lacks, 430, 128), Some(32));
     }
 
     #[test]
@@ -265,7 +301,7 @@ mod tests {
         let mut lacks = Lacks::default();
         assert_eq!(lacks.look(look(0, 0, (64, 0, 0))), Some(64));
         assert_eq!(lacks.look(look(1, 32, (64, 0, 0))), Some(64));
-        assert_eq!(lacks.look(look(2, 64, (16, 0, 0))), Some(16));
+        assert_eq!(lacks.look(look(2, 64, (16, 0, 0))), Some(64));
         assert_eq!(lacks.look(look(3, 80, (0, 0, 0))), Some(0));
         assert_eq!(lacks.look(look(4, 96, (0, 0, 0))), None);
     }
