@@ -2,8 +2,9 @@
 //!
 //! A device only sees what is released; of what stays it hears nothing. So the host says it
 //! itself, on a connection of its own, from a thread of its own: what came of the last request,
-//! how much is in use, and how much more is wanted ([`super::wants`]). Only the latest of each matters, and a manager that was away is told it
-//! when it is back. Without a manager nothing is different.
+//! how much is in use, and how much more is wanted ([`super::wants`]). Only the latest of each
+//! matters, and a manager that was away is told it when it is back. Without a manager nothing is
+//! different.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
