@@ -35,7 +35,7 @@
 //!   out as far as all others could still get their minimum.
 //! * Bytes get another owner only after the device has overwritten them: by itself on release, or
 //!   because the command asked for it. What a host released unasked in a region that does not do so
-//!   is only given to that host again.
+//!   is only given to that host again (`sanitize`).
 //! * A request is its id: the same again is no other one. It ends in an answer, whatever becomes of
 //!   devices and hosts; until then it can be cancelled. A refused one changed nothing.
 //!
@@ -52,7 +52,8 @@
 //! * `device`: what is known of one. `read`: how. `ranges`: sets of addresses.
 //! * `check`: whether a request can be; `extents`: what it names. `entry`: its life. `recall`: what
 //!   of it lasts. `choose`: which bytes.
-//! * `offer`, `release`, `reference`: how each kind goes. `balance`: the manager's own requests.
+//! * `offer`, `release`, `reference`: how each kind goes. `withdraw`: offers that come to nothing.
+//!   `sanitize`: whose data is where. `balance`: the manager's own requests.
 
 mod balance;
 mod check;
@@ -74,11 +75,13 @@ mod reference;
 mod release;
 pub mod report;
 pub mod request;
+mod sanitize;
 pub mod state;
 pub mod status;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod withdraw;
 
 pub use self::{
     check::MAX_EXTENTS,
@@ -86,7 +89,7 @@ pub use self::{
     entry::{FIRST_OWN_ID, MAX_ENDED, MAX_OPEN},
     exchange::{Command, Reply, Response},
     input::{Holder, HostAnswer, Input, InputError},
-    journal::{Key, Record, Value},
+    journal::{Former, Key, Record, Value},
     name::{DeviceName, HostName, NameError},
     output::{Notice, Output},
     report::{Ending, Report, State},

@@ -61,7 +61,7 @@ use crate::duration;
 use raw::{Located, RawConfig, Text, word, wrong};
 use reach::PoolRules;
 
-pub use dcd::{Accept, DcdConfig, SharedWith};
+pub use dcd::{Accept, DcdConfig, SharedWith, Wants};
 pub use nodes::{NodeConfig, Weights};
 pub use policy::words as policy_words;
 pub use tenants::{MAX_TENANTS, Quota, TenantConfig};

@@ -28,8 +28,8 @@
 //! # Files
 //! [`courier`]: the thread. [`session`]: a connection begins or ends. [`records`]: what the log
 //! says. [`carry`]: what the port says, carried out. [`sharing`]: whose programs have the device's
-//! file. [`takeover`]: after a restart. [`manager`]: who is told. [`told`]: for operators.
-//! [`ranges`]: runs of addresses.
+//! file. [`takeover`]: after a restart. [`manager`]: who is told. [`wants`]: what is wanted of it.
+//! [`told`]: for operators. [`ranges`]: runs of addresses.
 
 mod carry;
 mod courier;
@@ -40,6 +40,7 @@ mod session;
 mod sharing;
 pub(crate) mod takeover;
 mod told;
+mod wants;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -56,6 +57,7 @@ use memtide_units::{ByteSize, DpaRange, Extent, Pageblock, RequestId};
 use self::{
     courier::{Courier, Order},
     manager::Manager,
+    wants::Lacks,
 };
 use crate::{
     config::{Accept, Config, DcdConfig},
@@ -84,6 +86,7 @@ struct Device {
     window: Window,
     courier: Courier,
     manager: Option<Manager>,
+    lacks: Lacks,
     accept: Accept,
     /// Its memory, from the first connection on.
     file: Option<NodeFile>,
@@ -150,7 +153,7 @@ impl Dcd {
     /// The next time at which something happens by itself.
     pub(crate) fn next_deadline(&self) -> Option<memtide_units::Instant> {
         let lists = self.devices.values().filter_map(|device| device.list_at);
-        lists.chain(self.port.next_deadline()).min()
+        lists.chain(self.port.next_deadline()).chain(self.wants_deadline()).min()
     }
 
     /// The device behind the node at this position, if it is one's.
@@ -194,6 +197,7 @@ impl Device {
             window,
             courier,
             manager: manager.transpose().map_err(failed)?,
+            lacks: Lacks::default(),
             accept: dcd.accept,
             file: None,
             file_before: None,

@@ -38,6 +38,7 @@ use crate::{
     sums::Sums,
     tenant::{self, Migration, OnDepletion},
     tiers::{Access, AccessTable},
+    want::Unmet,
     wishes::Queue,
 };
 
@@ -55,6 +56,8 @@ pub struct Engine {
     pub(crate) sums: Sums,
     /// Who waits for memory.
     pub(crate) queue: Queue,
+    /// What was not given for want of room.
+    pub(crate) unmet: Unmet,
     pub(crate) limits: Limits,
     pub(crate) now: Instant,
     pub(crate) next_image: u64,
@@ -127,6 +130,7 @@ impl Engine {
             evacuating: BTreeSet::new(),
             sums,
             queue: Queue::default(),
+            unmet: Unmet::default(),
             limits: config.limits,
             now: Instant::default(),
             next_image: config.next_image.0,

@@ -31,6 +31,7 @@
 //! * `sums`: what all processes are promised and have, summed up.
 //! * `demand`: what tenants need of some nodes, and what that leaves to others.
 //! * `wishes`: what processes wait for.
+//! * `want`: how much more of a node would serve them.
 //! * `queue`: who waits for memory, and who is next.
 //! * `lending`: leases, releases, zeroing.
 //! * `pins`: what keeps leases in place.
@@ -107,6 +108,7 @@ mod tenant_status;
 pub mod tiering;
 pub mod tiers;
 mod validate;
+mod want;
 mod wishes;
 mod words;
 
@@ -120,3 +122,4 @@ pub use migrate_reason::{MigrateReason, Migration};
 pub use refusal::{Ground, Refusal};
 pub use tenant::TenantConfig;
 pub use tenant_status::{KindStatus, TenantStatus};
+pub use want::Want;

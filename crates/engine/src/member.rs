@@ -157,6 +157,7 @@ impl Engine {
         process.left_at = Some(now);
         self.ending.insert((now, token));
         self.queue.forget(token);
+        self.forget_unmet(token);
         self.cancel_orders(token);
         let process = self.processes.get_mut(&token).expect("the caller found it");
         if process.thawing > 0 {

@@ -157,9 +157,10 @@ impl Engine {
             Tried::Promised => (Outcome::Promised, Vec::new(), Vec::new(), (0, 0)),
             Tried::Nothing(rules) => (refused, rules, Vec::new(), (0, 0)),
         };
+        let (beyond, count) = elsewhere;
+        self.note_answer(token, asked, (count, beyond), &rules);
         self.decide(token, asked, outcome, rules);
         let tenant = self.tenant_of(token);
-        let (beyond, count) = elsewhere;
         let ordinary = match asked {
             Asked::Lease(asked) if self.falls_back(tenant) => asked - count,
             _ => 0,

@@ -3,7 +3,8 @@
 //! Who connects says [`ToService::Hello`] and is welcomed. Then each message is answered: a request
 //! by [`FromService::Accepted`] and later by [`FromService::Report`], or at once by
 //! [`FromService::Declined`]; a question by what it asks for, one frame for each device or
-//! request, and [`FromService::End`]. A connection that watches hears of each device again whenever something of
+//! request, and [`FromService::End`]. Requests come in pages ([`REQUESTS_PAGE`]): where there are
+//! more, [`FromService::Next`] ends a page and says where the next one begins. A connection that watches hears of each device again whenever something of
 //! it has changed; one that reads slowly hears of the newest state only.
 //!
 //! A request goes on without the connection that it came on. Lists are cut, sums are not.
@@ -13,7 +14,11 @@ use memtide_units::{DcExtent, RequestId, Tag};
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
+/// Most requests that are told of at a time: with all the holders that each may name, they have to
+/// fit into what waits for one connection at most
+/// ([`QUEUE_MAX_BYTES`](crate::channel::QUEUE_MAX_BYTES)).
+pub const REQUESTS_PAGE: usize = 32;
 /// Most extents of a host, and tags of a device, that are listed.
 pub const MAX_LISTED: usize = 100;
 
@@ -29,8 +34,8 @@ pub enum ToService {
     Ask(Request),
     /// Who has what?
     Devices,
-    /// What was asked for, and what has become of it?
-    Requests,
+    /// What was asked for, and what has become of it? From this number on, in the order of numbers.
+    Requests(RequestId),
     /// The same as [`ToService::Devices`], and again whenever it changes.
     Watch,
 }
@@ -59,6 +64,8 @@ pub enum FromService {
     Request(RequestView),
     /// That was all that was asked for.
     End,
+    /// There are more requests, from this number on: to be asked for.
+    Next(RequestId),
 }
 
 /// A device, as it is shown.

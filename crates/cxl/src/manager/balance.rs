@@ -57,7 +57,7 @@ impl Manager {
             .filter_map(|(&host, port)| {
                 let wants = self.wants(port).saturating_sub(self.on_its_way(port));
                 let is_idle = self.own_requests(on, host).next().is_none();
-                let may = is_idle && port.offer.is_none() && port.declined_until <= self.now;
+                let may = is_idle && port.takes_offers() && port.declined_until <= self.now;
                 (wants != 0 && may).then_some((host, wants))
             })
             .collect();

@@ -170,7 +170,7 @@ impl Manager {
         let device = self.seen(on)?;
         let (capacity, block) = device.room_in(place.region)?;
         let does = device.info.as_ref().map_or(0, |info| info.add_policies);
-        let (selection, name) = device.selection(policy, tag);
+        let (selection, name) = device.selection(policy, tag, place.region);
         // Shared access has no bit.
         let is_shared = selection == Selection::EnableSharedAccess;
         if !is_shared && does & policy_bit(selection) == 0 {

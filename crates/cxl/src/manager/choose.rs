@@ -13,7 +13,7 @@ use memtide_units::{DpaRange, RequestId, Tag};
 
 use super::{
     check::MAX_EXTENTS,
-    device::{is_sharable, range_of, sanitizes},
+    device::{is_sharable, range_of},
     entry::Entry,
     ranges::{Ranges, bytes_of},
     state::Manager,
@@ -54,8 +54,9 @@ impl Manager {
 
     /// What of what is free this host may get: the rest others had, and it was not overwritten.
     fn clean_for(&self, on: usize, to: HostId, mut free: Ranges) -> Ranges {
-        let others = self.devices[on].ports.iter().filter(|&(&host, _)| host != to);
-        for range in others.flat_map(|(_, port)| port.unsanitized.to_vec()) {
+        let own = self.devices[on].former(to);
+        let others = self.devices[on].unsanitized.iter().filter(|&(former, _)| *former != own);
+        for range in others.flat_map(|(_, ranges)| ranges.to_vec()) {
             free.remove(range);
         }
         free
@@ -155,44 +156,6 @@ impl Manager {
     /// Of bytes that are promised to a host, those that were overwritten.
     pub(super) fn clean_of(&self, on: usize, to: HostId, promised: &[DpaRange]) -> Vec<DpaRange> {
         self.clean_for(on, to, promised.iter().copied().collect()).to_vec()
-    }
-
-    /// From now on a host may write there.
-    pub(super) fn touch(&mut self, on: usize, to: HostId, extents: &[DpaRange]) {
-        let device = &self.devices[on];
-        let dirty = |extent: &DpaRange| {
-            device.region_of(extent.start).is_some_and(|(_, region)| !sanitizes(region))
-        };
-        let dirty: Vec<DpaRange> = extents.iter().copied().filter(dirty).collect();
-        if dirty.is_empty() {
-            return;
-        }
-        let name = device.name.clone();
-        let port = self.devices[on].port_mut(to);
-        for range in dirty {
-            port.unsanitized.insert(range);
-            port.told_to_sanitize.remove(range);
-        }
-        let key = super::journal::Key::Unsanitized(name, port.name.clone());
-        self.changed.insert(key);
-    }
-
-    /// A host has this and nothing else: what it had, and the device was told to overwrite when it
-    /// comes back, is clean.
-    pub(super) fn overwritten(&mut self, on: usize, host: HostId, held: &Ranges) {
-        let device = self.devices[on].name.clone();
-        let Some(port) = self.devices[on].ports.get_mut(&host) else { return };
-        let mut gone = port.told_to_sanitize.clone();
-        held.iter().for_each(|range| gone.remove(range));
-        if gone.is_empty() {
-            return;
-        }
-        for range in gone.iter() {
-            port.told_to_sanitize.remove(range);
-            port.unsanitized.remove(range);
-        }
-        let key = super::journal::Key::Unsanitized(device, port.name.clone());
-        self.changed.insert(key);
     }
 }
 

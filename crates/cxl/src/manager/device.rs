@@ -18,7 +18,7 @@ use memtide_units::{DcExtent, DpaRange, Instant, RequestId, Tag};
 use super::{
     config::{Chooser, DeviceConfig, Limits},
     input::HostAnswer,
-    journal::OfferRecord,
+    journal::{Former, OfferRecord},
     name::{DeviceName, HostName},
     ranges::{Ranges, bytes_of},
 };
@@ -67,6 +67,8 @@ pub(super) struct Device {
     pub(super) avoid: Vec<(DpaRange, Instant)>,
     /// Nothing is sent before: the device said "later".
     pub(super) quiet_until: Instant,
+    /// What was given to whom and not overwritten since, in regions that do not do that.
+    pub(super) unsanitized: BTreeMap<Former, Ranges>,
     /// Regions that it was tried to have overwritten on release, in this connection.
     pub(super) configured: BTreeSet<u8>,
 }
@@ -129,6 +131,7 @@ pub(super) enum InFlight {
     Read(Subject),
     Configure(u8),
     Offer(HostId),
+    Withdraw(HostId),
     Release { request: RequestId, host: HostId, extents: Vec<DcExtent>, force: Force },
     Reference(RequestId),
 }
@@ -152,9 +155,9 @@ pub(super) struct Port {
     pub(super) gave_until: Instant,
     /// Until when it is offered nothing of the manager's own accord: it declined such an offer.
     pub(super) declined_until: Instant,
-    /// What it was given and the device did not overwrite since, in regions that do not.
-    pub(super) unsanitized: Ranges,
-    /// Of that, what the device was told to overwrite when it comes back.
+    /// The last offer that was withdrawn, and that it has not answered.
+    pub(super) withdrawn: Option<Withdrawn>,
+    /// What the device was told to overwrite when it comes back.
     pub(super) told_to_sanitize: Ranges,
 }
 
@@ -163,11 +166,32 @@ pub(super) struct Port {
 pub(super) struct Offer {
     pub(super) record: OfferRecord,
     pub(super) standing: Standing,
+    /// When it was made.
+    pub(super) since: Instant,
+    /// When it is withdrawn if it has no answer.
+    pub(super) due: Instant,
+}
+
+/// An offer that was withdrawn.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Withdrawn {
+    pub(super) record: OfferRecord,
+    pub(super) silence: Silence,
+}
+
+/// Whether the device still waits for the answer to an offer that was withdrawn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Silence {
+    /// It does.
+    Certain,
+    /// Perhaps not.
+    Doubtful,
 }
 
 /// How far an offer is.
 ///
 /// ```text
+///                          ┌── time ──▶ Withdrawn ── extents read ──▶ (over)
 ///   Sent ── success ──▶ Pending ── record ──▶ Answered ── extents read ──▶ (over)
 ///    │ ▲                   │ records lost                        ▲
 ///    │ └── not found ── InDoubt ── found accepted ───────────────┘
@@ -183,6 +207,8 @@ pub(super) enum Standing {
     Answered,
     /// Nobody here knows whether the device has it.
     InDoubt(Attempt),
+    /// The device took it back, or does not know it.
+    Withdrawn(Silence),
 }
 
 /// Whether these bytes may have been offered before.
@@ -196,8 +222,8 @@ pub(super) enum Attempt {
 
 impl Offer {
     /// One that an earlier manager made, perhaps.
-    pub(super) const fn recalled(record: OfferRecord) -> Self {
-        Self { record, standing: Standing::InDoubt(Attempt::Again) }
+    pub(super) const fn recalled(record: OfferRecord, now: Instant, due: Instant) -> Self {
+        Self { record, standing: Standing::InDoubt(Attempt::Again), since: now, due }
     }
 }
 
@@ -214,7 +240,7 @@ impl Port {
             got_until: start,
             gave_until: start,
             declined_until: start,
-            unsanitized: Ranges::default(),
+            withdrawn: None,
             told_to_sanitize: Ranges::default(),
         }
     }
@@ -222,6 +248,13 @@ impl Port {
     /// What it may have.
     pub(super) fn limits(&self) -> Limits {
         self.changed.unwrap_or(self.configured)
+    }
+
+    /// Whether it can be offered something: nothing is out, and nothing that was withdrawn waits for
+    /// its answer.
+    pub(super) fn takes_offers(&self) -> bool {
+        let silent = self.withdrawn.as_ref().is_some_and(|it| it.silence == Silence::Certain);
+        self.offer.is_none() && !silent
     }
 
     /// Bytes that it is offered.
@@ -253,6 +286,7 @@ impl Device {
             references: BTreeMap::new(),
             avoid: Vec::new(),
             quiet_until: Instant::default(),
+            unsanitized: BTreeMap::new(),
             configured: BTreeSet::new(),
         }
     }

@@ -19,7 +19,7 @@ use super::{
     request::{Forcing, Request, Rest},
     state::Manager,
 };
-use crate::{ReturnCode, command::HostId};
+use crate::command::HostId;
 
 /// Most requests that are open at a time.
 pub const MAX_OPEN: usize = 1024;
@@ -51,8 +51,8 @@ pub(super) struct Pace {
     pub(super) offer: Pause,
     /// What is asked back goes out in several commands: the next one begins here.
     pub(super) cursor: u64,
-    /// What the device said last when it refused.
-    pub(super) code: Option<ReturnCode>,
+    /// How it ends if nothing comes of it.
+    pub(super) ending: Option<Ending>,
 }
 
 /// Pauses that grow.
@@ -93,7 +93,7 @@ impl Pause {
 impl Pace {
     const fn new(now: Instant, first: Duration) -> Self {
         let pause = Pause::new(now, first);
-        Self { ask: pause, offer: pause, cursor: 0, code: None }
+        Self { ask: pause, offer: pause, cursor: 0, ending: None }
     }
 
     /// Everything is asked for anew, at this time.
@@ -152,7 +152,8 @@ impl Entry {
             Forcing::Never if matches!(record.request, Request::Move { .. }) => {
                 !record.promised.is_empty() || record.report.pending != 0
             }
-            Forcing::Never => false,
+            // What is offered is answered or withdrawn about now.
+            Forcing::Never => record.report.pending != 0 && self.rest() == Rest::Drop,
         }
     }
 
@@ -195,10 +196,15 @@ impl Manager {
         }
     }
 
+    /// When its time is over.
+    pub(super) fn time_of(&self, entry: &Entry) -> Instant {
+        let time = entry.deadline().unwrap_or(self.timing.patience);
+        Instant(entry.record.since).after(time)
+    }
+
     /// When it is answered at the latest, unless it has been.
     pub(super) fn answer_due(&self, entry: &Entry) -> Option<Instant> {
-        let time = entry.deadline().unwrap_or(self.timing.patience);
-        let due = Instant(entry.record.since).after(time);
+        let due = self.time_of(entry);
         let lingers = entry.lingers() && due <= self.now;
         let due = if lingers { due.after(self.timing.patience) } else { due };
         (entry.told != Told::Operator).then_some(due)
@@ -206,8 +212,7 @@ impl Manager {
 
     /// Whether its time has come, answered or not.
     pub(super) fn is_late(&self, entry: &Entry) -> bool {
-        let time = entry.deadline().unwrap_or(self.timing.patience);
-        Instant(entry.record.since).after(time) <= self.now
+        self.time_of(entry) <= self.now
     }
 
     /// What time has made due: answers, and what was avoided.
@@ -240,10 +245,7 @@ impl Manager {
             Rest::Drop => {
                 let nothing =
                     entry.record.report.accepted == 0 && entry.record.report.returned == 0;
-                let ending = match entry.pace.code {
-                    Some(code) if nothing => Ending::Refused(code.0),
-                    _ => Ending::Partly,
-                };
+                let ending = entry.pace.ending.filter(|_| nothing).unwrap_or(Ending::Partly);
                 self.end(id, ending);
             }
             Rest::Stand => self.tell_once(id),
@@ -291,7 +293,7 @@ impl Manager {
     }
 
     /// It is over. What it asked back and did not get is asked for no more, what it was promised is
-    /// free; what it offered stays offered until it is answered.
+    /// free; what it offered stays offered until it is answered or withdrawn.
     pub(super) fn end(&mut self, id: RequestId, ending: Ending) {
         let mut report = self.report_of(&self.requests[&id]);
         let entry = self.requests.get_mut(&id).expect("the caller found it");
@@ -308,6 +310,7 @@ impl Manager {
         let on = entry.on;
         self.changed.insert(Key::Request(id));
         self.out.push(Output::Answer(report));
+        self.hasten(id);
         if let Some(host) = short_of {
             self.declined(on, host);
         }

@@ -7,20 +7,44 @@ use memtide_units::{DcExtent, DpaRange, Tag};
 use super::{
     check::{Exclusive, MAX_EXTENTS, policy_bit},
     config::Chooser,
-    device::{Device, is_sharable, range_of},
+    device::{Device, is_sharable, range_of, sanitizes},
     ranges::{Ranges, bytes_of},
     request::{Policy, RequestError},
 };
 use crate::command::{HostId, fabric_manager::Selection};
 
+impl Policy {
+    /// How a device is told to choose for it.
+    pub(super) const fn by_device(&self) -> Selection {
+        match self {
+            Self::Contiguous => Selection::Contiguous,
+            Self::Shared => Selection::EnableSharedAccess,
+            Self::Free | Self::Prescriptive(_) => Selection::Free,
+        }
+    }
+}
+
 impl Device {
     /// How the device is told where to find what a policy wants, and the policy's name.
-    pub(super) fn selection(&self, policy: &Policy, tag: Tag) -> (Selection, &'static str) {
+    ///
+    /// The device chooses only where it overwrites whatever is released: elsewhere nobody but this
+    /// manager knows whose data is in what is free.
+    pub(super) fn selection(
+        &self,
+        policy: &Policy,
+        tag: Tag,
+        region: Option<u8>,
+    ) -> (Selection, &'static str) {
+        let mut regions = (0..).zip(&self.regions);
+        let overwrites = regions.all(|(number, known): (u8, _)| {
+            region.is_some_and(|region| region != number) || sanitizes(known)
+        });
         let does = self.info.as_ref().map_or(0, |info| info.add_policies);
         let chooses = |selection| {
             self.chooser == Chooser::Device
                 && !tag.is_null()
                 && self.tags.is_some()
+                && overwrites
                 && does & policy_bit(selection) != 0
         };
         match policy {

@@ -39,7 +39,19 @@ pub enum Key {
     /// Where a tag is that is kept though no host may have it: [`Value::Extents`].
     Reference(DeviceName, Tag),
     /// What was given to a host and not overwritten since: [`Value::Extents`].
-    Unsanitized(DeviceName, HostName),
+    Unsanitized(DeviceName, Former),
+    /// The offer that was withdrawn from a host and that it has not answered: [`Value::Offer`].
+    Withdrawn(DeviceName, HostName),
+}
+
+/// Who had something: a host is the same as before if both its number and its name are.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Former {
+    /// The device's number for it.
+    pub host: u16,
+    /// Its name; nothing if it was not set up.
+    pub name: Option<HostName>,
 }
 
 /// What is kept.

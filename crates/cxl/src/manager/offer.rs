@@ -2,7 +2,8 @@
 //!
 //! A host has one offer at a time. It is durable before it is sent, so that whoever restores this
 //! manager looks for it: as accepted (5603h), as pending (5608h, if it has a tag), or else by making
-//! it once more. Making it once more is no second offer: a device that has it refuses.
+//! it once more. Making it once more is no second offer: a device that has it refuses. What is not
+//! answered at all is [withdrawn](super::withdraw).
 
 use alloc::vec::Vec;
 
@@ -49,7 +50,7 @@ impl Manager {
         let entry = &self.requests[&id];
         let to = entry.to.expect("an addition names a host");
         let report = &entry.record.report;
-        if self.devices[on].ports[&to].offer.is_some() {
+        if !self.devices[on].ports[&to].takes_offers() {
             return None;
         }
         if report.missing == 0 && entry.rest() == Rest::Drop {
@@ -102,7 +103,7 @@ impl Manager {
         if device.is_choosing() {
             return Next::Wait;
         }
-        let (selection, _) = device.selection(policy, *tag);
+        let (selection, _) = device.selection(policy, *tag, region);
         let shape = match policy {
             Policy::Contiguous => Shape::OnePiece,
             Policy::Free if tag.is_null() => Shape::Some,
@@ -155,7 +156,7 @@ impl Manager {
         let entry = &self.requests[&id];
         let to = entry.to.expect("a move names two hosts");
         let device = &self.devices[on];
-        let is_waiting = device.ports[&to].offer.is_some()
+        let is_waiting = !device.ports[&to].takes_offers()
             || device.is_choosing()
             || entry.pace.offer.next > self.now;
         if is_waiting || entry.record.promised.is_empty() {
@@ -183,14 +184,16 @@ impl Manager {
         selection: Selection,
     ) -> (InFlight, Command) {
         let id = record.request;
+        let due = self.offer_due(&self.requests[&id]);
         let entry = self.requests.get_mut(&id).expect("an offer is for a request");
         entry.record.report.pending += record.bytes;
+        let now = self.now;
         self.touch(on, to, &record.extents);
         let command = self.devices[on].command_of(to, &record, selection);
         let device = &mut self.devices[on];
         let name = device.name.clone();
         let port = device.port_mut(to);
-        port.offer = Some(Offer { record, standing: Standing::Sent(Attempt::First) });
+        port.offer = Some(Offer::new(record, now, due));
         let host = port.name.clone();
         self.changed.insert(Key::Request(id));
         self.changed.insert(Key::Offer(name, host));
@@ -227,7 +230,7 @@ impl Manager {
             return;
         }
         let record = offer.record.clone();
-        let selection = self.selection_of(on, &record);
+        let selection = self.selection_of(&record);
         self.over(on, to);
         if !again {
             self.offer_refused(on, to, &record, selection, code);
@@ -252,7 +255,7 @@ impl Manager {
         if again {
             return;
         }
-        entry.pace.code = Some(code);
+        entry.pace.ending = Some(Ending::Refused(code.0));
         let has_others = selection == Selection::Prescriptive
             && !matches!(
                 entry.record.request,
@@ -288,6 +291,7 @@ impl Manager {
 
     /// Records were lost: any offer may have been answered.
     pub(super) fn doubt_all(&mut self, on: usize) {
+        self.devices[on].doubt_withdrawn();
         for port in self.devices[on].ports.values_mut() {
             if let Some(offer) = port.offer.as_mut().filter(|o| o.standing == Standing::Pending) {
                 offer.standing = Standing::InDoubt(Attempt::Again);
@@ -309,14 +313,18 @@ impl Manager {
             self.conclude(on, host, taken);
             return None;
         }
+        if let Standing::Withdrawn(silence) = offer.standing {
+            self.withdrawn(on, host, silence);
+            return None;
+        }
         let Standing::InDoubt(attempt) = offer.standing else { return None };
         let record = offer.record.clone();
         let is_pending = device.is_pending(host, record.tag);
-        let elsewhere = self.is_elsewhere(on, host, &record);
+        let (elsewhere, fits) = (self.is_elsewhere(on, host, &record), device.fits(&record));
         match (attempt, is_pending) {
             (_, Some(true)) => self.stand(on, host, Standing::Pending),
-            // Somebody has it who did not get it from this manager.
-            _ if elsewhere => self.conclude(on, host, 0),
+            // Somebody has it who did not get it from this manager, or it is nowhere.
+            _ if elsewhere || !fits => self.no_longer_fits(on, host),
             (Attempt::Refused(code), Some(false)) => {
                 // Neither the host nor the device has it: the refusal means what it says.
                 self.stand(on, host, Standing::Sent(Attempt::First));
@@ -325,7 +333,7 @@ impl Manager {
             (Attempt::Refused(_), None) => self.stand(on, host, Standing::Pending),
             (Attempt::First | Attempt::Again, _) => {
                 self.stand(on, host, Standing::Sent(Attempt::Again));
-                let selection = self.selection_of(on, &record);
+                let selection = self.selection_of(&record);
                 let command = self.devices[on].command_of(host, &record, selection);
                 return Some((InFlight::Offer(host), Command::InitiateAdd(command)));
             }
@@ -341,17 +349,15 @@ impl Manager {
 
     /// Whether another host has what was offered to this one, and not to share it.
     fn is_elsewhere(&self, on: usize, host: HostId, record: &OfferRecord) -> bool {
-        let is_shared = self.selection_of(on, record) == Selection::EnableSharedAccess;
+        let is_shared = self.selection_of(record) == Selection::EnableSharedAccess;
         let others = self.devices[on].held.iter().filter(|&(&other, _)| other != host);
         let mut held = others.flat_map(|(_, held)| held).map(|extent| extent.range);
         !is_shared && held.any(|held| record.extents.iter().any(|range| range.overlaps(held)))
     }
 
-    fn selection_of(&self, on: usize, record: &OfferRecord) -> Selection {
+    fn selection_of(&self, record: &OfferRecord) -> Selection {
         match self.requests.get(&record.request).map(|entry| &entry.record.request) {
-            Some(Request::Add { policy, .. }) if record.extents.is_empty() => {
-                self.devices[on].selection(policy, record.tag).0
-            }
+            Some(Request::Add { policy, .. }) if record.extents.is_empty() => policy.by_device(),
             Some(Request::Add { policy: Policy::Shared, .. }) => Selection::EnableSharedAccess,
             _ => Selection::Prescriptive,
         }
@@ -382,7 +388,7 @@ impl Manager {
     }
 
     /// There is no offer to a host any more.
-    fn over(&mut self, on: usize, host: HostId) -> Option<OfferRecord> {
+    pub(super) fn over(&mut self, on: usize, host: HostId) -> Option<OfferRecord> {
         let device = self.devices[on].name.clone();
         let port = self.devices[on].port_mut(host);
         let record = port.offer.take()?.record;

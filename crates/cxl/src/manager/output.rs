@@ -79,6 +79,38 @@ pub enum Notice {
         /// How.
         code: ReturnCode,
     },
+    /// A host did not answer an offer in time: it was withdrawn.
+    #[error("{bytes} bytes were offered to {host}, which did not answer: they are withdrawn")]
+    Withdrawn {
+        /// Who.
+        host: HostName,
+        /// How many.
+        bytes: u64,
+    },
+    /// A host did not answer an offer in time, and the device does not withdraw it.
+    #[error("{bytes} bytes are offered to {host}, which does not answer; not withdrawn: {code}")]
+    NotWithdrawn {
+        /// Who.
+        host: HostName,
+        /// How many.
+        bytes: u64,
+        /// What the device says.
+        code: ReturnCode,
+    },
+    /// What was offered to a host cannot be: it is not there, or another host has it.
+    #[error("{bytes} bytes were offered to {host} that the device does not have for it any more")]
+    NoLongerFits {
+        /// Who.
+        host: HostName,
+        /// How many.
+        bytes: u64,
+    },
+    /// What is free and was not overwritten since somebody had it is given to nobody else.
+    #[error("{bytes} bytes are free that others had and that were not overwritten")]
+    Withheld {
+        /// How many.
+        bytes: u64,
+    },
     /// Event records were lost; everything is read again.
     #[error("{count} event records were lost; everything is read again")]
     Overflow {

@@ -53,6 +53,7 @@ impl Manager {
         device.page = Page::default();
         device.configured.clear();
         device.avoid.clear();
+        device.doubt_withdrawn();
         device.quiet_until = self.now;
     }
 
@@ -162,6 +163,7 @@ impl Manager {
             (InFlight::Configure(_), Ok(_)) => self.read_again(on, Subject::Info),
             (InFlight::Configure(_), Err(_)) => {}
             (InFlight::Offer(host), reply) => self.offer_replied(on, host, reply.err()),
+            (InFlight::Withdraw(host), reply) => self.withdraw_replied(on, host, reply.err()),
             (InFlight::Release { request, host, extents, force }, reply) => {
                 self.release_replied(on, request, host, extents, force, reply.err());
             }
@@ -182,6 +184,11 @@ impl Manager {
         let until = self.now.after(self.timing.retry_first);
         match flight {
             InFlight::Offer(host) => self.offer_not_made(on, host, code),
+            InFlight::Withdraw(host) => {
+                if let Some(offer) = &mut self.devices[on].port_mut(host).offer {
+                    offer.due = until;
+                }
+            }
             InFlight::Release { request, .. } | InFlight::Reference(request) => {
                 if let Some(entry) = self.requests.get_mut(&request) {
                     entry.pace.ask_again(until);
@@ -249,6 +256,9 @@ impl Manager {
         match event.kind {
             Kind::AddResponse => {
                 self.read_again(on, Subject::Extents(event.host));
+                if self.is_answer_to_dead(on, event.host, event.extent) {
+                    return;
+                }
                 let Some(port) = self.devices[on].ports.get_mut(&event.host) else { return };
                 let Some(offer) = &mut port.offer else { return };
                 if offer.is_answered_by(event.extent) {
@@ -352,6 +362,7 @@ impl Manager {
         self.devices[on].held.insert(host, extents);
         self.came_back(on, host, &held);
         self.overwritten(on, host, &held);
+        self.note_held(on, host);
     }
 
     fn read_tags(&mut self, on: usize, answer: Tags) {

@@ -5,7 +5,7 @@ use alloc::{boxed::Box, vec::Vec};
 use memtide_units::{DpaRange, RequestId};
 
 use super::{
-    device::{Offer, Port},
+    device::{Offer, Port, Silence, Withdrawn},
     entry::Entry,
     journal::{Key, RequestRecord, Value},
     name::{DeviceName, HostName},
@@ -38,7 +38,14 @@ impl Manager {
                 let device = self.devices.iter().find(|known| known.name == *device)?;
                 device.references.get(tag).cloned().map(Value::Extents)
             }
-            Key::Unsanitized(device, host) => extents(port(device, host)?.unsanitized.to_vec()),
+            Key::Unsanitized(device, former) => {
+                let device = self.devices.iter().find(|known| known.name == *device)?;
+                extents(device.unsanitized.get(former)?.to_vec())
+            }
+            Key::Withdrawn(device, host) => {
+                let withdrawn = port(device, host)?.withdrawn.as_ref()?;
+                Some(Value::Offer(withdrawn.record.clone()))
+            }
         }
     }
 
@@ -47,7 +54,14 @@ impl Manager {
         let known = match (&key, value) {
             (&Key::Request(id), Value::Request(record)) => self.recall_request(id, *record),
             (Key::Offer(device, host), Value::Offer(record)) => {
-                self.port_named(device, host).map(|port| port.offer = Some(Offer::recalled(record)))
+                let now = self.now;
+                let due = now.after(self.timing.patience);
+                let offer = Offer::recalled(record, now, due);
+                self.port_named(device, host).map(|port| port.offer = Some(offer))
+            }
+            (Key::Withdrawn(device, host), Value::Offer(record)) => {
+                let withdrawn = Withdrawn { record, silence: Silence::Doubtful };
+                self.port_named(device, host).map(|port| port.withdrawn = Some(withdrawn))
             }
             (Key::Limits(device, host), Value::Limits(limits)) => {
                 self.port_named(device, host).map(|port| port.changed = Some(limits))
@@ -56,9 +70,13 @@ impl Manager {
                 let device = self.devices.iter_mut().find(|known| known.name == *device);
                 device.map(|device| drop(device.references.insert(*tag, extents)))
             }
-            (Key::Unsanitized(device, host), Value::Extents(extents)) => {
+            (Key::Unsanitized(device, former), Value::Extents(extents)) => {
                 let extents: Ranges = extents.into_iter().collect();
-                self.port_named(device, host).map(|port| port.unsanitized = extents)
+                if let Some(device) = self.devices.iter_mut().find(|known| known.name == *device) {
+                    device.unsanitized.insert(former.clone(), extents);
+                }
+                // Of a device that is set up again later it will be as true.
+                Some(())
             }
             _ => None,
         };

@@ -15,6 +15,7 @@ use super::{
     name::{DeviceName, HostName},
     output::{Notice, Output},
     ranges::{Ranges, bytes_of},
+    report::Ending,
     request::{Forcing, Request, What},
     state::Manager,
 };
@@ -137,7 +138,7 @@ impl Manager {
         if let Some(code) = error {
             self.read_again(on, Subject::Extents(host));
             if let Some(entry) = self.requests.get_mut(&id) {
-                entry.pace.code = Some(code);
+                entry.pace.ending = Some(Ending::Refused(code.0));
                 let command = self.release_command(on, host, &self.requests[&id], force, &extents);
                 let command = Command::InitiateRelease(command);
                 self.note(on, Notice::Refused { command, code });

@@ -56,4 +56,7 @@ pub enum Ending {
     Cancelled,
     /// The device refused it: with this return code.
     Refused(u16),
+    /// What it had offered is not there any more: the device has become another, or another host
+    /// has some of it.
+    NoLongerFits,
 }

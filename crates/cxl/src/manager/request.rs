@@ -80,7 +80,7 @@ pub enum Request {
         /// What it may have.
         limits: Limits,
     },
-    /// End a request that is not done. What was offered and is not answered stays so.
+    /// End a request that is not done. What it offered and is not answered soon is withdrawn.
     Cancel {
         /// Which.
         request: RequestId,

@@ -245,7 +245,9 @@ impl Manager {
                 .ports
                 .values()
                 .flat_map(|port| [port.got_until, port.gave_until, port.declined_until]);
-            avoid.chain(ports).chain([device.quiet_until])
+            let offers = device.ports.values().filter_map(|port| port.offer.as_ref());
+            let dues = offers.map(|offer| offer.due);
+            avoid.chain(ports).chain(dues).chain([device.quiet_until])
         });
         entries.flatten().chain(devices).filter(|&at| at > self.now).min()
     }

@@ -6,5 +6,7 @@ mod bench;
 mod hostile;
 mod recovering;
 mod releasing;
+mod sanitizing;
+mod withdrawing;
 
 pub(super) use bench::{BLOCK, Bench, GIB};

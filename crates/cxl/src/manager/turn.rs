@@ -43,6 +43,9 @@ impl Manager {
             if let Some((flight, command)) = self.next_configuring(on) {
                 return self.send(on, flight, command);
             }
+            if let Some((flight, command)) = self.next_withdrawing(on) {
+                return self.send(on, flight, command);
+            }
             self.balance(on);
             match self.next_doing(on) {
                 Some((flight, command)) => return self.send(on, flight, command),
@@ -71,6 +74,8 @@ impl Manager {
         };
         self.note(on, notice);
         self.look_for_two_owners(on);
+        self.forget_lost_promises(on);
+        self.tell_withheld(on);
     }
 
     /// The next command for a request, the oldest first.

@@ -1,25 +1,28 @@
 //! The world: it has all parties, and chance decides whose step is next and what goes wrong.
+//! [`setup`]: how it begins. [`rest`]: how it ends.
+
+mod rest;
+mod setup;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use memtide_cxl::{
     ReturnCode,
     command::{
-        HostId, Sanitize,
-        dynamic_capacity::AddResponse,
-        fabric_manager::{InitiateAdd, Selection},
+        HostId, More,
+        dynamic_capacity::{GetExtentList, Release},
     },
-    device::{Config as DeviceSetup, Device, Effect, RegionConfig, SanitizeControl, Sharing},
+    device::{Device, Effect, RegionConfig},
     manager::{
-        Chooser, Command, Config, DeviceConfig, DeviceName, HostConfig, HostName, Input, Key,
-        Limits, Manager, Notice, Output, Request, RequestError, Rest, Timing, Value,
+        Command, Config, DeviceName, HostName, Input, Key, Limits, Manager, Notice, Output,
+        Request, RequestError, Value,
     },
 };
 use memtide_engine::dynamic_capacity::{Partition, Splitting};
-use memtide_units::{DpaRange, Instant, Random, RequestId, Tag};
+use memtide_units::{DpaRange, Instant, Random, RequestId};
 
 use crate::{
-    agent::{Agent, Did, Programs},
+    agent::{Agent, Did},
     judge::Judge,
     link::{Link, execute},
     operator::{Operator, anything},
@@ -66,44 +69,16 @@ pub struct World {
     /// The device's interrupt, as long as it is under way.
     interrupt: bool,
     operator: Operator,
-}
-
-fn setup(kind: Kind, random: &mut Random) -> DeviceSetup {
-    let count = 1 + random.below(3);
-    let regions: Vec<RegionConfig> = (0..count)
-        .map(|number| {
-            let sharable = number == 2;
-            let sanitizes = sharable || random.below(4) != 0;
-            RegionConfig {
-                base: number * REGION,
-                decode_length: REGION,
-                length: REGION,
-                block_size: if random.below(3) == 0 { 2 * BLOCK } else { BLOCK },
-                block_sizes: BLOCK | (2 * BLOCK),
-                dsmad_handle: number as u32,
-                sharing: if sharable { Sharing::Sharable } else { Sharing::Exclusive },
-                sanitize: if sanitizes { Sanitize::OnRelease } else { Sanitize::Never },
-                sanitize_control: match random.below(2) {
-                    0 => SanitizeControl::Fixed,
-                    _ => SanitizeControl::Configurable,
-                },
-            }
-        })
-        .collect();
-    let mut limits = memtide_cxl::device::Limits::default();
-    if kind != Kind::Calm && random.below(3) == 0 {
-        limits.event_records = 12 + random.below(20) as u16;
-    }
-    let less = if count > 1 && random.below(5) == 0 { REGION } else { 0 };
-    let total_capacity = count * REGION - less;
-    let hosts = 2 + random.below(4) as u16;
-    DeviceSetup { serial: 1, hosts, regions, total_capacity, limits }
+    /// A host that the manager does not know.
+    stranger: Option<HostId>,
+    /// A manager has read all, and what it knows by that is durable.
+    was_read: bool,
 }
 
 impl World {
     pub fn new(seed: u64, kind: Kind) -> Self {
         let mut random = Random::new(seed);
-        let setup = setup(kind, &mut random);
+        let setup = setup::device(kind, &mut random);
         let mut device = Device::new(setup.clone()).expect("it makes sense");
         // Perhaps a host that the manager does not know, with something of its own.
         let strangers = u16::from(setup.hosts > 2 && random.below(3) == 0);
@@ -111,16 +86,16 @@ impl World {
         if strangers != 0 {
             let host = HostId(setup.hosts - 1);
             let block = setup.regions[0].block_size;
-            give(&mut device, host, DpaRange::new(2 * block, block));
+            setup::give(&mut device, host, DpaRange::new(2 * block, block));
         }
         let limits: BTreeMap<HostId, Limits> =
-            hosts.iter().map(|&host| (host, some_limits(&mut random))).collect();
+            hosts.iter().map(|&host| (host, setup::some_limits(&mut random))).collect();
         let mut judge =
             Judge::new(BLOCK, setup.regions.clone(), setup.total_capacity, limits.clone());
         for effect in device.take_effects() {
             judge.see(effect, &device);
         }
-        let config = config(&mut random, &limits);
+        let config = setup::config(&mut random, &limits);
         let names = config.devices[0].hosts.iter().map(|host| host.name.clone()).collect();
         let splitting = match random.below(3) {
             _ if setup.regions.len() > 2 => Splitting::Group,
@@ -151,6 +126,8 @@ impl World {
             link: Link::Down,
             interrupt: false,
             operator: Operator::default(),
+            was_read: false,
+            stranger: (strangers != 0).then(|| HostId(setup.hosts - 1)),
         }
     }
 
@@ -307,7 +284,10 @@ impl World {
                     self.link = Link::Asked(command);
                 }
                 Output::Answer(report) => self.operator.hear(&report),
-                Output::Note { notice, .. } => self.judge_notice(&notice),
+                Output::Note { notice, .. } => {
+                    self.was_read |= matches!(notice, Notice::Ready { .. });
+                    self.judge_notice(&notice);
+                }
                 Output::Taken { .. } => {}
             }
         }
@@ -397,7 +377,24 @@ impl World {
         self.device.sanitized(range).expect("the device asked for it");
     }
 
+    /// A host releases all that it has, unasked.
+    fn let_go(&mut self, host: HostId) {
+        let ask = GetExtentList { count: 1000, start: 0 };
+        let held = self.device.extent_list(host, &ask).expect("it has this host").extents;
+        let released: Vec<DpaRange> = held.iter().map(|extent| extent.range).collect();
+        if !released.is_empty() {
+            self.say(|| format!("{host:?}: lets go of {released:?}"));
+            let release = Release { more: More::Last, released };
+            self.device.release(host, &release).expect("it has that");
+        }
+    }
+
     fn use_less(&mut self) {
+        if self.random.below(4) == 0
+            && let Some(stranger) = self.stranger.filter(|_| self.was_read)
+        {
+            self.let_go(stranger);
+        }
         let at = self.random.below(self.agents.len() as u64) as usize;
         self.agents[at].free_some(self.now, &mut self.random, 2);
         self.tell_uses(at);
@@ -438,189 +435,13 @@ impl World {
             let host = self.agents[at].host;
             self.agents[at].used.clear();
             self.device.reset(host).expect("it has this host");
+            if self.random.below(2) == 0 {
+                // Whoever starts there lets go of what was left, and nobody asked for that.
+                self.let_go(host);
+            }
         }
         self.look();
         let host = self.names[at].clone();
         self.tell_manager(Input::HostDown { host });
-    }
-
-    /// No more faults, until nothing happens any more but time, for a good while.
-    fn come_to_rest(&mut self) {
-        self.say(|| "no more faults".into());
-        for id in self.operator.open() {
-            let request = self.operator.sent[&id].0.clone();
-            self.run_until_idle();
-            let _: Result<(), RequestError> = self.ask(id, request);
-        }
-        let until = self.now.after(Duration::from_secs(60));
-        while self.now < until {
-            self.run_until_idle();
-            let agents = self.agents.iter().filter_map(Agent::next_deadline);
-            let manager = self.manager.as_ref().and_then(Manager::next_deadline);
-            let next = agents.chain(manager).filter(|&at| at > self.now).min();
-            self.now = next.unwrap_or(until);
-            self.tell_manager(Input::Tick);
-        }
-        self.run_until_idle();
-    }
-
-    fn run_until_idle(&mut self) {
-        for _ in 0..20_000 {
-            let mut did = Did::Nothing;
-            let is_moving = self.manager.is_none() || self.link != Link::Idle || self.interrupt;
-            if is_moving {
-                self.move_link();
-                did = Did::Something;
-            }
-            for at in 0..self.agents.len() {
-                if self.move_agent(at) == Did::Something {
-                    did = Did::Something;
-                }
-            }
-            while !self.judge.sanitizing.is_empty() {
-                self.sanitize();
-                did = Did::Something;
-            }
-            self.look();
-            if did == Did::Nothing {
-                return;
-            }
-        }
-        panic!("it does not come to rest");
-    }
-
-    /// Every request has ended that does not stand; device, hosts and manager say the same.
-    fn agree(&self) {
-        let manager = self.manager.as_ref().expect("it runs");
-        self.device.validate();
-        for id in self.operator.open() {
-            let request = &self.operator.sent[&id].0;
-            let stands = matches!(
-                request,
-                Request::Add { rest: Rest::Stand, .. }
-                    | Request::Release { rest: Rest::Stand, .. }
-                    | Request::Move { rest: Rest::Stand, .. }
-            );
-            assert!(stands, "{id} {request:?} has no answer: {:?}", manager.report(id));
-        }
-        let status = manager.devices().remove(0);
-        for host in &status.hosts {
-            let held = self.judge.held(host.host);
-            assert_eq!(host.held, held, "{:?}", host.host);
-            assert_eq!(self.device.offers(host.host).count(), 0, "{:?} answers", host.host);
-            assert_eq!(host.pending, 0, "{:?}: nothing is offered", host.host);
-        }
-        let again = Manager::restore(self.config.clone(), self.now, self.store.clone());
-        let again = again.expect("the configuration is as it was");
-        let known: Vec<_> = manager.requests().map(|(id, what, _)| (id, what.clone())).collect();
-        let durable: Vec<_> = again.requests().map(|(id, what, _)| (id, what.clone())).collect();
-        assert_eq!(known, durable, "what is known is durable");
-    }
-
-    /// Nothing is wanted any more: all of it comes back, and can be given out again.
-    fn give_all_back(&mut self) {
-        for at in 0..self.agents.len() {
-            let host = self.names[at].clone();
-            self.tell_manager(Input::HostWants { host, bytes: 0 });
-            self.agents[at].programs = Programs::Ended;
-            self.agents[at].free_some(self.now, &mut self.random, 1);
-        }
-        for request in self.operator.open() {
-            let id = self.operator.next_id();
-            self.ask(id, Request::Cancel { request }).expect("it is open");
-        }
-        self.come_to_rest();
-        assert_eq!(self.operator.open(), [], "every request has ended");
-        self.unreference();
-        for at in 0..self.names.len() {
-            self.release_all_of(at);
-        }
-        self.come_to_rest();
-        self.agree();
-        assert_eq!(self.operator.open(), [], "every request has ended");
-        for agent in &self.agents {
-            assert_eq!(self.judge.held(agent.host), 0, "{:?} has given all back", agent.host);
-        }
-        let status = self.manager.as_ref().expect("it runs").devices().remove(0);
-        let strange: u64 = status.hosts.iter().map(|host| host.held).sum();
-        assert_eq!(status.free, status.capacity.min(addresses(&status) - strange), "all is free");
-    }
-
-    fn unreference(&mut self) {
-        let status = self.manager.as_ref().expect("it runs").devices().remove(0);
-        for tag in status.tags.iter().filter(|info| info.referenced) {
-            let (id, device) = (self.operator.next_id(), self.device_name());
-            let request = Request::RemoveReference { device, tag: tag.tag };
-            self.ask(id, request).expect("it is kept");
-            self.run_until_idle();
-        }
-    }
-
-    fn release_all_of(&mut self, at: usize) {
-        use memtide_cxl::manager::{Forcing, Place, What};
-        let place = Place { host: self.names[at].clone(), device: None, region: None };
-        let limits = Limits::default();
-        let id = self.operator.next_id();
-        let host = self.agents[at].host;
-        self.judge.limits.insert(host, limits);
-        self.ask(id, Request::SetLimits { of: place.clone(), limits }).expect("fewer promises");
-        let held = self.judge.held(host);
-        if held == 0 {
-            return;
-        }
-        let id = self.operator.next_id();
-        let request = Request::Release {
-            from: place,
-            what: What::Size(held),
-            forcing: Forcing::Never,
-            rest: Rest::Stand,
-            deadline: None,
-        };
-        self.ask(id, request).expect("it has so much");
-    }
-}
-
-fn addresses(status: &memtide_cxl::manager::DeviceStatus) -> u64 {
-    status.regions.iter().map(|region| region.length).sum()
-}
-
-fn give(device: &mut Device, host: HostId, range: DpaRange) {
-    let extent = memtide_units::DcExtent { range, tag: Tag::NULL, sequence: 0 };
-    let add = InitiateAdd {
-        host,
-        selection: Selection::Prescriptive,
-        region: 0,
-        length: 0,
-        tag: Tag::NULL,
-        extents: vec![extent],
-    };
-    device.initiate_add(&add).expect("all is free");
-    let answer = AddResponse { more: memtide_cxl::command::More::Last, accepted: vec![range] };
-    device.add_response(host, &answer).expect("it is offered");
-}
-
-fn some_limits(random: &mut Random) -> Limits {
-    let minimum = if random.below(2) == 0 { random.below(3) * 2 * BLOCK } else { 0 };
-    let maximum = if random.below(3) == 0 { (4 + random.below(10)) * BLOCK } else { u64::MAX };
-    Limits { minimum: minimum.min(maximum), maximum, weight: 1 + random.below(4) as u32 }
-}
-
-fn config(random: &mut Random, limits: &BTreeMap<HostId, Limits>) -> Config {
-    let host = |(&host, &limits): (&HostId, &Limits)| HostConfig {
-        name: format!("h{}", host.0).parse().expect("a name"),
-        host,
-        limits,
-    };
-    let chooser = if random.below(3) == 0 { Chooser::Device } else { Chooser::Manager };
-    let name = "d".parse().expect("a name");
-    let hosts = limits.iter().map(host).collect();
-    Config {
-        devices: vec![DeviceConfig { name, chooser, hosts }],
-        timing: Timing {
-            patience: Duration::from_secs(5),
-            retry_first: Duration::from_millis(500),
-            retry_most: Duration::from_secs(4),
-            settle: Duration::from_secs(3),
-        },
     }
 }

@@ -50,6 +50,22 @@ pub struct DcdConfig {
     pub manager: Option<Address>,
     /// This host's name there.
     pub host_name: String,
+    /// Whether the manager is told what programs lack.
+    pub wants: Wants,
+}
+
+/// Whether more capacity is wanted of the manager when programs lack memory.
+///
+/// Nothing is, unless the node says so: what one host wants, others give up, and which programs may
+/// have that done is for whoever runs the host to say, not for the programs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wants {
+    /// No.
+    Nothing,
+    /// Yes; how much it comes to is for the manager to bound.
+    Automatic,
+    /// Yes, as long as no more than this is held.
+    UpTo(ByteSize),
 }
 
 /// What of the capacity that is offered is accepted.
@@ -73,8 +89,8 @@ pub enum SharedWith {
 }
 
 /// The fields that only such a node has.
-const FIELDS: [&str; 7] =
-    ["fabric", "host", "accept", "window", "shared_with", "manager", "host_name"];
+const FIELDS: [&str; 8] =
+    ["fabric", "host", "accept", "window", "shared_with", "manager", "host_name", "wants"];
 
 impl RawNode {
     /// Where each of [`FIELDS`] is given, in their order.
@@ -88,6 +104,7 @@ impl RawNode {
             at(&self.shared_with),
             at(&self.manager),
             at(&self.host_name),
+            at(&self.wants),
         ]
     }
 }
@@ -149,6 +166,7 @@ pub(super) fn dcd(
         },
         shared_with: word(shared_with, &field("shared_with"), SharedWith::Trusted, &shares)?,
         host_name: host_name(raw, host, manager.is_some(), field)?,
+        wants: wants(raw, manager.is_some(), field)?,
         manager,
     })
 }
@@ -183,6 +201,48 @@ impl fmt::Display for Accept {
             Self::Limit(limit) => write!(f, "{limit}"),
         }
     }
+}
+
+impl FromStr for Wants {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "nothing" => Ok(Self::Nothing),
+            "automatic" => Ok(Self::Automatic),
+            most => {
+                let most = most.parse().map(Self::UpTo);
+                most.map_err(|_| "\"nothing\", \"automatic\", or a size such as \"64G\"")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Wants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing"),
+            Self::Automatic => f.write_str("automatic"),
+            Self::UpTo(most) => write!(f, "{most}"),
+        }
+    }
+}
+
+fn wants(
+    raw: &RawNode,
+    has_manager: bool,
+    field: &impl Fn(&str) -> String,
+) -> Result<Wants, Located> {
+    let Some(at) = &raw.wants else { return Ok(Wants::Nothing) };
+    let wants = at.get_ref().parse().map_err(|expected| {
+        let text = format!("is none of these; expected {expected}");
+        wrong(at, &field("wants"), at.get_ref(), text)
+    })?;
+    if wants != Wants::Nothing && !has_manager {
+        let text = "is told to nobody; expected \"manager\" beside it";
+        return Err(wrong(at, &field("wants"), at.get_ref(), text));
+    }
+    Ok(wants)
 }
 
 fn host_name(

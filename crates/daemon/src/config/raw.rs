@@ -62,6 +62,7 @@ pub(super) struct RawNode {
     pub(super) shared_with: Option<Text>,
     pub(super) manager: Option<Text>,
     pub(super) host_name: Option<Text>,
+    pub(super) wants: Option<Text>,
 }
 
 #[derive(Deserialize)]

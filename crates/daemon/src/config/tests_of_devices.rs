@@ -6,7 +6,7 @@ use memtide_fabric::Address;
 use memtide_proto::program::Backing;
 use memtide_units::ByteSize;
 
-use super::{Accept, Config, SharedWith};
+use super::{Accept, Config, SharedWith, Wants};
 
 const GOOD: &str = r#"
 [[node]]
@@ -44,7 +44,7 @@ fn a_node_of_a_device_says_where_the_device_is() {
     assert_eq!((node.backing, node.size), (Backing::Dcd, ByteSize(1 << 40)));
     assert_eq!(dcd.fabric, Address::Unix(PathBuf::from("/run/fabric.sock")));
     assert_eq!((dcd.host, dcd.accept, &dcd.manager), (3, Accept::All, &None));
-    assert_eq!(dcd.shared_with, SharedWith::Trusted);
+    assert_eq!((dcd.shared_with, dcd.wants), (SharedWith::Trusted, Wants::Nothing));
     assert!(config.tenants[0].trusted && !config.tenants[1].trusted);
     assert!(node.is_shared_with(&config.tenants[0]));
     assert!(!node.is_shared_with(&config.tenants[1]));
@@ -59,6 +59,8 @@ fn what_is_written_of_a_device_reads_the_same() {
         "accept = \"3G\"\nshared_with = \"everybody\"",
         "manager = \"tcp:fm:7000\"",
         "manager = \"/run/fm.sock\"\nhost_name = \"rack-3.h7\"",
+        "manager = \"/run/fm.sock\"\nwants = \"automatic\"",
+        "manager = \"/run/fm.sock\"\nwants = \"64G\"",
     ] {
         let config = parse(&GOOD.replace("host = 3", &format!("host = 3\n{more}"))).unwrap();
         let text = config.to_toml();
@@ -83,6 +85,14 @@ fn every_mistake_about_a_device_is_named_with_its_line_and_what_was_expected() {
         ("host = 3", "host = 3\nshared_with = \"me\"", 13, "expected \"trusted\" or \"everybody\""),
         ("host = 3", "host = 3\nhost_name = \"x\"", 13, "is told to nobody"),
         ("host = 3", "host = 3\nmanager = \"/m\"\nhost_name = \"a b\"", 14, "is no name"),
+        ("host = 3", "host = 3\nwants = \"automatic\"", 13, "\"automatic\" is told to nobody"),
+        ("host = 3", "host = 3\nmanager = \"/m\"\nwants = \"all\"", 14, "expected \"nothing\""),
+        (
+            "size = \"4G\"",
+            "size = \"4G\"\nwants = \"nothing\"",
+            6,
+            "wants of node near says nothing",
+        ),
         ("size = \"4G\"", "size = \"4G\"\nhost = 1", 6, "host of node near says nothing here"),
         ("size = \"4G\"", "", 3, "size of node near is missing"),
         ("trusted = true", "", 15, "tenant \"db\" can get memory of node dcd0"),

@@ -14,7 +14,7 @@ use memtide_units::NodeKind;
 
 use super::{
     Config, NodeConfig, TenantConfig, Weights,
-    dcd::{Accept, DcdConfig, SharedWith},
+    dcd::{Accept, DcdConfig, SharedWith, Wants},
     nodes::CAPABILITIES,
     policy::{EXTENDED, words},
     tenants::Quota,
@@ -166,7 +166,12 @@ fn device(dcd: &DcdConfig) -> String {
     );
     if let Some(manager) = &dcd.manager {
         let manager = quoted(&manager.to_string());
-        text += &format!("manager = {manager}\nhost_name = {:?}\n", dcd.host_name);
+        let wants = match dcd.wants {
+            Wants::UpTo(most) => most.0.to_string(),
+            other => other.to_string(),
+        };
+        text +=
+            &format!("manager = {manager}\nhost_name = {:?}\nwants = {wants:?}\n", dcd.host_name);
     }
     text
 }

@@ -237,6 +237,7 @@ impl Daemon {
             self.act(actions);
         }
         self.tell_use();
+        self.tell_wants();
     }
 
     /// These have left the pool: what the device still counts as this host's, and does not ask for

@@ -2,8 +2,9 @@
 //!
 //! A device only sees what is released; of what stays it hears nothing. So the host says it
 //! itself, on a connection of its own, from a thread of its own: what came of the last request,
-//! and how much is in use. Only the latest of each matters, and a manager that was away is told it
-//! when it is back. Without a manager nothing is different.
+//! how much is in use, and how much more is wanted ([`super::wants`]). Only the latest of each
+//! matters, and a manager that was away is told it when it is back. Without a manager nothing is
+//! different.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -54,13 +55,22 @@ impl Manager {
         let (heard, hears) = std::sync::mpsc::channel();
         let ear = Arc::clone(&wake);
         let hello = ToManager::Hello { version: VERSION, host };
-        let mut clerk =
-            Clerk { at, hello, said, heard, wake: ear, uses: None, answer: None, ended: false };
+        let mut clerk = Clerk {
+            at,
+            hello,
+            said,
+            heard,
+            wake: ear,
+            uses: None,
+            answer: None,
+            wants: None,
+            ended: false,
+        };
         std::thread::Builder::new().name("dcd-manager".to_owned()).spawn(move || clerk.run())?;
         Ok(Self { says: Some(says), hears, wake, told: None })
     }
 
-    fn say(&self, message: ToManager) {
+    pub(super) fn say(&self, message: ToManager) {
         if let Some(says) = &self.says {
             // The thread ends only with this end.
             let _ = says.send(message);
@@ -85,6 +95,7 @@ struct Clerk {
     wake: Arc<OwnedFd>,
     uses: Option<ToManager>,
     answer: Option<ToManager>,
+    wants: Option<ToManager>,
     ended: bool,
 }
 
@@ -107,7 +118,7 @@ impl Clerk {
 
     /// Until the connection ends; whether it was welcome.
     fn serve(&mut self, mut channel: Channel) -> bool {
-        let latest = [self.uses.clone(), self.answer.clone()];
+        let latest = [self.uses.clone(), self.answer.clone(), self.wants.clone()];
         for message in [Some(self.hello.clone())].into_iter().chain(latest).flatten() {
             // Made to fit into a frame.
             let _ = channel.send(&message, None);
@@ -156,7 +167,8 @@ impl Clerk {
             match message {
                 ToManager::Uses { .. } => self.uses = Some(message),
                 ToManager::Answer(_) => self.answer = Some(message),
-                ToManager::Hello { .. } | ToManager::Wants { .. } => {}
+                ToManager::Wants { .. } => self.wants = Some(message),
+                ToManager::Hello { .. } => {}
             }
         }
     }

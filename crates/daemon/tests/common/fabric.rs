@@ -16,7 +16,7 @@ use memtide_cxl::command::{
 };
 use memtide_daemon::{
     NodeConfig,
-    config::{Accept, DcdConfig, SharedWith},
+    config::{Accept, DcdConfig, SharedWith, Wants},
 };
 use memtide_fabric::{
     Address, Link, LinkError,
@@ -181,6 +181,7 @@ impl TestFabric {
             shared_with: SharedWith::Everybody,
             manager: None,
             host_name: format!("host{host}"),
+            wants: Wants::Nothing,
         };
         let mut node = NodeConfig::of_device("dcd0", NodeKind::Far, dcd);
         node.size = CAPACITY;

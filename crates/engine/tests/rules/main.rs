@@ -17,4 +17,5 @@ mod promises;
 mod queue;
 mod recovery;
 mod tenants;
+mod want;
 mod zones;

@@ -141,11 +141,21 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn requests(&mut self) -> Result<Vec<RequestView>, ClientError> {
-        self.say(&ToService::Requests)?;
-        self.list(|message| match message {
-            FromService::Request(view) => Some(view),
-            _ => None,
-        })
+        let mut requests = Vec::new();
+        let mut from = RequestId(0);
+        loop {
+            self.say(&ToService::Requests(from))?;
+            let (page, next) = self.page(|message| match message {
+                FromService::Request(view) => Some(view),
+                _ => None,
+            })?;
+            requests.extend(page);
+            match next {
+                None => return Ok(requests),
+                Some(next) if next > from => from = next,
+                Some(_) => return Err(ClientError::Garbage(None)),
+            }
+        }
     }
 
     /// Who has what, and from now on [`Client::next_change`].
@@ -172,10 +182,22 @@ impl Client {
     }
 
     fn list<T>(&mut self, take: impl Fn(FromService) -> Option<T>) -> Result<Vec<T>, ClientError> {
+        match self.page(take)? {
+            (list, None) => Ok(list),
+            (_, Some(_)) => Err(ClientError::Garbage(None)),
+        }
+    }
+
+    /// A list, and where it goes on.
+    fn page<T>(
+        &mut self,
+        take: impl Fn(FromService) -> Option<T>,
+    ) -> Result<(Vec<T>, Option<RequestId>), ClientError> {
         let mut list = Vec::new();
         loop {
             match self.hear_soon()? {
-                FromService::End => return Ok(list),
+                FromService::End => return Ok((list, None)),
+                FromService::Next(from) => return Ok((list, Some(from))),
                 FromService::Report(_) => {}
                 other => list.push(take(other).ok_or(ClientError::Garbage(None))?),
             }

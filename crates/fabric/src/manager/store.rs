@@ -34,7 +34,7 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const FORMAT_KEY: &str = "format";
 const LAST_REQUEST_KEY: &str = "last-request";
 /// The form of keys and values that this program writes.
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u64 = 2;
 
 /// Why something cannot be kept, or read.
 #[derive(Debug, thiserror::Error)]

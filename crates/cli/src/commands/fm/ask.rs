@@ -181,6 +181,10 @@ pub fn sentences(request: &Request, report: &Report) -> String {
             let code = memtide_cxl::ReturnCode(code);
             text += &format!("The device refused: {code}\n");
         }
+        State::Ended(Ending::NoLongerFits) => {
+            text += "What was offered is not there any more: the device has become another, or \
+                     another host has some of it.\n";
+        }
         State::Ended(Ending::Done | Ending::Partly) => {}
     }
     text

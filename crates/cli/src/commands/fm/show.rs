@@ -162,6 +162,7 @@ fn ended(state: State) -> String {
         State::Ended(Ending::Done) => "done".to_owned(),
         State::Ended(Ending::Partly) => "partly done".to_owned(),
         State::Ended(Ending::Cancelled) => "cancelled".to_owned(),
+        State::Ended(Ending::NoLongerFits) => "no longer fits".to_owned(),
         State::Ended(Ending::Refused(code)) => {
             format!("refused: {}", memtide_cxl::ReturnCode(code))
         }

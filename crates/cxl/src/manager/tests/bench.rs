@@ -61,6 +61,11 @@ fn region(number: u64, sharing: Sharing, sanitize: Sanitize) -> RegionConfig {
     }
 }
 
+/// The region that every bench has.
+pub(crate) fn first_region() -> RegionConfig {
+    region(0, Sharing::Exclusive, Sanitize::OnRelease)
+}
+
 impl Bench {
     /// Two exclusive regions, hosts without limits.
     pub(crate) fn new() -> Self {

@@ -10,7 +10,7 @@ use memtide_units::RequestId;
 
 use super::{Notice, RunError, Service, devices::chain};
 use crate::{
-    control::{DeviceView, FromService, RequestView, ToService, VERSION},
+    control::{DeviceView, FromService, REQUESTS_PAGE, RequestView, ToService, VERSION},
     frame,
     manager::view,
     serving::GuestId,
@@ -51,18 +51,7 @@ impl Service {
                 }
                 self.hub.send(id, &FromService::End, None);
             }
-            (ToService::Requests, true) => {
-                let view = |(id, request, report): (_, &Request, _)| RequestView {
-                    id,
-                    request: request.clone(),
-                    report,
-                };
-                let views: Vec<_> = self.manager.requests().map(view).collect();
-                for view in views {
-                    self.hub.send(id, &FromService::Request(view), None);
-                }
-                self.hub.send(id, &FromService::End, None);
-            }
+            (ToService::Requests(from), true) => self.tell_requests(id, from),
             (ToService::Watch, true) => {
                 if let Some(operator) = self.operators.get_mut(&id) {
                     operator.watches = Some(BTreeMap::new());
@@ -71,6 +60,23 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    /// A page of requests, from one on.
+    fn tell_requests(&mut self, to: GuestId, from: RequestId) {
+        let view = |(id, request, report): (_, &Request, _)| RequestView {
+            id,
+            request: request.clone(),
+            report,
+        };
+        let known = self.manager.requests().skip_while(|(id, ..)| *id < from);
+        let mut page: Vec<_> = known.take(REQUESTS_PAGE + 1).map(view).collect();
+        let next = page.get(REQUESTS_PAGE).map(|view| view.id);
+        page.truncate(REQUESTS_PAGE);
+        for view in page {
+            self.hub.send(to, &FromService::Request(view), None);
+        }
+        self.hub.send(to, &next.map_or(FromService::End, FromService::Next), None);
     }
 
     fn operator_hello(&mut self, id: GuestId, version: u16) {

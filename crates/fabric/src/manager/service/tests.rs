@@ -9,21 +9,22 @@ use memtide_cxl::{
         dynamic_capacity::AddResponse,
         events::{Clear, ClearEventRecords, EventBody, EventLog, GetEventRecords},
     },
-    manager::{Ending, Limits, Place, Policy, Request, Rest, State},
+    manager::{Ending, Holder, Limits, MAX_EXTENTS, Place, Policy, Report, Request, Rest, State},
 };
-use memtide_units::{ByteSize, Tag};
+use memtide_units::{ByteSize, DpaRange, HoldReason, RequestId, Tag};
 
 use super::*;
 use crate::{
     Link, LinkError,
-    control::DeviceStateView,
+    control::{DeviceStateView, FromService, REQUESTS_PAGE, RequestView},
+    frame,
     manager::{
         Client, ClientError,
         config::Places,
         store::tests::{Disk, PLENTY, on},
     },
     software::{self, Fabric},
-    wire::Role,
+    wire::{self, Role},
 };
 
 const BLOCK: u64 = 2 << 20;
@@ -172,4 +173,70 @@ fn while_the_store_cannot_be_read_the_manager_hears_nothing() {
         service.input(wants.clone()).unwrap().unwrap();
         assert_eq!(service.manager.devices()[0].hosts[0].wants, wanted);
     }
+}
+
+/// A request with all that an answer may have.
+fn largest_view() -> RequestView {
+    let holder = Holder {
+        tenant: Some("t".repeat(256)),
+        program: Some("p".repeat(256)),
+        pid: Some(u32::MAX),
+        bytes: u64::MAX,
+        reason: HoldReason::MemoryLock,
+    };
+    let extents = vec![DpaRange::new(u64::MAX - 1, 1); MAX_EXTENTS];
+    let Request::Add { to, size, tag, rest, deadline, .. } = add() else { panic!("an addition") };
+    let policy = Policy::Prescriptive(extents);
+    RequestView {
+        id: RequestId(u64::MAX),
+        request: Request::Add { to, size, tag, policy, rest, deadline },
+        report: Report {
+            id: RequestId(u64::MAX),
+            state: State::Ended(Ending::Refused(u16::MAX)),
+            asked: u64::MAX,
+            returned: u64::MAX,
+            held: u64::MAX,
+            holders: vec![holder; wire::MAX_HOLDERS],
+            accepted: u64::MAX,
+            refused: u64::MAX,
+            pending: u64::MAX,
+            missing: u64::MAX,
+        },
+    }
+}
+
+#[test]
+fn a_page_of_requests_fits_whatever_is_in_them() {
+    let view = frame::encode(&FromService::Request(largest_view())).unwrap();
+    assert!(view.len() > wire::MAX_HOLDERS * 512, "{}", view.len());
+    let page = REQUESTS_PAGE * view.len();
+    assert!(page < crate::channel::QUEUE_MAX_BYTES, "{page}");
+}
+
+#[test]
+fn requests_come_in_pages_and_all_of_them_come() {
+    let directory = tempfile::tempdir().unwrap();
+    let places =
+        Places { socket: directory.path().join("fm"), store: Some(directory.path().join("store")) };
+    let device = format!("pool=unix:{}", directory.path().join("none").display());
+    let (devices, hosts) = ([device.parse().unwrap()], ["h1=0".parse().unwrap()]);
+    let config = Config::from_arguments(places, Vec::new(), &devices, &hosts).unwrap();
+    let socket = config.socket.clone();
+    let mut service = Service::bind(config).unwrap();
+    let stop = service.stop_handle();
+    let service = thread::spawn(move || service.run());
+    let mut client = Client::connect(&socket).unwrap();
+    let page = REQUESTS_PAGE as u64;
+    let mut asked = 0;
+    for count in [0, 1, page, page + 1, 2 * page, 2 * page + 5] {
+        while asked < count {
+            asked += 1;
+            let limits = Limits { weight: asked as u32, ..Limits::default() };
+            client.ask(Request::SetLimits { of: place(), limits }).unwrap();
+        }
+        let ids = client.requests().unwrap().into_iter().map(|view| view.id.0);
+        assert_eq!(ids.collect::<Vec<_>>(), (1..=count).collect::<Vec<_>>());
+    }
+    stop.stop();
+    service.join().unwrap().unwrap();
 }

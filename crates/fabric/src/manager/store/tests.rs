@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use memtide_cxl::manager::{DeviceName, HostName, Limits};
+use memtide_cxl::manager::{DeviceName, Former, HostName, Limits};
 use memtide_units::{DpaRange, Random, RequestId, Tag};
 use redb::StorageBackend;
 
@@ -98,7 +98,10 @@ fn some_record(random: &mut Random) -> Record {
             let limits = Limits { weight: random.below(1000) as u32, ..Limits::default() };
             (Key::Limits(device, host), Value::Limits(limits))
         }
-        1 => (Key::Unsanitized(device, host), Value::Extents(extents)),
+        1 => {
+            let former = Former { host: random.below(3) as u16, name: Some(host) };
+            (Key::Unsanitized(device, former), Value::Extents(extents))
+        }
         _ => {
             let tag = Tag([random.below(9) as u8; 16]);
             (Key::Reference(device, tag), Value::Extents(extents))

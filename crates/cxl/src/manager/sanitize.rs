@@ -1,0 +1,115 @@
+//! Whose data is in what is free.
+//!
+//! In a region that overwrites what is released, nobody's. Elsewhere it is of whoever had it last,
+//! until the device has overwritten it because a release asked for that; and a host may release
+//! unasked. So for such regions it is kept, durably, what was given to whom and not overwritten since
+//! ([`Key::Unsanitized`]): from before an offer is sent, and of all that a host is found to hold,
+//! whoever gave it, known to this manager or not. What one had, another does not get.
+//!
+//! Who had something is known by number and name ([`Former`]). A host of another name behind the
+//! same number may be another machine, and one of the same name behind another number, too: neither
+//! gets what the former one had. There is no command that overwrites what is free. So what a host
+//! left behind that is not set up any more stays withheld ([`Notice::Withheld`]), until that host is
+//! set up again, gets it, and is asked for it back; or the device is emptied by other means.
+//!
+//! What was free before a manager with an empty store saw a device for the first time counts as
+//! clean: nobody can say otherwise. A store that is lost is lost knowledge.
+
+use alloc::vec::Vec;
+
+use memtide_units::DpaRange;
+
+use super::{
+    device::{Device, sanitizes},
+    journal::{Former, Key},
+    output::Notice,
+    ranges::Ranges,
+    state::Manager,
+};
+use crate::command::HostId;
+
+impl Device {
+    /// Who a host is, to be remembered.
+    pub(super) fn former(&self, host: HostId) -> Former {
+        Former { host: host.0, name: self.ports.get(&host).map(|port| port.name.clone()) }
+    }
+
+    /// What of these is not overwritten when it is released.
+    fn dirty_of(&self, extents: impl Iterator<Item = DpaRange>) -> Vec<DpaRange> {
+        let is_dirty = |extent: &DpaRange| {
+            self.region_of(extent.start).is_some_and(|(_, region)| !sanitizes(region))
+        };
+        extents.filter(is_dirty).collect()
+    }
+}
+
+impl Manager {
+    /// From now on a host may write there.
+    pub(super) fn touch(&mut self, on: usize, to: HostId, extents: &[DpaRange]) {
+        let dirty = self.devices[on].dirty_of(extents.iter().copied());
+        if dirty.is_empty() {
+            return;
+        }
+        let port = self.devices[on].port_mut(to);
+        dirty.iter().for_each(|&range| port.told_to_sanitize.remove(range));
+        self.note_dirty(on, to, dirty);
+    }
+
+    /// A host has what it has, whoever gave it.
+    pub(super) fn note_held(&mut self, on: usize, host: HostId) {
+        let device = &self.devices[on];
+        let held = device.held_by(host).iter().map(|extent| extent.range);
+        let known = device.unsanitized.get(&device.former(host));
+        let is_new = |range: &DpaRange| known.is_none_or(|known| !known.contains(*range));
+        let dirty: Vec<DpaRange> = device.dirty_of(held).into_iter().filter(is_new).collect();
+        if !dirty.is_empty() {
+            self.note_dirty(on, host, dirty);
+        }
+    }
+
+    fn note_dirty(&mut self, on: usize, host: HostId, dirty: Vec<DpaRange>) {
+        let device = &mut self.devices[on];
+        let former = device.former(host);
+        let known = device.unsanitized.entry(former.clone()).or_default();
+        dirty.into_iter().for_each(|range| known.insert(range));
+        self.changed.insert(Key::Unsanitized(device.name.clone(), former));
+    }
+
+    /// A host has this and nothing else: what it had, and the device was told to overwrite when it
+    /// comes back, is clean.
+    pub(super) fn overwritten(&mut self, on: usize, host: HostId, held: &Ranges) {
+        let device = &mut self.devices[on];
+        let former = device.former(host);
+        let Some(port) = device.ports.get_mut(&host) else { return };
+        let mut gone = port.told_to_sanitize.clone();
+        held.iter().for_each(|range| gone.remove(range));
+        if gone.is_empty() {
+            return;
+        }
+        gone.iter().for_each(|range| port.told_to_sanitize.remove(range));
+        if let Some(known) = device.unsanitized.get_mut(&former) {
+            gone.iter().for_each(|range| known.remove(range));
+            if known.is_empty() {
+                device.unsanitized.remove(&former);
+            }
+        }
+        self.changed.insert(Key::Unsanitized(device.name.clone(), former));
+    }
+
+    /// Says how much of what is free no host that is set up may get.
+    pub(super) fn tell_withheld(&mut self, on: usize) {
+        let device = &self.devices[on];
+        let is_there = |former: &Former| {
+            let port = device.ports.get(&HostId(former.host));
+            port.is_some_and(|port| Some(&port.name) == former.name.as_ref())
+        };
+        let left = device.unsanitized.iter().filter(|(former, _)| !is_there(former));
+        let left: Ranges = left.flat_map(|(_, ranges)| ranges.to_vec()).collect();
+        let free = self.free(on);
+        let withheld = left.iter().flat_map(|range| free.common(range));
+        let bytes = withheld.fold(0, |sum: u64, range| sum.saturating_add(range.length));
+        if bytes != 0 {
+            self.note(on, Notice::Withheld { bytes });
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Whose data is in what is free, in a region that does not overwrite what is released.
+
+use alloc::vec;
+
+use memtide_units::{DpaRange, Tag};
+
+use super::{BLOCK, Bench, GIB};
+use crate::{
+    command::{
+        HostId, More, Sanitize,
+        dynamic_capacity::AddResponse,
+        fabric_manager::{InitiateAdd, Selection},
+    },
+    device::Sharing,
+    manager::*,
+};
+
+fn bench() -> Bench {
+    Bench::with([Limits::default(); 3], Sharing::Exclusive, Sanitize::Never)
+}
+
+/// Somebody else than the manager gives a host the first block.
+fn given_by_another(bench: &mut Bench, host: u16) {
+    let range = DpaRange::new(0, BLOCK);
+    let extent = memtide_units::DcExtent { range, tag: Tag::NULL, sequence: 0 };
+    let add = InitiateAdd {
+        host: HostId(host),
+        selection: Selection::Prescriptive,
+        region: 0,
+        length: 0,
+        tag: Tag::NULL,
+        extents: vec![extent],
+    };
+    bench.device.initiate_add(&add).expect("it is free");
+    let answer = AddResponse { more: More::Last, accepted: vec![range] };
+    bench.device.add_response(HostId(host), &answer).expect("it is offered");
+    bench.run();
+}
+
+/// What a host can get at most, of 2 GiB.
+fn gets(bench: &mut Bench, host: u64) -> u64 {
+    bench.ask(bench.add(host, 2 * GIB, Rest::Drop)).expect("it could be").accepted
+}
+
+#[test]
+fn a_host_of_another_name_does_not_get_what_the_one_before_left() {
+    let mut bench = bench();
+    bench.ask(bench.add(0, BLOCK, Rest::Drop)).expect("there is room");
+    bench.give(0, DpaRange::new(0, BLOCK));
+    let name = bench.config.devices[0].hosts[0].name.clone();
+    bench.config.devices[0].hosts[0].name = "other".parse().expect("a name");
+    bench.restart();
+    let withheld = |output: &Output| {
+        matches!(output, Output::Note { notice: Notice::Withheld { bytes: BLOCK }, .. })
+    };
+    assert!(bench.out.iter().any(withheld));
+    assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
+    bench.give(1, DpaRange::new(BLOCK, GIB - BLOCK));
+    let to = Place { host: "other".parse().expect("a name"), device: None, region: Some(0) };
+    let add = |to: Place| Request::Add {
+        to,
+        size: BLOCK,
+        tag: Tag::NULL,
+        policy: Policy::Free,
+        rest: Rest::Drop,
+        deadline: None,
+    };
+    assert_eq!(bench.ask(add(to.clone())).expect("it could be").accepted, 0);
+    // The same host again gets what is its own.
+    bench.config.devices[0].hosts[0].name = name.clone();
+    bench.restart();
+    assert_eq!(bench.ask(add(Place { host: name, ..to })).expect("it could be").accepted, BLOCK);
+    assert_eq!(bench.held(0), [DpaRange::new(0, BLOCK)]);
+}
+
+#[test]
+fn what_a_host_had_before_the_store_is_known_to_be_its() {
+    let mut bench = bench();
+    bench.ask(bench.add(0, BLOCK, Rest::Drop)).expect("there is room");
+    bench.store.clear();
+    bench.restart();
+    bench.give(0, DpaRange::new(0, BLOCK));
+    bench.restart();
+    assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
+}
+
+#[test]
+fn what_a_host_that_is_not_set_up_had_goes_to_nobody() {
+    let mut bench = bench();
+    bench.config.devices[0].hosts.remove(2);
+    bench.restart();
+    given_by_another(&mut bench, 2);
+    bench.give(2, DpaRange::new(0, BLOCK));
+    bench.restart();
+    assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
+}
+
+#[test]
+fn a_device_does_not_choose_where_it_does_not_overwrite() {
+    let mut bench = bench();
+    bench.config.devices[0].chooser = Chooser::Device;
+    bench.restart();
+    let add = |bench: &Bench, host, last, region| {
+        let mut tag = [0; 16];
+        tag[15] = last;
+        Request::Add {
+            to: Place { region, ..bench.place(host) },
+            size: BLOCK,
+            tag: Tag(tag),
+            policy: Policy::Free,
+            rest: Rest::Drop,
+            deadline: None,
+        }
+    };
+    let selections = |bench: &Bench| {
+        let selection = |output: &Output| match output {
+            Output::Command { command: Command::InitiateAdd(add), .. } => Some(add.selection),
+            _ => None,
+        };
+        bench.out.iter().filter_map(selection).last()
+    };
+    bench.ask(add(&bench, 0, 1, None)).expect("there is room");
+    assert_eq!(selections(&bench), Some(Selection::Prescriptive));
+    let left = bench.held(0)[0];
+    bench.give(0, left);
+    bench.ask(add(&bench, 1, 2, Some(0))).expect("there is room");
+    assert_eq!(selections(&bench), Some(Selection::Prescriptive));
+    assert!(!bench.held(1).contains(&left), "that has the data of another");
+    bench.ask(add(&bench, 1, 3, Some(1))).expect("there is room");
+    assert_eq!(selections(&bench), Some(Selection::Free));
+}

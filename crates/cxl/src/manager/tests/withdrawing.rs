@@ -1,0 +1,232 @@
+//! Offers that nobody answers, and offers that the device does not fit any more.
+
+use alloc::{vec, vec::Vec};
+use core::time::Duration;
+
+use memtide_units::{DpaRange, RequestId, Tag};
+
+use super::{
+    BLOCK, Bench, GIB,
+    bench::{Answers, Fate},
+};
+use crate::{
+    command::{
+        HostId, More,
+        dynamic_capacity::AddResponse,
+        fabric_manager::{Force, InitiateAdd, InitiateRelease, Selection},
+    },
+    manager::*,
+};
+
+/// Commands of one kind that the manager gave.
+fn taken(bench: &Bench) -> Vec<InitiateRelease> {
+    let command = |output: &Output| match output {
+        Output::Command { command: Command::InitiateRelease(command), .. } => Some(command.clone()),
+        _ => None,
+    };
+    bench.out.iter().filter_map(command).filter(|command| command.force == Force::Take).collect()
+}
+
+fn tagged(bench: &Bench, host: u64, size: u64) -> Request {
+    let Request::Add { to, policy, rest, deadline, .. } = bench.add(host, size, Rest::Drop) else {
+        panic!("an addition")
+    };
+    Request::Add { to, size, tag: Tag([7; 16]), policy, rest, deadline }
+}
+
+/// The host answers its oldest offer after all: that it wants none of it.
+fn answers_late(bench: &mut Bench, host: u16) {
+    let answer = AddResponse { more: More::Last, accepted: Vec::new() };
+    bench.device.add_response(HostId(host), &answer).expect("its oldest offer is dead");
+    bench.run();
+}
+
+#[test]
+fn an_offer_that_nobody_answers_ends_with_its_request() {
+    let mut bench = Bench::new();
+    bench.answers[1] = Answers::Never;
+    let id = bench.ask(bench.add(1, GIB, Rest::Drop)).expect("there is room").id;
+    bench.wait(9);
+    assert_eq!(bench.report(id).pending, GIB);
+    assert_eq!(taken(&bench), []);
+    bench.wait(2);
+    let report = bench.report(id);
+    assert_eq!((report.state, report.pending), (State::Ended(Ending::Partly), 0));
+    assert_eq!((report.missing, report.accepted), (GIB, 0));
+    assert_eq!(bench.answers_to(id).len(), 1);
+    assert_eq!(taken(&bench).len(), 1);
+    // Others can have all of it.
+    let report = bench.ask(bench.add(2, 2 * GIB, Rest::Drop)).expect("it is free");
+    assert_eq!(report.accepted, 2 * GIB);
+}
+
+#[test]
+fn a_host_is_offered_nothing_before_it_has_answered_what_was_withdrawn() {
+    let mut bench = Bench::new();
+    bench.answers[1] = Answers::Never;
+    let id = bench.ask(bench.add(1, GIB, Rest::Stand)).expect("there is room").id;
+    bench.wait(12);
+    let report = bench.report(id);
+    assert_eq!((report.state, report.pending, report.missing), (State::Open, 0, GIB));
+    bench.answers[1] = Answers::All;
+    bench.wait(200);
+    assert_eq!(bench.held_bytes(1), 0, "it has not answered");
+    answers_late(&mut bench, 1);
+    bench.wait(60);
+    assert_eq!(bench.report(id).state, State::Ended(Ending::Done));
+    assert_eq!(bench.held_bytes(1), GIB);
+}
+
+#[test]
+fn the_answer_to_a_dead_offer_is_not_taken_for_that_to_the_next_one() {
+    for is_restarted in [false, true] {
+        let mut bench = Bench::new();
+        bench.answers[1] = Answers::Never;
+        bench.ask(bench.add(1, GIB, Rest::Drop)).expect("there is room");
+        bench.wait(12);
+        // A new connection: it may be another device, so there is another offer.
+        if is_restarted {
+            bench.restart();
+        } else {
+            bench.tell(Input::DeviceUp { device: bench.name() });
+            bench.run();
+        }
+        let id = bench.ask(bench.add(1, GIB, Rest::Drop)).expect("there is room").id;
+        assert_eq!(bench.report(id).pending, GIB);
+        answers_late(&mut bench, 1);
+        assert_eq!(bench.report(id).pending, GIB, "that was about the first one");
+        bench.answers[1] = Answers::All;
+        bench.run();
+        assert_eq!(bench.report(id).state, State::Ended(Ending::Done));
+    }
+}
+
+#[test]
+fn what_a_cancelled_request_offered_is_withdrawn() {
+    let mut bench = Bench::new();
+    bench.answers[1] = Answers::Never;
+    let id = bench.ask(bench.add(1, GIB, Rest::Stand)).expect("there is room").id;
+    bench.ask(Request::Cancel { request: id }).expect("it is open");
+    let report = bench.report(id);
+    assert_eq!((report.state, report.pending), (State::Ended(Ending::Cancelled), GIB));
+    bench.wait(11);
+    let report = bench.report(id);
+    assert_eq!((report.pending, report.missing), (0, GIB));
+    assert_eq!(bench.manager.devices()[0].free, 2 * GIB);
+}
+
+#[test]
+fn what_the_device_chose_is_withdrawn_by_its_tag_and_holds_up_nobody() {
+    let mut bench = Bench::new();
+    bench.config.devices[0].chooser = Chooser::Device;
+    bench.restart();
+    bench.answers[1] = Answers::Never;
+    bench.ask(tagged(&bench, 1, GIB)).expect("there is room");
+    let id = bench.ask(bench.add(2, BLOCK, Rest::Stand)).expect("there is room").id;
+    assert_eq!(bench.report(id).missing, BLOCK, "nobody knows which bytes are free");
+    bench.wait(12);
+    assert_eq!(bench.report(id).state, State::Ended(Ending::Done));
+    assert_eq!(taken(&bench)[0].tag, Tag([7; 16]));
+}
+
+#[test]
+fn a_withdrawal_whose_reply_is_lost_is_one() {
+    for fate in [Fate::Lost, Fate::ReplyLost] {
+        let mut bench = Bench::new();
+        bench.answers[1] = Answers::Never;
+        let id = bench.ask(bench.add(1, GIB, Rest::Drop)).expect("there is room").id;
+        bench.now = bench.now.after(Duration::from_secs(10));
+        bench.tell(Input::Tick);
+        let command = bench.step(fate);
+        assert!(matches!(command, Some(Command::InitiateRelease(_))), "{command:?}");
+        bench.run();
+        let report = bench.report(id);
+        assert_eq!((report.pending, report.missing), (0, GIB), "{fate:?}");
+        assert_eq!(bench.manager.devices()[0].free, 2 * GIB);
+    }
+}
+
+#[test]
+fn who_accepts_in_time_keeps_it() {
+    let mut bench = Bench::new();
+    bench.answers[1] = Answers::Never;
+    let id = bench.ask(bench.add(1, GIB, Rest::Drop)).expect("there is room").id;
+    bench.wait(9);
+    bench.answers[1] = Answers::All;
+    bench.run();
+    bench.wait(100);
+    assert_eq!(bench.report(id).state, State::Ended(Ending::Done));
+    assert_eq!((bench.held_bytes(1), taken(&bench).len()), (GIB, 0));
+}
+
+/// An offer is in the journal, and nothing of it on the device, which is another by now.
+fn offered_to_another_device(request: impl Fn(&Bench) -> Request) -> Bench {
+    let mut bench = Bench::new();
+    bench.answers[1] = Answers::Never;
+    let id = RequestId(500);
+    let out = bench.manager.request(bench.now, id, request(&bench)).expect("there is room");
+    bench.take_all(out);
+    let command = bench.step(Fate::Lost);
+    assert!(matches!(command, Some(Command::InitiateAdd(_))), "{command:?}");
+    let mut shrunk = crate::device::Config {
+        serial: 7,
+        hosts: 3,
+        regions: Vec::new(),
+        total_capacity: BLOCK,
+        limits: crate::device::Limits::default(),
+    };
+    shrunk
+        .regions
+        .push(crate::device::RegionConfig { length: BLOCK, ..super::bench::first_region() });
+    bench.device = crate::device::Device::new(shrunk).expect("it makes sense");
+    bench.restart();
+    bench
+}
+
+#[test]
+fn an_offer_that_no_longer_fits_the_device_ends_and_says_so() {
+    let here = |bench: &Bench| {
+        let extents = vec![DpaRange::new(2 * BLOCK, BLOCK)];
+        let (policy, rest) = (Policy::Prescriptive(extents), Rest::Stand);
+        let to = bench.place(1);
+        Request::Add { to, size: 0, tag: Tag::NULL, policy, rest, deadline: None }
+    };
+    let bench = offered_to_another_device(here);
+    let report = bench.report(RequestId(500));
+    assert_eq!((report.state, report.pending), (State::Ended(Ending::NoLongerFits), 0));
+    assert_eq!(bench.answers_to(RequestId(500)).last(), Some(&report));
+    // Where any bytes will do, others are offered.
+    let mut bench = offered_to_another_device(|bench| bench.add(1, 2 * BLOCK, Rest::Drop));
+    bench.answers[1] = Answers::All;
+    bench.run();
+    bench.wait(11);
+    let report = bench.report(RequestId(500));
+    assert_eq!((report.accepted, report.missing), (BLOCK, BLOCK));
+    // And where nothing comes of it, that is why.
+    let mut bench = offered_to_another_device(|bench| tagged(bench, 1, 2 * BLOCK));
+    bench.wait(11);
+    let report = bench.report(RequestId(500));
+    assert_eq!((report.state, report.missing), (State::Ended(Ending::NoLongerFits), 2 * BLOCK));
+}
+
+#[test]
+fn an_offer_that_another_host_has_by_now_ends_and_says_so() {
+    let mut bench = Bench::new();
+    bench.answers[1] = Answers::Never;
+    let extents = vec![DpaRange::new(0, BLOCK)];
+    let (policy, rest) = (Policy::Prescriptive(extents), Rest::Stand);
+    let request =
+        Request::Add { to: bench.place(1), size: 0, tag: Tag::NULL, policy, rest, deadline: None };
+    let id = RequestId(500);
+    let out = bench.manager.request(bench.now, id, request).expect("it is free");
+    bench.take_all(out);
+    let Some(Command::InitiateAdd(offer)) = bench.step(Fate::Lost) else { panic!("an offer") };
+    // Somebody else gives it to another host meanwhile.
+    let given = InitiateAdd { host: HostId(2), selection: Selection::Prescriptive, ..offer };
+    bench.device.initiate_add(&given).expect("it is free");
+    let answer = AddResponse { more: More::Last, accepted: vec![DpaRange::new(0, BLOCK)] };
+    bench.device.add_response(HostId(2), &answer).expect("it is offered");
+    bench.restart();
+    assert_eq!(bench.report(id).state, State::Ended(Ending::NoLongerFits));
+    assert_eq!(bench.held_bytes(1), 0);
+}
