@@ -45,7 +45,7 @@ pub(crate) fn prepare(config: &Config, left: &mut State, fresh: &[NodeState]) ->
     let mut waits = None;
     for (index, node) in config.nodes.iter().enumerate().filter(|(_, node)| node.dcd.is_some()) {
         if left.members.is_empty() {
-            left.nodes[index] = fresh[index].clone();
+            left.nodes[index].offline = fresh[index].offline.clone();
             left.devices.retain(|device| device.node != node.name);
         } else if left.nodes[index].offline != fresh[index].offline {
             waits = Some(Instant(FOR_EVER));
