@@ -156,7 +156,7 @@ impl Clerk {
             match message {
                 ToManager::Uses { .. } => self.uses = Some(message),
                 ToManager::Answer(_) => self.answer = Some(message),
-                ToManager::Hello { .. } | ToManager::Wants { .. } => {}
+                ToManager::Hello { .. } | ToManager::Wants { .. } | ToManager::Extents { .. } => {}
             }
         }
     }

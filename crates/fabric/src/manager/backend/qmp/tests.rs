@@ -1,0 +1,1 @@
+//! Shadows, and a QEMU that is played.
