@@ -100,6 +100,11 @@ pub trait Backend: Send {
     /// When the reply is late.
     fn due(&self) -> Option<Instant>;
 
+    /// Whether it knows only what hosts' agents say: what each has when it has connected anew.
+    fn hears_agents(&self) -> bool {
+        false
+    }
+
     /// A host's agent says something of this device. Most devices know it themselves.
     fn host_says(&mut self, _host: HostId, _says: HostSays) {}
 

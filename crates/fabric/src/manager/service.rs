@@ -2,8 +2,8 @@
 
 mod agents;
 mod devices;
+mod extents;
 mod operators;
-mod told;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,7 +19,6 @@ use memtide_units::RequestId;
 use self::{
     devices::{Change, Devices, chain},
     operators::Operator,
-    told::Told,
 };
 use super::{
     backend::BackendError,
@@ -188,7 +187,6 @@ pub struct Service {
     /// The agents that have introduced themselves: both ways.
     agents: BTreeMap<GuestId, HostName>,
     agent_of: BTreeMap<HostName, GuestId>,
-    told: Told,
     operators: BTreeMap<GuestId, Operator>,
     /// Who is told of a request.
     askers: BTreeMap<RequestId, GuestId>,
@@ -241,7 +239,6 @@ impl Service {
             devices,
             agents: BTreeMap::new(),
             agent_of: BTreeMap::new(),
-            told: Told::default(),
             operators: BTreeMap::new(),
             askers: BTreeMap::new(),
             inputs: VecDeque::new(),
@@ -345,7 +342,7 @@ impl Service {
         let input = match change {
             Change::Up => {
                 self.notice(Notice::Connected(device.clone()));
-                self.tell_device(&device);
+                self.recall_agents(&device);
                 Input::DeviceUp { device }
             }
             Change::Down(error) => {
@@ -429,7 +426,6 @@ impl Service {
             self.hub.end(id);
             self.agent_of.remove(&host);
         }
-        self.told.forget_all();
         self.changed = true;
         match self.store.load() {
             Ok(kept) => {
@@ -470,7 +466,6 @@ impl Service {
         for id in gone {
             let host = self.agents.remove(&id).expect("it was just there");
             self.agent_of.remove(&host);
-            self.told.forget(&host);
             self.notice(Notice::Agent { host: host.clone(), what: "disconnected" });
             self.inputs.push_back(Input::HostDown { host });
         }

@@ -39,10 +39,10 @@
 //! spoken, commands are not answered: the device is "reading", with whose agent it waits for as its
 //! problem. Requests are accepted as far as the manager knows enough, stay pending, and end at
 //! their deadlines. Once an agent has spoken and is gone, what it said last holds: offers go out,
-//! and stay pending. After a restart of the manager, or a new connection, the shadow is made of what
-//! the agents say; an offer that was not answered then is free again, and if its guest accepts it
-//! later all the same, it is counted as unasked for. A connection is to all guests of a device or
-//! to none.
+//! and stay pending. A new connection, after a restart of the manager or because QEMU was away,
+//! begins with a shadow of which nothing is known: the agents are sent away, come again, and say
+//! what they have once they have answered all that was offered before. A connection is to all
+//! guests of a device or to none.
 //!
 //! **What is refused.** Other block sizes and sharing, which the shadow does not have. Taking by
 //! force, as long as QEMU refuses it (10.0: "Forced removal not supported yet"). Offers of more than

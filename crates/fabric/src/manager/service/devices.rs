@@ -136,6 +136,14 @@ impl Devices {
         }
     }
 
+    /// Whether a device, which is connected, knows only what hosts' agents say.
+    pub fn hears_agents(&self, name: &DeviceName) -> bool {
+        match self.0.get(name).map(|device| &device.connection) {
+            Some(Connection::Up(backend)) => backend.hears_agents(),
+            _ => false,
+        }
+    }
+
     /// Where a device is, and what is wrong with it.
     pub fn told(&self, name: &DeviceName) -> (String, Option<String>) {
         let device = self.0.get(name);

@@ -78,10 +78,10 @@ pub(super) fn adopt(
         };
         let count = rest.iter().take_while(same).count().max(1);
         let (group, others) = rest.split_at(count);
-        // A tag that is used already is one of an allocation that was made in parts, of which a
-        // device has one only.
+        // A tag that is used already is of an allocation that was made in parts, of which a device
+        // has one only.
         match offer(device, host, region, tag, group) {
-            Err(Refusal::TagInUse { .. }) => offer(device, host, region, Tag::NULL, group)?,
+            Err(_) if !tag.is_null() => offer(device, host, region, Tag::NULL, group)?,
             done => done?,
         }
         let accepted = group.iter().map(|extent| extent.range).collect();

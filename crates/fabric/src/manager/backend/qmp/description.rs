@@ -25,11 +25,11 @@ pub(super) struct Description {
     /// Its serial number.
     pub(super) serial: u64,
     /// Bytes of static memory: where its first region begins.
-    base: u64,
+    pub(super) base: u64,
     /// Bytes of dynamic capacity.
-    size: u64,
+    pub(super) size: u64,
     /// In how many regions.
-    regions: u64,
+    pub(super) regions: u64,
 }
 
 impl Description {

@@ -163,7 +163,7 @@ impl Session {
                 Err(HearError::Unasked { range }) => {
                     return Err(QmpError::Unasked { host: host.0, range });
                 }
-                Err(error) => self.complaint = Some(format!("the agent of host {host}: {error}")),
+                Err(error) => self.complaint = Some(format!("the agent of {host}: {error}")),
             }
         }
         Ok(())
@@ -240,6 +240,10 @@ impl Backend for Session {
             Work::Telling(_, _, until) => Some(*until),
             Work::Idle | Work::Waiting(_) => None,
         }
+    }
+
+    fn hears_agents(&self) -> bool {
+        true
     }
 
     fn host_says(&mut self, host: HostId, says: HostSays) {
