@@ -25,6 +25,7 @@ use crate::{
     decision::{Asked, Rule},
     demand::Room,
     engine::Engine,
+    parts::{first_part, node_of, parts_of, second_part},
     promise::Ahead,
     tenant::Access,
     wishes::{Line, Place, Wish},
@@ -95,10 +96,13 @@ impl Engine {
             for (at, waiting) in line.iter().enumerate() {
                 let lacks = match &waiting.wish {
                     Wish::Lease(count, _, route) => {
-                        let leads = self.legs(tenant, route).any(|leg| leg == node);
+                        let may_lie = self.grows_for(tenant, node);
+                        let leads = may_lie && self.legs(tenant, route).any(|leg| leg == node);
                         if leads { u64::from(*count) } else { 0 }
                     }
-                    Wish::Promise(by) if self.process(token).reach.contains(&node) => {
+                    Wish::Promise(by)
+                        if self.process(token).reach.contains(&self.part_that_grows(node)) =>
+                    {
                         // What waits behind another is not tried, and lacks all that it asks for.
                         if at == 0 { self.lacks_to_promise(token, *by) } else { *by }
                     }
@@ -134,14 +138,34 @@ impl Engine {
             _ => return 0,
         };
         let (tenant, process) = (self.tenant_of(token), self.process(token));
-        let nodes = self.open_nodes(&process.reach);
-        let room: u64 = nodes.map(|node| self.free_on(node, Room::Later)).sum();
+        let parts = self.open_parts(&process.reach);
+        let room: u64 = parts.map(|part| self.free_on(part, Room::Later)).sum();
         let others = self.kept_from(tenant, &process.reach, Room::Later);
         let spare =
             room.saturating_sub(others).saturating_sub(self.open_in(tenant, &process.reach));
         let after = process.committed.saturating_add(by).max(process.owned);
         let lacks = (after - process.promised()).saturating_sub(spare);
         lacks.max(promised.saturating_sub(most)).min(by)
+    }
+
+    /// The part of a node that what comes is added to.
+    fn part_that_grows(&self, node: usize) -> usize {
+        if self.pool.nodes()[node].zone.is_movable_only() {
+            second_part(node)
+        } else {
+            first_part(node)
+        }
+    }
+
+    /// Whether a tenant's leases may lie in what a node grows by.
+    fn grows_for(&self, tenant: TenantId, node: usize) -> bool {
+        parts_of(node, self.movability(tenant)).contains(&self.part_that_grows(node))
+    }
+
+    /// The nodes whose growth is in one of these parts, ascending.
+    fn growing_in(&self, parts: &[usize]) -> Vec<usize> {
+        let grows = |&&part: &&usize| part == self.part_that_grows(node_of(part));
+        parts.iter().filter(grows).map(|&part| node_of(part)).collect()
     }
 
     /// How much more of a node's kind a tenant may have, as far as its quota goes.
@@ -174,13 +198,14 @@ impl Engine {
             Asked::Lease(count) => (count - granted + beyond, self.too_small(rules)),
             Asked::Promise(by) => (
                 rules.first().map_or(0, |&rule| self.lacked(token, by, rule)),
-                self.process(token).reach.to_vec(),
+                self.growing_in(&self.process(token).reach),
             ),
         };
         self.unmet.refused.remove(&place);
         let tenant = self.tenant_of(token);
-        let nodes = nodes.into_iter().filter(|&node| self.may_have(tenant, node) >= lacks);
-        let nodes: Vec<usize> = nodes.collect();
+        let helps =
+            |&node: &usize| self.grows_for(tenant, node) && self.may_have(tenant, node) >= lacks;
+        let nodes: Vec<usize> = nodes.into_iter().filter(helps).collect();
         if lacks == 0 || nodes.is_empty() {
             return;
         }

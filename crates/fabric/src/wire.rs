@@ -15,7 +15,7 @@
 //! a connection of their own ([`ToManager`], [`FromManager`]). A manager works without it, and says
 //! that the host has not told.
 
-use memtide_units::{DcExtent, HoldReason};
+use memtide_units::{DcExtent, DpaRange, HoldReason};
 use serde::{Deserialize, Serialize};
 
 /// The version of both protocols.
@@ -28,6 +28,9 @@ pub const MAX_NAME_BYTES: usize = 64;
 pub const MAX_AGENT_FRAME_BYTES: usize = 128 << 10;
 /// Most holders in one answer; the largest are told of.
 pub const MAX_HOLDERS: usize = 256;
+
+/// Most extents in one message of an agent.
+pub const MAX_TOLD_EXTENTS: usize = 1024;
 
 /// As whom somebody connects to a fabric.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -109,6 +112,18 @@ pub enum ToManager {
     Wants {
         /// Bytes.
         bytes: u64,
+    },
+    /// What this host has of a device: first when it has been welcomed and has then done all that
+    /// the device had for it, and whenever it accepted, refused or released something. For managers
+    /// of devices that do not tell; at most [`MAX_TOLD_EXTENTS`] each.
+    Extents {
+        /// Which device, by its serial number.
+        serial: u64,
+        /// All that is accepted now.
+        accepted: Vec<DcExtent>,
+        /// What was offered and has been answered since the last time. What of it is not accepted
+        /// was refused, or released again.
+        answered: Vec<DpaRange>,
     },
 }
 

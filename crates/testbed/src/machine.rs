@@ -3,7 +3,7 @@
 //! The builders take what they are given; [`Machine::check`] says what does not fit together, with
 //! the field and its value, before QEMU is started. [`crate::Guest::boot`] calls it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use memtide_units::ByteSize;
 
@@ -39,6 +39,15 @@ impl Onlining {
     }
 }
 
+/// What a machine's network is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Network {
+    /// None.
+    None,
+    /// QEMU's own, of one guest and this computer.
+    User,
+}
+
 /// A machine, described.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Machine {
@@ -52,6 +61,8 @@ pub struct Machine {
     pub(crate) onlining: Onlining,
     pub(crate) kernel_arguments: Vec<String>,
     pub(crate) modules: Option<Vec<String>>,
+    pub(crate) network: Network,
+    pub(crate) control: Option<PathBuf>,
 }
 
 impl Machine {
@@ -69,6 +80,8 @@ impl Machine {
             onlining: Onlining::Offline,
             kernel_arguments: Vec::new(),
             modules: None,
+            network: Network::None,
+            control: None,
         }
     }
 
@@ -118,6 +131,22 @@ impl Machine {
     #[must_use]
     pub const fn onlining(mut self, onlining: Onlining) -> Self {
         self.onlining = onlining;
+        self
+    }
+
+    /// A network card (`virtio_net`) in a network of QEMU's own, in which 10.0.2.2 is this computer
+    /// and any other address of 10.0.2.0/24 may be the guest's.
+    #[must_use]
+    pub const fn user_network(mut self) -> Self {
+        self.network = Network::User;
+        self
+    }
+
+    /// One more socket for QMP, at this path, on which QEMU listens: for who plays a part in the
+    /// machine besides the test.
+    #[must_use]
+    pub fn control(mut self, path: impl Into<PathBuf>) -> Self {
+        self.control = Some(path.into());
         self
     }
 

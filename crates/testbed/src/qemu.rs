@@ -11,7 +11,9 @@ use std::path::Path;
 
 use memtide_units::ByteSize;
 
-use crate::{CxlDevice, HostBridge, Machine, NumaNode, RootPort, agent::PORT, memory::gib};
+use crate::{
+    CxlDevice, HostBridge, Machine, NumaNode, RootPort, agent::PORT, machine::Network, memory::gib,
+};
 
 /// What a machine is to be connected to.
 pub(crate) struct Connections<'a> {
@@ -84,6 +86,7 @@ fn hardware(machine: &Machine) -> Arguments {
     }
     windows(machine, &mut arguments);
     virtio_mem(machine, &mut arguments);
+    surroundings(machine, &mut arguments);
     arguments
 }
 
@@ -206,6 +209,20 @@ fn virtio_mem(machine: &Machine, arguments: &mut Arguments) {
             option += &format!(",node={}", device.node);
         }
         arguments.add("-device", option);
+    }
+}
+
+/// What is around the machine, unless it stands alone.
+fn surroundings(machine: &Machine, arguments: &mut Arguments) {
+    if machine.network == Network::User {
+        arguments.add("-netdev", "user,id=net");
+        // Nothing is booted from it.
+        arguments.add("-device", "virtio-net-pci,netdev=net,bus=pcie.0,romfile=");
+    }
+    if let Some(path) = &machine.control {
+        let path = escaped(path);
+        arguments.add("-chardev", format!("socket,id=control,path={path},server=on,wait=off"));
+        arguments.add("-mon", "chardev=control,mode=control");
     }
 }
 
@@ -343,6 +360,20 @@ mod tests {
                 "virtio-mem-pci,id=vm0,bus=pcie.0,memdev=vm0-ram,requested-size=0,\
                  block-size=2097152,node=1 ",
                 "memhp_default_state=online ",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_network_and_a_second_socket_are_there_when_they_are_asked_for() {
+        let machine = machines::cxl_set_aside();
+        let alone = of(&machine);
+        assert!(!alone.contains("-netdev") && !alone.contains("id=control"), "{alone}");
+        says(
+            &of(&machine.user_network().control("/run/a,b")),
+            &[
+                "-netdev user,id=net -device virtio-net-pci,netdev=net,bus=pcie.0,romfile= ",
+                "socket,id=control,path=/run/a,,b,server=on,wait=off -mon chardev=control,",
             ],
         );
     }

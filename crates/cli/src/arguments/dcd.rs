@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use memtide_cxl::manager::HostName;
+use memtide_fabric::Address;
 
 use super::Machine;
 
@@ -40,6 +42,14 @@ pub struct DcdServe {
     #[arg(long, value_name = "TIME", default_value = "10s",
           value_parser = memtide_daemon::duration::parse)]
     pub deadline: Duration,
+    /// A fabric manager that is told what is accepted, how much of it is in use, and who holds what
+    /// is asked back: where agents connect to it, as unix:PATH or tcp:HOST:PORT. It is tried again
+    /// when it is gone
+    #[arg(long, value_name = "ADDRESS", requires = "host_name")]
+    pub manager: Option<Address>,
+    /// What that manager calls this host
+    #[arg(long, value_name = "NAME", requires = "manager")]
+    pub host_name: Option<HostName>,
     /// Each line as JSON
     #[arg(long)]
     pub json: bool,

@@ -168,7 +168,7 @@ impl Clerk {
                 ToManager::Uses { .. } => self.uses = Some(message),
                 ToManager::Answer(_) => self.answer = Some(message),
                 ToManager::Wants { .. } => self.wants = Some(message),
-                ToManager::Hello { .. } => {}
+                ToManager::Hello { .. } | ToManager::Extents { .. } => {}
             }
         }
     }

@@ -14,11 +14,16 @@ use std::{
 use memtide_cxl::{
     DecodeError,
     cci::{Kind, Message},
+    command::HostId,
     manager::{Command, DeviceName, Reply},
 };
+use memtide_units::{DcExtent, DpaRange};
 use rustix::event::{EventfdFlags, PollFlags};
 
+use self::qmp::QmpError;
 use crate::{Address, Link, LinkError, wire::Role};
+
+pub mod qmp;
 
 /// How long a device may take to answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,6 +35,9 @@ pub enum BackendError {
     /// The connection is over.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// A connection to QEMU is over.
+    #[error(transparent)]
+    Qmp(#[from] QmpError),
     /// The device answered what cannot be read.
     #[error("an answer cannot be read")]
     Answer(#[from] DecodeError),
@@ -49,6 +57,20 @@ pub enum BackendError {
         serial: u64,
         /// Who has it.
         device: DeviceName,
+    },
+}
+
+/// What a host's agent says of a device, for a backend whose device does not tell.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HostSays {
+    /// It is connected, and will say what it has once it has answered all that it was offered.
+    Connected,
+    /// What it has.
+    Has {
+        /// All that is accepted now.
+        accepted: Vec<DcExtent>,
+        /// What was offered and has been answered since it last said so.
+        answered: Vec<DpaRange>,
     },
 }
 
@@ -77,6 +99,19 @@ pub trait Backend: Send {
 
     /// When the reply is late.
     fn due(&self) -> Option<Instant>;
+
+    /// Whether it knows only what hosts' agents say: what each has when it has connected anew.
+    fn hears_agents(&self) -> bool {
+        false
+    }
+
+    /// A host's agent says something of this device. Most devices know it themselves.
+    fn host_says(&mut self, _host: HostId, _says: HostSays) {}
+
+    /// Why it does not answer, or did not do what it was told, for people.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 }
 
 /// How a device is connected.

@@ -2,12 +2,12 @@
 
 mod agents;
 mod devices;
+mod extents;
 mod operators;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
-    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -21,7 +21,7 @@ use self::{
     operators::Operator,
 };
 use super::{
-    backend::{BackendError, Connector, FabricConnector},
+    backend::BackendError,
     config::Config,
     store::{Store, StoreError},
 };
@@ -226,10 +226,8 @@ impl Service {
     }
 
     fn with_store(config: Config, mut store: Store) -> Result<Self, BindError> {
-        let connectors = config.addresses.iter().map(|(name, address)| {
-            let connector: Arc<dyn Connector> = Arc::new(FabricConnector(address.clone()));
-            (name.clone(), connector)
-        });
+        let addresses = config.addresses.iter();
+        let connectors = addresses.map(|(name, address)| (name.clone(), address.connector()));
         let devices = Devices::new(connectors.collect());
         let clock = Clock::start();
         let manager = Manager::restore(config.manager.clone(), clock.now(), store.load()?)?;
@@ -368,6 +366,7 @@ impl Service {
         let input = match change {
             Change::Up => {
                 self.notice(Notice::Connected(device.clone()));
+                self.recall_agents(&device);
                 Input::DeviceUp { device }
             }
             Change::Down(error) => {

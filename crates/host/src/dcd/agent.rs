@@ -37,7 +37,7 @@ use memtide_units::{ByteSize, NodeId};
 
 use super::{
     decoder::Span, error::DcdError, log::Log, mailbox::Commands, memory::Memory, report::Report,
-    stuck::Stuck,
+    standing::Offers, stuck::Stuck,
 };
 use crate::plan::Kernel;
 
@@ -92,6 +92,7 @@ pub struct Agent<C> {
     /// What was in the device's list when this agent began.
     pub(super) recovered: BTreeSet<DpaRange>,
     pub(super) stuck: Stuck,
+    pub(super) offers: Offers,
 }
 
 impl<C: Commands> Agent<C> {
@@ -109,8 +110,8 @@ impl<C: Commands> Agent<C> {
         let mut host = Host::new(Limits { pending_max, ..Limits::default() });
         host.add_device(DEVICE, setup.config.clone())?;
         let (log, started) = (Log::default(), Instant::now());
-        let (recovered, stuck) = (BTreeSet::new(), Stuck::default());
-        let mut agent = Self { commands, host, log, setup, started, recovered, stuck };
+        let (recovered, stuck, offers) = (BTreeSet::new(), Stuck::default(), Offers::default());
+        let mut agent = Self { commands, host, log, setup, started, recovered, stuck, offers };
         let accepted = agent.extents()?;
         agent.recovered = accepted.iter().map(|extent| extent.range).collect();
         for span in agent.setup.spans.clone() {

@@ -26,6 +26,7 @@ use super::{
     error::DcdError,
     mailbox::{CommandError, Commands},
     report::Report,
+    standing::Chain,
 };
 use crate::plan::Kernel;
 
@@ -132,9 +133,11 @@ impl<C: Commands> Agent<C> {
         let EventBody::DynamicCapacity(event) = record.body else { return Ok(()) };
         let DynamicCapacityEvent { kind, extent, .. } = event;
         let more = if event.more == Follows::Follows { More::Follows } else { More::Last };
+        let chain = if more == More::Follows { Chain::GoesOn } else { Chain::Ends };
         match kind {
-            Kind::Add if was_answered => {}
+            Kind::Add if was_answered => self.offers.push(extent.range, chain),
             Kind::Add => {
+                self.offers.push(extent.range, chain);
                 let chain = self.log.before_chain.take().unwrap_or(before);
                 if more == More::Follows {
                     self.log.before_chain = Some(chain);

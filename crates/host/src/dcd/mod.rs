@@ -30,6 +30,7 @@
 //! * [`window`], [`dax_region`]: where it goes. [`memory`]: extents as memory of the kernel's.
 //! * [`agent`]: what happens. `answers`, `blocks`: what is said to the device and done to the
 //!   kernel. `log`: event records and the list of extents. [`report`]: as lines.
+//!   `standing`: what is accepted, for a fabric manager that is told of it.
 //! * [`mod@serve`]: all of it put together, for a device of this machine.
 
 pub mod agent;
@@ -45,6 +46,7 @@ pub mod pci;
 pub mod registers;
 pub mod report;
 pub mod serve;
+mod standing;
 mod stuck;
 pub mod window;
 

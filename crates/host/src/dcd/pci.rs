@@ -32,6 +32,8 @@ const EXTENDED: usize = 0x100;
 const CONFIG_BYTES: usize = 0x1000;
 /// Designated vendor-specific extended capability.
 const DVSEC: u32 = 0x23;
+/// Device serial number extended capability: its lower half follows the header, then the upper.
+const SERIAL: u32 = 3;
 /// CXL's vendor number.
 const CXL: u32 = 0x1e98;
 /// CXL's own capabilities among them.
@@ -176,6 +178,16 @@ impl PciDevice {
         root.exists(self.folder())
     }
 
+    /// Its serial number (PCI Express base 5.0, 7.9.3), if it has one.
+    ///
+    /// # Errors
+    /// [`DcdError`].
+    pub fn serial(&self, root: &Root) -> Result<Option<u64>, DcdError> {
+        let config = self.config(root)?;
+        let at = config.find(|header, _| header & 0xffff == SERIAL);
+        Ok(at.map(|at| u64::from(config.u32(at + 8)) << 32 | u64::from(config.u32(at + 4))))
+    }
+
     /// Lets the device answer: to accesses of its registers, and of its memory.
     ///
     /// # Errors
@@ -255,18 +267,15 @@ impl Config {
         bytes.map_or(u32::MAX, |&bytes| u32::from_le_bytes(bytes))
     }
 
-    /// Where one of CXL's capabilities is. The list is followed no longer than it can be.
-    fn cxl(&self, id: u32) -> Option<usize> {
+    /// Where an extended capability is. The list is followed no longer than it can be.
+    fn find(&self, is_it: impl Fn(u32, usize) -> bool) -> Option<usize> {
         let mut at = EXTENDED;
         for _ in 0..(CONFIG_BYTES - EXTENDED) / 8 {
             let header = self.u32(at);
             if header == 0 || header == u32::MAX {
                 return None;
             }
-            let is_it = header & 0xffff == DVSEC
-                && self.u32(at + 4) & 0xffff == CXL
-                && self.u32(at + 8) & 0xffff == id;
-            if is_it {
+            if is_it(header, at) {
                 return Some(at);
             }
             at = (header >> 20) as usize;
@@ -275,6 +284,15 @@ impl Config {
             }
         }
         None
+    }
+
+    /// Where one of CXL's capabilities is.
+    fn cxl(&self, id: u32) -> Option<usize> {
+        self.find(|header, at| {
+            header & 0xffff == DVSEC
+                && self.u32(at + 4) & 0xffff == CXL
+                && self.u32(at + 8) & 0xffff == id
+        })
     }
 
     /// The base address that a block is in, and where in it.
@@ -315,6 +333,23 @@ mod tests {
         assert_eq!(config().locate(Block::Device), Some((2, 0x1_0003_0000)));
         assert_eq!(config().cxl(CXL_DEVICE), Some(0x10c));
         assert_eq!(config().cxl(5), None);
+    }
+
+    #[test]
+    fn a_serial_number_has_two_halves() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(DEVICES).join("0000:21:00.0");
+        std::fs::create_dir_all(&path).unwrap();
+        let mut bytes = config().0;
+        bytes[0x108] = 7;
+        std::fs::write(path.join("config"), &bytes).unwrap();
+        let root = Root::new(folder.path());
+        let above = Above::Decodes(String::new());
+        let device = PciDevice { address: "0000:21:00.0".to_owned(), driver: None, above };
+        assert_eq!(device.serial(&root).unwrap(), Some(0x7_0000_0001));
+        // What is no root's sees 64 bytes, and no serial number.
+        std::fs::write(path.join("config"), &bytes[..64]).unwrap();
+        assert_eq!(device.serial(&root).unwrap(), None);
     }
 
     #[test]

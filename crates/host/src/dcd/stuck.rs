@@ -26,6 +26,11 @@ impl Default for Stuck {
 }
 
 impl Stuck {
+    /// All of them.
+    pub(super) fn blocks(&self) -> &[DpaRange] {
+        &self.blocks
+    }
+
     /// This block did not go.
     pub(super) fn push(&mut self, block: DpaRange, now: Instant) {
         if let Err(at) = self.blocks.binary_search(&block) {

@@ -3,6 +3,7 @@
 mod ask;
 mod control;
 mod list;
+mod manager;
 mod serve;
 
 use std::process::ExitCode;

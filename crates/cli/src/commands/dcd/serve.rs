@@ -24,7 +24,10 @@ use signal_hook::{
     flag,
 };
 
-use super::control::{Control, Policy, Question};
+use super::{
+    control::{Control, Policy, Question},
+    manager::{Has, Teller},
+};
 use crate::{
     arguments::{AcceptKind, DcdServe},
     failure::{Failure, chain},
@@ -54,14 +57,37 @@ pub fn serve(options: &DcdServe) -> Result<ExitCode, Failure> {
     let control = Control::bind(&device.address)?;
     let address = device.address.clone();
     let mut served = dcd::serve(&mut kernel, device, &wish, &mut say).map_err(failure)?;
+    let mut teller = teller(options, &served, &kernel)?;
     say(Report::Note { what: format!("serving {address}") });
     while !stop.load(Ordering::Relaxed) {
-        served.step(&mut kernel, &mut say).map_err(failure)?;
+        let mut hear = |report: Report| {
+            teller.iter_mut().for_each(|teller| teller.hear(&report));
+            say(report);
+        };
+        served.step(&mut kernel, &mut hear).map_err(failure)?;
+        if let Some(teller) = &mut teller {
+            let (answered, accepted) = (served.take_answered(), served.agent().accepted());
+            let used = || served.agent().used(&Root::live());
+            teller.turn(Has { accepted, answered, used: &used }, &mut say);
+        }
         control.answer(|question| answer(&mut served, question));
         thread::sleep(LOOK_EVERY);
     }
     say(Report::Note { what: format!("no longer serving {address}; what is in use stays so") });
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who tells a manager, if there is one.
+fn teller(options: &DcdServe, served: &Served, kernel: &Live) -> Result<Option<Teller>, Failure> {
+    let (Some(at), Some(host)) = (&options.manager, &options.host_name) else { return Ok(None) };
+    let serial = served.serial(kernel).map_err(failure)?.ok_or_else(|| {
+        let device = &served.agent().setup().name;
+        Failure::Failed(format!(
+            "device {device} has no serial number, by which a manager knows it: expected none of \
+             --manager"
+        ))
+    })?;
+    Ok(Some(Teller::new(at.clone(), host.to_string(), serial)))
 }
 
 pub const fn policy(kind: AcceptKind) -> AcceptPolicy {

@@ -77,8 +77,10 @@ pub fn host_name(host: &HostView) -> String {
 
 fn state(device: &DeviceView) -> String {
     match (device.state, &device.problem) {
-        (DeviceStateView::Ready, _) => "ready".to_owned(),
-        (DeviceStateView::Reading, _) => "being read".to_owned(),
+        (DeviceStateView::Ready, None) => "ready".to_owned(),
+        (DeviceStateView::Ready, Some(problem)) => format!("ready ({problem})"),
+        (DeviceStateView::Reading, None) => "being read".to_owned(),
+        (DeviceStateView::Reading, Some(problem)) => format!("being read ({problem})"),
         (DeviceStateView::Unusable, _) => "unusable".to_owned(),
         (DeviceStateView::Down, Some(problem)) => format!("not connected: {problem}"),
         (DeviceStateView::Down, None) => "not connected".to_owned(),

@@ -34,6 +34,10 @@ impl Service {
                 let Some(device) = self.device_of(&host, serial) else { return Ok(()) };
                 self.believe_agent(host.clone(), Input::HostUses { host, device, used })
             }
+            (ToManager::Extents { serial, accepted, answered }, Some(host)) => {
+                self.agent_has(&host, serial, accepted, answered);
+                Ok(())
+            }
             (ToManager::Answer(answer), Some(host)) => {
                 let Some(device) = self.device_of(&host, answer.serial) else { return Ok(()) };
                 let answer = believed(answer);
@@ -80,6 +84,7 @@ impl Service {
             None => "connected",
         };
         self.agents.insert(id, host.clone());
+        self.agent_is_there(&host);
         self.notice(Notice::Agent { host, what });
         Ok(())
     }

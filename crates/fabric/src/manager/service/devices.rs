@@ -7,10 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtide_cxl::manager::{Command, DeviceName, Reply};
+use memtide_cxl::{
+    command::HostId,
+    manager::{Command, DeviceName, Reply},
+};
 use rustix::event::PollFlags;
 
-use crate::manager::backend::{Backend, BackendError, Connected, Connecting, Connector};
+use crate::manager::backend::{Backend, BackendError, Connected, Connecting, Connector, HostSays};
 
 /// Until a device is tried again, the first time and at most: each pause is twice the last.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -126,10 +129,25 @@ impl Devices {
         self.0.get(name)?.serial
     }
 
-    /// Where a device is, and why it is not connected.
+    /// A host's agent says something of a device, if that is connected.
+    pub fn host_says(&mut self, name: &DeviceName, host: HostId, says: HostSays) {
+        if let Some(Device { connection: Connection::Up(backend), .. }) = self.0.get_mut(name) {
+            backend.host_says(host, says);
+        }
+    }
+
+    /// Whether a device, which is connected, knows only what hosts' agents say.
+    pub fn hears_agents(&self, name: &DeviceName) -> bool {
+        match self.0.get(name).map(|device| &device.connection) {
+            Some(Connection::Up(backend)) => backend.hears_agents(),
+            _ => false,
+        }
+    }
+
+    /// Where a device is, and what is wrong with it.
     pub fn told(&self, name: &DeviceName) -> (String, Option<String>) {
         let device = self.0.get(name);
-        device.map_or_else(Default::default, |d| (d.connector.address(), d.problem.clone()))
+        device.map_or_else(Default::default, |d| (d.connector.address(), d.problem()))
     }
 }
 
@@ -139,6 +157,14 @@ impl Device {
             Connection::Waiting(_) => None,
             Connection::Connecting(connecting) => Some((connecting.as_fd(), PollFlags::IN)),
             Connection::Up(backend) => Some(backend.descriptor()),
+        }
+    }
+
+    /// Why it is not connected, or what it says is wrong.
+    fn problem(&self) -> Option<String> {
+        match &self.connection {
+            Connection::Up(backend) => backend.problem(),
+            _ => self.problem.clone(),
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod cxl_whole_life;
 mod dynamic_capacity;
+mod fabric_manager;
 mod kernel_zone;
 mod kit;
 mod poison;

@@ -1,0 +1,281 @@
+//! What a socket may say, and what agents may.
+
+use std::{io::Write, os::unix::net::UnixStream};
+
+use memtide_cxl::{
+    ReturnCode,
+    command::{
+        HostId, Sanitize,
+        events::{EventBody, EventLog, GetEventRecords},
+        fabric_manager::{
+            Force, InitiateAdd, InitiateRelease, Removal, Selection, SetConfiguration,
+        },
+    },
+    manager::{Command, Response},
+};
+use memtide_units::{DcExtent, DpaRange, Tag};
+use serde_json::json;
+
+use super::{
+    description::Description,
+    error::HearError,
+    lines::{Answer, Lines},
+    orders::What,
+    shadow::{Shadow, Trial},
+    *,
+};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const HOST: HostId = HostId(0);
+
+fn lines() -> (UnixStream, Lines) {
+    let (qemu, ours) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    (qemu, Lines::new(ours.into()))
+}
+
+#[test]
+fn answers_are_read_in_whatever_pieces_they_come() {
+    let (mut qemu, mut lines) = lines();
+    lines.begin("x", &json!({})).unwrap();
+    let text = "{\"event\": \"STOP\"}\r\n{\"return\": {\"a\": 1}, \"id\": 1}\r\n";
+    for (number, byte) in text.bytes().enumerate() {
+        assert_eq!(lines.answer().unwrap(), None, "before byte {number}");
+        qemu.write_all(&[byte]).unwrap();
+    }
+    assert_eq!(lines.answer().unwrap(), Some(Answer::Return(json!({ "a": 1 }))));
+    assert_eq!(lines.answer().unwrap(), None);
+    drop(qemu);
+    assert!(matches!(lines.answer(), Err(QmpError::Closed)));
+}
+
+#[test]
+fn what_is_no_answer_ends_the_connection() {
+    for (said, what) in [
+        ("[]", "an object"),
+        ("7", "an object"),
+        ("{\"return\": {}", "an object"),
+        ("{}", "an answer"),
+        ("{\"return\": {}, \"id\": 2}", "an answer"),
+        ("{\"return\": {}, \"id\": \"1\"}", "an answer"),
+        ("{\"id\": 1}", "an answer"),
+        ("\u{1}\u{2}", "an object"),
+    ] {
+        let (mut qemu, mut lines) = lines();
+        lines.begin("x", &json!({})).unwrap();
+        writeln!(qemu, "{said}").unwrap();
+        let error = lines.answer().unwrap_err().to_string();
+        assert!(error.contains(&format!("expected {what}")), "{said}: {error}");
+    }
+    let (mut qemu, mut lines) = lines();
+    lines.begin("x", &json!({})).unwrap();
+    let deep = "[".repeat(1 << 16);
+    writeln!(qemu, "{{\"return\": {deep}").unwrap();
+    assert!(matches!(lines.answer(), Err(QmpError::Line { .. })));
+}
+
+#[test]
+fn who_does_not_greet_is_not_waited_for() {
+    let (mut qemu, mut lines) = lines();
+    let soon = Instant::now() + Duration::from_millis(30);
+    assert!(matches!(lines.greet(soon), Err(QmpError::Late { .. })));
+    writeln!(qemu, "{{\"hello\": 1}}").unwrap();
+    let soon = Instant::now() + Duration::from_millis(300);
+    let error = lines.greet(soon).unwrap_err().to_string();
+    assert!(error.contains("expected QMP's greeting"), "{error}");
+}
+
+/// Two regions of 512 MiB behind 1 GiB.
+fn shadow() -> Shadow {
+    let description = Description { serial: 7, base: GIB, size: GIB, regions: 2 };
+    let mut shadow = Shadow::new(&description, 2).unwrap();
+    assert_eq!(shadow.unknown(), Some(0));
+    hear(&mut shadow, &[], &[]).unwrap();
+    shadow.hear(HostId(1), &[], &[]).unwrap();
+    assert_eq!(shadow.unknown(), None);
+    shadow
+}
+
+fn range(at: u64, count: u64) -> DpaRange {
+    DpaRange::new(GIB + at * 64 * MIB, count * 64 * MIB)
+}
+
+fn extent(range: DpaRange) -> DcExtent {
+    DcExtent { range, tag: Tag::NULL, sequence: 0 }
+}
+
+fn hear(
+    shadow: &mut Shadow,
+    accepted: &[DpaRange],
+    answered: &[DpaRange],
+) -> Result<(), HearError> {
+    let accepted: Vec<DcExtent> = accepted.iter().map(|&range| extent(range)).collect();
+    shadow.hear(HOST, &accepted, answered)
+}
+
+fn add(host: HostId, ranges: &[DpaRange]) -> Command {
+    Command::InitiateAdd(InitiateAdd {
+        host,
+        selection: Selection::Prescriptive,
+        region: 0,
+        length: 0,
+        tag: Tag::NULL,
+        extents: ranges.iter().map(|&range| extent(range)).collect(),
+    })
+}
+
+/// Does it, with QEMU's consent.
+#[track_caller]
+fn done(shadow: &mut Shadow, command: &Command) -> Vec<serde_json::Value> {
+    let Trial { shadow: next, reply, orders } = shadow.try_command(command).unwrap();
+    assert_eq!(reply, Ok(Response::Done));
+    *shadow = next;
+    orders.iter().map(|order| order.arguments("/d")).collect()
+}
+
+fn refused(shadow: &Shadow, command: &Command) -> ReturnCode {
+    let Trial { reply, orders, .. } = shadow.try_command(command).unwrap();
+    assert_eq!(orders, []);
+    reply.unwrap_err()
+}
+
+fn events(shadow: &Shadow) -> usize {
+    let log = EventLog::DynamicCapacity;
+    let command = Command::GetEventRecords(GetEventRecords { log });
+    match shadow.try_command(&command).unwrap().reply {
+        Ok(Response::EventRecords(read)) => {
+            let is_dc = |body| matches!(body, EventBody::DynamicCapacity(_));
+            read.records.iter().filter(|record| is_dc(record.body)).count()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_command_becomes_what_qmp_wants() {
+    let mut shadow = shadow();
+    let told = done(&mut shadow, &add(HOST, &[range(1, 2), range(4, 1)]));
+    let expected = json!({
+        "path": "/d", "host-id": 0, "region": 0, "selection-policy": "prescriptive",
+        "extents": [
+            { "offset": 64 * MIB, "len": 128 * MIB }, { "offset": 256 * MIB, "len": 64 * MIB },
+        ],
+    });
+    assert_eq!(told, [expected]);
+    // What is offered to one is not offered to another.
+    let code = refused(&shadow, &add(HostId(1), &[range(2, 1)]));
+    assert_eq!(code, ReturnCode::INVALID_EXTENT_LIST);
+    hear(&mut shadow, &[range(1, 2), range(4, 1), range(8, 1)], &[]).unwrap();
+    // Asked back in both regions: two commands.
+    let release = |force| {
+        Command::InitiateRelease(InitiateRelease {
+            host: HOST,
+            removal: Removal::Prescriptive,
+            force,
+            sanitize: Sanitize::OnRelease,
+            length: 0,
+            tag: Tag::NULL,
+            extents: [range(2, 1), range(8, 1)].map(extent).to_vec(),
+        })
+    };
+    let told = done(&mut shadow, &release(Force::Ask));
+    let regions: Vec<_> = told.iter().map(|told| told["region"].as_u64().unwrap()).collect();
+    assert_eq!(regions, [0, 1]);
+    assert_eq!(told[1]["extents"], json!([{ "offset": 0, "len": 64 * MIB }]));
+    assert_eq!(told[1]["forced-removal"], false);
+    let taken = shadow.try_command(&release(Force::Take)).unwrap();
+    assert!(taken.orders.iter().all(|order| order.what == What::Take));
+    // On a copy: the shadow knows nothing of it.
+    assert_eq!(shadow.held(HOST), [range(1, 2), range(4, 1), range(8, 1)]);
+}
+
+#[test]
+fn what_qemus_log_cannot_hold_is_not_offered() {
+    let mut shadow = shadow();
+    let apart: Vec<DpaRange> =
+        (0..9).map(|at| DpaRange::new(GIB + at * 4 * MIB, 2 * MIB)).collect();
+    let code = refused(&shadow, &add(HOST, &apart));
+    assert_eq!(code, ReturnCode::RESOURCES_EXHAUSTED);
+    done(&mut shadow, &add(HOST, &apart[..8]));
+    assert_eq!(refused(&shadow, &add(HOST, &apart[8..])), ReturnCode::RETRY_REQUIRED);
+    // The other guest's log is another.
+    done(&mut shadow, &add(HostId(1), &apart[8..]));
+    hear(&mut shadow, &[], &apart[..8]).unwrap();
+    done(&mut shadow, &add(HOST, &apart[..1]));
+    let set = SetConfiguration { region: 0, block_size: 2 * MIB, sanitize: Sanitize::Never };
+    assert_eq!(refused(&shadow, &Command::SetConfiguration(set)), ReturnCode::UNSUPPORTED);
+}
+
+#[test]
+fn an_answer_is_for_the_oldest_offers() {
+    let mut shadow = shadow();
+    for at in 0..3 {
+        done(&mut shadow, &add(HOST, &[range(2 * at, 1), range(2 * at + 1, 1)]));
+    }
+    assert_eq!(shadow.offered(HOST).len(), 6);
+    // Half of an offer that was answered says nothing of it.
+    hear(&mut shadow, &[], &[range(0, 1)]).unwrap();
+    assert_eq!((shadow.offered(HOST).len(), events(&shadow)), (6, 0));
+    // The second is accepted in part: so the first was refused.
+    hear(&mut shadow, &[range(3, 1)], &[]).unwrap();
+    assert_eq!(shadow.held(HOST), [range(3, 1)]);
+    assert_eq!(shadow.offered(HOST), [range(4, 1), range(5, 1)]);
+    assert!(events(&shadow) > 0);
+    assert!(shadow.take_events_pending() && !shadow.take_events_pending());
+    // Accepted, and released in part before it was told.
+    let half = DpaRange::new(range(4, 1).start, 32 * MIB);
+    hear(&mut shadow, &[half], &[range(4, 2)]).unwrap();
+    assert_eq!((shadow.held(HOST), shadow.offered(HOST)), (vec![half], vec![]));
+    // And all of it.
+    done(&mut shadow, &add(HOST, &[range(6, 1)]));
+    hear(&mut shadow, &[], &[range(6, 1)]).unwrap();
+    assert_eq!((shadow.held(HOST), shadow.offered(HOST)), (vec![], vec![]));
+    // Nothing of it is lost for ever.
+    done(&mut shadow, &add(HostId(1), &[range(0, 8)]));
+}
+
+#[test]
+fn what_nobody_offered_is_taken_over_unless_offers_wait() {
+    let mut shadow = shadow();
+    let tag = Tag([5; 16]);
+    let tagged = |range| DcExtent { range, tag, sequence: 3 };
+    // The second part of the allocation lies in another region, of which a device knows nothing.
+    let all = [tagged(range(0, 1)), tagged(range(2, 1)), tagged(range(8, 1)), extent(range(9, 1))];
+    shadow.hear(HOST, &all, &[]).unwrap();
+    assert_eq!(shadow.held(HOST), all.map(|extent| extent.range));
+    shadow.hear(HOST, &all[..3], &[]).unwrap();
+    // What another has, it cannot have.
+    let error = shadow.hear(HostId(1), &[extent(range(0, 1))], &[]).unwrap_err();
+    assert!(matches!(error, HearError::Refused(_)), "{error}");
+    done(&mut shadow, &add(HOST, &[range(4, 1)]));
+    let before = shadow.clone();
+    let held: Vec<DpaRange> = before.held(HOST);
+    let error = hear(&mut shadow, &[&held[..], &[range(5, 1)]].concat(), &[]).unwrap_err();
+    assert_eq!(error, HearError::Unasked { range: range(5, 1) });
+    assert_eq!((shadow.held(HOST), shadow.offered(HOST)), (held, vec![range(4, 1)]));
+}
+
+#[test]
+fn nonsense_changes_nothing() {
+    let mut shadow = shadow();
+    hear(&mut shadow, &[range(0, 1)], &[]).unwrap();
+    for wrong in [
+        vec![DpaRange::new(GIB, MIB)],
+        vec![DpaRange::new(GIB + MIB, 2 * MIB)],
+        vec![DpaRange::new(0, 2 * MIB)],
+        vec![range(15, 2)],
+        vec![range(7, 2)],
+        vec![range(1, 2), range(2, 2)],
+        vec![DpaRange::new(u64::MAX, u64::MAX)],
+        vec![DpaRange::new(GIB, 0)],
+    ] {
+        let error = hear(&mut shadow, &wrong, &wrong).unwrap_err();
+        assert!(matches!(error, HearError::Extent { .. }), "{wrong:?}: {error}");
+        assert_eq!(shadow.held(HOST), [range(0, 1)]);
+    }
+    // What is said of nobody's offers is nothing.
+    let odd = [DpaRange::new(u64::MAX, u64::MAX), DpaRange::new(3, 0)];
+    hear(&mut shadow, &[range(0, 1)], &odd).unwrap();
+    assert_eq!(shadow.held(HOST), [range(0, 1)]);
+}
