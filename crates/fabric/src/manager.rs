@@ -24,6 +24,7 @@
 pub mod backend;
 pub mod client;
 pub mod config;
+pub mod device_address;
 mod service;
 pub mod store;
 mod view;
@@ -31,5 +32,6 @@ mod view;
 pub use self::{
     client::{Client, ClientError},
     config::Config,
+    device_address::DeviceAddress,
     service::{BindError, Notice, RunError, Service},
 };

@@ -19,7 +19,7 @@ use memtide_fabric::{
     Address,
     control::{AgentView, DeviceStateView, DeviceView},
     manager::{
-        Client, ClientError, Config, RunError, Service,
+        Client, ClientError, Config, DeviceAddress, RunError, Service,
         config::{DeviceArgument, HostArgument, Places},
     },
     serving::StopHandle,
@@ -336,7 +336,8 @@ fn of_two_devices_with_one_serial_number_one_is_used() {
     let mut config = config(directory.path(), &one.addresses[0]);
     let mut again = config.manager.devices[0].clone();
     again.name = "again".parse().unwrap();
-    config.addresses.insert(again.name.clone(), other.addresses[0].clone());
+    let address = DeviceAddress::Fabric(other.addresses[0].clone());
+    config.addresses.insert(again.name.clone(), address);
     config.manager.devices.push(again);
     let managed = Managed::run(directory.path(), config);
     let mut client = managed.client();

@@ -34,6 +34,7 @@ use memtide_cxl::{
 use memtide_units::{ByteSize, ParseSizeError};
 use serde::Deserialize;
 
+use super::device_address::{DeviceAddress, ParseDeviceAddressError};
 use crate::{Address, address::ParseAddressError};
 
 /// A service, as it is to be.
@@ -49,7 +50,7 @@ pub struct Config {
     /// Devices, hosts, limits, pauses.
     pub manager: manager::Config,
     /// Where the devices are.
-    pub addresses: BTreeMap<DeviceName, Address>,
+    pub addresses: BTreeMap<DeviceName, DeviceAddress>,
 }
 
 /// Why there is no such service.
@@ -87,6 +88,14 @@ pub enum ConfigError {
         field: String,
         /// What is wrong.
         source: ParseAddressError,
+    },
+    /// An address of a device that is none.
+    #[error("{field}: {source}")]
+    DeviceAddress {
+        /// Where it stands.
+        field: String,
+        /// What is wrong.
+        source: ParseDeviceAddressError,
     },
     /// A size that is none.
     #[error("{field}: {source}")]
@@ -208,7 +217,7 @@ impl Places {
 
 /// A device on the command line: `NAME=ADDRESS`.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DeviceArgument(DeviceName, Address);
+pub struct DeviceArgument(DeviceName, DeviceAddress);
 
 /// A host on the command line: `[DEVICE/]NAME=NUMBER`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -228,7 +237,7 @@ impl FromStr for DeviceArgument {
             expected: "NAME=ADDRESS, as pool0=unix:/run/memtide/pool0.sock",
         };
         let (name, address) = text.split_once('=').ok_or_else(form)?;
-        Ok(Self(device_name("--device", name)?, self::address("--device", address)?))
+        Ok(Self(device_name("--device", name)?, device_address("--device", address)?))
     }
 }
 
@@ -320,7 +329,10 @@ impl Config {
         config.with_devices(devices.iter().map(device).collect())
     }
 
-    fn with_devices(mut self, devices: Vec<(DeviceConfig, Address)>) -> Result<Self, ConfigError> {
+    fn with_devices(
+        mut self,
+        devices: Vec<(DeviceConfig, DeviceAddress)>,
+    ) -> Result<Self, ConfigError> {
         if devices.is_empty() {
             return Err(ConfigError::NoDevice);
         }
@@ -335,9 +347,9 @@ impl Config {
     }
 }
 
-fn device(raw: RawDevice) -> Result<(DeviceConfig, Address), ConfigError> {
+fn device(raw: RawDevice) -> Result<(DeviceConfig, DeviceAddress), ConfigError> {
     let name = device_name("device.name", &raw.name)?;
-    let address = address(&format!("device {name}: address"), &raw.address)?;
+    let address = device_address(&format!("device {name}: address"), &raw.address)?;
     let chooser = match raw.chooser {
         RawChooser::Manager => Chooser::Manager,
         RawChooser::Device => Chooser::Device,
@@ -400,6 +412,10 @@ fn host_name(field: &str, text: &str) -> Result<HostName, ConfigError> {
 
 fn address(field: &str, text: &str) -> Result<Address, ConfigError> {
     text.parse().map_err(|source| ConfigError::Address { field: field.to_owned(), source })
+}
+
+fn device_address(field: &str, text: &str) -> Result<DeviceAddress, ConfigError> {
+    text.parse().map_err(|source| ConfigError::DeviceAddress { field: field.to_owned(), source })
 }
 
 #[cfg(test)]

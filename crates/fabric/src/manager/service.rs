@@ -7,7 +7,6 @@ mod operators;
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
-    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -21,7 +20,7 @@ use self::{
     operators::Operator,
 };
 use super::{
-    backend::{BackendError, Connector, FabricConnector},
+    backend::BackendError,
     config::Config,
     store::{Store, StoreError},
 };
@@ -221,10 +220,8 @@ impl Service {
     }
 
     fn with_store(config: Config, mut store: Store) -> Result<Self, BindError> {
-        let connectors = config.addresses.iter().map(|(name, address)| {
-            let connector: Arc<dyn Connector> = Arc::new(FabricConnector(address.clone()));
-            (name.clone(), connector)
-        });
+        let addresses = config.addresses.iter();
+        let connectors = addresses.map(|(name, address)| (name.clone(), address.connector()));
         let devices = Devices::new(connectors.collect());
         let clock = Clock::start();
         let manager = Manager::restore(config.manager.clone(), clock.now(), store.load()?)?;
