@@ -3,10 +3,8 @@
 //! Behind a mailbox a register says it ([`crate::mailbox::BackgroundStatus`]); where messages
 //! carry commands, this one asks.
 
-use alloc::vec::Vec;
-
 use crate::{
-    Command, DecodeError, Opcode, Payload, ReturnCode,
+    Command, DecodeError, Opcode, ReturnCode,
     cci::Background,
     payload::{Fields, Record, Writer, fixed_size},
 };
