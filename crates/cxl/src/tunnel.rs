@@ -36,7 +36,7 @@ pub struct Tunnel {
 }
 
 /// What a tunnel leads to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Target {
     /// To a switch: what is at this port. To a device: this logical device.
     PortOrLd(u8),

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::{Attached, Port, Refusal, Switch};
 use crate::{
-    Command, Opcode, Payload, ReturnCode,
+    Opcode, Payload, ReturnCode,
     cci::Message,
     command::{
         HostId,

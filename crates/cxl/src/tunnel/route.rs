@@ -24,7 +24,7 @@ pub const HOPS_MAX: usize = 3;
 pub const HOP_BYTES: usize = 4 + HEADER_BYTES;
 
 /// What each tunnel leads to, the outermost first. There is always one.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Route {
     hops: Vec<Target>,
 }
