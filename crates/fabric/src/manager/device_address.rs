@@ -2,7 +2,9 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use super::backend::{Connector, FabricConnector};
+use memtide_host::switch::{ParsePortAddressError, PortAddress};
+
+use super::backend::{Connector, FabricConnector, cci::CciConnector};
 use crate::{Address, address::ParseAddressError};
 
 /// Where a device is.
@@ -11,7 +13,12 @@ use crate::{Address, address::ParseAddressError};
 pub enum DeviceAddress {
     /// Behind a fabric's socket.
     Fabric(Address),
+    /// Behind a port of a switch that this machine manages: `cci:0000:0d:00.1,port=3`.
+    Cci(PortAddress),
 }
+
+/// What stands before the address of a port.
+const CCI: &str = "cci:";
 
 /// A text that is no device's address.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -20,13 +27,19 @@ pub enum ParseDeviceAddressError {
     /// It is no socket's.
     #[error(transparent)]
     Fabric(#[from] ParseAddressError),
+    /// It is no port's.
+    #[error("cci: {0}")]
+    Cci(#[from] ParsePortAddressError),
 }
 
 impl FromStr for DeviceAddress {
     type Err = ParseDeviceAddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self::Fabric(text.parse()?))
+        match text.strip_prefix(CCI) {
+            Some(port) => Ok(Self::Cci(port.parse()?)),
+            None => Ok(Self::Fabric(text.parse()?)),
+        }
     }
 }
 
@@ -34,6 +47,7 @@ impl fmt::Display for DeviceAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fabric(address) => address.fmt(f),
+            Self::Cci(address) => write!(f, "{CCI}{address}"),
         }
     }
 }
@@ -44,6 +58,7 @@ impl DeviceAddress {
     pub fn connector(&self) -> Arc<dyn Connector> {
         match self {
             Self::Fabric(address) => Arc::new(FabricConnector(address.clone())),
+            Self::Cci(address) => Arc::new(CciConnector::new(address.clone())),
         }
     }
 }
@@ -58,6 +73,8 @@ mod tests {
             ("unix:/run/f.sock", "unix:/run/f.sock"),
             ("/run/f.sock", "unix:/run/f.sock"),
             ("tcp:localhost:7000", "tcp:localhost:7000"),
+            ("cci:0D:00.1,port=3", "cci:0000:0d:00.1,port=3"),
+            ("cci:0000:0d:00.1,port=3,pool", "cci:0000:0d:00.1,port=3,pool"),
         ] {
             let address: DeviceAddress = text.parse().unwrap();
             assert_eq!(address.to_string(), shown);
