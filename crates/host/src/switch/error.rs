@@ -124,6 +124,17 @@ pub enum SwitchError {
         /// How.
         code: ReturnCode,
     },
+    /// The device has nothing that a manager could hand out.
+    #[error(
+        "{who} has no dynamic capacity commands for a manager: it answers {code} to Get DCD Info \
+         (5600h)"
+    )]
+    NoDynamicCapacity {
+        /// Who.
+        who: Who,
+        /// How it refuses.
+        code: ReturnCode,
+    },
     /// The device's answer makes no sense.
     #[error("the answer of {who} to {opcode}")]
     Answer {

@@ -14,7 +14,10 @@ use std::{
 use memtide_cxl::{
     Command, Opcode, Payload, ReturnCode,
     cci::{Background, Kind, Message},
-    command::background::{BackgroundOperation, GetBackgroundOperation},
+    command::{
+        background::{BackgroundOperation, GetBackgroundOperation},
+        fabric_manager::{GetInfo, Info},
+    },
     tunnel::Route,
 };
 use rustix::{
@@ -120,6 +123,19 @@ impl SwitchMailbox {
             who: who(),
             opcode,
             source,
+        })
+    }
+
+    /// What a device at the end of a route has of dynamic capacity, for a manager to hand out.
+    ///
+    /// # Errors
+    /// [`SwitchError`]; [`SwitchError::NoDynamicCapacity`] where it knows no such command.
+    pub fn dynamic_capacity(&mut self, route: &Route) -> Result<Info, SwitchError> {
+        self.ask_through(route, &GetInfo).map_err(|error| match error {
+            SwitchError::Refused { who, code: code @ ReturnCode::UNSUPPORTED, .. } => {
+                SwitchError::NoDynamicCapacity { who, code }
+            }
+            other => other,
         })
     }
 

@@ -4,9 +4,8 @@
 //! tunnel still has ports, and a device without dynamic capacity a serial number.
 
 use memtide_cxl::{
-    ReturnCode,
     command::{
-        fabric_manager::{GetInfo, Info},
+        fabric_manager::Info,
         identify::{Identify, Identity},
         switch::{
             ConnectedDevice, GetPhysicalPortState, IdentifySwitch, Port, PortConfiguration, Switch,
@@ -58,27 +57,17 @@ pub struct ScannedPort {
 pub struct Behind {
     /// What it is.
     pub identity: Identity,
-    /// Whether a manager can hand out what it has.
-    pub capacity: Capacity,
+    /// What a manager can hand out of it, or why nothing.
+    pub capacity: Result<Capacity, SwitchError>,
 }
 
-/// Whether a manager can hand out what a device has.
+/// What a device has for a manager to hand out.
 #[derive(Debug)]
-pub enum Capacity {
-    /// It can.
-    Dynamic {
-        /// Where commands go.
-        address: PortAddress,
-        /// What it says of itself.
-        info: Info,
-    },
-    /// The device says so to 5600h.
-    Refused {
-        /// How.
-        code: ReturnCode,
-    },
-    /// It did not come to an answer.
-    Unknown(SwitchError),
+pub struct Capacity {
+    /// Where commands go.
+    pub address: PortAddress,
+    /// What it says of itself.
+    pub info: Info,
 }
 
 /// All of them, by address.
@@ -129,21 +118,19 @@ fn behind(
     let identity = mailbox.ask_through(&route, &Identify)?;
     let own = capacity(mailbox, function, &route);
     let capacity = match own {
-        Capacity::Refused { code: ReturnCode::UNSUPPORTED } => {
-            match capacity(mailbox, function, &route.then(Target::LdPool)) {
-                pool @ Capacity::Dynamic { .. } => pool,
-                _ => own,
-            }
+        Err(SwitchError::NoDynamicCapacity { .. }) => {
+            capacity(mailbox, function, &route.then(Target::LdPool)).or(own)
         }
         own => own,
     };
     Ok(Behind { identity, capacity })
 }
 
-fn capacity(mailbox: &mut SwitchMailbox, function: &PciDevice, route: &Route) -> Capacity {
-    match mailbox.ask_through(route, &GetInfo) {
-        Ok(info) => Capacity::Dynamic { address: PortAddress::of(function, route.clone()), info },
-        Err(SwitchError::Refused { code, .. }) => Capacity::Refused { code },
-        Err(error) => Capacity::Unknown(error),
-    }
+fn capacity(
+    mailbox: &mut SwitchMailbox,
+    function: &PciDevice,
+    route: &Route,
+) -> Result<Capacity, SwitchError> {
+    let info = mailbox.dynamic_capacity(route)?;
+    Ok(Capacity { address: PortAddress::of(function, route.clone()), info })
 }

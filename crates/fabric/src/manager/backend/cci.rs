@@ -83,6 +83,8 @@ impl Connector for CciConnector {
         let mut mailbox = SwitchMailbox::open(&self.root, self.address.function())?;
         let route = self.address.route().clone();
         let serial = mailbox.ask_through(&route, &Identify)?.serial;
+        // Said here, where it is a sentence; the manager reads it again.
+        mailbox.dynamic_capacity(&route)?;
         let room = route.room(mailbox.room());
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let bell =

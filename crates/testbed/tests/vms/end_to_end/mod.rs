@@ -5,6 +5,7 @@ mod cxl_whole_life;
 mod dynamic_capacity;
 mod kernel_zone;
 mod kit;
+mod managed_switch;
 mod poison;
 mod redis;
 mod shrink;
