@@ -48,8 +48,8 @@ pub fn memory_identity() -> Identity {
     }
 }
 
-/// Two hosts, one region of 64 blocks; messages of 2 KiB.
-pub fn device(serial: u64) -> Device {
+/// Two hosts, one region of 64 blocks, messages of so many bytes.
+pub fn device(serial: u64, payload_bytes: u32) -> Device {
     let region = RegionConfig {
         base: 0,
         decode_length: CAPACITY_UNIT,
@@ -61,21 +61,26 @@ pub fn device(serial: u64) -> Device {
         sanitize: Sanitize::Never,
         sanitize_control: SanitizeControl::Fixed,
     };
-    let limits = Limits { extents: 64, tags: 4, event_records: 8, payload_bytes: 2048 };
+    let limits = Limits { extents: 64, tags: 4, event_records: 8, payload_bytes };
     let total_capacity = CAPACITY_UNIT;
     Device::new(Config { serial, hosts: 2, regions: vec![region], total_capacity, limits })
         .expect("a device that there can be")
 }
 
-/// One of each kind, and a mailbox of this many bytes.
+/// One of each kind, and a mailbox of 2 to the power of this many bytes.
 pub fn switch(payload_log2: u8) -> Switch {
+    switch_before(payload_log2, 2048)
+}
+
+/// The same, before devices with messages of so many bytes.
+pub fn switch_before(payload_log2: u8, device_bytes: u32) -> Switch {
     let at = |attached| Port { link: LINK, attached };
     let ports = BTreeMap::from([
         (HOST, at(Attached::Host)),
         (NOTHING, at(Attached::Nothing)),
         (MEMORY, at(Attached::Memory(memory_identity()))),
-        (SHARED, at(Attached::Shared(Box::new(device(3))))),
-        (HEADS, at(Attached::SharedHead(Box::new(device(200))))),
+        (SHARED, at(Attached::Shared(Box::new(device(3, device_bytes))))),
+        (HEADS, at(Attached::SharedHead(Box::new(device(200, device_bytes))))),
     ]);
     Switch::new(9, payload_log2, ports).expect("a switch that there can be")
 }

@@ -12,6 +12,7 @@
 
 use std::{
     fs::{File, OpenOptions},
+    io::ErrorKind,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -30,6 +31,8 @@ const BRIDGE: u64 = 0x0604;
 /// Where extended capabilities begin, and configuration space ends (PCI Express base 5.0, 7.6).
 const EXTENDED: usize = 0x100;
 const CONFIG_BYTES: usize = 0x1000;
+/// So much of it is read by who is not root (kernel `pci_read_config`).
+const CONFIG_OF_ALL: usize = 64;
 /// Designated vendor-specific extended capability.
 const DVSEC: u32 = 0x23;
 /// CXL's vendor number.
@@ -222,7 +225,12 @@ impl PciDevice {
     /// Where a block of registers is.
     pub(crate) fn resource(&self, root: &Root, block: Block) -> Result<Resource, DcdError> {
         let device = || self.address.clone();
-        let located = self.config(root)?.locate(block);
+        let config = self.config(root)?;
+        if config.0.len() <= CONFIG_OF_ALL {
+            let path = root.at(format!("{}/config", self.folder()));
+            return Err(DcdError::Io { path, source: ErrorKind::PermissionDenied.into() });
+        }
+        let located = config.locate(block);
         let (bar, offset) =
             located.ok_or_else(|| DcdError::NoRegisters { device: device(), block })?;
         let path = root.at(format!("{}/resource{bar}", self.folder()));

@@ -74,8 +74,6 @@ impl SwitchMailbox {
             }
             other => SwitchError::Registers { function: name(), source: Box::new(other) },
         };
-        // Without root's rights the rest of configuration space cannot be read, where it says where
-        // its registers are: opening them first says what is wrong.
         function.enable(root).map_err(failed)?;
         let resource = function.resource(root, Block::Device).map_err(failed)?;
         let file = resource.open().map_err(failed)?;

@@ -123,6 +123,8 @@ struct CciBackend {
     answers: Receiver<Answer>,
     /// Readable once there is an answer, or an event.
     bell: OwnedFd,
+    /// Set by the thread, taken by the loop. Nothing else is published by it, so any order will do;
+    /// who saw it late would see it set again at the next look.
     events: Arc<AtomicBool>,
     /// What is in flight, and when its answer is late.
     asked: Option<(Command, Instant)>,
