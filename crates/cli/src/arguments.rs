@@ -26,8 +26,8 @@ pub use self::dcd::{AcceptKind, Dcd, DcdAcceptPolicy, DcdList, DcdServe, DcdStat
 pub use self::dcd_pool::DcdPool;
 pub use self::fabric::{Fabric, FabricServe, FabricWhat};
 pub use self::fm::{
-    Fm, FmAdd, FmCancel, FmLimits, FmList, FmMove, FmPolicy, FmRelease, FmRest, FmServe, FmShow,
-    FmSocket, FmTag, FmWatch, FmWhat,
+    Fm, FmAdd, FmCancel, FmLimits, FmList, FmMove, FmPolicy, FmRelease, FmRest, FmScan, FmServe,
+    FmShow, FmSocket, FmTag, FmWatch, FmWhat,
 };
 pub use self::frames::{
     BenchFrames, BenchFramesCount, ByKind, CachesKind, CallsKind, CountedKind, What,

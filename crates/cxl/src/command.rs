@@ -1,12 +1,14 @@
 //! The commands, as data.
 //!
 //! * [`identify`]: 0001h and 4000h, who is there and what it is.
+//! * [`background`]: 0002h, what has become of a command that goes on after its response.
 //! * [`events`]: 0100h and 0101h, and the records of the dynamic-capacity log.
 //! * [`dynamic_capacity`]: 4800h to 4803h, what a host says to its device.
 //! * [`fabric_manager`]: 5600h to 5608h, what a fabric manager says.
 //! * [`switch`]: 5100h and 5101h, what is at a switch's ports.
 //! * [`logical_device`]: 5400h, 5401h and 5500h, what a device is cut into.
 
+pub mod background;
 pub mod dynamic_capacity;
 pub mod events;
 pub mod fabric_manager;

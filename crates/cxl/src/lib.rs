@@ -17,6 +17,7 @@
 //! * [`mailbox`]: the registers that carry them.
 //! * [`registers`]: where registers are, and those that decode addresses.
 //! * [`device`]: a device as the specification has it, for several hosts.
+//! * [`switch`]: a switch as the specification has it, with such devices behind its ports.
 //! * [`manager`]: who has what, who is to get what, who has to give what back.
 //!
 //! The host's own rules (chains, tag groups, what is given back when) are
@@ -38,6 +39,7 @@ pub mod manager;
 pub mod opcode;
 pub mod payload;
 pub mod registers;
+pub mod switch;
 pub mod tunnel;
 
 pub use code::ReturnCode;

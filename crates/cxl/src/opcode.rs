@@ -25,6 +25,8 @@ macro_rules! opcodes {
 opcodes! {
     /// Who is at the other end of a component command interface.
     IDENTIFY = 0x0001, "Identify";
+    /// What became of a command that goes on after its response.
+    BACKGROUND_OPERATION_STATUS = 0x0002, "Background Operation Status";
     /// Event records of a log.
     GET_EVENT_RECORDS = 0x0100, "Get Event Records";
     /// Forget event records that were read.

@@ -10,7 +10,10 @@
 //! ```
 //!
 //! So there are two codes in what comes back: the carrier's, and the device's. A size of 16 bits
-//! limits what can be carried, and is checked when a tunnel is made: [`Tunnel::new`].
+//! limits what can be carried, and is checked when a tunnel is made: [`Tunnel::new`]. A [`Route`]
+//! is a tunnel in a tunnel, as far as it goes.
+
+mod route;
 
 use alloc::vec::Vec;
 
@@ -19,6 +22,8 @@ use crate::{
     cci::{Kind, Message, TooLong},
     payload::{Fields, Writer},
 };
+
+pub use self::route::{HOP_BYTES, HOPS_MAX, Route, RouteError};
 
 /// The longest message that can be carried, its header included.
 pub const MESSAGE_BYTES_MAX: usize = u16::MAX as usize;
@@ -31,7 +36,7 @@ pub struct Tunnel {
 }
 
 /// What a tunnel leads to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Target {
     /// To a switch: what is at this port. To a device: this logical device.
     PortOrLd(u8),

@@ -22,6 +22,8 @@
 //! * [`give_back`]: as much of a node as can be had, and who holds the rest.
 //! * [`region`]: making and unmaking CXL regions. [`dax_mode`]: whose a dax device is.
 //! * [`dcd`]: serving a device with dynamic capacity that no driver of the kernel's serves.
+//! * [`switch`]: what is behind the switches that this machine can manage. [`mailbox`]: registers
+//!   that carry commands.
 //! * [`plan`]: how anything is changed: planned, carried out, taken back.
 
 #![forbid(unsafe_code)]
@@ -37,6 +39,7 @@ pub mod dcd;
 pub mod distances;
 pub mod firmware;
 pub mod give_back;
+pub mod mailbox;
 pub mod memory_blocks;
 pub mod memory_groups;
 pub mod node_list;
@@ -49,6 +52,7 @@ pub mod plan;
 pub mod processes;
 pub mod region;
 pub mod root;
+pub mod switch;
 pub mod tiers;
 pub mod topology;
 pub mod virtio_mem;

@@ -67,8 +67,10 @@ pub enum RootPort {
     Empty,
     /// A memory device.
     Device(CxlDevice),
-    /// A switch with a downstream port for each of these devices.
+    /// A switch with a downstream port for each of these devices, numbered from 0.
     Switch(Vec<CxlDevice>),
+    /// The same, with a function by which the machine can manage it. Its upstream port is port 33.
+    ManagedSwitch(Vec<CxlDevice>),
 }
 
 /// A host bridge with its root ports.
@@ -95,14 +97,14 @@ impl HostBridge {
         self.ports.iter().flat_map(|port| match port {
             RootPort::Empty => &[],
             RootPort::Device(device) => std::slice::from_ref(device),
-            RootPort::Switch(devices) => devices.as_slice(),
+            RootPort::Switch(devices) | RootPort::ManagedSwitch(devices) => devices.as_slice(),
         })
     }
 
     pub(crate) fn check(&self) -> Result<(), MachineError> {
         number(format!("root ports of {}", self.name), self.ports.len() as u64, 1..=8)?;
         for port in &self.ports {
-            if let RootPort::Switch(devices) = port {
+            if let RootPort::Switch(devices) | RootPort::ManagedSwitch(devices) = port {
                 let field = format!("devices of a switch under {}", self.name);
                 number(field, devices.len() as u64, 1..=16)?;
             }

@@ -11,6 +11,7 @@ pub fn all() -> Vec<Machine> {
         plain(),
         cxl_direct(),
         cxl_switch(),
+        cxl_managed(),
         cxl_interleaved(),
         cxl_windows(),
         cxl_dynamic(),
@@ -29,6 +30,7 @@ pub fn about(name: &str) -> &'static str {
         "plain" => "2 GiB and two processors, nothing special",
         "cxl-direct" => "a CXL device of 1 GiB in a root port, a window of 4 GiB",
         "cxl-switch" => "a CXL switch with two devices of 1 GiB, a window of 4 GiB",
+        "cxl-managed" => "the same with 1 GiB of dynamic capacity, and the switch to be managed",
         "cxl-interleaved" => "two host bridges with a device each, a window over both",
         "cxl-windows" => "two host bridges with a device each, and two windows",
         "cxl-dynamic" => "a CXL device with 1 GiB and 2 GiB of dynamic capacity, left unbound",
@@ -74,6 +76,17 @@ pub fn cxl_switch() -> Machine {
     server("cxl-switch")
         .host_bridge(HostBridge::new("hb0", [RootPort::Switch(devices)]))
         .window(Window::new(["hb0"], gib(4)))
+}
+
+/// Two devices, one of them with dynamic capacity, behind a switch that the machine can manage.
+#[must_use]
+pub fn cxl_managed() -> Machine {
+    let dynamic = CxlDevice::new("mem1", gib(1)).dynamic(gib(1), 1);
+    let devices = vec![CxlDevice::new("mem0", gib(1)), dynamic];
+    server("cxl-managed")
+        .host_bridge(HostBridge::new("hb0", [RootPort::ManagedSwitch(devices)]))
+        .window(Window::new(["hb0"], gib(4)))
+        .modules(["cxl_acpi"])
 }
 
 /// Two host bridges without windows.

@@ -150,21 +150,41 @@ fn host_bridge(machine: &Machine, number: usize, bridge: &HostBridge, arguments:
         let root = format!("{name}-p{port}");
         let slot = format!("chassis={},slot={port}", number + 1);
         arguments.add("-device", format!("cxl-rp,id={root},bus={name},port={port},{slot}"));
+        let chassis = 16 * (number + 1) + port;
         match plugged {
             RootPort::Empty => {}
             RootPort::Device(device) => cxl_device(machine, device, &root, arguments),
             RootPort::Switch(devices) => {
+                arguments.add("-device", format!("cxl-upstream,id={root}-up,bus={root}"));
+                downstream(machine, devices, &root, chassis, arguments);
+            }
+            RootPort::ManagedSwitch(devices) => {
                 let up = format!("{root}-up");
-                arguments.add("-device", format!("cxl-upstream,id={up},bus={root}"));
-                for (down, device) in devices.iter().enumerate() {
-                    let id = format!("{root}-d{down}");
-                    let slot = format!("chassis={},slot={down}", 16 * (number + 1) + port);
-                    let option = format!("cxl-downstream,id={id},bus={up},port={down},{slot}");
-                    arguments.add("-device", option);
-                    cxl_device(machine, device, &id, arguments);
-                }
+                let option =
+                    format!("id={up},bus={root},port=33,sn=4660,multifunction=on,addr=0.0");
+                arguments.add("-device", format!("cxl-upstream,{option}"));
+                let option = format!("bus={root},addr=0.1,target={up}");
+                arguments.add("-device", format!("cxl-switch-mailbox-cci,{option}"));
+                downstream(machine, devices, &root, chassis, arguments);
             }
         }
+    }
+}
+
+/// The downstream ports of the switch in a root port, and what is in them.
+fn downstream(
+    machine: &Machine,
+    devices: &[CxlDevice],
+    root: &str,
+    chassis: usize,
+    arguments: &mut Arguments,
+) {
+    for (down, device) in devices.iter().enumerate() {
+        let id = format!("{root}-d{down}");
+        let slot = format!("chassis={chassis},slot={down}");
+        let option = format!("cxl-downstream,id={id},bus={root}-up,port={down},{slot}");
+        arguments.add("-device", option);
+        cxl_device(machine, device, &id, arguments);
     }
 }
 
@@ -319,6 +339,19 @@ mod tests {
             &of(&machines::cxl_switch()),
             &[
                 "cxl-upstream,id=hb0-p0-up,bus=hb0-p0 ",
+                "cxl-downstream,id=hb0-p0-d1,bus=hb0-p0-up,port=1,chassis=16,slot=1 ",
+                "cxl-type3,id=mem1,bus=hb0-p0-d1,",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_managed_switch_has_a_function_beside_its_upstream_port() {
+        says(
+            &of(&machines::cxl_managed()),
+            &[
+                "cxl-upstream,id=hb0-p0-up,bus=hb0-p0,port=33,sn=4660,multifunction=on,addr=0.0 ",
+                "cxl-switch-mailbox-cci,bus=hb0-p0,addr=0.1,target=hb0-p0-up ",
                 "cxl-downstream,id=hb0-p0-d1,bus=hb0-p0-up,port=1,chassis=16,slot=1 ",
                 "cxl-type3,id=mem1,bus=hb0-p0-d1,",
             ],

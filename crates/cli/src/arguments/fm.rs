@@ -19,6 +19,7 @@ pub struct Fm {
 #[derive(Debug, Subcommand)]
 pub enum FmWhat {
     Serve(FmServe),
+    Scan(FmScan),
     List(FmList),
     Show(FmShow),
     Watch(FmWatch),
@@ -63,6 +64,7 @@ pub struct FmServe {
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub config: Option<PathBuf>,
     /// Without a file: a device and where it is, as pool0=unix:/run/memtide/pool0.sock
+    /// or, behind a port of a switch, pool0=cci:0000:0d:00.1,port=3 (memtide fm scan)
     #[arg(long, value_name = "NAME=ADDRESS", conflicts_with = "config")]
     pub device: Vec<DeviceArgument>,
     /// Without a file: a host and its number on a device, or on all of them
@@ -77,6 +79,18 @@ pub struct FmServe {
     /// What is kept, if the file does not say [default: fm.redb beside the socket]
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub store: Option<PathBuf>,
+}
+
+/// Find switches that this machine can manage, and the devices behind their ports
+///
+/// Speaks to the switches themselves, whether or not a manager is running: needs root, and a switch
+/// whose management function no driver of the kernel's has. The addresses it prints are those for
+/// memtide fm serve --device. Nothing is changed.
+#[derive(Debug, Args)]
+pub struct FmScan {
+    /// Print JSON; sizes are bytes
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Say what devices there are, and which host has how much of them

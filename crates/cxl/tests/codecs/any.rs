@@ -3,8 +3,8 @@
 use memtide_cxl::{
     cci::Kind,
     command::{
-        HostId, More, Sanitize, dynamic_capacity as dc, events, fabric_manager as fm, identify,
-        logical_device as ld, switch,
+        HostId, More, Sanitize, background, dynamic_capacity as dc, events, fabric_manager as fm,
+        identify, logical_device as ld, switch,
     },
     tunnel,
 };
@@ -407,6 +407,19 @@ pub fn get_multi_headed_info() -> impl Strategy<Value = ld::GetMultiHeadedInfo> 
 pub fn multi_headed_info() -> impl Strategy<Value = ld::MultiHeadedInfo> {
     (any::<[u8; 3]>(), vec(any::<u8>(), 0..=255)).prop_map(|([total, heads, start], heads_of)| {
         ld::MultiHeadedInfo { total, heads, start, heads_of }
+    })
+}
+
+pub fn background_operation() -> impl Strategy<Value = background::BackgroundOperation> {
+    (any::<bool>(), 0..128_u8, any::<[u16; 3]>()).prop_map(|(running, percent, numbers)| {
+        use memtide_cxl::{Opcode, ReturnCode, cci::Background};
+        background::BackgroundOperation {
+            background: if running { Background::Running } else { Background::Over },
+            percent,
+            opcode: Opcode(numbers[0]),
+            code: ReturnCode(numbers[1]),
+            vendor_status: numbers[2],
+        }
     })
 }
 

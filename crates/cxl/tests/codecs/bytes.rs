@@ -5,8 +5,8 @@ use std::{fmt::Debug, ops::Range};
 use memtide_cxl::{
     Opcode, Payload, ReturnCode, cci,
     command::{
-        HostId, More, Sanitize, dynamic_capacity as dc, events, fabric_manager as fm, identify,
-        logical_device as ld, switch,
+        HostId, More, Sanitize, background, dynamic_capacity as dc, events, fabric_manager as fm,
+        identify, logical_device as ld, switch,
     },
     tunnel,
 };
@@ -407,6 +407,19 @@ fn memory_4000h_identify() {
     let device = identify::MemoryDevice { dynamic_capacity_log_records: Some(0x0908), ..device };
     check(&device, &format!("{text} 08 09"), &[]);
     assert!(identify::MemoryDevice::decode(&hex(&format!("{text} 08"))).is_err());
+}
+
+#[test]
+fn background_0002h_operation_status() {
+    check(&background::GetBackgroundOperation, "", &[]);
+    let status = background::BackgroundOperation {
+        background: cci::Background::Running,
+        percent: 50,
+        opcode: Opcode::INITIATE_DC_ADD,
+        code: ReturnCode::RETRY_REQUIRED,
+        vendor_status: 0x0807,
+    };
+    check(&status, "65 00 04 56 05 00 07 08", &[(1..2, 0xff)]);
 }
 
 #[test]

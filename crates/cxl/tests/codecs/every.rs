@@ -6,11 +6,11 @@ use memtide_cxl::{
     Payload,
     cci::{self, Message},
     command::{
-        dynamic_capacity as dc, events, fabric_manager as fm, identify, logical_device as ld,
-        switch,
+        background, dynamic_capacity as dc, events, fabric_manager as fm, identify,
+        logical_device as ld, switch,
     },
     mailbox, registers,
-    tunnel::{Tunnel, Tunneled},
+    tunnel::{HOP_BYTES, HOPS_MAX, Route, Target, Tunnel, Tunneled},
 };
 
 /// What decodes must come back the same from its own bytes, of which there are as many.
@@ -103,6 +103,8 @@ pub fn decode_every(bytes: &[u8]) {
         fm::RemoveReference,
         fm::ListTags,
         fm::Tags,
+        background::GetBackgroundOperation,
+        background::BackgroundOperation,
         identify::Identify,
         identify::Identity,
         identify::IdentifyMemoryDevice,
@@ -121,7 +123,23 @@ pub fn decode_every(bytes: &[u8]) {
         Tunneled,
     );
     decode_cci(bytes);
+    decode_routed(bytes);
     decode_registers(bytes);
+}
+
+/// As what comes back through one tunnel, two and three: an answer to the request, or none.
+fn decode_routed(bytes: &[u8]) {
+    let request = Message::command(bytes.first().copied().unwrap_or(0), &fm::GetInfo);
+    let mut route = Route::port(1);
+    for _ in 1..=HOPS_MAX {
+        if let Ok(answer) = route.unwrap(&request, bytes) {
+            assert!(answer.answers(&request));
+            assert_eq!(answer.bytes() + HOP_BYTES * route.hops().len(), bytes.len() + 12);
+        }
+        if route.hops().len() < HOPS_MAX {
+            route = route.then(Target::LdPool);
+        }
+    }
 }
 
 fn decode_cci(bytes: &[u8]) {

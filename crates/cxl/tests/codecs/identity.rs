@@ -62,6 +62,7 @@ identities!(
     initiate_release,
     list_tags,
     tags,
+    background_operation,
     identity,
     memory_device,
     switch_identity,

@@ -5,6 +5,8 @@
 //! a thread of its own, [`Connecting`], which ends in time whatever the peer does; the service's loop
 //! only hears how it went.
 
+pub mod cci;
+
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::mpsc::{self, Receiver, TryRecvError},
@@ -38,6 +40,12 @@ pub enum BackendError {
     /// A connection to QEMU is over.
     #[error(transparent)]
     Qmp(#[from] QmpError),
+    /// The switch before it, or the device, does not do as it should.
+    #[error(transparent)]
+    Switch(#[from] memtide_host::switch::SwitchError),
+    /// This computer cannot serve one more.
+    #[error("cannot have an event and a thread for it")]
+    System(#[source] std::io::Error),
     /// The device answered what cannot be read.
     #[error("an answer cannot be read")]
     Answer(#[from] DecodeError),

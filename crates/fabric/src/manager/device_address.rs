@@ -2,8 +2,11 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use memtide_host::switch::{ParsePortAddressError, PortAddress};
+
 use super::backend::{
     Connector, FabricConnector,
+    cci::CciConnector,
     qmp::{ParseQmpError, QmpAddress, QmpConnector},
 };
 use crate::{Address, address::ParseAddressError};
@@ -16,7 +19,12 @@ pub enum DeviceAddress {
     Fabric(Address),
     /// In QEMU's guests: `qmp:SOCKET,DEVICE[+SOCKET,DEVICE…]`.
     Qmp(QmpAddress),
+    /// Behind a port of a switch that this machine manages: `cci:0000:0d:00.1,port=3`.
+    Cci(PortAddress),
 }
+
+/// What stands before the address of a port.
+const CCI: &str = "cci:";
 
 /// A text that is no device's address.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -28,17 +36,22 @@ pub enum ParseDeviceAddressError {
     /// It begins as QEMU's devices do.
     #[error(transparent)]
     Qmp(#[from] ParseQmpError),
+    /// It is no port's.
+    #[error("cci: {0}")]
+    Cci(#[from] ParsePortAddressError),
 }
 
 impl FromStr for DeviceAddress {
     type Err = ParseDeviceAddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(if text.starts_with("qmp:") {
-            Self::Qmp(text.parse()?)
-        } else {
-            Self::Fabric(text.parse()?)
-        })
+        if text.starts_with("qmp:") {
+            return Ok(Self::Qmp(text.parse()?));
+        }
+        match text.strip_prefix(CCI) {
+            Some(port) => Ok(Self::Cci(port.parse()?)),
+            None => Ok(Self::Fabric(text.parse()?)),
+        }
     }
 }
 
@@ -47,6 +60,7 @@ impl fmt::Display for DeviceAddress {
         match self {
             Self::Fabric(address) => address.fmt(f),
             Self::Qmp(address) => address.fmt(f),
+            Self::Cci(address) => write!(f, "{CCI}{address}"),
         }
     }
 }
@@ -58,6 +72,7 @@ impl DeviceAddress {
         match self {
             Self::Fabric(address) => Arc::new(FabricConnector(address.clone())),
             Self::Qmp(address) => Arc::new(QmpConnector(address.clone())),
+            Self::Cci(address) => Arc::new(CciConnector::new(address.clone())),
         }
     }
 }
@@ -74,6 +89,8 @@ mod tests {
             ("tcp:localhost:7000", "tcp:localhost:7000"),
             ("qmp:/run/a.qmp,mem0", "qmp:/run/a.qmp,mem0"),
             ("qmp:a,b,/machine/x+c,mem1", "qmp:a,b,/machine/x+c,mem1"),
+            ("cci:0D:00.1,port=3", "cci:0000:0d:00.1,port=3"),
+            ("cci:0000:0d:00.1,port=3,pool", "cci:0000:0d:00.1,port=3,pool"),
         ] {
             let address: DeviceAddress = text.parse().unwrap();
             assert_eq!(address.to_string(), shown);

@@ -12,8 +12,9 @@
 
 use std::{
     fs::{File, OpenOptions},
+    io::ErrorKind,
     os::unix::fs::FileExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use memtide_sys::DeviceRegisters;
@@ -30,6 +31,8 @@ const BRIDGE: u64 = 0x0604;
 /// Where extended capabilities begin, and configuration space ends (PCI Express base 5.0, 7.6).
 const EXTENDED: usize = 0x100;
 const CONFIG_BYTES: usize = 0x1000;
+/// So much of it is read by who is not root (kernel `pci_read_config`).
+const CONFIG_OF_ALL: usize = 64;
 /// Designated vendor-specific extended capability.
 const DVSEC: u32 = 0x23;
 /// Device serial number extended capability: its lower half follows the header, then the upper.
@@ -100,10 +103,18 @@ pub struct PciDevice {
 /// # Errors
 /// [`ReadError`].
 pub fn devices(root: &Root) -> Result<Vec<PciDevice>, ReadError> {
+    of_class(root, |class| class == CLASS)
+}
+
+/// All devices of some class, by address.
+pub(crate) fn of_class(
+    root: &Root,
+    is_meant: impl Fn(u64) -> bool,
+) -> Result<Vec<PciDevice>, ReadError> {
     let mut devices = Vec::new();
     for address in root.names(DEVICES)? {
         let folder = format!("{DEVICES}/{address}");
-        if root.number(format!("{folder}/class"))? == Some(CLASS) {
+        if root.number(format!("{folder}/class"))?.is_some_and(&is_meant) {
             let driver = root.link(format!("{folder}/driver"));
             let above = above(root, &address)?;
             devices.push(PciDevice { address, driver, above });
@@ -218,22 +229,28 @@ impl PciDevice {
     /// # Errors
     /// [`DcdError`].
     pub fn map(&self, root: &Root, block: Block) -> Result<(DeviceRegisters, usize), DcdError> {
+        let resource = self.resource(root, block)?;
+        let file = resource.open()?;
+        Ok((resource.map(&file)?, resource.begins))
+    }
+
+    /// Where a block of registers is.
+    pub(crate) fn resource(&self, root: &Root, block: Block) -> Result<Resource, DcdError> {
         let device = || self.address.clone();
-        let located = self.config(root)?.locate(block);
+        let config = self.config(root)?;
+        if config.0.len() <= CONFIG_OF_ALL {
+            let path = root.at(format!("{}/config", self.folder()));
+            return Err(DcdError::Io { path, source: ErrorKind::PermissionDenied.into() });
+        }
+        let located = config.locate(block);
         let (bar, offset) =
             located.ok_or_else(|| DcdError::NoRegisters { device: device(), block })?;
-        let name = format!("{}/resource{bar}", self.folder());
+        let path = root.at(format!("{}/resource{bar}", self.folder()));
         let bytes = self.resource_bytes(root, bar)?;
         let begins = usize::try_from(offset).ok().filter(|_| offset < bytes);
         let begins = begins.ok_or_else(|| DcdError::NoRegisters { device: device(), block })?;
-        let path = root.at(name);
-        let map = || {
-            let file = OpenOptions::new().read(true).write(true).open(&path)?;
-            let length = usize::try_from(bytes.min(MAPPED_MAX)).expect("16 MiB at most");
-            DeviceRegisters::map(&file, length).map_err(std::io::Error::from)
-        };
-        let mapped = map().map_err(|source| DcdError::Io { path: path.clone(), source })?;
-        Ok((mapped, begins))
+        let length = usize::try_from(bytes.min(MAPPED_MAX)).expect("16 MiB at most");
+        Ok(Resource { path, length, begins })
     }
 
     /// The bytes of a base address: a line `START LAST FLAGS` of `resource`.
@@ -254,6 +271,32 @@ impl PciDevice {
         let read = read.map_err(|source| DcdError::Io { path, source })?;
         bytes.truncate(read);
         Ok(Config(bytes))
+    }
+}
+
+/// The file of a base address, with registers in it.
+pub(crate) struct Resource {
+    path: PathBuf,
+    /// Bytes to be mapped.
+    length: usize,
+    /// Where the registers begin.
+    pub(crate) begins: usize,
+}
+
+impl Resource {
+    /// The file, which is root's.
+    pub(crate) fn open(&self) -> Result<File, DcdError> {
+        let file = OpenOptions::new().read(true).write(true).open(&self.path);
+        file.map_err(|source| self.failed(source))
+    }
+
+    pub(crate) fn map(&self, file: &File) -> Result<DeviceRegisters, DcdError> {
+        let mapped = DeviceRegisters::map(file, self.length);
+        mapped.map_err(|error| self.failed(error.into()))
+    }
+
+    fn failed(&self, source: std::io::Error) -> DcdError {
+        DcdError::Io { path: self.path.clone(), source }
     }
 }
 

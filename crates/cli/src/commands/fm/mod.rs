@@ -1,9 +1,11 @@
 //! `memtide fm`.
 //!
 //! * [`serve`]: the service. [`ask`]: what changes something, and its report.
+//! * [`scan`]: what there is to be managed.
 //! * [`show`]: who has what. [`watch`]: and when that changes.
 
 mod ask;
+mod scan;
 mod serve;
 mod show;
 mod watch;
@@ -24,6 +26,7 @@ const SOCKET_VARIABLE: &str = "MEMTIDE_FM_SOCKET";
 pub fn fm(what: FmWhat) -> Result<ExitCode, Failure> {
     match what {
         FmWhat::Serve(options) => serve::serve(options),
+        FmWhat::Scan(options) => scan::scan(&options),
         FmWhat::List(options) => show::list(&options),
         FmWhat::Show(options) => show::show(&options),
         FmWhat::Watch(options) => watch::watch(&options),

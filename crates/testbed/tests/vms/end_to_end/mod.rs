@@ -6,6 +6,7 @@ mod dynamic_capacity;
 mod fabric_manager;
 mod kernel_zone;
 mod kit;
+mod managed_switch;
 mod poison;
 mod redis;
 mod shrink;
