@@ -11,7 +11,6 @@ fn rows(text: &str, seed: Option<u64>, threads: usize) -> Vec<PoolRow> {
     let scenario = Scenario::read(text).unwrap();
     let threads = NonZeroUsize::new(threads).unwrap();
     let outcome = run_on(threads, &scenario, seed, &mut |_, _| {}).unwrap();
-    outcome.table().iter().for_each(|row| println!("{}", row.join(" | ")));
     let plots = plots(&outcome).unwrap();
     assert_eq!(plots.len(), scenario_cases(text), "who has what, for each case");
     assert!(page(&outcome, &plots).contains("comes close"), "the claim stands beside the answer");

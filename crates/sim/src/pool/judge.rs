@@ -82,14 +82,14 @@ pub enum Broken {
         capacity: u64,
     },
     /// The manager counts other than the device.
-    #[error("{host} has {held} bytes; the manager says {said:?}")]
+    #[error("{host} has {held} bytes; the manager says {said}")]
     Disagree {
         /// Whose.
         host: HostId,
         /// What it has.
         held: u64,
-        /// What the manager says, if it knows the host.
-        said: Option<u64>,
+        /// What the manager says.
+        said: u64,
     },
     /// The manager says that a device is at fault.
     #[error("the manager: {0}")]

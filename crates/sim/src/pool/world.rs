@@ -168,11 +168,7 @@ impl<'p> World<'p> {
         }
         self.now = end;
         self.measure.accounts.iter_mut().for_each(|account| account.end(end));
-        // What follows is no part of what is measured.
-        let (seen, steps) = (self.measure.seen.clone(), self.steps);
-        self.come_to_rest()?;
-        (self.measure.seen, self.steps) = (seen, steps);
-        Ok(())
+        self.come_to_rest()
     }
 
     fn at(&mut self, at: Instant, step: Step) {

@@ -2,20 +2,14 @@
 //! all is free again, the parties agree, and every request has its answer.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
 
-use memtide_cxl::{
-    command::HostId,
-    manager::{Forcing, Limits, Request, Rest, State, What},
-};
+use memtide_cxl::manager::{Forcing, Limits, Request, Rest, State, What};
 
 use super::{Step, World, nanos};
 use crate::pool::{judge::Broken, plan::Faults};
 
-/// How long it may take until all has come to rest: longer than any pause.
+/// How long requests may take that were open when faults stopped: longer than any pause.
 const REST: Duration = Duration::from_secs(600);
-/// How often it is looked whether it has.
-const LOOK: Duration = Duration::from_secs(20);
 
 impl World<'_> {
     pub(super) fn come_to_rest(&mut self) -> Result<(), Broken> {
@@ -25,10 +19,8 @@ impl World<'_> {
             self.agent_starts(at)?;
             self.set_need(at, 0)?;
         }
-        self.run_until(|world| {
-            world.every_request_has_an_answer()?;
-            world.all_agree()
-        })?;
+        self.run_for(REST)?;
+        self.every_request_has_an_answer()?;
         self.judge.no_limits();
         for at in 0..self.hosts.len() {
             let (of, limits) = (self.place(at), Limits::default());
@@ -41,23 +33,9 @@ impl World<'_> {
             let (rest, deadline) = (Rest::Stand, None);
             self.must(Request::Release { from, what, forcing, rest, deadline })?;
         }
-        self.run_until(|world| {
-            world.every_request_has_an_answer()?;
-            world.all_agree()?;
-            world.all_is_free()
-        })
-    }
-
-    /// Time passes until something holds; in the end it has to.
-    fn run_until(&mut self, holds: impl Fn(&Self) -> Result<(), Broken>) -> Result<(), Broken> {
-        let end = self.now.after(REST);
-        while self.now < end {
-            self.run_for(LOOK)?;
-            if holds(self).is_ok() {
-                return Ok(());
-            }
-        }
-        holds(self)
+        self.run_for(REST)?;
+        self.every_request_has_an_answer()?;
+        self.all_is_free()
     }
 
     /// What happens by itself goes on; what chance brought does not.
@@ -85,25 +63,19 @@ impl World<'_> {
         }
     }
 
-    /// The manager says of every host what the device does.
-    fn all_agree(&self) -> Result<(), Broken> {
-        self.device.validate();
-        let status = self.center.manager.iter().flat_map(|manager| manager.devices()).next();
-        let said = status.iter().flat_map(|status| &status.hosts);
-        let said: BTreeMap<HostId, u64> = said.map(|host| (host.host, host.held)).collect();
-        let hosts = self.hosts.iter().map(|host| host.id);
-        let mut hosts = hosts.map(|host| (host, self.judge.held(host), said.get(&host).copied()));
-        match hosts.find(|&(_, held, said)| said != Some(held)) {
-            Some((host, held, said)) => Err(Broken::Disagree { host, held, said }),
-            None => Ok(()),
-        }
-    }
-
     fn all_is_free(&self) -> Result<(), Broken> {
+        self.device.validate();
         let status = self.center.manager.iter().flat_map(|manager| manager.devices()).next();
         let capacity = self.plan.capacity;
         let held = self.hosts.iter().map(|host| self.judge.held(host.id)).sum();
-        let free = status.map_or(0, |status| status.free);
+        let Some(status) = status else { return Err(Broken::Lost { held, free: 0, capacity }) };
+        for (host, said) in self.hosts.iter().zip(&status.hosts) {
+            let held = self.judge.held(host.id);
+            if held != said.held {
+                return Err(Broken::Disagree { host: host.id, held, said: said.held });
+            }
+        }
+        let free = status.free;
         if held != 0 || free != capacity {
             return Err(Broken::Lost { held, free, capacity });
         }
