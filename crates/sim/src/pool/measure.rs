@@ -42,21 +42,21 @@ impl Share {
 
     /// Thousandths of the time with a need in which all of it was had.
     #[must_use]
-    pub const fn satisfied_permille(&self) -> u64 {
+    pub fn satisfied_permille(&self) -> u64 {
         permille(self.satisfied.as_nanos(), self.needed.as_nanos())
     }
 
     /// Thousandths of what was needed, over time, that was had.
     #[must_use]
-    pub const fn had_permille(&self) -> u64 {
+    pub fn had_permille(&self) -> u64 {
         permille(self.had, self.area)
     }
 }
 
 /// Of nothing that was needed, all was had.
-const fn permille(part: u128, of: u128) -> u64 {
+fn permille(part: u128, of: u128) -> u64 {
     // No product overflows: bytes below 2^42, nanoseconds below 2^47, hosts below 2^8.
-    if of == 0 { 1000 } else { (part * 1000 / of) as u64 }
+    (part * 1000).checked_div(of).map_or(1000, |part| part as u64)
 }
 
 /// From a need that rose to when it was met.

@@ -281,18 +281,8 @@ impl<'p> World<'p> {
             self.tell_of(&effect);
             self.judge.see(effect)?;
             match effect {
-                Effect::HostEvent(host) => {
-                    if !self.happens(self.faults.lost) {
-                        self.measure.count("interrupts");
-                        self.later(LINK, Step::Log(host.0.into()));
-                    }
-                }
-                Effect::ManagerEvent => {
-                    if !self.happens(self.faults.lost) {
-                        self.measure.count("interrupts");
-                        self.later(LINK, Step::Interrupt);
-                    }
-                }
+                Effect::HostEvent(host) => self.interrupt(Step::Log(host.0.into())),
+                Effect::ManagerEvent => self.interrupt(Step::Interrupt),
                 Effect::Gained { host, .. } | Effect::Ended { host, .. } => self.holds(host),
                 Effect::Sanitize { range } => released.push(range),
                 _ => {}
@@ -305,6 +295,14 @@ impl<'p> World<'p> {
             self.at(self.overwritten_until, Step::Overwritten(released));
         }
         Ok(())
+    }
+
+    /// Somebody is interrupted, unless that is lost.
+    fn interrupt(&mut self, step: Step) {
+        if !self.happens(self.faults.lost) {
+            self.measure.count("interrupts");
+            self.later(LINK, step);
+        }
     }
 
     /// A host has something else.
