@@ -12,14 +12,14 @@ use std::{
 
 /// How a program is run.
 #[derive(Clone, Copy, Debug)]
-enum Under<'a> {
+enum Under {
     /// Nothing: the programs are right about the kernel and libc.
     Bare,
     /// The library, which manages nothing.
     Passive,
     /// The library, with managed memory of this sort.
     #[cfg(feature = "stand-in")]
-    StandIn(&'a str),
+    StandIn(&'static str),
 }
 
 /// The directory that cargo puts the library and the tests into.
@@ -34,7 +34,7 @@ fn library() -> PathBuf {
     library
 }
 
-fn preloaded(program: impl AsRef<std::ffi::OsStr>, under: Under<'_>) -> Command {
+fn preloaded(program: impl AsRef<std::ffi::OsStr>, under: Under) -> Command {
     let mut command = Command::new(program);
     for name in ["MEMTIDE_SOCKET", "MEMTIDE_REQUIRED", "MEMTIDE_STAND_IN"] {
         command.env_remove(name);
@@ -71,12 +71,12 @@ fn compiled(source: &str) -> Option<PathBuf> {
 }
 
 /// Runs all of a program's tests.
-fn conforms(source: &str, under: Under<'_>) {
+fn conforms(source: &str, under: Under) {
     conforms_but(source, under, None);
 }
 
 /// Runs all of a program's tests but the one called `except`.
-fn conforms_but(source: &str, under: Under<'_>, except: Option<&str>) {
+fn conforms_but(source: &str, under: Under, except: Option<&str>) {
     let Some(program) = compiled(source) else { return };
     let mut command = preloaded(&program, under);
     command.args(except.map(|name| format!("-{name}")));
@@ -91,7 +91,7 @@ fn conforms_but(source: &str, under: Under<'_>, except: Option<&str>) {
 }
 
 /// Runs a program of the system, with the same output as without the library.
-fn same_output(program: &str, arguments: &[&str], under: Under<'_>) {
+fn same_output(program: &str, arguments: &[&str], under: Under) {
     let run = |under| preloaded(program, under).args(arguments).output();
     match (run(Under::Bare), run(under)) {
         (Ok(bare), Ok(output)) => {
@@ -103,7 +103,7 @@ fn same_output(program: &str, arguments: &[&str], under: Under<'_>) {
     }
 }
 
-fn real_programs(under: Under<'_>) {
+fn real_programs(under: Under) {
     let python = "import json, random\n\
         random.seed(1)\n\
         table = {str(i): [random.random() for _ in range(50)] for i in range(5000)}\n\
