@@ -14,7 +14,7 @@
 //! includes them: a program that lives on after a `SIGBUS` has a working malloc.
 //!
 //! How: jemalloc lets the metadata of an arena come through extent hooks of its own
-//! (`metadata_use_hooks`). The arenas' call of `base_new` is led through [`__wrap__rjem_je_base_new`]
+//! (`metadata_use_hooks`). Their call of `base_new` is led through [`__wrap__rjem_je_base_new`]
 //! (build.rs), which has it use ours for the base and the usual ones for all else. The first base
 //! is made inside of jemalloc's own file, where no call can be led elsewhere; it is given our hooks
 //! by [`take_over`] as soon as it is there.
