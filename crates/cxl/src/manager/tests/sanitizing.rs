@@ -117,7 +117,7 @@ fn a_device_does_not_choose_where_it_does_not_overwrite() {
             Output::Command { command: Command::InitiateAdd(add), .. } => Some(add.selection),
             _ => None,
         };
-        bench.out.iter().filter_map(selection).last()
+        bench.out.iter().filter_map(selection).next_back()
     };
     bench.ask(add(&bench, 0, 1, None)).expect("there is room");
     assert_eq!(selections(&bench), Some(Selection::Prescriptive));
