@@ -200,7 +200,9 @@ impl Session {
             }
             (work, _) => work,
         };
-        if !matches!(self.work, Work::Telling(..)) {
+        // What happens after a reply was made is told after it: the manager takes a log that was
+        // empty then for empty.
+        if matches!(self.work, Work::Idle | Work::Waiting(_)) {
             self.listen()?;
         }
         self.work = match std::mem::replace(&mut self.work, Work::Idle) {
@@ -250,7 +252,10 @@ impl Backend for Session {
             _ if self.failed.is_some() => Some(Instant::now()),
             Work::Done(_) => Some(Instant::now()),
             Work::Telling(_, _, until) => Some(*until),
-            Work::Idle | Work::Waiting(_) => None,
+            Work::Idle | Work::Waiting(_) => {
+                let is_heard = self.heard.values().any(|heard| heard.accepted.is_some());
+                is_heard.then(Instant::now)
+            }
         }
     }
 
