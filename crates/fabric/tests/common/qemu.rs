@@ -119,22 +119,30 @@ fn serve(mut stream: UnixStream, device: &Mutex<Device>) {
     for line in reader.lines() {
         let Ok(line) = line else { return };
         let request: Value = serde_json::from_str(&line).unwrap();
-        let (answer, manners) = {
-            let mut device = device.lock().unwrap();
-            (device.answer(&request), device.manners)
-        };
+        // QEMU answers before its guest does anything.
+        let mut device = device.lock().unwrap();
+        let (answer, manners) = (device.answer(&request), device.manners);
+        if manners != Manners::Good {
+            drop(device);
+            misbehave(&mut stream, manners);
+            continue;
+        }
         let event = json!({ "event": "RTC_CHANGE", "data": {} });
-        let said = match manners {
-            Manners::Silent => continue,
-            Manners::Garbage => "what?\n".to_owned(),
-            Manners::OtherId => format!("{}\n", json!({ "return": {}, "id": 12345 })),
-            Manners::Endless => "x".repeat(3 << 20),
-            Manners::Good => format!("{event}\n{answer}\n"),
-        };
-        if stream.write_all(said.as_bytes()).is_err() {
+        if stream.write_all(format!("{event}\n{answer}\n").as_bytes()).is_err() {
             return;
         }
     }
+}
+
+/// Who is disconnected for that reads no more; the next line tells.
+fn misbehave(stream: &mut UnixStream, manners: Manners) {
+    let said = match manners {
+        Manners::Good | Manners::Silent => return,
+        Manners::Garbage => "what?\n".to_owned(),
+        Manners::OtherId => format!("{}\n", json!({ "return": {}, "id": 12345 })),
+        Manners::Endless => "x".repeat(3 << 20),
+    };
+    let _ = stream.write_all(said.as_bytes());
 }
 
 impl Device {

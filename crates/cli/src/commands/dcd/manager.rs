@@ -116,6 +116,9 @@ impl Teller {
     /// Does what can be done now.
     pub fn turn(&mut self, has: Has<'_>, say: &mut dyn FnMut(Report)) {
         self.answered.extend(&has.answered);
+        // What was answered before a manager connects stands in what it is told first.
+        let surplus = self.answered.len().saturating_sub(MAX_TOLD_EXTENTS);
+        self.answered.drain(..surplus);
         let now = Instant::now();
         let connection = std::mem::replace(&mut self.connection, Connection::Waiting(now));
         self.connection = match connection {
@@ -176,8 +179,6 @@ impl Teller {
             Incoming::Frame(body) => match frame::decode(&body) {
                 Ok(FromManager::Welcome { version: VERSION }) => {
                     (self.pause, self.complaint) = (PAUSES.0, None);
-                    // What was answered before stands in what is told first.
-                    self.answered.clear();
                     let what = format!("telling the manager at {} as {}", self.at, self.host);
                     say(Report::Note { what });
                     Connection::Fresh(channel)

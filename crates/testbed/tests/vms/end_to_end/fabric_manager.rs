@@ -14,7 +14,7 @@ use std::{
 };
 
 use memtide_testbed::{Background, Error, Guest, Initramfs, machines, ready};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::kit::{self, BLOCK, GIB, LONG};
 
@@ -209,10 +209,19 @@ fn capacity_goes_to_one_guest_and_on_to_the_other() -> Result<(), Error> {
     assert!(output.stdout.contains("intact "), "{}{}", output.stdout, output.stderr);
 
     // More than the pool has is nobody's, and force is not QEMU's to use.
-    let said = manager.fm(&format!("add {}M --host h1 --deadline 5s", GIB >> 19), 1);
-    assert!(said.contains("MiB"), "{said}");
-    let forced = manager.fm("release 128M --host h2 --forced --rest drop --deadline 5s", 1);
-    assert!(manager.fm("list", 0).contains("Forced removal not supported"), "{forced}");
+    let said = manager.fm(&format!("add {}M --host h1 --deadline 120s", GIB >> 19), 3);
+    assert!(said.contains("512MiB not to be had"), "{said}");
+    manager.settles_at([12 * BLOCK, 4 * BLOCK]);
+    let forced = guests[1].qmp().execute(
+        "cxl-release-dynamic-capacity",
+        json!({
+            "path": "/machine/peripheral/mem0", "host-id": 0, "region": 0,
+            "removal-policy": "prescriptive", "forced-removal": true,
+            "extents": [{ "offset": 0, "len": 4 * BLOCK }],
+        }),
+    );
+    let refused = forced.expect_err("QEMU 10.0 does not").to_string();
+    assert!(refused.contains("Forced removal not supported yet"), "{refused}");
     for guest in guests {
         kit::healthy(&guest)?;
         guest.powerdown()?;

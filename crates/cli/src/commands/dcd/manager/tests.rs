@@ -93,12 +93,15 @@ fn uses(accepted: u64) -> ToManager {
 fn what_it_has_is_told_when_the_device_was_looked_at_after_the_welcome() {
     let mut world = World::new();
     world.welcome(&[extent(1)]);
-    // This turn reads the welcome. What it was told of belongs to a look before.
+    // This turn reads the welcome, after a look at the device that may have been before it.
     world.turn(&[extent(1)], &[extent(9).range]);
     assert_eq!(world.manager.heard(), []);
     world.turn(&[extent(1), extent(2)], &[extent(2).range]);
     let both = [extent(1), extent(2)];
-    assert_eq!(world.manager.heard(), [has(&both, &[extent(2).range]), uses(256 * MIB)]);
+    assert_eq!(
+        world.manager.heard(),
+        [has(&both, &[extent(9).range, extent(2).range]), uses(256 * MIB)]
+    );
     // Nothing new, nothing told. A refusal is new, though all looks the same.
     world.turn(&both, &[]);
     assert_eq!(world.manager.heard(), []);

@@ -35,6 +35,8 @@ pub(super) struct Session {
     heard: BTreeMap<HostId, Heard>,
     /// What QEMU or an agent said last that could not be done.
     complaint: Option<String>,
+    /// Why the connection is over, which nobody has been told yet.
+    failed: Option<BackendError>,
 }
 
 #[derive(Debug)]
@@ -84,7 +86,7 @@ impl Session {
             all.push(Guest { lines, path, armed: PollFlags::IN });
         }
         let (work, heard) = (Work::Idle, BTreeMap::new());
-        Ok(Self { guests: all, sockets, shadow, work, heard, complaint: None })
+        Ok(Self { guests: all, sockets, shadow, work, heard, complaint: None, failed: None })
     }
 
     /// Waits for what is waited for, and no more.
@@ -156,10 +158,9 @@ impl Session {
     /// Plays what agents said into the shadow.
     fn listen(&mut self) -> Result<(), QmpError> {
         for (&host, heard) in &mut self.heard {
-            let answered = std::mem::take(&mut heard.answered);
             let Some(accepted) = heard.accepted.take() else { continue };
-            match self.shadow.hear(host, &accepted, &answered) {
-                Ok(()) => {}
+            match self.shadow.hear(host, &accepted, &heard.answered) {
+                Ok(()) => heard.answered.clear(),
                 Err(HearError::Unasked { range }) => {
                     return Err(QmpError::Unasked { host: host.0, range });
                 }
@@ -187,6 +188,31 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Does what can be done now.
+    fn advance(&mut self) -> Result<(), BackendError> {
+        let answer = self.read()?;
+        self.work = match (std::mem::replace(&mut self.work, Work::Idle), answer) {
+            (Work::Telling(trial, orders, _), Some(answer)) => self.told(trial, orders, answer)?,
+            (Work::Telling(_, orders, until), None) if until <= Instant::now() => {
+                let command = orders.front().map_or("a command", Order::command);
+                return Err(QmpError::Late { command, waited: PATIENCE }.into());
+            }
+            (work, _) => work,
+        };
+        // What happens after a reply was made is told after it: the manager takes a log that was
+        // empty then for empty.
+        if matches!(self.work, Work::Idle | Work::Waiting(_)) {
+            self.listen()?;
+        }
+        self.work = match std::mem::replace(&mut self.work, Work::Idle) {
+            Work::Waiting(command) => self.start(command)?,
+            work => work,
+        };
+        Ok(self.arm()?)
+    }
+}
+
 impl Backend for Session {
     fn serial(&self) -> u64 {
         self.shadow.serial()
@@ -200,23 +226,10 @@ impl Backend for Session {
     }
 
     fn finish(&mut self) -> Result<Option<Reply>, BackendError> {
-        let answer = self.read()?;
-        self.work = match (std::mem::replace(&mut self.work, Work::Idle), answer) {
-            (Work::Telling(trial, orders, _), Some(answer)) => self.told(trial, orders, answer)?,
-            (Work::Telling(_, orders, until), None) if until <= Instant::now() => {
-                let command = orders.front().map_or("a command", Order::command);
-                return Err(QmpError::Late { command, waited: PATIENCE }.into());
-            }
-            (work, _) => work,
-        };
-        if !matches!(self.work, Work::Telling(..)) {
-            self.listen()?;
+        if let Some(error) = self.failed.take() {
+            return Err(error);
         }
-        self.work = match std::mem::replace(&mut self.work, Work::Idle) {
-            Work::Waiting(command) => self.start(command)?,
-            work => work,
-        };
-        self.arm()?;
+        self.advance()?;
         match std::mem::replace(&mut self.work, Work::Idle) {
             Work::Done(reply) => Ok(Some(reply)),
             work => {
@@ -236,9 +249,13 @@ impl Backend for Session {
 
     fn due(&self) -> Option<Instant> {
         match &self.work {
+            _ if self.failed.is_some() => Some(Instant::now()),
             Work::Done(_) => Some(Instant::now()),
             Work::Telling(_, _, until) => Some(*until),
-            Work::Idle | Work::Waiting(_) => None,
+            Work::Idle | Work::Waiting(_) => {
+                let is_heard = self.heard.values().any(|heard| heard.accepted.is_some());
+                is_heard.then(Instant::now)
+            }
         }
     }
 
@@ -247,10 +264,14 @@ impl Backend for Session {
     }
 
     fn host_says(&mut self, host: HostId, says: HostSays) {
-        let heard = self.heard.entry(host).or_default();
         match says {
-            HostSays::Connected => heard.settles = self.shadow.offered(host),
+            HostSays::Connected => {
+                // An offer that QEMU has made by now may have been answered by now.
+                self.failed = self.failed.take().or_else(|| self.advance().err());
+                self.heard.entry(host).or_default().settles = self.shadow.offered(host);
+            }
             HostSays::Has { accepted, answered } => {
+                let heard = self.heard.entry(host).or_default();
                 heard.accepted = Some(accepted);
                 heard.answered.extend(std::mem::take(&mut heard.settles));
                 heard.answered.extend(answered);
