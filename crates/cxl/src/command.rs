@@ -5,6 +5,7 @@
 //! * [`events`]: 0100h and 0101h, and the records of the dynamic-capacity log.
 //! * [`dynamic_capacity`]: 4800h to 4803h, what a host says to its device.
 //! * [`fabric_manager`]: 5600h to 5608h, what a fabric manager says.
+//! * [`message_limit`]: 0004h, how long answers may be.
 //! * [`switch`]: 5100h and 5101h, what is at a switch's ports.
 //! * [`logical_device`]: 5400h, 5401h and 5500h, what a device is cut into.
 
@@ -14,6 +15,7 @@ pub mod events;
 pub mod fabric_manager;
 pub mod identify;
 pub mod logical_device;
+pub mod message_limit;
 pub mod switch;
 
 use core::fmt;

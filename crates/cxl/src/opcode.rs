@@ -27,6 +27,8 @@ opcodes! {
     IDENTIFY = 0x0001, "Identify";
     /// What became of a command that goes on after its response.
     BACKGROUND_OPERATION_STATUS = 0x0002, "Background Operation Status";
+    /// How long answers may be.
+    SET_RESPONSE_MESSAGE_LIMIT = 0x0004, "Set Response Message Limit";
     /// Event records of a log.
     GET_EVENT_RECORDS = 0x0100, "Get Event Records";
     /// Forget event records that were read.

@@ -6,7 +6,7 @@ use memtide_cxl::{
     Opcode, Payload, ReturnCode, cci,
     command::{
         HostId, More, Sanitize, background, dynamic_capacity as dc, events, fabric_manager as fm,
-        identify, logical_device as ld, switch,
+        identify, logical_device as ld, message_limit, switch,
     },
     tunnel,
 };
@@ -420,6 +420,14 @@ fn background_0002h_operation_status() {
         vendor_status: 0x0807,
     };
     check(&status, "65 00 04 56 05 00 07 08", &[(1..2, 0xff)]);
+}
+
+#[test]
+fn message_limit_0004h() {
+    check(&message_limit::SetResponseLimit { log2: 10 }, "0a", &[]);
+    check(&message_limit::ResponseLimit { log2: 9 }, "09", &[]);
+    assert!(message_limit::SetResponseLimit::decode(&[]).is_err());
+    assert!(message_limit::ResponseLimit::decode(&[9, 0]).is_err());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use memtide_cxl::{
     cci::{self, Message},
     command::{
         background, dynamic_capacity as dc, events, fabric_manager as fm, identify,
-        logical_device as ld, switch,
+        logical_device as ld, message_limit, switch,
     },
     mailbox, registers,
     tunnel::{HOP_BYTES, HOPS_MAX, Route, Target, Tunnel, Tunneled},
@@ -105,6 +105,8 @@ pub fn decode_every(bytes: &[u8]) {
         fm::Tags,
         background::GetBackgroundOperation,
         background::BackgroundOperation,
+        message_limit::SetResponseLimit,
+        message_limit::ResponseLimit,
         identify::Identify,
         identify::Identity,
         identify::IdentifyMemoryDevice,

@@ -460,6 +460,33 @@ fn a_device_without_a_log_may_always_have_changed() {
     assert!(!backend.take_events_pending());
 }
 
+/// A device whose messages are longer than what the mailbox carries is told so; one that knows no limit
+/// is used all the same.
+#[test]
+fn a_device_is_told_how_long_its_answers_may_be() {
+    for (mailbox_log2, device_bytes, told) in
+        [(8, 256, None), (9, 256, None), (9, 512, Some(8)), (11, 1024, None), (11, 4096, Some(10))]
+    {
+        let mut switch = bed::switch_before(mailbox_log2, device_bytes);
+        let limits: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let heard = Arc::clone(&limits);
+        let function = Function::new(mailbox_log2, move |opcode, payload| {
+            if let Ok(tunnel) = Tunnel::decode(payload)
+                && tunnel.message().opcode == Opcode::SET_RESPONSE_MESSAGE_LIMIT
+            {
+                heard.lock().unwrap().extend(&tunnel.message().payload);
+            }
+            let reply = switch.execute(opcode, payload);
+            Said::Reply(reply.code, reply.payload)
+        });
+        let address: PortAddress = format!("{FUNCTION},port=3").parse().unwrap();
+        let backend = CciConnector::on(function.root().clone(), address).connect().unwrap();
+        assert_eq!(backend.serial(), 3);
+        let told: Vec<u8> = told.into_iter().collect();
+        assert_eq!(*limits.lock().unwrap(), told, "{mailbox_log2} {device_bytes}");
+    }
+}
+
 #[test]
 fn answers_that_make_no_sense_end_the_connection() {
     for (length, bytes) in [(3, 3), (100, 99), (2048, 2048), (0x1f_ffff, 2048)] {

@@ -97,7 +97,7 @@ fn in_device(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Registers in memory, with these words in them.

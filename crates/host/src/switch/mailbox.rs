@@ -13,10 +13,11 @@ use std::{
 
 use memtide_cxl::{
     Command, Opcode, Payload, ReturnCode,
-    cci::{Background, Kind, Message},
+    cci::{Background, HEADER_BYTES, Kind, Message},
     command::{
         background::{BackgroundOperation, GetBackgroundOperation},
         fabric_manager::{GetInfo, Info},
+        message_limit::{LIMIT_LOG2_MIN, SetResponseLimit},
     },
     tunnel::Route,
 };
@@ -135,6 +136,27 @@ impl SwitchMailbox {
             }
             other => other,
         })
+    }
+
+    /// Has who is at the end of a route, and whose messages may be so long, keep his answers so
+    /// short that they get through. Who cannot is left as he is.
+    ///
+    /// # Errors
+    /// [`SwitchError`], where it did not come to an answer.
+    pub fn bound_answers(
+        &mut self,
+        route: &Route,
+        message_log2_max: u8,
+    ) -> Result<(), SwitchError> {
+        let fit = (route.room(self.room()) + HEADER_BYTES).ilog2();
+        let log2 = u8::try_from(fit).expect("a logarithm").max(LIMIT_LOG2_MIN);
+        if message_log2_max <= log2 {
+            return Ok(());
+        }
+        match self.ask_through(route, &SetResponseLimit { log2 }) {
+            Ok(_) | Err(SwitchError::Refused { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Gives a command to who is at the end of a route: what he answers, whatever it is.

@@ -14,8 +14,9 @@
 //! records now and then, and leaves them in the log for the manager to read. A device without such
 //! a log may have changed at any time: the manager reads it anew, less often.
 //!
-//! Pages are as long as the way allows: a mailbox can be smaller than what a manager asks for. What
-//! it has to say and does not fit, it is refused as the device would.
+//! Pages are as long as the way allows: a mailbox can be smaller than what a manager asks for, and a
+//! device with longer messages than the mailbox is told to keep them short (0004h). What a manager has
+//! to say and does not fit, it is refused as the device would.
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -82,7 +83,9 @@ impl Connector for CciConnector {
     fn connect(&self) -> Result<Box<dyn Backend>, BackendError> {
         let mut mailbox = SwitchMailbox::open(&self.root, self.address.function())?;
         let route = self.address.route().clone();
-        let serial = mailbox.ask_through(&route, &Identify)?.serial;
+        let identity = mailbox.ask_through(&route, &Identify)?;
+        mailbox.bound_answers(&route, identity.message_log2_max)?;
+        let serial = identity.serial;
         // Said here, where it is a sentence; the manager reads it again.
         mailbox.dynamic_capacity(&route)?;
         let room = route.room(mailbox.room());
