@@ -187,7 +187,7 @@ fn capacity_goes_to_one_guest_and_on_to_the_other() -> Result<(), Error> {
         (held(1) > 0 && held(0) + held(1) == 4 * BLOCK).then(|| list.clone())
     });
     let moved = list[0]["hosts"][1]["held"].as_u64().expect("a number");
-    assert!(moved >= BLOCK && moved < 4 * BLOCK, "{list}");
+    assert!((BLOCK..4 * BLOCK).contains(&moved), "{list}");
     has_online(&guests[1], moved);
 
     // A manager that is killed finds all of it again, from what the agents say.
