@@ -45,13 +45,6 @@ pub enum ControlRequest {
         /// Into which zone; as the node is configured, when absent.
         zone: Option<Zone>,
     },
-    /// Memory of a node is bad: it is not to be used again.
-    Retire {
-        /// Which node, by name.
-        node: String,
-        /// Where in it, in bytes from its start; the whole pageblock goes.
-        offset: ByteSize,
-    },
     /// Move a program's memory.
     Move {
         /// Whose.
@@ -81,6 +74,13 @@ pub enum ControlRequest {
     },
     /// Finish: the daemon answers, then ends. Programs run on with what they have.
     Shutdown,
+    /// Memory of a node is bad: it is not to be used again.
+    Retire {
+        /// Which node, by name.
+        node: String,
+        /// Where in it, in bytes from its start; the whole pageblock goes.
+        offset: ByteSize,
+    },
 }
 
 /// From the daemon to the command line.
@@ -101,16 +101,16 @@ pub enum ControlReply {
         /// More of `programs` follows.
         more: bool,
     },
-    /// The answer to [`ControlRequest::Tenants`]. A long list comes in several replies; the last has
-    /// `more` false.
+    /// The answer to [`ControlRequest::Tenants`]. A long list comes in several replies; the last
+    /// has `more` false.
     Tenants {
         /// This part, in the order of the configuration.
         tenants: Vec<TenantStatus>,
         /// More follow.
         more: bool,
     },
-    /// The answer to [`ControlRequest::Explain`]. A long list comes in several replies; the last has
-    /// `more` false.
+    /// The answer to [`ControlRequest::Explain`]. A long list comes in several replies; the last
+    /// has `more` false.
     Decisions {
         /// This part, the oldest first.
         decisions: Vec<Decision>,
@@ -133,8 +133,8 @@ pub enum ControlReply {
         /// More of `holders` follows.
         more: bool,
     },
-    /// The answer to [`ControlRequest::Add`], [`ControlRequest::Accept`] and
-    /// [`ControlRequest::Shutdown`].
+    /// The answer to [`ControlRequest::Add`], [`ControlRequest::Retire`],
+    /// [`ControlRequest::Accept`] and [`ControlRequest::Shutdown`].
     Done {
         /// Bytes that came online.
         bytes: ByteSize,
