@@ -33,7 +33,7 @@ pub(super) struct Session {
     work: Work,
     /// What agents said, and has not been played yet.
     heard: BTreeMap<HostId, Heard>,
-    /// What QEMU or an agent said last that could not be done.
+    /// What QEMU said last that could not be done.
     complaint: Option<String>,
     /// Why the connection is over, which nobody has been told yet.
     failed: Option<BackendError>,
@@ -60,6 +60,18 @@ struct Heard {
     accepted: Option<Vec<DcExtent>>,
     /// What it has answered.
     answered: Vec<DpaRange>,
+    /// What it has now, as it says, and cannot have as others stand: heard again when they change.
+    disputed: Option<Vec<DcExtent>>,
+    /// Why what it said last cannot be.
+    complaint: Option<String>,
+}
+
+impl Heard {
+    /// Only of what is offered now it is still worth knowing that it was answered: what is offered
+    /// later is another offer, also of the same range.
+    fn keep_answers_to(&mut self, offered: &[DpaRange]) {
+        self.answered.retain(|range| offered.iter().any(|offer| offer.overlaps(*range)));
+    }
 }
 
 /// What is done about the manager's command.
@@ -121,6 +133,7 @@ impl Session {
         let Some(order) = orders.front() else {
             let Trial { shadow, reply, .. } = *trial;
             self.shadow = shadow;
+            self.hear_again();
             return Ok(Work::Done(reply));
         };
         let guest = &mut self.guests[usize::from(order.host)];
@@ -150,6 +163,11 @@ impl Session {
                 let code = if never { ReturnCode::UNSUPPORTED } else { ReturnCode::RETRY_REQUIRED };
                 let command = order.command();
                 self.complaint = Some(format!("QEMU refused {command}: {description}"));
+                // What was not offered has not been answered.
+                for (&host, heard) in &mut self.heard {
+                    let offered = self.shadow.offered(host);
+                    heard.settles.retain(|range| offered.contains(range));
+                }
                 Ok(Work::Done(Err(code)))
             }
         }
@@ -157,17 +175,56 @@ impl Session {
 
     /// Plays what agents said into the shadow.
     fn listen(&mut self) -> Result<(), QmpError> {
-        for (&host, heard) in &mut self.heard {
-            let Some(accepted) = heard.accepted.take() else { continue };
-            match self.shadow.hear(host, &accepted, &heard.answered) {
-                Ok(()) => heard.answered.clear(),
-                Err(HearError::Unasked { range }) => {
-                    return Err(QmpError::Unasked { host: host.0, range });
+        loop {
+            let mut changed = false;
+            for (&host, heard) in &mut self.heard {
+                let Some(accepted) = heard.accepted.take() else { continue };
+                match self.shadow.hear(host, &accepted, &heard.answered) {
+                    Ok(()) => {
+                        heard.answered.clear();
+                        (heard.disputed, heard.complaint) = (None, None);
+                        changed = true;
+                    }
+                    Err(HearError::Unasked { range }) => {
+                        return Err(QmpError::Unasked { host: host.0, range });
+                    }
+                    Err(error) => {
+                        heard.keep_answers_to(&self.shadow.offered(host));
+                        heard.complaint = Some(format!("the agent of {host}: {error}"));
+                        let may_be_yet = matches!(error, HearError::Refused(_));
+                        heard.disputed = may_be_yet.then_some(accepted);
+                    }
                 }
-                Err(error) => self.complaint = Some(format!("the agent of {host}: {error}")),
+            }
+            if !changed {
+                return Ok(());
+            }
+            self.hear_again();
+        }
+    }
+
+    /// Something has changed: what could not be may be now.
+    fn hear_again(&mut self) {
+        for heard in self.heard.values_mut() {
+            heard.accepted = heard.accepted.take().or_else(|| heard.disputed.take());
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn shadow(&self) -> &Shadow {
+        &self.shadow
+    }
+
+    /// What a guest may have been offered by now.
+    fn maybe_offered(&self, host: HostId) -> Vec<DpaRange> {
+        let mut offered = self.shadow.offered(host);
+        if let Work::Telling(trial, orders, _) = &self.work {
+            let is_its = |order: &Order| order.host == host.0 && order.what == What::Add;
+            if !orders.iter().skip(1).any(is_its) {
+                offered.extend(trial.shadow.offered(host));
             }
         }
-        Ok(())
+        offered
     }
 
     /// What came on the sockets. Only the guest that was asked may answer.
@@ -268,11 +325,12 @@ impl Backend for Session {
             HostSays::Connected => {
                 // An offer that QEMU has made by now may have been answered by now.
                 self.failed = self.failed.take().or_else(|| self.advance().err());
-                self.heard.entry(host).or_default().settles = self.shadow.offered(host);
+                let settles = self.maybe_offered(host);
+                self.heard.entry(host).or_default().settles = settles;
             }
             HostSays::Has { accepted, answered } => {
                 let heard = self.heard.entry(host).or_default();
-                heard.accepted = Some(accepted);
+                (heard.accepted, heard.disputed) = (Some(accepted), None);
                 heard.answered.extend(std::mem::take(&mut heard.settles));
                 heard.answered.extend(answered);
                 heard.answered.truncate(ANSWERED_MAX);
@@ -284,6 +342,7 @@ impl Backend for Session {
         let waits = |host| {
             format!("no agent of host {host} has said yet what it has accepted; expected one")
         };
-        self.shadow.unknown().map(waits).or_else(|| self.complaint.clone())
+        let said = self.heard.values().find_map(|heard| heard.complaint.clone());
+        said.or_else(|| self.shadow.unknown().map(waits)).or_else(|| self.complaint.clone())
     }
 }

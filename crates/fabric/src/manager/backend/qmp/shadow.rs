@@ -8,6 +8,7 @@ use memtide_cxl::{
         HostId, More,
         dynamic_capacity::{AddResponse, Release},
         events::{Clear, ClearEventRecords, EventBody, EventLog, GetEventRecords},
+        fabric_manager::{Force, InitiateRelease},
     },
     device::{Device, Effect},
     manager::{Command, Reply},
@@ -82,6 +83,9 @@ impl Shadow {
             return Ok(refused(shadow, ReturnCode::UNSUPPORTED));
         }
         let done = shadow.device.manager(command.opcode(), &command.to_bytes());
+        if self.withdraws(command, &shadow) {
+            return Ok(refused(self.clone(), ReturnCode::UNSUPPORTED));
+        }
         let reply = command.reply(done.code, &done.payload)?;
         let orders = shadow.take_orders();
         for order in orders.iter().filter(|order| order.what == What::Add) {
@@ -94,6 +98,16 @@ impl Shadow {
         }
         shadow.settle_effects();
         Ok(Trial { shadow, reply, orders })
+    }
+
+    /// Whether a command, after which the shadow is `then`, takes back what a guest has not
+    /// answered. No QMP command makes QEMU's device do that: the guest may accept it still.
+    fn withdraws(&self, command: &Command, then: &Self) -> bool {
+        let Command::InitiateRelease(InitiateRelease { host, force: Force::Take, .. }) = command
+        else {
+            return false;
+        };
+        then.waiting(host.0) < self.waiting(host.0)
     }
 
     /// Extents that a guest has not answered.

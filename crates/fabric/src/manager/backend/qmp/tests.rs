@@ -21,9 +21,11 @@ use super::{
     error::HearError,
     lines::{Answer, Lines},
     orders::What,
+    session::Session,
     shadow::{Shadow, Trial},
     *,
 };
+use crate::manager::backend::{Backend, HostSays};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -140,6 +142,18 @@ fn refused(shadow: &Shadow, command: &Command) -> ReturnCode {
     reply.unwrap_err()
 }
 
+fn release(force: Force, extents: &[DpaRange]) -> Command {
+    Command::InitiateRelease(InitiateRelease {
+        host: HOST,
+        removal: Removal::Prescriptive,
+        force,
+        sanitize: Sanitize::OnRelease,
+        length: 0,
+        tag: Tag::NULL,
+        extents: extents.iter().copied().map(extent).collect(),
+    })
+}
+
 fn events(shadow: &Shadow) -> usize {
     let log = EventLog::DynamicCapacity;
     let command = Command::GetEventRecords(GetEventRecords { log });
@@ -168,17 +182,7 @@ fn a_command_becomes_what_qmp_wants() {
     assert_eq!(code, ReturnCode::INVALID_EXTENT_LIST);
     hear(&mut shadow, &[range(1, 2), range(4, 1), range(8, 1)], &[]).unwrap();
     // Asked back in both regions: two commands.
-    let release = |force| {
-        Command::InitiateRelease(InitiateRelease {
-            host: HOST,
-            removal: Removal::Prescriptive,
-            force,
-            sanitize: Sanitize::OnRelease,
-            length: 0,
-            tag: Tag::NULL,
-            extents: [range(2, 1), range(8, 1)].map(extent).to_vec(),
-        })
-    };
+    let release = |force| release(force, &[range(2, 1), range(8, 1)]);
     let told = done(&mut shadow, &release(Force::Ask));
     let regions: Vec<_> = told.iter().map(|told| told["region"].as_u64().unwrap()).collect();
     assert_eq!(regions, [0, 1]);
@@ -188,6 +192,81 @@ fn a_command_becomes_what_qmp_wants() {
     assert!(taken.orders.iter().all(|order| order.what == What::Take));
     // On a copy: the shadow knows nothing of it.
     assert_eq!(shadow.held(HOST), [range(1, 2), range(4, 1), range(8, 1)]);
+}
+
+/// A guest may accept what it was offered whatever the manager thinks of it.
+#[test]
+fn offers_are_not_withdrawn() {
+    let mut shadow = shadow();
+    hear(&mut shadow, &[range(0, 1)], &[]).unwrap();
+    done(&mut shadow, &add(HOST, &[range(2, 1)]));
+    for what in [&[range(2, 1)][..], &[range(0, 1), range(2, 1)]] {
+        assert_eq!(refused(&shadow, &release(Force::Take, what)), ReturnCode::UNSUPPORTED);
+    }
+    assert_eq!(shadow.offered(HOST), [range(2, 1)]);
+    // What is held is QEMU's to refuse, also while an offer waits, and what is neither is not there.
+    let taken = shadow.try_command(&release(Force::Take, &[range(0, 1)])).unwrap();
+    assert!(taken.orders.iter().all(|order| order.what == What::Take) && taken.reply.is_ok());
+    let code = refused(&shadow, &release(Force::Take, &[range(5, 1)]));
+    assert_eq!(code, ReturnCode::INVALID_EXTENT_LIST);
+}
+
+/// Of two guests, whose ends of the sockets are the caller's.
+fn session() -> ([UnixStream; 2], Session) {
+    let [(first, one), (second, other)] = [lines(), lines()];
+    let guests = vec![(one, "/d".to_owned()), (other, "/d".to_owned())];
+    ([first, second], Session::new(guests, shadow()).unwrap())
+}
+
+fn says(session: &mut Session, host: HostId, accepted: &[DpaRange], answered: &[DpaRange]) {
+    let accepted = accepted.iter().copied().map(extent).collect();
+    session.host_says(host, HostSays::Has { accepted, answered: answered.to_vec() });
+    assert_eq!(session.finish().unwrap(), None);
+}
+
+#[test]
+fn what_an_agent_says_too_early_is_heard_again() {
+    let (_qemus, mut session) = session();
+    says(&mut session, HOST, &[range(0, 1)], &[]);
+    // The first has released it, which its agent has not told.
+    says(&mut session, HostId(1), &[range(0, 1)], &[]);
+    let problem = session.problem().unwrap();
+    assert!(problem.starts_with("the agent of"), "{problem}");
+    assert_eq!(session.due(), None);
+    says(&mut session, HOST, &[], &[]);
+    assert_eq!(session.problem(), None);
+    assert_eq!(session.shadow().held(HostId(1)), [range(0, 1)]);
+}
+
+#[test]
+fn an_answer_from_before_a_conflict_is_none_to_a_later_offer() {
+    let (mut qemus, mut session) = session();
+    says(&mut session, HOST, &[range(0, 1)], &[]);
+    says(&mut session, HostId(1), &[], &[]);
+    says(&mut session, HostId(1), &[range(0, 1)], &[range(4, 1)]);
+    session.begin(&add(HostId(1), &[range(4, 1)])).unwrap();
+    writeln!(qemus[1], "{{\"return\": {{}}, \"id\": 1}}").unwrap();
+    assert_eq!(session.finish().unwrap(), Some(Ok(Response::Done)));
+    says(&mut session, HostId(1), &[], &[]);
+    assert_eq!(session.shadow().offered(HostId(1)), [range(4, 1)]);
+    says(&mut session, HostId(1), &[], &[range(4, 1)]);
+    assert_eq!(session.shadow().offered(HostId(1)), []);
+}
+
+#[test]
+fn who_connects_while_it_is_offered_something_has_answered_that() {
+    for accepted in [false, true] {
+        let (mut qemus, mut session) = session();
+        says(&mut session, HOST, &[], &[]);
+        says(&mut session, HostId(1), &[], &[]);
+        session.begin(&add(HOST, &[range(0, 1)])).unwrap();
+        session.host_says(HOST, HostSays::Connected);
+        writeln!(qemus[0], "{{\"return\": {{}}, \"id\": 1}}").unwrap();
+        assert_eq!(session.finish().unwrap(), Some(Ok(Response::Done)));
+        let has = if accepted { vec![range(0, 1)] } else { vec![] };
+        says(&mut session, HOST, &has, &[]);
+        assert_eq!((session.shadow().offered(HOST), session.shadow().held(HOST)), (vec![], has));
+    }
 }
 
 #[test]
