@@ -1,9 +1,9 @@
 //! How fast capacity goes from one host of a fabric to another.
 //!
-//! A software fabric, a manager and two pools, all of them processes of their own. In each round the
-//! same bytes go from host 1 to host 2 twice: unused, and full of memory that a program writes to
-//! all the while. What no such move can beat is measured in the same round: a plain copy, punching
-//! as much out of a file, and writing to the disk that the manager's store is on.
+//! A software fabric, a manager and two pools, all of them processes of their own. In each round
+//! the same bytes go from host 1 to host 2 twice: unused, and full of memory that a program writes
+//! to all the while. What no such move can beat is measured in the same round: a plain copy,
+//! punching as much out of a file, and writing to the disk that the manager's store is on.
 //!
 //! # What is timed
 //! From the operator's request to *usable*: the other host says that it has that much free. The
@@ -15,9 +15,9 @@
 //! * **The talk** is all that is not about bytes: messages of operator, manager, device and hosts,
 //!   decisions of theirs, writes to the disk. It is the unused case, whole: nothing is copied
 //!   there, and the holes that are punched have nothing in them.
-//! * **The copying** is what the used case takes longer: orders to the program, copies, pages of the
-//!   other node, pages of the device that are made empty. Messages that are needed because there
-//!   is something to copy are in here, too: each is about a copy.
+//! * **The copying** is what the used case takes longer: orders to the program, copies, pages of
+//!   the other node, pages of the device that are made empty. Messages that are needed because
+//!   there is something to copy are in here, too: each is about a copy.
 //! * **The machine's own** is the least that the copying could take: a plain copy of as many bytes
 //!   between pages that are there, by one processor, and punching them out.
 //!

@@ -33,7 +33,8 @@ pub enum Answer {
     Devices(Vec<DcdStatus>),
     /// To a give-back or a move.
     Report(Report),
-    /// To [`ControlRequest::Add`], [`ControlRequest::Retire`], [`ControlRequest::Accept`] and [`ControlRequest::Shutdown`].
+    /// To [`ControlRequest::Add`], [`ControlRequest::Retire`], [`ControlRequest::Accept`] and
+    /// [`ControlRequest::Shutdown`].
     Done(ByteSize),
 }
 

@@ -45,7 +45,8 @@
 //! instead, because then it would get more than it asked for. It does not program decoders.
 //!
 //! # Files
-//! * [`name`], [`config`]: devices, hosts, limits. [`request`], [`report`]: in and back to operators.
+//! * [`name`], [`config`]: devices, hosts, limits. [`request`], [`report`]: in and back to
+//!   operators.
 //! * [`exchange`]: commands and replies as one type each. [`input`], [`output`]: all that goes in
 //!   and out. [`journal`]: what lasts. [`status`]: who has what, to look at.
 //! * [`state`]: [`Manager`], and the way an input takes. `turn`: a device's next command.

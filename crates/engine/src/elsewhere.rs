@@ -1,10 +1,10 @@
 //! Whether what is in a block has somewhere to go.
 //!
-//! What leaves a block goes where its own policy leads, or that of its owner, and no further than its
-//! tenant's quotas let it ([`crate::place`]). So room is counted for each owner and way; and once more for
-//! all of them together, for their ways have nodes in common. What other blocks that are being
-//! emptied still have to move comes first in both, and the free pageblocks of the block itself do
-//! not count: nothing is placed there.
+//! What leaves a block goes where its own policy leads, or that of its owner, and no further than
+//! its tenant's quotas let it ([`crate::place`]). So room is counted for each owner and way; and
+//! once more for all of them together, for their ways have nodes in common. What other blocks that
+//! are being emptied still have to move comes first in both, and the free pageblocks of the block
+//! itself do not count: nothing is placed there.
 //!
 //! It is a forecast, so that nothing is isolated and moved in part in vain. What it promises too
 //! much, because tenants share what is free and several blocks start at once, is sorted out when

@@ -105,8 +105,9 @@ impl Engine {
     }
 
     /// The node where those who access a pageblock spend the least time on it, among those where
-    /// its owner may have it, and the owners of private nodes permit that. None where too little is known: nobody accessed it, or there is no
-    /// node of which [`crate::Config::accessors`] says that all of them reach it.
+    /// its owner may have it, and the owners of private nodes permit that. None where too little is
+    /// known: nobody accessed it, or there is no node of which [`crate::Config::accessors`] says
+    /// that all of them reach it.
     #[must_use]
     pub fn best_node_for(&self, pageblock: Pageblock) -> Option<NodeId> {
         let lease = self.leases.get(&pageblock)?;

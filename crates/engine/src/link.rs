@@ -31,9 +31,9 @@ impl Engine {
         Ok(())
     }
 
-    /// The tiers of the nodes, by how fast they are now, with the near ones for a measure. A node of
-    /// which latency or bandwidth is not known, or that there is nothing to compare with, is as far
-    /// as the processors' own memory if it is near, else as far as memory that came by dax
+    /// The tiers of the nodes, by how fast they are now, with the near ones for a measure. A node
+    /// of which latency or bandwidth is not known, or that there is nothing to compare with, is as
+    /// far as the processors' own memory if it is near, else as far as memory that came by dax
     /// ([`ADISTANCE_KMEM`]). Who is next is a matter of the distances as configured.
     ///
     /// # Errors

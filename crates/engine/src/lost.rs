@@ -4,7 +4,8 @@
 //! It is whole blocks that go. They are offline at once, whatever was in them:
 //!
 //! * Every lease ends, and each of its holders is told ([`crate::Effect::Lost`]).
-//! * What was being zeroed there needs no zeroing; the store discards it ([`crate::Effect::Offlined`]).
+//! * What was being zeroed there needs no zeroing; the store discards it
+//!   ([`crate::Effect::Offlined`]).
 //! * What an order was to move there, or from there, is settled as [`crate::moves`] says.
 //! * Give-backs that were emptying the blocks, or wanted these very ones, have them.
 //!

@@ -4,8 +4,8 @@
 //! what was decided on their requests ([`crate::decision`]): the last [`MIGRATIONS_MAX`] of every
 //! tenant, which drown out no refusal. Only what arrived counts. All that one plan moved of one
 //! process from one node to another is one entry, whatever became of the plan meanwhile; and what
-//! another plan moves on the same way for such a reason next is added to it. The words are the kernel's
-//! (`enum migrate_reason`), where it has one.
+//! another plan moves on the same way for such a reason next is added to it. The words are the
+//! kernel's (`enum migrate_reason`), where it has one.
 
 use alloc::{collections::VecDeque, format, string::String};
 use core::{mem::discriminant, time::Duration};

@@ -6,9 +6,9 @@
 //! device does. To end one that emptied nothing, [`crate::Input::Online`] may name blocks of the
 //! node that are still online.
 //!
-//! A block comes into its node's zone, unless an operator who adds it says another
-//! ([`OnlineZone`], explicitly, as by `online_kernel` and `online_movable` in the kernel). A node in
-//! EXMEM has no other zone, and no other node has that: policies for extended memory choose nodes.
+//! A block comes into its node's zone, unless an operator who adds it says another ([`OnlineZone`],
+//! explicitly, as by `online_kernel` and `online_movable` in the kernel). A node in EXMEM has no
+//! other zone, and no other node has that: policies for extended memory choose nodes.
 //!
 //! These very blocks go as others do ([`crate::giveback`]), but all of them, and no others.
 

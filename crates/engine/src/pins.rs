@@ -7,9 +7,10 @@
 //! node must permit long pins; and nothing in MOVABLE or EXMEM, nor on its way there, is pinned on
 //! request, for that those can be emptied is promised. (The kernel has the same rule in
 //! `folio_is_longterm_pinnable`, and moves the folio elsewhere first,
-//! `check_and_migrate_movable_folios`. A lease's pageblocks have their numbers known to its program,
-//! so it is told instead, and can ask to have them moved: [`crate::Input::Mbind`].) Of the quota only what was asked for already may be asked for again
-//! beyond the limit: a fact comes to an end, and what was asked for because of it stays.
+//! `check_and_migrate_movable_folios`. A lease's pageblocks have their numbers known to its
+//! program, so it is told instead, and can ask to have them moved: [`crate::Input::Mbind`].) Of the
+//! quota only what was asked for already may be asked for again beyond the limit: a fact comes to
+//! an end, and what was asked for because of it stays.
 
 use alloc::{collections::BTreeMap, vec, vec::Vec};
 

@@ -18,8 +18,9 @@
 //! kind than so much needs the rest from other nodes ([`Engine::need`]), all the more if it is
 //! promised some within nodes of that kind. So the family has every reach without the nodes of such
 //! kinds, too. Who is never moved reaches a part of a node only, so all of this is counted in parts
-//! of nodes ([`crate::parts`]). What is retired, and nodes that are being evacuated, are no room; what is being
-//! zeroed is. What is leased is not, whoever has it: nothing is moved to make a promise fit.
+//! of nodes ([`crate::parts`]). What is retired, and nodes that are being evacuated, are no room;
+//! what is being zeroed is. What is leased is not, whoever has it: nothing is moved to make a
+//! promise fit.
 //!
 //! A tenant that falls back is promised anything, for its programs go on with ordinary memory.
 //! Such promises bind nobody.

@@ -8,8 +8,8 @@
 //! * whatever its tenant says, up to [`crate::Limits::patience`] while memory is on its way back:
 //!   something is being zeroed, or a process disconnected a moment ago ([`ENDING`]) and is likely
 //!   to be gone soon;
-//! * during recovery, until that is over ([`crate::recovery`]): what is there, and what is promised,
-//!   is not known before.
+//! * during recovery, until that is over ([`crate::recovery`]): what is there, and what is
+//!   promised, is not known before.
 //!
 //! Then it is answered as things are: with nothing, as a rule. A wish that nothing can come of is
 //! answered at once.

@@ -9,9 +9,9 @@
 //! when its time is up. What ends a request leaves no trace of it but orders under way: blocks
 //! that could not be emptied are opened again.
 //!
-//! There may be so many requests of operators ([`crate::Limits::requests_max`]), and as many hints of
-//! programs ([`crate::mbind`]) beside them, a quarter of those of one process: no program uses up
-//! what operators need, or all that programs may have.
+//! There may be so many requests of operators ([`crate::Limits::requests_max`]), and as many hints
+//! of programs ([`crate::mbind`]) beside them, a quarter of those of one process: no program uses
+//! up what operators need, or all that programs may have.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},

@@ -2,17 +2,17 @@
 //!
 //! Whether one more promise or lease fits depends on what all others are promised. To look at all
 //! of them each time would make every input as slow as there are processes. So it is summed up as
-//! it changes, by tenant and by *reach*, the parts of nodes ([`crate::parts`]) that a process may be
-//! given anything of. There are few of those: programs have their tenant's policy, or one of their
-//! own with some of the few nodes there are. What is being zeroed is summed up by tenant and part in
-//! the same way. (Below, "nodes" are parts of nodes.)
+//! it changes, by tenant and by *reach*, the parts of nodes ([`crate::parts`]) that a process may
+//! be given anything of. There are few of those: programs have their tenant's policy, or one of
+//! their own with some of the few nodes there are. What is being zeroed is summed up by tenant and
+//! part in the same way. (Below, "nodes" are parts of nodes.)
 //!
-//! The *family* is what [`crate::promise`] has to look at: the unions of any of the reaches of which
-//! something is promised, with and without the nodes of any kinds of which there are quotas,
+//! The *family* is what [`crate::promise`] has to look at: the unions of any of the reaches of
+//! which something is promised, with and without the nodes of any kinds of which there are quotas,
 //! and of the nodes of any kind of which something is guaranteed; and the set of no nodes. It is
 //! made anew when a reach comes or goes, and never has more than [`UNIONS_MAX`] members: with up to
-//! nine nodes that takes in every set of them. A promise by whose reach it would have more is not
-//! given.
+//! nine nodes (five, if some tenants are never moved: then nodes have parts) that takes in every
+//! set of them. A promise by whose reach it would have more is not given.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},

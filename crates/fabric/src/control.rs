@@ -2,10 +2,11 @@
 //!
 //! Who connects says [`ToService::Hello`] and is welcomed. Then each message is answered: a request
 //! by [`FromService::Accepted`] and later by [`FromService::Report`], or at once by
-//! [`FromService::Declined`]; a question by what it asks for, one frame for each device or
-//! request, and [`FromService::End`]. Requests come in pages ([`REQUESTS_PAGE`]): where there are
-//! more, [`FromService::Next`] ends a page and says where the next one begins. A connection that watches hears of each device again whenever something of
-//! it has changed; one that reads slowly hears of the newest state only.
+//! [`FromService::Declined`]; a question by what it asks for, one frame for each device or request,
+//! and [`FromService::End`]. Requests come in pages ([`REQUESTS_PAGE`]): where there are more,
+//! [`FromService::Next`] ends a page and says where the next one begins. A connection that watches
+//! hears of each device again whenever something of it has changed; one that reads slowly hears of
+//! the newest state only.
 //!
 //! A request goes on without the connection that it came on. Lists are cut, sums are not.
 

@@ -1,8 +1,8 @@
 //! A fabric without hardware: one device with dynamic capacity, shared by hosts on this machine.
 //!
-//! It is for trying pooling on one machine, and for proving hosts and managers against a device that
-//! does what the specification says. The device is [`memtide_cxl::device`]; here is what makes it
-//! real: sockets instead of a mailbox and an interrupt, and memory behind the addresses.
+//! It is for trying pooling on one machine, and for proving hosts and managers against a device
+//! that does what the specification says. The device is [`memtide_cxl::device`]; here is what makes
+//! it real: sockets instead of a mailbox and an interrupt, and memory behind the addresses.
 //!
 //! # Memory
 //! Every host has a sparse file of its own, as long as the device, in which a device address is an
@@ -25,8 +25,9 @@
 //! Whoever can connect is whom he says he is. A Unix socket is for its owner alone; a TCP socket is
 //! for a network in which everybody is trusted, carries commands and no memory.
 //!
-//! One thread and one loop, like all of memtide's servers. Malformed frames end their connection and
-//! nothing else; commands that are wrong get the return code that the specification has for them.
+//! One thread and one loop, like all of memtide's servers. Malformed frames end their connection
+//! and nothing else; commands that are wrong get the return code that the specification has for
+//! them.
 
 mod config;
 mod memory;

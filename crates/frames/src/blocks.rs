@@ -2,8 +2,8 @@
 //!
 //! A block of order `k` is 2^k ones in *Taken*, and 2^k - 1 ones in *Tail*, one for each frame but
 //! the first; so every block can be told from its neighbours. A block of order 0, the most common,
-//! never touches *Tail*. Whoever takes owns the pageblock, so what it found free stays free, and one
-//! addition takes it. Releasing is one subtraction, whoever does it.
+//! never touches *Tail*. Whoever takes owns the pageblock, so what it found free stays free, and
+//! one addition takes it. Releasing is one subtraction, whoever does it.
 
 use crate::{
     bits::{WORD_ORDER, aligned_zeros, lowest, run},

@@ -171,8 +171,8 @@ impl<'m> Frames<'m> {
         let entry = self.entry(claim.pb);
         self.publish_entry(claim.pb, entry.into(State::Isolated));
         seq_cst_in_model();
-        // The isolation may have ended before the word was written; or its last frame was freed, and
-        // a channel is to know that.
+        // The isolation may have ended before the word was written; or its last frame was freed,
+        // and a channel is to know that.
         let unused = entry.is_dedicated() && self.is_whole(claim.pb);
         if unused || !self.is_isolated(claim.pb) {
             self.recirculate(claim.pb);

@@ -83,8 +83,8 @@ pub enum TakeError {
         /// Frames free in the zones that it may land in.
         free: u64,
     },
-    /// Enough frames are free, but no aligned block of that order was found; or only below the `min`
-    /// watermarks, in channels that are dedicated to the other use, or in pageblocks that are
+    /// Enough frames are free, but no aligned block of that order was found; or only below the
+    /// `min` watermarks, in channels that are dedicated to the other use, or in pageblocks that are
     /// reserved or that other threads have at the moment.
     #[error("{order} asked for, {free} frames free where it may land, but no such block")]
     NoBlock {

@@ -59,7 +59,8 @@
 //! * Coming and going: [`plug`] (add, isolate, remove), [`retire`] (poison and holes),
 //!   [`occupants`] and [`plan`] (what is in the way, and what moving it costs), [`watermark`].
 //! * Inside: `entry` (a word for each pageblock), `claim` (owning one), `blocks` (within one),
-//!   `huge` (whole ones), `refill` (of a core's cache), `index`, `bits`, `record`, `dedication`, [`layout`], [`frames`].
+//!   `huge` (whole ones), `refill` (of a core's cache), `index`, `bits`, `record`, `dedication`,
+//!   [`layout`], [`frames`].
 //! * Looking: [`stats`], [`dump`], [`descriptor`], and [`Frames::validate`].
 //! * [`recover`]: metadata that outlives a crash.
 //!

@@ -3,8 +3,8 @@
 //!
 //! Firmware's tables and its map of memory are read here, and made into one map by
 //! [`memtide_physmap::reconcile`], with each of their conflicts; /proc/iomem, where it has
-//! addresses, is held against it ([`memtide_physmap::kernel_map`]). Nothing is decided here: files come in,
-//! what `memtide_physmap` asks for goes out.
+//! addresses, is held against it ([`memtide_physmap::kernel_map`]). Nothing is decided here: files
+//! come in, what `memtide_physmap` asks for goes out.
 //!
 //! A table that is absent says nothing; one that is broken is a note, and what can be read of it
 //! counts. Without root's rights there are no tables and no addresses: then the map is of what

@@ -1,9 +1,9 @@
 //! fork keeps its meaning: the three handlers that run around it.
 //!
-//! The preload library registers them with `pthread_atfork`, before any other library can, so
-//! that [`settle`] and [`prepare`] run last before the fork and [`parent`] and [`child`] first after
-//! it. Between the two the allocator's own handler locks the allocator; nothing here uses it until
-//! it has been unlocked again.
+//! The preload library registers them with `pthread_atfork`, before any other library can, so that
+//! [`settle`] and [`prepare`] run last before the fork and [`parent`] and [`child`] first after it.
+//! Between the two the allocator's own handler locks the allocator; nothing here uses it until it
+//! has been unlocked again.
 
 use crate::{
     memory::{Memory, PagerState},

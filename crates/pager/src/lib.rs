@@ -10,8 +10,8 @@
 //! * [`calls`]: the mmap family. [`fork`]: the handlers around fork. [`mod@start`]: the beginning.
 //!
 //! The pager thread:
-//! * [`pager`]: its loop. [`mailbox`]: how it is reached. [`link`], [`join`], [`daemon_link`]:
-//!   the daemon. [`promises`]: what it has promised. [`nodes`], [`stock`]: files and leased pageblocks.
+//! * [`pager`]: its loop. [`mailbox`]: how it is reached. [`link`], [`join`], [`daemon_link`]: the
+//!   daemon. [`promises`]: what it has promised. [`nodes`], [`stock`]: files and leased pageblocks.
 //! * [`touch`]: first touches. [`idle`]: giving back. [`pins`]: what cannot move.
 //! * [`moves`], [`move_block`], [`wakeups`]: live moves. [`freeze`], [`thaw`]: around a fork.
 //! * [`lost`]: memory whose device is gone. [`inject`]: faults on purpose.

@@ -21,8 +21,9 @@ use crate::{
 };
 
 /// With no daemon, or no answer from it, for so long, first touches take ordinary memory. However
-/// long a tenant is content to wait for promises, a touch waits no longer: a system call that touches
-/// a buffer (read(2)) waits in the kernel, where nothing but a deadly signal reaches the program.
+/// long a tenant is content to wait for promises, a touch waits no longer: a system call that
+/// touches a buffer (read(2)) waits in the kernel, where nothing but a deadly signal reaches the
+/// program.
 pub const OVERFLOW_AFTER: Duration = Duration::from_secs(2);
 
 impl Pager {

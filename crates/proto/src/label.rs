@@ -1,7 +1,7 @@
 //! Labels: what a program is started as, for tenants that are for a label.
 //!
-//! A label is what the program says of itself, not a proof: whoever may start programs on a pool may
-//! choose it. Users, groups and control groups are what the kernel says.
+//! A label is what the program says of itself, not a proof: whoever may start programs on a pool
+//! may choose it. Users, groups and control groups are what the kernel says.
 
 /// The variable that carries it into a program.
 pub const VARIABLE: &str = "MEMTIDE_LABEL";

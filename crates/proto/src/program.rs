@@ -4,8 +4,8 @@
 //! descriptor per node, in the order of `nodes`: sparse files, private to the image, in which
 //! pageblock `p` of a node whose first pageblock is `first` lies at byte `(p − first) × 2 MiB`.
 //! From then on both sides speak when they like. Promises of one connection are answered in the
-//! order in which they were asked for, and so are leases. Before it says that there is no memory, the
-//! daemon lets a request wait as long as the program's tenant says, and up to a second for what
+//! order in which they were asked for, and so are leases. Before it says that there is no memory,
+//! the daemon lets a request wait as long as the program's tenant says, and up to a second for what
 //! programs that have ended leave behind; [`ToProgram::Welcome`] says how long that may be. A fork
 //! waits for nothing, and may be answered before what was asked for before it.
 
@@ -105,7 +105,8 @@ pub enum Backing {
     MemfdThp,
     /// 2 MiB pages of the kernel's huge-page pool.
     Hugetlb,
-    /// Memory of a device with dynamic capacity: one file for all programs that are trusted with it.
+    /// Memory of a device with dynamic capacity: one file for all programs that are trusted with
+    /// it.
     Dcd,
 }
 
@@ -269,9 +270,9 @@ pub enum ToProgram {
         /// Which.
         extents: Vec<Extent>,
     },
-    /// The memory of these is gone without a word (its device is gone, or took it by force, or it is bad), and
-    /// what was in it. Whoever touches it from now on must hear of that: SIGBUS, as of memory that
-    /// fails. Answered by [`FromProgram::LetGo`].
+    /// The memory of these is gone without a word (its device is gone, or took it by force, or it
+    /// is bad), and what was in it. Whoever touches it from now on must hear of that: SIGBUS, as of
+    /// memory that fails. Answered by [`FromProgram::LetGo`].
     Lost {
         /// Which.
         extents: Vec<Extent>,

@@ -2,11 +2,11 @@
 //!
 //! Neither what a host does is modelled nor what the device does: the host is
 //! [`memtide_engine::dynamic_capacity`], and the first one has the engine itself, at the grain of
-//! pageblocks; the device is [`memtide_cxl::device`] (`medium`), which keeps the hosts apart. Modelled
-//! are those who tell the device what to do (`commands`), and the programs of the first host
-//! (`programs`), which lease, pin, copy what they are ordered to move, and end. `world` lets time
-//! pass between them, `before` is what happens until capacity is asked back. Every message takes
-//! [`LINK`].
+//! pageblocks; the device is [`memtide_cxl::device`] (`medium`), which keeps the hosts apart.
+//! Modelled are those who tell the device what to do (`commands`), and the programs of the first
+//! host (`programs`), which lease, pin, copy what they are ordered to move, and end. `world` lets
+//! time pass between them, `before` is what happens until capacity is asked back. Every message
+//! takes [`LINK`].
 
 mod before;
 mod commands;

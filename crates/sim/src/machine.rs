@@ -6,14 +6,14 @@
 //! must hold is checked after every step by books that know nothing of the engine's
 //! (`machine::oracle`).
 //!
-//! * `text`: the keys of `[machine]`. `event_keys`: those that would do nothing. [`plan`]: the same,
-//!   checked and resolved. `bounds`: how much may be asked for. `topology`: who reaches what over
-//!   what.
+//! * `text`: the keys of `[machine]`. `event_keys`: those that would do nothing. [`plan`]: the
+//!   same, checked and resolved. `bounds`: how much may be asked for. `topology`: who reaches what
+//!   over what.
 //! * `world`: steps in the order of their time. `life`: what processes do. `process`: one of them.
 //!   `operator`: what comes from outside. `queue`: what is to happen.
 //! * `share`: how fast programs are. `speed`: what they read from where.
-//! * `oracle`: what must hold. `trace`: what led to what does not. `measure`: what a run leaves behind.
-//!   [`idle`]: who held memory and did not use it.
+//! * `oracle`: what must hold. `trace`: what led to what does not. `measure`: what a run leaves
+//!   behind. [`idle`]: who held memory and did not use it.
 //! * `swarm`: random machines. [`fuzz`]: many of them.
 
 mod bounds;

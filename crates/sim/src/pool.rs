@@ -6,9 +6,9 @@
 //! copying and overwriting take, and what goes wrong: messages that are lost, repeated or late,
 //! agents and managers that are killed and start again, operators who ask for anything.
 //!
-//! The needs are known before anything starts, so the same needs can be met by a fixed part for each
-//! host, and by one who knows them all (`bounds`): what the manager achieves lies beside both. Every
-//! step is judged (`judge`), and in the end all has to come back.
+//! The needs are known before anything starts, so the same needs can be met by a fixed part for
+//! each host, and by one who knows them all (`bounds`): what the manager achieves lies beside both.
+//! Every step is judged (`judge`), and in the end all has to come back.
 //!
 //! * `text`: the keys of `[pool]`. `plan`: the same, resolved. `swarm`: random ones, for the fuzz.
 //! * `world`: steps in the order of their time. `host`: one host. `center`: the manager's side.

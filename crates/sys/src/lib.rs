@@ -12,7 +12,8 @@
 //! * [`uffd`]: userfaultfd. [`pagemap`]: the page tables, as far as one can see them.
 //! * [`numa`]: memory of NUMA nodes that the kernel manages: policies, and moving pages.
 //! * [`task`], [`descriptors`], [`proc_dir`], [`process`]: what /proc tells.
-//! * [`socket`], [`memfd`], [`file_data`], [`token`], [`own_table`]: descriptors and who shares them.
+//! * [`socket`], [`memfd`], [`file_data`], [`token`], [`own_table`]: descriptors and who shares
+//!   them.
 //! * [`device_registers`]: registers of PCI devices.
 //! * [`zeroed`]: words for shared books. [`processor`]: where a thread runs.
 //! * [`lock`], [`signals`]: locks that live through fork, signals kept away.

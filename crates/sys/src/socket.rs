@@ -213,7 +213,8 @@ pub fn send_some(
     })
 }
 
-/// Receives one packet, or what a stream has of bytes, into `buffer`, with at most [`MAX_FDS`] descriptors.
+/// Receives one packet, or what a stream has of bytes, into `buffer`, with at most [`MAX_FDS`]
+/// descriptors.
 ///
 /// # Errors
 /// [`ReceiveError`]; nothing of the packet is left behind.

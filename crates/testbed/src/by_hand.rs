@@ -96,7 +96,8 @@ pub fn destroy_region(guest: &Guest, window: usize, region: &str) -> Result<(), 
 }
 
 /// Writes this to the `state` of every memory block of a node, in order: `online_movable`,
-/// `online_kernel`, `offline`. Blocks that are already online, or already offline, stay as they are.
+/// `online_kernel`, `offline`. Blocks that are already online, or already offline, stay as they
+/// are.
 ///
 /// # Errors
 /// As [`Guest::sh`]: the first block that the kernel refused.

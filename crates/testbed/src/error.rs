@@ -148,7 +148,8 @@ pub enum Error {
     Ended {
         /// What was under way.
         doing: String,
-        /// QEMU's exit status; with a panic it is 0, or 137 (killed) if the kernel stood still then.
+        /// QEMU's exit status; with a panic it is 0, or 137 (killed) if the kernel stood still
+        /// then.
         status: ExitStatus,
         /// What QEMU itself said.
         qemu: String,

@@ -105,8 +105,8 @@ impl Machine {
         self
     }
 
-    /// One more CXL host bridge. The kernel gives CXL windows nodes of their own only where firmware
-    /// announces nodes: describe one at least.
+    /// One more CXL host bridge. The kernel gives CXL windows nodes of their own only where
+    /// firmware announces nodes: describe one at least.
     #[must_use]
     pub fn host_bridge(mut self, bridge: HostBridge) -> Self {
         self.bridges.push(bridge);

@@ -120,9 +120,9 @@ pub fn cxl_dynamic() -> Machine {
         .modules(["cxl_acpi"])
 }
 
-/// The same device, on a kernel that was started with its window set aside: for `memtide dcd serve`.
-/// QEMU puts the first window at the first multiple of 256 MiB above 4 GiB and its own devices'
-/// memory; with 2 GiB below 4 GiB that is 0x110000000.
+/// The same device, on a kernel that was started with its window set aside: for
+/// `memtide dcd serve`. QEMU puts the first window at the first multiple of 256 MiB above 4 GiB and
+/// its own devices' memory; with 2 GiB below 4 GiB that is 0x110000000.
 #[must_use]
 pub fn cxl_set_aside() -> Machine {
     let mut machine = cxl_dynamic();

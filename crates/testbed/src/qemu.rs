@@ -247,9 +247,9 @@ fn surroundings(machine: &Machine, arguments: &mut Arguments) {
 }
 
 /// `panic=-1` restarts at once on a panic, which `-no-reboot` makes QEMU's end; an oops is a panic,
-/// because a test must not go on with a kernel that has one behind it. Ticks are periodic: once, on a
-/// busy computer, a boot stood still with a processor that slept and was not woken by its one-shot
-/// timer.
+/// because a test must not go on with a kernel that has one behind it. Ticks are periodic: once, on
+/// a busy computer, a boot stood still with a processor that slept and was not woken by its
+/// one-shot timer.
 fn command_line(machine: &Machine, console: &Console<'_>) -> String {
     let mut words = vec![
         "console=ttyS0".to_owned(),

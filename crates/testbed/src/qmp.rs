@@ -218,8 +218,8 @@ impl Qmp {
         self.set(device, "requested-size", size.0.into())
     }
 
-    /// How much of a virtio-mem device is plugged. The guest's memory blocks follow: its driver adds
-    /// a block after plugging its memory, and unplugs memory before it removes a block.
+    /// How much of a virtio-mem device is plugged. The guest's memory blocks follow: its driver
+    /// adds a block after plugging its memory, and unplugs memory before it removes a block.
     ///
     /// # Errors
     /// As [`Qmp::execute`].

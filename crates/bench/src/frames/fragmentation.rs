@@ -6,8 +6,9 @@
 //! this goes on; one that takes what lies next to the last scatters it.
 //!
 //! Counted after each step: pageblocks in which nothing is taken, and the *moves* that compaction
-//! would need at least ([`Packing`]). Then compaction is carried out, the emptiest pageblocks first:
-//! they are isolated, and each frame of theirs is replaced by one that the allocator chooses.
+//! would need at least ([`Packing`]). Then compaction is carried out, the emptiest pageblocks
+//! first: they are isolated, and each frame of theirs is replaced by one that the allocator
+//! chooses.
 
 use std::{
     mem,

@@ -12,8 +12,8 @@ const BLOCK_MAX: u64 = 1 << 26;
 /// Take memory blocks online, each to a zone by a policy
 ///
 /// memtide works out the zone of each block itself, by the kernel's own rules, and tells the
-/// kernel; without --zone and --policy by the policy that the kernel is set up for. All that was asked for
-/// goes online, or nothing.
+/// kernel; without --zone and --policy by the policy that the kernel is set up for. All that was
+/// asked for goes online, or nothing.
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("which").required(true).multiple(true)))]
 pub struct Online {

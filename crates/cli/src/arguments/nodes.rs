@@ -1,4 +1,5 @@
-//! Memory as `--near` and `--far` name it: a size for a pool of one's own, or nodes of the kernel's.
+//! Memory as `--near` and `--far` name it: a size for a pool of one's own, or nodes of the
+//! kernel's.
 //!
 //! A size starts with a digit (`4GiB`), a list of nodes with `node` (`node0`, `node0-1,3`): neither
 //! can be taken for the other.

@@ -3,14 +3,14 @@
 //! **Who gets.** Of several that want, each is given its part by weight, the one that has least for
 //! its weight first. What is free is given as far as limits and guarantees allow.
 //!
-//! **Who gives.** A host whose agent says what it uses, that wants nothing itself, and has more than
-//! it uses and is guaranteed; the one that has most for its weight first. It keeps an eighth of what
-//! it uses, one block at least, so that the next allocation does not have it want at once.
+//! **Who gives.** A host whose agent says what it uses, that wants nothing itself, and has more
+//! than it uses and is guaranteed; the one that has most for its weight first. It keeps an eighth
+//! of what it uses, one block at least, so that the next allocation does not have it want at once.
 //!
 //! **Why it comes to rest.** Nobody gives what it uses, so what was given and is used stays. A host
-//! that got is not asked to give for a while, and one that gave is not given of others' ([`Timing`]'s
-//! `settle`): what each says of itself has to follow first. As long is a host left alone that did
-//! not take what it was offered, or that could not be offered what was there for it.
+//! that got is not asked to give for a while, and one that gave is not given of others'
+//! ([`Timing`]'s `settle`): what each says of itself has to follow first. As long is a host left
+//! alone that did not take what it was offered, or that could not be offered what was there for it.
 //!
 //! [`Timing`]: super::Timing
 

@@ -250,8 +250,8 @@ impl Port {
         self.changed.unwrap_or(self.configured)
     }
 
-    /// Whether it can be offered something: nothing is out, and nothing that was withdrawn waits for
-    /// its answer.
+    /// Whether it can be offered something: nothing is out, and nothing that was withdrawn waits
+    /// for its answer.
     pub(super) fn takes_offers(&self) -> bool {
         let silent = self.withdrawn.as_ref().is_some_and(|it| it.silence == Silence::Certain);
         self.offer.is_none() && !silent

@@ -252,8 +252,8 @@ impl Manager {
         }
     }
 
-    /// What there is nothing more to do for: all that was added is accepted; all that was asked back
-    /// has come, and what of it was promised is answered.
+    /// What there is nothing more to do for: all that was added is accepted; all that was asked
+    /// back has come, and what of it was promised is answered.
     pub(super) fn end_if_done(&mut self, id: RequestId) {
         let entry = &self.requests[&id];
         let (record, report) = (&entry.record, &entry.record.report);

@@ -16,9 +16,9 @@ use crate::ReturnCode;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Output {
     /// Make this durable, all of it or nothing, before anything after it is done, now or by a later
-    /// input. (Reading a device, and clearing its log, may come first: nothing is journalled of what
-    /// a device says that it does not say again.) If that fails, this manager must not go on: its
-    /// successor is restored from what is durable.
+    /// input. (Reading a device, and clearing its log, may come first: nothing is journalled of
+    /// what a device says that it does not say again.) If that fails, this manager must not go on:
+    /// its successor is restored from what is durable.
     Journal(Vec<Record>),
     /// Send this to a device; then say [`super::Input::Reply`] or [`super::Input::DeviceDown`].
     /// There is never more than one at a time for a device.

@@ -2,15 +2,15 @@
 //!
 //! In a region that overwrites what is released, nobody's. Elsewhere it is of whoever had it last,
 //! until the device has overwritten it because a release asked for that; and a host may release
-//! unasked. So for such regions it is kept, durably, what was given to whom and not overwritten since
-//! ([`Key::Unsanitized`]): from before an offer is sent, and of all that a host is found to hold,
-//! whoever gave it, known to this manager or not. What one had, another does not get.
+//! unasked. So for such regions it is kept, durably, what was given to whom and not overwritten
+//! since ([`Key::Unsanitized`]): from before an offer is sent, and of all that a host is found to
+//! hold, whoever gave it, known to this manager or not. What one had, another does not get.
 //!
 //! Who had something is known by number and name ([`Former`]). A host of another name behind the
 //! same number may be another machine, and one of the same name behind another number, too: neither
 //! gets what the former one had. There is no command that overwrites what is free. So what a host
-//! left behind that is not set up any more stays withheld ([`Notice::Withheld`]), until that host is
-//! set up again, gets it, and is asked for it back; or the device is emptied by other means.
+//! left behind that is not set up any more stays withheld ([`Notice::Withheld`]), until that host
+//! is set up again, gets it, and is asked for it back; or the device is emptied by other means.
 //!
 //! What was free before a manager with an empty store saw a device for the first time counts as
 //! clean: nobody can say otherwise. A store that is lost is lost knowledge.

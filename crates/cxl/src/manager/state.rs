@@ -69,8 +69,8 @@ impl Manager {
     }
 
     /// A manager that goes on where another one was cut off; `journal` is all that was durable.
-    /// Time goes on from the same origin; what a clock that was set back calls the future counts
-    /// as of `now`. What belongs to hosts or devices that are no longer set up is ended: the answers
+    /// Time goes on from the same origin; what a clock that was set back calls the future counts as
+    /// of `now`. What belongs to hosts or devices that are no longer set up is ended: the answers
     /// come with the first input.
     ///
     /// # Errors

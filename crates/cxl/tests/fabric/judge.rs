@@ -96,8 +96,8 @@ impl Judge {
         device.offers(host).flatten().map(|extent| extent.range.length).sum()
     }
 
-    /// Bytes that could be offered, some of them once they are overwritten. Offers to those who lack
-    /// of what they are guaranteed are none of it.
+    /// Bytes that could be offered, some of them once they are overwritten. Offers to those who
+    /// lack of what they are guaranteed are none of it.
     fn free(&self, device: &Device) -> u64 {
         let taken = self.owners.values().filter(|set| !set.is_empty()).count() as u64 * self.block;
         let offered: u64 = device.hosts().map(|host| self.offered(device, host)).sum();

@@ -4,8 +4,8 @@
 //! connection can be lost between the two. Handles are used again only for other records.
 //!
 //! An answer with nothing in it refuses the oldest offer, whichever that is: given twice, it
-//! refuses another one. So the records of such an offer are cleared before it is answered: nobody, and no
-//! later daemon, hears of it again. Whether such an answer arrived is in doubt when the
+//! refuses another one. So the records of such an offer are cleared before it is answered: nobody,
+//! and no later daemon, hears of it again. Whether such an answer arrived is in doubt when the
 //! connection, or the daemon, ended before the device's word. Then it is given again only when a
 //! later answer is refused as out of order.
 

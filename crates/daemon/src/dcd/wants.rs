@@ -6,9 +6,10 @@
 //! is rounded up to blocks of the device, and no more than may be held (`wants`, `accept`,
 //! `window`).
 //!
-//! **How much.** A program that grows asks for a little at a time, and lacks that little; to be given
-//! just that would have it wait at every step. So who lacks anything wants [`LEAST`] at least, and at
-//! least as much again as the node has grown by in this spurt ([`SPURT`]): steps that double.
+//! **How much.** A program that grows asks for a little at a time, and lacks that little; to be
+//! given just that would have it wait at every step. So who lacks anything wants [`LEAST`] at
+//! least, and at least as much again as the node has grown by in this spurt ([`SPURT`]): steps that
+//! double.
 //!
 //! **Why "lately".** Who was refused or fell back has its answer, and nothing that comes later
 //! changes that. That it happened tells that the next ask will end so, too; but not for long, and
@@ -16,11 +17,11 @@
 //! failures is answered once, and programs that go on failing are heard again. It errs on the side
 //! of too little: others give up what is wanted here.
 //!
-//! **Why it comes to rest.** More is said at once, for somebody waits. Less is said when it has been
-//! less for a while ([`SETTLE`]), so that who comes and goes does not have memory come and go. What
-//! is accepted and not in the pool yet is taken off: it is on its way. When the node grows, what is
-//! still wanted is said anew, for the manager takes off itself what it gave; and as that and this
-//! may cross on the way, it is repeated as long as it is not 0 ([`REPEAT`]).
+//! **Why it comes to rest.** More is said at once, for somebody waits. Less is said when it has
+//! been less for a while ([`SETTLE`]), so that who comes and goes does not have memory come and go.
+//! What is accepted and not in the pool yet is taken off: it is on its way. When the node grows,
+//! what is still wanted is said anew, for the manager takes off itself what it gave; and as that
+//! and this may cross on the way, it is repeated as long as it is not 0 ([`REPEAT`]).
 
 use std::{collections::VecDeque, time::Duration};
 

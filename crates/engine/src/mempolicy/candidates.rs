@@ -13,8 +13,8 @@
 //! means it, so here those that the list does not reach come after those that it does, the nearest
 //! first. What Linux's rule gives is always the front part of what is given here.
 //!
-//! EXMEM narrows every list to one sort of nodes. Whoever asks for it is to fail rather than get near
-//! memory, and the other way round; so that goes for falling back and for emergencies too.
+//! EXMEM narrows every list to one sort of nodes. Whoever asks for it is to fail rather than get
+//! near memory, and the other way round; so that goes for falling back and for emergencies too.
 //!
 //! It is not asked whether a node has room, or any memory at all: that is for whoever walks the
 //! list.
@@ -41,8 +41,8 @@ pub struct Candidates {
 }
 
 /// Where a request under a policy that starts at `local` may go. The policy makes sense
-/// ([`MemPolicy::check`]). Which nodes are extended memory is the pool's to say. Every node is in one list at most; one that cannot be reached from
-/// `local` is in none.
+/// ([`MemPolicy::check`]). Which nodes are extended memory is the pool's to say. Every node is in
+/// one list at most; one that cannot be reached from `local` is in none.
 #[must_use]
 pub fn candidates(
     policy: &MemPolicy,

@@ -1,8 +1,9 @@
 //! The zones of a node's blocks.
 //!
 //! A block comes into a zone when it comes online, and is in that zone until it is offline. What
-//! may lie where, and which zone is tried first, is the allocator's rule ([`memtide_frames::Zone`]);
-//! here it is asked zone by zone, because the engine counts what is free by whom it is free for:
+//! may lie where, and which zone is tried first, is the allocator's rule
+//! ([`memtide_frames::Zone`]); here it is asked zone by zone, because the engine counts what is
+//! free by whom it is free for:
 //!
 //! | zone | what never moves | what can move |
 //! |---|---|---|

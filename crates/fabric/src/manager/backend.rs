@@ -2,8 +2,8 @@
 //!
 //! A backend is given one command at a time and says, without ever waiting, whether the reply is
 //! there. Connecting may wait (names are looked up, a peer must accept and greet), so it happens in
-//! a thread of its own, [`Connecting`], which ends in time whatever the peer does; the service's loop
-//! only hears how it went.
+//! a thread of its own, [`Connecting`], which ends in time whatever the peer does; the service's
+//! loop only hears how it went.
 
 pub mod cci;
 

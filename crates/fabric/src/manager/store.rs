@@ -4,11 +4,11 @@
 //! [`Store::commit`] returns, and either all there after a crash or not at all. Keys and values are
 //! in postcard's encoding, under a format number: a store of another format is refused.
 //!
-//! A write that fails (a full disk) leaves the store as it was. A sync that fails leaves it with all of
-//! the change or none, and only reading it again tells which ([`Store::load`]); that is what a
-//! manager goes on with after any failure. The database is opened anew for it, because redb trusts
-//! it no further after an error of its file. The file is locked: two managers cannot have it at a
-//! time.
+//! A write that fails (a full disk) leaves the store as it was. A sync that fails leaves it with
+//! all of the change or none, and only reading it again tells which ([`Store::load`]); that is what
+//! a manager goes on with after any failure. The database is opened anew for it, because redb
+//! trusts it no further after an error of its file. The file is locked: two managers cannot have it
+//! at a time.
 //!
 //! Not all that changes must be on the disk at once: what a device says it says again. Such changes
 //! are *held* ([`Store::hold`]) until something rests on them ([`Store::settle`]), and go with

@@ -4,10 +4,11 @@
 //! * **Nothing is written outside the folder.** Names are relative and without `..`; folders and
 //!   files come first, links last, so that no entry is ever written through a link.
 //! * **Nothing is read outside it.** A link's target is relative, with all its `..` at the front,
-//!   no more of them than folders above the link. Where each link has this form, following any number
-//!   of them cannot leave: the `..` start from a real folder, and names only lead down, or to
-//!   another such link.
-//! * **It ends.** Entries, folders, bytes of files, and bytes that come out of the compression are limited.
+//!   no more of them than folders above the link. Where each link has this form, following any
+//!   number of them cannot leave: the `..` start from a real folder, and names only lead down, or
+//!   to another such link.
+//! * **It ends.** Entries, folders, bytes of files, and bytes that come out of the compression are
+//!   limited.
 //! * Only folders, plain files and symbolic links; anything else refuses the whole.
 
 use std::{

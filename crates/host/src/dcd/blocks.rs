@@ -37,8 +37,8 @@ impl<C: Commands> Agent<C> {
         online
     }
 
-    /// Takes memory away that nobody uses any more, block by block. A block that the kernel does not
-    /// let go of is not given back, and is tried again.
+    /// Takes memory away that nobody uses any more, block by block. A block that the kernel does
+    /// not let go of is not given back, and is tried again.
     pub(super) fn withdraw(
         &mut self,
         extents: &[DpaRange],

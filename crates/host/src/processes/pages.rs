@@ -15,10 +15,10 @@
 //! kernel itself: somebody holds it.
 //!
 //! A transparent huge page is taken as a whole by its first address; the next address in it is then
-//! told busy, which ends the group. It may stay for two reasons: the node has no 2 MiB in one piece,
-//! then the kernel has split it and moved what it could, without a word; or it is held, then each
-//! such pair of addresses would cost a call. So where a mapping has huge pages, a pair is tried
-//! again, and when it is told the same twice, that speaks for the rest of its 2 MiB.
+//! told busy, which ends the group. It may stay for two reasons: the node has no 2 MiB in one
+//! piece, then the kernel has split it and moved what it could, without a word; or it is held, then
+//! each such pair of addresses would cost a call. So where a mapping has huge pages, a pair is
+//! tried again, and when it is told the same twice, that speaks for the rest of its 2 MiB.
 
 use memtide_sys::numa::{Moved, PageStatus, Process, WhichPages, move_pages, where_are};
 use memtide_units::NodeId;

@@ -14,8 +14,8 @@
 //! asked for: moving them is moving others' memory, and needs `CAP_SYS_NICE`.
 //!
 //! The work goes range by range with a bounded number of addresses in hand, so that a program of
-//! terabytes takes no more memory here than a small one. What was held is tried once more at the end:
-//! most transfers are over by then. When the deadline comes, the rest is only counted.
+//! terabytes takes no more memory here than a small one. What was held is tried once more at the
+//! end: most transfers are over by then. When the deadline comes, the rest is only counted.
 
 use std::{collections::BTreeMap, fmt, time::Instant};
 

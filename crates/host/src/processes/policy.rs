@@ -11,9 +11,9 @@
 //! | far first | preferred many, far | far while it has room, then whatever is nearest |
 //!
 //! The first three name nodes by number for good: a node that has no memory yet is used as soon as
-//! it has some. (The kernel keeps the list, and looks at it again when memory comes or goes; it asks
-//! that one node have memory from the start.) Far first does not: the kernel keeps such a policy
-//! as it found it, so some far node must have memory.
+//! it has some. (The kernel keeps the list, and looks at it again when memory comes or goes; it
+//! asks that one node have memory from the start.) Far first does not: the kernel keeps such a
+//! policy as it found it, so some far node must have memory.
 //!
 //! "Near first" is the kernel's order of nodes, by distance from the processor: where a far node is
 //! no further from some processor than a near one, it is not what it says, and [`Plan::nearer`]

@@ -14,14 +14,14 @@
 //!
 //! **Invariants.** One command at a time: who uses the mailbox has locked the file of its registers
 //! (flock(2)), so two programs, or two devices behind one switch, wait for each other, and who is
-//! killed holds nobody up. Nothing waits for ever. Whose refusal it was (the switch's, somebody's on
-//! the way, the device's) is never lost: [`SwitchError`].
+//! killed holds nobody up. Nothing waits for ever. Whose refusal it was (the switch's, somebody's
+//! on the way, the device's) is never lost: [`SwitchError`].
 //!
-//! **What it refuses.** Functions that a driver of the kernel's has. It changes nothing at a switch:
-//! no port is bound or reset.
+//! **What it refuses.** Functions that a driver of the kernel's has. It changes nothing at a
+//! switch: no port is bound or reset.
 //!
-//! * [`address`]: a device behind a port, as people write it. [`mailbox`]: commands to a switch, and
-//!   through it. [`scan`]: all switches, all ports, all devices. [`error`]: why not.
+//! * [`address`]: a device behind a port, as people write it. [`mailbox`]: commands to a switch,
+//!   and through it. [`scan`]: all switches, all ports, all devices. [`error`]: why not.
 
 pub mod address;
 pub mod error;

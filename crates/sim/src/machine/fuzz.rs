@@ -1,7 +1,7 @@
 //! Many random machines and pools, one of each for a seed.
 //!
-//! A seed whose machine or pool does what must not happen is told with what led to it; the same seed does
-//! it again. What was covered is counted, so that a fuzz that covers nothing is noticed.
+//! A seed whose machine or pool does what must not happen is told with what led to it; the same
+//! seed does it again. What was covered is counted, so that a fuzz that covers nothing is noticed.
 
 use core::{num::NonZeroUsize, ops::Range};
 use std::collections::BTreeMap;

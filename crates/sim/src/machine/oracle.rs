@@ -5,11 +5,12 @@
 //!
 //! * *Isolation:* what is granted, or is the destination of a move, is mapped by nobody, and was
 //!   zeroed since it was last used. What is zeroed or leaves is mapped by nobody.
-//! * *Conservation:* free, leased, isolated and offline pageblocks of a node are all of it; and what
-//!   the engine thinks is leased is what the oracle saw in use.
+//! * *Conservation:* free, leased, isolated and offline pageblocks of a node are all of it; and
+//!   what the engine thinks is leased is what the oracle saw in use.
 //! * *Quotas:* no tenant has more of a kind than its maximum, none of a kind that it may not use.
 //! * *Guarantees:* what a tenant gets beyond its own guarantee leaves others room for theirs; who
-//!   is below its own is neither refused nor waits while there is room for that, and is promised it.
+//!   is below its own is neither refused nor waits while there is room for that, and is promised
+//!   it.
 //! * *Answers:* every lease, promise and request is answered by its deadline.
 //! * *No ping-pong:* what was moved away from a node for the sake of balance does not come back
 //!   before it has settled.

@@ -256,8 +256,8 @@ fn three_regions() -> Machine {
         .window(Window::new(["hb0"], gib(4)))
 }
 
-/// Takes offline what goes offline, then one block online as it is told here, then the others as the
-/// policy says; with how many blocks were compared.
+/// Takes offline what goes offline, then one block online as it is told here, then the others as
+/// the policy says; with how many blocks were compared.
 fn once_more(guest: &Guest, about: &str, first: &str) -> Done<usize> {
     const BLOCKS: &str = "/sys/devices/system/node/node1/memory[0-9]*";
     guest

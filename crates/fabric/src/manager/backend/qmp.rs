@@ -1,15 +1,16 @@
 //! Devices of QEMU's guests, whose fabric manager one plays over QMP.
 //!
 //! **Problem.** QEMU's type-3 device has dynamic capacity for one host, its guest. Its QMP commands
-//! `cxl-add-dynamic-capacity` and `cxl-release-dynamic-capacity` make the events by which a guest is
-//! offered extents and asked for them, and that is all: nothing tells what the guest made of it, nor
-//! what it has. A manager speaks the FM-API (5600h to 5608h) to a device that several hosts share.
+//! `cxl-add-dynamic-capacity` and `cxl-release-dynamic-capacity` make the events by which a guest
+//! is offered extents and asked for them, and that is all: nothing tells what the guest made of it,
+//! nor what it has. A manager speaks the FM-API (5600h to 5608h) to a device that several hosts
+//! share.
 //!
 //! **Idea.** Behind the sockets stands a *shadow*: a [`memtide_cxl::device::Device`] with the
 //! regions that QEMU's devices have (read by `qom-get`), and a host for each guest. The manager's
-//! commands go to the shadow. What they would put into a host's event log goes to that guest by QMP;
-//! what the guest answers is said by the agent in it ([`ToManager::Extents`]) and played into the
-//! shadow as the host's own answer.
+//! commands go to the shadow. What they would put into a host's event log goes to that guest by
+//! QMP; what the guest answers is said by the agent in it ([`ToManager::Extents`]) and played into
+//! the shadow as the host's own answer.
 //!
 //! ```text
 //!   manager ── 5604h ──▶ shadow ── event record ──▶ QMP ──▶ QEMU's device ── event ──▶ guest
@@ -45,8 +46,8 @@
 //! guests of a device or to none.
 //!
 //! **What is refused.** Other block sizes and sharing, which the shadow does not have. Taking by
-//! force, as long as QEMU refuses it (10.0: "Forced removal not supported yet"). Offers of more than
-//! 8 extents, or of more than 8 that wait in one guest: QEMU's event log holds no more.
+//! force, as long as QEMU refuses it (10.0: "Forced removal not supported yet"). Offers of more
+//! than 8 extents, or of more than 8 that wait in one guest: QEMU's event log holds no more.
 //!
 //! [`ToManager::Extents`]: crate::wire::ToManager::Extents
 

@@ -1,9 +1,9 @@
 //! What hosts' agents say they have, for devices that do not tell.
 //!
 //! An agent says it first when it has done all that its device had for it since it was welcomed. So
-//! when such a device is connected, the agents of its hosts are sent away, and come again: what they
-//! say then is true of all that was offered before, whoever offered it, and whatever became of the
-//! connection meanwhile.
+//! when such a device is connected, the agents of its hosts are sent away, and come again: what
+//! they say then is true of all that was offered before, whoever offered it, and whatever became of
+//! the connection meanwhile.
 
 use memtide_cxl::{
     command::HostId,

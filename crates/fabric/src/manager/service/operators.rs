@@ -27,8 +27,8 @@ const WATCH_PAUSE: Duration = Duration::from_millis(20);
 pub struct Operator {
     /// What he was told of devices last, if he watches.
     watches: Option<BTreeMap<String, DeviceView>>,
-    /// Something has changed while he was still being told of something else. When he has read that,
-    /// the loop wakes up, and he is told what is new then.
+    /// Something has changed while he was still being told of something else. When he has read
+    /// that, the loop wakes up, and he is told what is new then.
     behind: bool,
 }
 

@@ -1,5 +1,5 @@
-//! A switch that the guest can manage: what `memtide fm scan` finds behind QEMU's, and what a manager
-//! is told of a device that has nothing for it.
+//! A switch that the guest can manage: what `memtide fm scan` finds behind QEMU's, and what a
+//! manager is told of a device that has nothing for it.
 
 use memtide_testbed::{Error, Guest, machines, ready};
 use serde_json::Value;
