@@ -71,6 +71,12 @@ pub enum SwitchError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Nobody wants it any more.
+    #[error("a command to {function} was given up before it went out")]
+    Abandoned {
+        /// Which function.
+        function: String,
+    },
     /// The switch did not do it.
     #[error("switch {function}")]
     Mailbox {

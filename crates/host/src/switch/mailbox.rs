@@ -7,6 +7,10 @@
 
 use std::{
     fs::File,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -54,6 +58,8 @@ pub struct SwitchMailbox {
     file: File,
     registers: MailboxRegisters,
     next_tag: u8,
+    /// Set when nobody wants any more what has not gone out.
+    abandoned: Arc<AtomicBool>,
 }
 
 impl SwitchMailbox {
@@ -82,7 +88,13 @@ impl SwitchMailbox {
         let at = registers::find(&mapped, resource.begins, Capability::Mailbox).map_err(failed)?;
         let registers = MailboxRegisters::new(mapped, at)
             .map_err(|source| SwitchError::Mailbox { function: name(), source })?;
-        Ok(Self { function: name(), file, registers, next_tag: 0 })
+        let abandoned = Arc::new(AtomicBool::new(false));
+        Ok(Self { function: name(), file, registers, next_tag: 0, abandoned })
+    }
+
+    /// No command goes out once this is set: [`SwitchError::Abandoned`].
+    pub fn give_up_when(&mut self, abandoned: Arc<AtomicBool>) {
+        self.abandoned = abandoned;
     }
 
     /// The most bytes that a command to the switch, or its answer, can have.
@@ -242,6 +254,10 @@ impl SwitchMailbox {
         let end = Instant::now() + BUSY_LIMIT;
         loop {
             self.lock()?;
+            if let Err(error) = self.check_wanted() {
+                self.unlock()?;
+                return Err(error);
+            }
             let done = self.registers.execute(opcode, payload);
             self.unlock()?;
             match done {
@@ -260,6 +276,7 @@ impl SwitchMailbox {
     fn lock(&self) -> Result<(), SwitchError> {
         let end = Instant::now() + LOCK_LIMIT;
         loop {
+            self.check_wanted()?;
             match flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(()),
                 Err(Errno::WOULDBLOCK) if Instant::now() < end => thread::sleep(PAUSE),
@@ -270,6 +287,13 @@ impl SwitchMailbox {
                 Err(error) => return Err(self.not_locked(error)),
             }
         }
+    }
+
+    fn check_wanted(&self) -> Result<(), SwitchError> {
+        if self.abandoned.load(Ordering::Relaxed) {
+            return Err(SwitchError::Abandoned { function: self.function.clone() });
+        }
+        Ok(())
     }
 
     fn unlock(&self) -> Result<(), SwitchError> {

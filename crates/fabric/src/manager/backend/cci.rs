@@ -21,7 +21,7 @@
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError},
     },
@@ -52,6 +52,11 @@ const EVENTS_EVERY: Duration = Duration::from_millis(200);
 /// How often a device without a log is read anew.
 const NO_LOG_EVERY: Duration = Duration::from_secs(5);
 
+/// How long connecting waits for who had the mailbox before: as long as a command takes, and more.
+const BEFORE: Duration = Duration::from_secs(4);
+/// Between two looks whether he is gone.
+const PAUSE: Duration = Duration::from_millis(2);
+
 /// What the answers with lists have around their lists, and how long a member is: 5603h and 5608h.
 const EXTENTS_AROUND: usize = 24;
 const EXTENT_BYTES: usize = 40;
@@ -63,6 +68,8 @@ const TAG_BYTES: usize = 84;
 pub struct CciConnector {
     root: Root,
     address: PortAddress,
+    /// The last connection's thread has the other end for as long as it runs.
+    before: Mutex<Weak<()>>,
 }
 
 impl CciConnector {
@@ -75,12 +82,23 @@ impl CciConnector {
     /// Behind a switch of the machine in this folder.
     #[must_use]
     pub const fn on(root: Root, address: PortAddress) -> Self {
-        Self { root, address }
+        Self { root, address, before: Mutex::new(Weak::new()) }
+    }
+
+    /// Waits until the last connection's thread has ended: what it was about to do would come after
+    /// what is decided now.
+    fn wait_for(before: &Weak<()>) {
+        let end = Instant::now() + BEFORE;
+        while before.strong_count() > 0 && Instant::now() < end {
+            thread::sleep(PAUSE);
+        }
     }
 }
 
 impl Connector for CciConnector {
     fn connect(&self) -> Result<Box<dyn Backend>, BackendError> {
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::wait_for(&before);
         let mut mailbox = SwitchMailbox::open(&self.root, self.address.function())?;
         let route = self.address.route().clone();
         let identity = mailbox.ask_through(&route, &Identify)?;
@@ -95,7 +113,12 @@ impl Connector for CciConnector {
         let (commands, to_do) = mpsc::channel();
         let (done, answers) = mpsc::channel();
         let events = Arc::new(AtomicBool::new(false));
+        let running = Arc::new(());
+        *before = Arc::downgrade(&running);
+        let abandoned = Arc::new(AtomicBool::new(false));
+        mailbox.give_up_when(Arc::clone(&abandoned));
         let worker = Worker {
+            _running: running,
             mailbox,
             route,
             to_do,
@@ -107,7 +130,16 @@ impl Connector for CciConnector {
             .name("switch".to_owned())
             .spawn(move || worker.work())
             .map_err(BackendError::System)?;
-        Ok(Box::new(CciBackend { serial, room, commands, answers, bell, events, asked: None }))
+        Ok(Box::new(CciBackend {
+            serial,
+            room,
+            commands,
+            answers,
+            bell,
+            events,
+            abandoned,
+            asked: None,
+        }))
     }
 
     fn address(&self) -> String {
@@ -129,6 +161,8 @@ struct CciBackend {
     /// Set by the thread, taken by the loop. Nothing else is published by it, so any order will do;
     /// who saw it late would see it set again at the next look.
     events: Arc<AtomicBool>,
+    /// Nobody wants what the thread has not done yet.
+    abandoned: Arc<AtomicBool>,
     /// What is in flight, and when its answer is late.
     asked: Option<(Command, Instant)>,
 }
@@ -178,6 +212,12 @@ impl Backend for CciBackend {
     }
 }
 
+impl Drop for CciBackend {
+    fn drop(&mut self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The same command, for an answer that gets through: lists come in pages, of one member at least.
 fn fitting(command: &Command, room: usize) -> Command {
     let page = |asked: u32, around: usize, each: usize| {
@@ -195,6 +235,7 @@ fn fitting(command: &Command, room: usize) -> Command {
 
 /// Who has the mailbox.
 struct Worker {
+    _running: Arc<()>,
     mailbox: SwitchMailbox,
     route: Route,
     to_do: Receiver<(Opcode, Vec<u8>)>,
