@@ -19,7 +19,7 @@ use memtide_units::{DcExtent, DpaRange, HoldReason};
 use serde::{Deserialize, Serialize};
 
 /// The version of both protocols.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Longest frame: the largest mailbox payload (1 MiB) and what is around it.
 pub const MAX_FRAME_BYTES: usize = (1 << 20) + 4096;
 /// Longest name of a host or device: letters, digits, `-`, `_` and `.`.
