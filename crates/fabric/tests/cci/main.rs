@@ -24,7 +24,7 @@ use memtide_cxl::{
             Clear, ClearEventRecords, DynamicCapacityEventKind as Kind, EventBody, EventLog,
             EventRecords, GetEventRecords,
         },
-        fabric_manager::GetInfo,
+        fabric_manager::{GetInfo, InitiateAdd, Selection},
     },
     device::{Device, Effect},
     manager::{
@@ -415,6 +415,40 @@ fn a_mailbox_that_never_answers_and_a_device_that_vanishes() {
         assert!(is(source), "{said:?}: {error}");
         assert!(begin.elapsed() < Duration::from_secs(9), "{said:?}");
     }
+}
+
+/// Whoever has the mailbox, what a connection that is over had to say is not said after it.
+#[test]
+fn a_command_that_has_not_gone_out_does_not_outlive_its_connection() {
+    let bed = Bed::new(11);
+    let connector = bed.connector("port=3");
+    let mut backend = connector.connect().unwrap();
+    let mailbox = std::fs::File::open(bed.function.folder().join("resource0")).unwrap();
+    mailbox.lock().unwrap();
+    let add = InitiateAdd {
+        host: HostId(0),
+        selection: Selection::Free,
+        region: 0,
+        length: BLOCK,
+        tag: Tag::NULL,
+        extents: Vec::new(),
+    };
+    backend.begin(&Command::InitiateAdd(add)).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    drop(backend);
+    // The thread of the first is gone before the second one looks for the device.
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        let again = scope.spawn(|| connector.connect().map(|backend| backend.serial()));
+        std::thread::sleep(Duration::from_millis(50));
+        mailbox.unlock().unwrap();
+        assert_eq!(again.join().unwrap().unwrap(), u64::from(SHARED));
+    });
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    std::thread::sleep(Duration::from_millis(20));
+    let mut switch = bed.switch.lock().unwrap();
+    let device = switch.device_mut(SHARED).unwrap();
+    assert_eq!(device.offers(HostId(0)).count(), 0);
 }
 
 /// Nobody asks anything, and the device is gone all the same: that is found out.
