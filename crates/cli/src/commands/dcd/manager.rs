@@ -67,6 +67,8 @@ pub struct Teller {
     serial: u64,
     connection: Connection,
     pause: Duration,
+    /// Since when it is welcome.
+    welcomed: Option<Instant>,
     /// What it was told last on this connection.
     accepted: Vec<DcExtent>,
     /// What it has not been told.
@@ -88,6 +90,7 @@ impl Teller {
             serial,
             connection: Connection::Waiting(Instant::now()),
             pause: PAUSES.0,
+            welcomed: None,
             accepted: Vec::new(),
             answered: Vec::new(),
             uses: None,
@@ -178,7 +181,7 @@ impl Teller {
         match channel.receive() {
             Incoming::Frame(body) => match frame::decode(&body) {
                 Ok(FromManager::Welcome { version: VERSION }) => {
-                    (self.pause, self.complaint) = (PAUSES.0, None);
+                    (self.welcomed, self.complaint) = (Some(Instant::now()), None);
                     let what = format!("telling the manager at {} as {}", self.at, self.host);
                     say(Report::Note { what });
                     Connection::Fresh(channel)
@@ -291,7 +294,12 @@ impl Teller {
             say(Report::Note { what });
             self.complaint = Some(why);
         }
-        let again = Instant::now() + self.pause;
+        let now = Instant::now();
+        // A manager that welcomes and then ends it is not tried again at once for ever.
+        if self.welcomed.take().is_some_and(|since| now >= since + PAUSES.1) {
+            self.pause = PAUSES.0;
+        }
+        let again = now + self.pause;
         self.pause = (self.pause * 2).min(PAUSES.1);
         Connection::Waiting(again)
     }

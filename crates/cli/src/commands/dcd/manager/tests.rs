@@ -174,6 +174,27 @@ fn who_refuses_is_complained_of_once_and_tried_again() {
 }
 
 #[test]
+fn a_manager_that_welcomes_and_goes_is_tried_at_longer_and_longer_intervals() {
+    let mut world = World::new();
+    for times in [1, 2, 4] {
+        assert_eq!(world.teller.pause, PAUSES.0 * times);
+        world.welcome(&[]);
+        world.turn(&[], &[]);
+        world.manager.channel = None;
+        world.turn(&[], &[]);
+        assert!(matches!(world.teller.connection, Connection::Waiting(_)));
+    }
+    world.welcome(&[]);
+    world.turn(&[], &[]);
+    // One that stayed is another thing.
+    world.teller.welcomed = Instant::now().checked_sub(PAUSES.1);
+    assert!(world.teller.welcomed.is_some());
+    world.manager.channel = None;
+    world.turn(&[], &[]);
+    assert_eq!(world.teller.pause, PAUSES.0 * 2);
+}
+
+#[test]
 fn a_manager_that_talks_nonsense_is_left() {
     let mut world = World::new();
     world.welcome(&[]);
