@@ -93,17 +93,22 @@ fn every_mistake_is_named_with_its_line() {
         ("\"1TiB\"\nblock", "\"1536MiB\"\nblock", "[pool]", "whole blocks of 1GiB"),
         ("say-every = \"5s\"", "say-every = \"0s\"", "[pool]", "a part of the duration"),
         ("say-every = \"5s\"", "say-every = \"1us\"", "[pool]", "65536 of it at most"),
+        ("say-every = \"5s\"", "say-every = \"10ms\"", "[pool]", "65536 of it at most"),
+        ("say-every = \"5s\"", "say-every = \"3min\"", "[pool]", "120000000000 ns at most"),
         ("say-every = \"5s\"", "say = \"5s\"", "say = \"5s\"", "say"),
         ("copied-a-second = \"16GiB\"", "copied-a-second = \"0\"", "[pool]", "more than 0"),
+        ("copied-a-second = \"16GiB\"", "copied-a-second = \"1GiB\"", "[pool]", "at least"),
         ("minimum = \"96GiB\"", "minimum = \"600GiB\"", "[pool]", "the capacity, 1TiB, at most"),
         ("weight = 2", "weight = 0", "[pool]", "expected 1 to 1000"),
         ("weight = 2", "weight = 1001", "[pool]", "expected 1 to 1000"),
         ("count = 4", "count = 64", "[pool]", "64 at most"),
         ("count = 4", "count = 0", "[pool]", "1 to 64"),
         ("vary-percent = 60", "vary-percent = 101", "[pool]", "100 at most"),
+        ("ahead = \"10min\"", "ahead = \"241min\"", "[pool]", "the duration, 14400000000000 ns"),
         ("lasts = \"7min\"", "lasts = \"1ms\"", "[pool]", "a part of the duration"),
         ("needs = \"10GiB\"", "needs = \"5TiB\"", "[pool]", "4TiB at most"),
         ("lost-permille = 20", "lost-permille = 501", "[pool]", "500 at most"),
+        ("late-by = \"500ms\"", "late-by = \"3min\"", "[pool]", "120000000000 ns at most"),
         ("late-by = \"500ms\"", "", "[pool]", "late-permille and late-by"),
         ("away = \"20s\"", "", "[pool]", "away"),
         ("agent-dies-every = \"2min\"", "agent-dies-every = \"1ms\"", "[pool]", "1s or more"),
@@ -114,5 +119,74 @@ fn every_mistake_is_named_with_its_line() {
         let error = Scenario::read(&text).unwrap_err();
         assert!(error.problem.contains(problem), "{to}: {error}");
         assert_eq!(error.line, line(&text, at), "{to}: {error}");
+    }
+}
+
+#[test]
+fn pauses_of_the_manager_are_neither_too_short_nor_too_long_for_all_to_come_to_rest() {
+    let with = |duration: &str, key: &str, time: &str| {
+        let timing = format!("timing = {{ {key} = \"{time}\" }}\nsay-every");
+        let text = SHIPPED.replacen("say-every", &timing, 1);
+        let text = text.replacen("\"4h\"", duration, 1);
+        Scenario::read(&text).map_err(|error| error.problem)
+    };
+    for key in ["patience", "retry-first", "retry-most", "settle"] {
+        with("\"4h\"", key, "2min").unwrap();
+        for time in ["121s", "24h", "1ms"] {
+            let problem = with("\"4h\"", key, time).unwrap_err();
+            assert!(problem.contains(key), "{key} {time}: {problem}");
+        }
+    }
+}
+
+/// A minute: short, but it takes twenty more until all is at rest.
+const MINUTE: &str = r#"
+title = "A minute"
+claim = "What comes to rest comes close."
+seed = 1
+[pool]
+capacity = "16GiB"
+block = "1GiB"
+duration = "1min"
+say-every = "2min"
+copied-a-second = "140MiB"
+operator-every = "1s"
+timing = { patience = "2min", retry-first = "2min", retry-most = "2min", settle = "2min" }
+[[pool.host]]
+name = "some"
+count = 4
+ahead = "5s"
+vary-percent = 20
+phase = [{ lasts = "10s", needs = "1GiB" }, { lasts = "7s", needs = "8GiB" }]
+[[pool.case]]
+name = "bad"
+lost-permille = 100
+repeated-permille = 100
+late-permille = 500
+late-by = "2min"
+agent-dies-every = "5s"
+manager-dies-every = "7s"
+away = "24h"
+"#;
+
+#[test]
+fn a_short_while_is_not_made_of_any_number_of_steps() {
+    let wrong = |from: &str, to: &str| {
+        assert!(MINUTE.contains(from), "{from}");
+        Scenario::read(&MINUTE.replacen(from, to, 1)).unwrap_err().problem
+    };
+    Scenario::read(MINUTE).unwrap();
+    // Each copy would go through the phases of a day before the minute begins.
+    assert!(wrong("ahead = \"5s\"", "ahead = \"24h\"").contains("ahead 86400000000000 ns"));
+    // A part of the minute, but the parties go on for twenty more.
+    assert!(wrong("say-every = \"2min\"", "say-every = \"2ms\"").contains("say-every 2000000"));
+    let problem = wrong("retry-first = \"2min\"", "retry-first = \"2ms\"");
+    assert!(problem.contains("retry-first 2000000 ns"), "{problem}");
+}
+
+#[test]
+fn the_longest_pauses_that_a_file_may_ask_for_end_in_time() {
+    for seed in 0..20 {
+        rows(MINUTE, Some(seed), 2);
     }
 }

@@ -6,7 +6,11 @@ use memtide_cxl::manager::{Limits, Timing};
 use memtide_units::{ByteSize, Random};
 use serde::Deserialize;
 
-use super::plan::{self, Faults, HostPlan, Phase, Plan};
+use super::{
+    host::takes,
+    plan::{self, Faults, HostPlan, Phase, Plan},
+    world::REST,
+};
 use crate::{
     machine::text::value::{Time, second},
     scenario::{length, size, whole},
@@ -20,6 +24,9 @@ const BLOCKS_MAX: u64 = 1 << 16;
 const HOSTS_MAX: u64 = 64;
 /// Whatever repeats, at most so often in all.
 const REPEATS_MAX: u64 = 1 << 22;
+/// The longest pause of anybody: what is open when faults stop goes through a few of them until it
+/// has its answer.
+const PAUSE_MAX: Time = Time(REST.as_nanos() as u64 / 5);
 
 /// A device, its manager, and hosts whose needs come and go.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -114,6 +121,15 @@ impl From<Time> for Duration {
     }
 }
 
+/// Whether requests that are open when faults stop have their answers in time with such pauses.
+fn pause(name: &str, Time(time): Time) -> Result<(), String> {
+    let most = PAUSE_MAX.0;
+    if time > most {
+        return Err(format!("{name} {time} ns; expected {most} ns at most"));
+    }
+    Ok(())
+}
+
 impl TimingText {
     fn timing(&self) -> Timing {
         let Timing { patience, retry_first, retry_most, settle } = Timing::default();
@@ -143,6 +159,11 @@ impl Pool {
         if self.copied_a_second.0 == 0 {
             return Err("copied-a-second 0; expected more than 0".to_owned());
         }
+        if takes(capacity.0, self.copied_a_second.0) > PAUSE_MAX.into() {
+            let least = ByteSize(capacity.0.div_ceil(Duration::from(PAUSE_MAX).as_secs()));
+            let copied = self.copied_a_second;
+            return Err(format!("copied-a-second {copied}; expected {least} at least"));
+        }
         length("case", self.case.len())?;
         length("host", self.host.len())?;
         self.check_times()?;
@@ -162,24 +183,41 @@ impl Pool {
 
     fn check_times(&self) -> Result<(), String> {
         let TimingText { patience, retry_first, retry_most, settle } = self.timing.clone();
-        let all = [
+        // What operators want, and samples, end with the duration.
+        let measured = [
             ("duration", Some(self.duration)),
             ("sample-every", Some(self.sample_every)),
-            ("say-every", Some(self.say_every)),
             ("operator-every", self.operator_every),
+        ];
+        let often = REPEATS_MAX / HOSTS_MAX;
+        for (name, time) in measured {
+            let Some(Time(time)) = time else { continue };
+            if time == 0 || self.duration.0 / time > often {
+                return Err(format!(
+                    "{name} {time} ns; expected a part of the duration, {often} of it at most"
+                ));
+            }
+        }
+        // The parties go on until all is at rest.
+        let rest = Duration::from(self.duration).max(2 * REST);
+        let pauses = [
+            ("say-every", Some(self.say_every)),
             ("patience", patience),
             ("retry-first", retry_first),
             ("retry-most", retry_most),
             ("settle", settle),
         ];
-        for (name, time) in all {
-            let Some(Time(time)) = time else { continue };
-            if time == 0 || self.duration.0 / time > REPEATS_MAX / HOSTS_MAX {
+        for (name, time) in pauses {
+            let Some(time) = time else { continue };
+            let ns = time.0;
+            if ns == 0 || rest.as_nanos() / u128::from(ns) > u128::from(often) {
+                let (rest, after) = (rest.as_secs(), (2 * REST).as_secs());
                 return Err(format!(
-                    "{name} {time} ns; expected a part of the duration, {} of it at most",
-                    REPEATS_MAX / HOSTS_MAX
+                    "{name} {ns} ns; expected a part of the duration, or of the {after} s after \
+                     it: {often} of it at most, which is {rest} s"
                 ));
             }
+            pause(name, time)?;
         }
         Ok(())
     }
@@ -241,6 +279,12 @@ impl HostText {
         if *vary_percent > 100 {
             return Err(format!("{at}: vary-percent {vary_percent}; expected 100 at most"));
         }
+        if let Some(Time(ahead)) = self.ahead.filter(|ahead| ahead.0 > duration.0) {
+            let most = duration.0;
+            return Err(format!(
+                "{at}: ahead {ahead} ns; expected the duration, {most} ns, at most"
+            ));
+        }
         length(&format!("{at}: phase"), self.phase.len())?;
         for phase in &self.phase {
             let (Time(lasts), needs) = (phase.lasts, phase.needs);
@@ -286,6 +330,9 @@ impl CaseText {
         if (self.late_permille != 0) != self.late_by.is_some() {
             return Err(format!("{at}: expected late-permille and late-by, or neither"));
         }
+        self.late_by
+            .map_or(Ok(()), |time| pause("late-by", time))
+            .map_err(|why| format!("{at}: {why}"))?;
         let dies = [
             ("agent-dies-every", self.agent_dies_every),
             ("manager-dies-every", self.manager_dies_every),

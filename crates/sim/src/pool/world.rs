@@ -19,6 +19,7 @@ use memtide_cxl::{
 use memtide_engine::dynamic_capacity::{self as dc, ChainId, DpaRange, Outcome};
 use memtide_units::{Instant, Random};
 
+pub(super) use self::end::REST;
 use super::{
     center::{Center, Falls},
     host::{Host, takes},

@@ -8,8 +8,9 @@ use memtide_cxl::manager::{Forcing, Limits, Request, Rest, State, What};
 use super::{Step, World, nanos};
 use crate::pool::{judge::Broken, plan::Faults};
 
-/// How long requests may take that were open when faults stopped: longer than any pause.
-const REST: Duration = Duration::from_secs(600);
+/// How long requests may take that were open when faults stopped: several times as long as any
+/// pause that a file may ask for.
+pub(in crate::pool) const REST: Duration = Duration::from_secs(600);
 
 impl World<'_> {
     pub(super) fn come_to_rest(&mut self) -> Result<(), Broken> {
