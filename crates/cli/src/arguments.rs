@@ -1,6 +1,8 @@
 //! The command line: one definition for parsing, help, manual pages and completions.
 
 mod adopt;
+mod bench;
+mod capacity;
 mod dax;
 mod dcd;
 mod dcd_pool;
@@ -17,10 +19,12 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use memtide_proto::{control::Zone, label};
+use memtide_proto::label;
 use memtide_units::ByteSize;
 
 pub use self::adopt::Adopt;
+pub use self::bench::{Bench, BenchFabric, BenchGiveBack, BenchMove, BenchRun, BenchWhat};
+pub use self::capacity::{Add, GiveBack, PoolZone, Retire};
 pub use self::dax::{Dax, DaxModeKind, DaxModeOptions, DaxWhat};
 pub use self::dcd::{AcceptKind, Dcd, DcdAcceptPolicy, DcdList, DcdServe, DcdStatus, DcdWhat};
 pub use self::dcd_pool::DcdPool;
@@ -209,96 +213,6 @@ pub struct Explain {
     pub json: bool,
 }
 
-/// Take capacity out of the pool, or out of a node of the kernel, and say who holds what did not come
-///
-/// Free memory leaves first, then what can be moved elsewhere. What cannot leave in time stays
-/// usable. Asking again goes on where this request stopped.
-///
-/// NODE is a node of the pool. With --kernel, or where it reads node1 and there is no daemon, it is
-/// a NUMA node that the kernel manages: its memory blocks go offline.
-#[derive(Debug, Args)]
-pub struct GiveBack {
-    /// How much; rounded up to whole blocks
-    #[arg(value_name = "SIZE", allow_hyphen_values = true)]
-    pub size: ByteSize,
-    /// From which node [default: any of the pool, the furthest first]
-    #[arg(long, value_name = "NODE")]
-    pub from: Option<String>,
-    /// NODE is a NUMA node of the kernel, also if a daemon is there
-    #[arg(long, requires = "from", conflicts_with = "socket")]
-    pub kernel: bool,
-    /// How long to try: 500ms, 30s, 2m [default: as the daemon is configured, 30s]
-    #[arg(long, value_name = "TIME", value_parser = memtide_daemon::duration::parse)]
-    pub deadline: Option<Duration>,
-    #[command(flatten)]
-    pub socket: Socket,
-    #[command(flatten)]
-    pub change: Change,
-}
-
-/// Put capacity back that had left
-#[derive(Debug, Args)]
-pub struct Add {
-    /// How much; rounded up to whole blocks
-    #[arg(value_name = "SIZE", allow_hyphen_values = true)]
-    pub size: ByteSize,
-    /// To which node
-    #[arg(long, value_name = "NODE")]
-    pub to: String,
-    /// Into which zone: what may lie there [default: the node's]
-    #[arg(long, value_enum)]
-    pub zone: Option<PoolZone>,
-    #[command(flatten)]
-    pub socket: Socket,
-    /// Print JSON; sizes are bytes
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// A zone of a pool's node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum PoolZone {
-    /// Anything, pinned on request as well
-    Kernel,
-    /// Only what can move: it can be taken back
-    Movable,
-    /// What can move, and in need what cannot
-    PreferMovable,
-    /// Extended memory, for what can move
-    Exmem,
-}
-
-impl PoolZone {
-    /// As the daemon is told.
-    pub const fn zone(self) -> Zone {
-        match self {
-            Self::Kernel => Zone::Kernel,
-            Self::Movable => Zone::Movable,
-            Self::PreferMovable => Zone::PreferMovable,
-            Self::Exmem => Zone::Exmem,
-        }
-    }
-}
-
-/// Never again use memory that is bad
-///
-/// The 2 MiB around an offset into a node. What was in them is lost: a program that has them gets
-/// SIGBUS when it touches them.
-#[derive(Debug, Args)]
-pub struct Retire {
-    /// Where in the node: bytes from its start
-    #[arg(value_name = "OFFSET", allow_hyphen_values = true)]
-    pub offset: ByteSize,
-    /// Which node
-    #[arg(long, value_name = "NODE")]
-    pub on: String,
-    #[command(flatten)]
-    pub socket: Socket,
-    /// Print JSON; sizes are bytes
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// Move a program's memory to a node
 #[derive(Debug, Args)]
 pub struct Move {
@@ -407,114 +321,4 @@ mod tests {
     fn the_definitions_are_consistent() {
         Arguments::command().debug_assert();
     }
-}
-
-/// Measure what memtide costs on this machine, as ratios against its limits
-#[derive(Debug, Args)]
-pub struct Bench {
-    #[command(subcommand)]
-    pub what: BenchWhat,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum BenchWhat {
-    Move(BenchMove),
-    GiveBack(BenchGiveBack),
-    Run(BenchRun),
-    Fabric(BenchFabric),
-    Frames(BenchFrames),
-    Sim(BenchSim),
-    #[command(hide = true)]
-    FramesCount(BenchFramesCount),
-    /// The program that `bench move` moves the memory of
-    #[command(hide = true)]
-    Writer {
-        /// Bytes
-        bytes: u64,
-        /// Nanoseconds between two accesses
-        pause_ns: u64,
-    },
-    /// Allocates and frees, for `bench run`
-    #[command(hide = true)]
-    Churn {
-        /// How often
-        rounds: u64,
-    },
-}
-
-/// Live moves under a program that writes all the while, against a plain non-temporal copy and a
-/// naive move
-#[derive(Debug, Args)]
-pub struct BenchMove {
-    /// What the nodes are made of
-    #[arg(long, value_enum, default_value = "memfd")]
-    pub store: StoreKind,
-    /// Memory of the program
-    #[arg(long, default_value = "512M")]
-    pub size: ByteSize,
-    /// How often everything is measured
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
-    /// How long memory moves in each round
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub seconds: u64,
-    /// What the program computes between two accesses, in nanoseconds; 0 hammers the memory
-    #[arg(long, default_value_t = 0)]
-    pub pause_ns: u64,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// How fast capacity comes back, unused and in use, against a raw hole punch
-#[derive(Debug, Args)]
-pub struct BenchGiveBack {
-    /// What the nodes are made of
-    #[arg(long, value_enum, default_value = "memfd")]
-    pub store: StoreKind,
-    /// Memory that comes back
-    #[arg(long, default_value = "1G")]
-    pub size: ByteSize,
-    /// How often everything is measured
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// How fast capacity goes from one host of a software fabric to another, unused and in use
-#[derive(Debug, Args)]
-pub struct BenchFabric {
-    /// Memory that goes from host to host
-    #[arg(long, default_value = "1G")]
-    pub size: ByteSize,
-    /// How often everything is measured
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Run time of a command in a pool, all memory near, against the same allocator without a pool
-///
-/// Without a command, a loop that allocates and frees.
-#[derive(Debug, Args)]
-pub struct BenchRun {
-    /// What the nodes are made of
-    #[arg(long, value_enum, default_value = "memfd")]
-    pub store: StoreKind,
-    /// Size of the near node
-    #[arg(long, default_value = "2G")]
-    pub near: ByteSize,
-    /// How often the command runs, each way
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// The command and its arguments
-    #[arg(last = true, value_name = "COMMAND")]
-    pub command: Vec<OsString>,
 }
