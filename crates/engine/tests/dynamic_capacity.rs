@@ -83,6 +83,15 @@ struct Allocation {
     surfaced: bool,
 }
 
+/// What waits for the device's word.
+struct Answered {
+    device: u16,
+    chain: memtide_engine::dynamic_capacity::ChainId,
+    new: Vec<usize>,
+    /// Pages that were accepted before, without the device's word on that.
+    again: BTreeSet<u64>,
+}
+
 struct World {
     host: Host,
     splitting: Splitting,
@@ -91,8 +100,7 @@ struct World {
     allocations: Vec<Allocation>,
     chains: [Pending; 2],
     torn: [BTreeSet<Tag>; 2],
-    /// What waits for the device's word: the chain's name, and what was accepted.
-    answered: Vec<(u16, memtide_engine::dynamic_capacity::ChainId, Vec<usize>)>,
+    answered: Vec<Answered>,
     /// What the host's user was asked for and has not answered.
     questions: [Option<BTreeSet<u64>>; 2],
     marks: BTreeMap<&'static str, u64>,
@@ -207,7 +215,8 @@ impl World {
             .filter_map(|effect| match effect {
                 Effect::AddResponse { device, chain, accepted } => {
                     assert_eq!(accepted, &[], "what is late is refused");
-                    self.answered.push((device.0, *chain, vec![]));
+                    let (chain, again) = (*chain, BTreeSet::new());
+                    self.answered.push(Answered { device: device.0, chain, new: vec![], again });
                     Some(device.0)
                 }
                 _ => None,
@@ -283,19 +292,24 @@ impl World {
             return;
         }
         let chain = std::mem::take(known);
-        let (accepted, new) = if chain.overfull {
+        let (accepted, new, again) = if chain.overfull {
             self.mark("overfull");
-            (vec![], vec![])
+            (vec![], vec![], BTreeSet::new())
         } else {
             self.weigh(device, &chain.extents)
         };
         assert_eq!(answers.len(), 1);
         assert_eq!(answers[0].1, accepted, "{:?}", chain.extents);
-        self.answered.push((device, answers[0].0, new));
+        self.answered.push(Answered { device, chain: answers[0].0, new, again });
     }
 
-    /// What of a chain is accepted, in order, and the allocations that it makes.
-    fn weigh(&mut self, device: u16, extents: &[DcExtent]) -> (Vec<DpaRange>, Vec<usize>) {
+    /// What of a chain is accepted, in order, the allocations that it makes, and the pages that it
+    /// names again.
+    fn weigh(
+        &mut self,
+        device: u16,
+        extents: &[DcExtent],
+    ) -> (Vec<DpaRange>, Vec<usize>, BTreeSet<u64>) {
         let mut order: Vec<Vec<DcExtent>> = Vec::new();
         for &extent in extents {
             let null = extent.tag == tag(NULL);
@@ -304,7 +318,7 @@ impl World {
                 None => order.push(vec![extent]),
             }
         }
-        let (mut accepted, mut new) = (Vec::new(), Vec::new());
+        let (mut accepted, mut new, mut again) = (Vec::new(), Vec::new(), BTreeSet::new());
         for mut group in order {
             let mut once = Vec::new();
             group.retain(|extent| {
@@ -333,6 +347,11 @@ impl World {
             if duplicate {
                 self.mark("duplicate");
                 accepted.extend(group.iter().map(|extent| extent.range));
+                let waits = |page: &u64| {
+                    !self.allocations[self.pages[&(device, *page)].allocation].surfaced
+                };
+                let named = group.iter().flat_map(|extent| pages_of(extent.range));
+                again.extend(named.filter(waits));
                 continue;
             }
             let tag_taken = group[0].tag != tag(NULL)
@@ -362,7 +381,7 @@ impl World {
             new.push(allocation);
             self.mark("accepted");
         }
-        (accepted, new)
+        (accepted, new, again)
     }
 
     /// Whether the host has this range as one extent, as it tells.
@@ -374,8 +393,9 @@ impl World {
     }
 
     fn answer(&mut self, device: u16, taken: bool) {
-        let Some(at) = self.answered.iter().position(|&(of, ..)| of == device) else { return };
-        let (_, chain, new) = self.answered.remove(at);
+        let of_it = |answered: &Answered| answered.device == device;
+        let Some(at) = self.answered.iter().position(of_it) else { return };
+        let Answered { chain, new, .. } = self.answered.remove(at);
         let outcome = if taken { Outcome::Taken } else { Outcome::Rejected };
         let effects = self.say(Input::Answered { device: DeviceId(device), chain, outcome });
         let surfaced: Vec<(Tag, Vec<DpaRange>)> = effects
@@ -399,7 +419,23 @@ impl World {
             }
         } else {
             assert_eq!(surfaced, []);
-            self.pages.retain(|_, page| !new.contains(&page.allocation));
+            new.into_iter().for_each(|allocation| self.reject(device, allocation));
+        }
+    }
+
+    /// The first chain that named some of it again takes that over.
+    fn reject(&mut self, device: u16, allocation: usize) {
+        let pages = self.pages_in(allocation);
+        let mut later = self.answered.iter_mut().filter(|later| later.device == device);
+        let next = later.find(|later| !later.again.is_disjoint(&pages));
+        let kept = next.map_or_else(BTreeSet::new, |next| {
+            next.new.push(allocation);
+            next.again.clone()
+        });
+        self.pages
+            .retain(|(_, number), page| page.allocation != allocation || kept.contains(number));
+        if pages.iter().any(|page| kept.contains(page)) {
+            self.mark("rejected but named again");
         }
     }
 
@@ -603,6 +639,7 @@ fn everything_happens_in_a_random_fabric() {
         for what in [
             "accepted",
             "again",
+            "rejected but named again",
             "asked back",
             "deferred",
             "duplicate",

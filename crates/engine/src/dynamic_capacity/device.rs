@@ -24,6 +24,8 @@ pub(super) struct Device {
     pub(super) torn: BTreeSet<Tag>,
     /// Chains that were answered, and what was accepted; the device's word is yet to come.
     pub(super) answered: BTreeMap<ChainId, Vec<GroupId>>,
+    /// What those chains named that waited for the word on an earlier one.
+    pub(super) again: BTreeMap<ChainId, Vec<DpaRange>>,
     /// What was accepted and not released, by its first address.
     pub(super) held: BTreeMap<u64, Held>,
     pub(super) reclaim: Reclaim,
@@ -59,6 +61,7 @@ impl Device {
             chain: Chain::Closed,
             torn: BTreeSet::new(),
             answered: BTreeMap::new(),
+            again: BTreeMap::new(),
             held: BTreeMap::new(),
             reclaim: Reclaim::Idle,
             totals: Totals::default(),
