@@ -4,14 +4,14 @@
 //! how much. Counted is what was asked for and not had, and what a bigger node would have given:
 //!
 //! * **waiting**: leases that wait, where their route leads to the node and their tenant may have
-//!   more of its kind, less what is being zeroed, which comes by itself; promises that wait, by what
-//!   they exceed the room. During recovery nobody is counted: what there is is not known.
+//!   more of its kind, less what is being zeroed, which comes by itself; promises that wait, by
+//!   what they exceed the room. During recovery nobody is counted: what there is is not known.
 //! * **refused**: of every process what it was refused last, leases and promises each by
 //!   themselves. A program that tries again and again wants the same each time. What it is given
 //!   later in the same line settles it, and so does its end.
-//! * **fell back**: pageblocks that went elsewhere than the policy says, or to ordinary memory, since
-//!   the engine was made. Such a wish is over, and is no wish for ever: that memory stays where it
-//!   is. It tells of a program that grows.
+//! * **fell back**: pageblocks that went elsewhere than the policy says, or to ordinary memory,
+//!   since the engine was made. Such a wish is over, and is no wish for ever: that memory stays
+//!   where it is. It tells of a program that grows.
 //!
 //! A wish that stumbled over something else than room is not counted, for no bigger node would help
 //! it: a maximum, no access, an evacuation. Nor is one that lacks more than the node may ever grow:
@@ -19,7 +19,7 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use memtide_units::{ByteSize, Instant, NodeId, PAGEBLOCK_BYTES, TenantId, TokenId};
+use memtide_units::{ByteSize, Instant, NodeId, NodeKind, PAGEBLOCK_BYTES, TenantId, TokenId};
 
 use crate::{
     decision::{Asked, Rule},
@@ -103,8 +103,13 @@ impl Engine {
                     Wish::Promise(by)
                         if self.process(token).reach.contains(&self.part_that_grows(node)) =>
                     {
-                        // What waits behind another is not tried, and lacks all that it asks for.
-                        if at == 0 { self.lacks_to_promise(token, *by) } else { *by }
+                        let all = self.promised_to(tenant).saturating_add(*by);
+                        match at {
+                            _ if !self.could_be_promised(tenant, all, node) => 0,
+                            0 => self.lacks_to_promise(token, *by),
+                            // What waits behind another is not tried, and lacks all of it.
+                            _ => *by,
+                        }
                     }
                     Wish::Promise(_) => 0,
                 };
@@ -168,6 +173,29 @@ impl Engine {
         parts.iter().filter(grows).map(|&part| node_of(part)).collect()
     }
 
+    /// Whether a tenant could be promised so much in all if a node were big enough.
+    fn could_be_promised(&self, tenant: TenantId, promised: u64, node: usize) -> bool {
+        let growing = self.pool.nodes()[node].kind;
+        let most = NodeKind::ALL.map(|kind| {
+            let quota = self.tenant(tenant).config.quota(kind);
+            let of_kind: Vec<usize> = self.parts_for(tenant, kind).collect();
+            let online = self.open_parts(&of_kind).map(|part| self.usable_in_part(part));
+            let there = online.sum();
+            let there = if kind == growing { u64::MAX } else { there };
+            match quota.access {
+                Access::Allowed => quota.max.unwrap_or(u64::MAX).min(there),
+                Access::Denied => 0,
+            }
+        });
+        most.into_iter().fold(0, u64::saturating_add) >= promised
+    }
+
+    /// What a tenant is promised in all.
+    fn promised_to(&self, tenant: TenantId) -> u64 {
+        let sum: u128 = self.sums.of(tenant).map(|(_, sum)| sum.promised).sum();
+        u64::try_from(sum).unwrap_or(u64::MAX)
+    }
+
     /// How much more of a node's kind a tenant may have, as far as its quota goes.
     fn may_have(&self, tenant: TenantId, node: usize) -> u64 {
         let kind = self.pool.nodes()[node].kind;
@@ -203,8 +231,15 @@ impl Engine {
         };
         self.unmet.refused.remove(&place);
         let tenant = self.tenant_of(token);
-        let helps =
-            |&node: &usize| self.grows_for(tenant, node) && self.may_have(tenant, node) >= lacks;
+        let promised = match asked {
+            Asked::Lease(_) => 0,
+            Asked::Promise(by) => self.promised_to(tenant).saturating_add(by),
+        };
+        let helps = |&node: &usize| {
+            self.grows_for(tenant, node)
+                && self.may_have(tenant, node) >= lacks
+                && self.could_be_promised(tenant, promised, node)
+        };
         let nodes: Vec<usize> = nodes.into_iter().filter(helps).collect();
         if lacks == 0 || nodes.is_empty() {
             return;

@@ -77,6 +77,19 @@ fn a_promise_wants_what_it_exceeds_the_room_by() {
 }
 
 #[test]
+fn a_promise_beyond_its_tenants_maximum_is_no_want() {
+    let on_depletion = OnDepletion::Wait(Duration::from_secs(10));
+    let quotas = [(NodeKind::Far, quota(0, Some(10))), (NodeKind::Near, quota(0, Some(0)))];
+    let capped = TenantConfig { on_depletion, ..tenant("c", 1, &quotas) };
+    let mut bench = Bench::with(impatient(vec![capped]));
+    let (one, other) = (bench.join_as(1), bench.join_as(1));
+    bench.say(Input::Commit { member: one.member, by: 10 });
+    // All of the maximum is promised, and little of it is in use.
+    bench.say(Input::Commit { member: other.member, by: 2 });
+    assert_eq!(want(&bench), Want::default());
+}
+
+#[test]
 fn a_refusal_counts_once_until_something_is_given_or_time_has_passed() {
     let fails = TenantConfig { policy: bind(&[FAR]), ..tenant("f", 1, &[]) };
     let mut bench = Bench::with(impatient(vec![fails]));
