@@ -52,10 +52,11 @@ impl Pager {
     pub(crate) fn lost(&mut self, extents: &[Extent]) {
         self.refuse_orders(HoldReason::MoveFailed);
         let lost = extents.iter().flat_map(|extent| extent.iter());
+        // Before anything is: whoever hands out memory after this looks at it first.
+        self.memory.set_lost();
         let void = memfd::create("memtide-lost", 0, Pages::Small).ok();
         let (gone, stays): (Vec<Pageblock>, Vec<Pageblock>) =
             lost.partition(|&pageblock| self.lose(pageblock, void.as_ref()).is_ok());
-        self.memory.set_lost();
         let bytes = ByteSize(gone.len() as u64 * PAGEBLOCK_BYTES);
         if !gone.is_empty() {
             say(&format!(

@@ -337,11 +337,11 @@ impl Memory {
     /// Whether any content was ever lost with its device.
     #[must_use]
     pub fn has_lost(&self) -> bool {
-        self.has_lost.load(Ordering::Relaxed)
+        self.has_lost.load(Ordering::Acquire)
     }
 
     pub(crate) fn set_lost(&self) {
-        self.has_lost.store(true, Ordering::Relaxed);
+        self.has_lost.store(true, Ordering::Release);
     }
 
     /// This block may be empty: the pager looks, and gives it back if it is.
