@@ -308,7 +308,7 @@ fn a_fabric_that_is_away_takes_nothing() {
         // What is asked while nobody listens is heard later.
         fabric.release(0, 3, 1, Force::Ask);
         wait_for_size(&pool, 3);
-        fabric.add(0, 3, 1);
+        fabric.add_when_free(0, 3, 1);
         wait_for_size(&pool, 4);
     }
     for &block in &held {

@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use memtide_cxl::command::{
@@ -87,6 +87,16 @@ impl TestFabric {
     /// Offers pageblocks to a host.
     pub fn add(&mut self, host: u16, first: u64, count: u64) {
         self.add_all(host, &[range(first, count)], Tag::NULL);
+    }
+
+    /// The same, as soon as the device has them back: a host takes memory out of its pool before
+    /// it tells the device.
+    pub fn add_when_free(&mut self, host: u16, first: u64, count: u64) {
+        let until = Instant::now() + Duration::from_secs(30);
+        while let Err(error) = self.offer(host, &[range(first, count)], Tag::NULL) {
+            assert!(Instant::now() < until, "{error}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// The same, if they are free.
