@@ -262,10 +262,19 @@ impl Drop for Daemon {
             && (0..self.stores.len())
                 .filter(|node| !self.is_device(*node))
                 .all(|node| self.engine.offline(node_id(node)).is_empty())
-            && (0..self.stores.len()).all(|node| self.engine.retired(node_id(node)).is_empty());
+            && (0..self.stores.len()).all(|node| self.engine.retired(node_id(node)).is_empty())
+            && (0..self.stores.len()).all(|node| self.is_device(node) || self.is_in_own_zone(node));
         if let (Some(path), true) = (&self.config.state, nothing_left) {
             let _ = fs::remove_file(path);
         }
+    }
+}
+
+impl Daemon {
+    /// Whether all that is online of a node is in the zone that it is configured with.
+    fn is_in_own_zone(&self, node: usize) -> bool {
+        let own = crate::zones::engine_zone(self.config.nodes[node].zone);
+        self.engine.zones(node_id(node)).iter().all(|&(_, zone)| zone == own)
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! Programs outlive their daemon. The next one must give out nothing that they hold, so it must
 //! know whom to wait for; it must use no name again that they know; and capacity that had left is
-//! to stay away, and bad memory out of use. The file is small and replaced as a whole, before anything is answered that
-//! depends on it. It survives the daemon, not the machine: after a boot no program is left, and
-//! only the capacity counts.
+//! to stay away, and bad memory out of use. The file is small and replaced as a whole, before
+//! anything is answered that depends on it. It survives the daemon, not the machine: after a boot
+//! no program is left, and only the capacity counts.
 
 use std::{
     fs, io,
@@ -13,10 +13,10 @@ use std::{
 
 use memtide_proto::control::Zone;
 use memtide_sys::process;
-use memtide_units::{Extent, ImageId, MemberId};
+use memtide_units::{Extent, ImageId, MemberId, Pageblock};
 use serde::{Deserialize, Serialize};
 
-use crate::zones::ZoneState;
+use crate::{dcd::takeover, zones::ZoneState};
 
 /// The whole of it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -209,7 +209,10 @@ pub fn load(path: &Path, nodes: &[NodeState]) -> Result<Option<State>, StateErro
 /// Other zones than before count for what is there if no program is left.
 fn take_zones(path: &Path, state: &mut State, nodes: &[NodeState]) -> Result<(), StateError> {
     let pids = pids(state);
+    let mut next = Pageblock(0);
     for (then, now) in state.nodes.iter_mut().zip(nodes) {
+        let first = next;
+        next = Pageblock(first.0 + then.pageblocks);
         if then.zone == now.zone {
             continue;
         }
@@ -223,6 +226,10 @@ fn take_zones(path: &Path, state: &mut State, nodes: &[NodeState]) -> Result<(),
                 now: now.zone,
                 pids,
             });
+        } else if then.zones.is_empty() {
+            // All of it stays in the zone that it was in.
+            let extents = takeover::whole(first, then.pageblocks);
+            then.zones = vec![ZoneState { zone: then.zone, extents }];
         }
         then.zone = now.zone;
     }

@@ -46,6 +46,7 @@ pub(crate) fn prepare(config: &Config, left: &mut State, fresh: &[NodeState]) ->
     for (index, node) in config.nodes.iter().enumerate().filter(|(_, node)| node.dcd.is_some()) {
         if left.members.is_empty() {
             left.nodes[index].offline = fresh[index].offline.clone();
+            left.nodes[index].zones.clear();
             left.devices.retain(|device| device.node != node.name);
         } else if left.nodes[index].offline != fresh[index].offline {
             waits = Some(Instant(FOR_EVER));

@@ -150,6 +150,13 @@ impl Daemon {
                 let text = format!("{name}: its owner does not permit pinning for long");
                 Reason { node: Some(name), ..reason("pin-not-permitted", text) }
             }
+            Refusal::PinInZone { node, zone, by, of, .. } => {
+                let amounts = [("by", by), ("of", of)];
+                let amounts = amounts.map(|(name, count)| (name.to_owned(), size(count)));
+                let (name, by, of) = (self.node_name(node), size(by), size(of));
+                let text = format!("{name}: {by} of {of} are in zone {zone}, where all can move");
+                Reason { node: Some(name), amounts: amounts.into(), ..reason("pin-in-zone", text) }
+            }
             _ => reason("limit", why.to_string()),
         }
     }
