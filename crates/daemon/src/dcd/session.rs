@@ -34,7 +34,7 @@ use crate::{
     notice::Notice,
 };
 
-/// Between a release that the device did not take, and a look at what it has.
+/// Between a word of the device that does not fit the books, and a look at what it has.
 const LIST_AGAIN: Duration = Duration::from_secs(1);
 
 impl Daemon {
@@ -51,26 +51,39 @@ impl Daemon {
                 device.heard.retain(|handle, _| !handles.contains(handle));
             }
             Word::Answered { chain, outcome: Ok(()) } => {
-                if device.unanswered.get(&chain).is_some_and(|accepted| !accepted.is_empty()) {
+                let accepted = device.unanswered.get(&chain).cloned().unwrap_or_default();
+                if !accepted.is_empty() {
                     // It was the oldest offer.
                     device.doubts = 0;
                 }
                 self.chain_answered(name, chain, Outcome::Taken);
+                let held = self.held(name, Surfaced::OrNot);
+                if !ranges::minus(&accepted, &held).is_empty() {
+                    // The device took what was dropped here meanwhile.
+                    self.list_soon(name);
+                }
             }
             Word::Answered { chain, outcome: Err(why) }
                 if is_out_of_order(&why) && device.answer_again(chain) => {}
             Word::Answered { chain, outcome: Err(why) } => {
                 self.device_says_no(name, &why);
                 self.chain_answered(name, chain, Outcome::Rejected);
+                // It may have parts of it all the same.
+                self.list_soon(name);
             }
             Word::NotReleased { why } => {
                 self.device_says_no(name, &why);
-                let at = self.engine_now().after(LIST_AGAIN);
-                let device = self.dcd.devices.get_mut(&name).expect("devices stay");
-                device.list_at.get_or_insert(at);
+                self.list_soon(name);
             }
             Word::Listed { accepted } => self.compare(name, &accepted),
         }
+    }
+
+    /// What the device has and the books have not is looked for, but not at once.
+    fn list_soon(&mut self, name: DeviceId) {
+        let at = self.engine_now().after(LIST_AGAIN);
+        let device = self.dcd.devices.get_mut(&name).expect("devices stay");
+        device.list_at.get_or_insert(at);
     }
 
     fn device_says_no(&mut self, name: DeviceId, why: &LinkError) {
@@ -78,7 +91,7 @@ impl Daemon {
         self.notice(Notice::DeviceSaysNo { node, why: chain(why) });
     }
 
-    /// Asks for the lists of devices that did not take a release: what is in them and in no book
+    /// Asks for lists of devices whose word did not fit the books: what is in them and in no book
     /// is released again.
     pub(super) fn list_again(&mut self) {
         let now = self.engine_now();
