@@ -12,7 +12,8 @@ use std::{
 };
 
 use memtide_cxl::manager::{
-    self, Command, ConfigError, DeviceName, HostName, Input, InputError, Manager, Output, Report,
+    self, Command, ConfigError, DeviceName, HostName, Input, InputError, Key, Manager, Output,
+    Record, Report,
 };
 use memtide_units::RequestId;
 
@@ -408,8 +409,16 @@ impl Service {
             }
             match output {
                 Output::Journal(records) => {
+                    // A device does not say again who had something.
+                    let is_urgent = records.iter().any(is_never_said_again);
                     self.store.hold(records);
-                    self.settle_by.get_or_insert_with(|| Instant::now() + HOLD);
+                    if is_urgent {
+                        if !self.settle()? {
+                            return Ok(());
+                        }
+                    } else {
+                        self.settle_by.get_or_insert_with(|| Instant::now() + HOLD);
+                    }
                 }
                 Output::Command { device, command } => {
                     if let Err(change) = self.devices.begin(&device, &command) {
@@ -524,8 +533,14 @@ impl Service {
     }
 }
 
+/// Whether a device that is read anew would not tell this: whose data is in what is free.
+const fn is_never_said_again(record: &Record) -> bool {
+    matches!(record, Record { key: Key::Unsanitized(..), value: Some(_) })
+}
+
 /// Whether something must not be done before what was journalled before it is durable. Reading does
-/// not rest on it: what is journalled of what a device says is only what it will say again. Nor
+/// not rest on it: what is journalled of what a device says is only what it will say again, or is
+/// durable at once ([`is_never_said_again`]). Nor
 /// does clearing its log: whoever starts again reads everything, and not the log.
 const fn rests_on_journal(output: &Output) -> bool {
     match output {
