@@ -370,3 +370,12 @@ pub(super) fn is_sharable(region: &HostRegion) -> bool {
 pub(super) fn sanitizes(region: &HostRegion) -> bool {
     region.sanitize == Sanitize::OnRelease
 }
+
+impl Device {
+    /// Whether nothing that is free in a region can be somebody's data: it overwrites what is
+    /// released, and did when all of it was.
+    pub(super) fn is_clean_region(&self, region: &HostRegion) -> bool {
+        let is_clean = |former: &Ranges| former.common(range_of(region)).is_empty();
+        sanitizes(region) && self.unsanitized.values().all(is_clean)
+    }
+}

@@ -7,7 +7,7 @@ use memtide_units::{DcExtent, DpaRange, Tag};
 use super::{
     check::{Exclusive, MAX_EXTENTS, policy_bit},
     config::Chooser,
-    device::{Device, is_sharable, range_of, sanitizes},
+    device::{Device, is_sharable, range_of},
     ranges::{Ranges, bytes_of},
     request::{Policy, RequestError},
 };
@@ -27,8 +27,8 @@ impl Policy {
 impl Device {
     /// How the device is told where to find what a policy wants, and the policy's name.
     ///
-    /// The device chooses only where it overwrites whatever is released: elsewhere nobody but this
-    /// manager knows whose data is in what is free.
+    /// The device chooses only where it overwrites whatever is released, and has always done so:
+    /// elsewhere nobody but this manager knows whose data is in what is free.
     pub(super) fn selection(
         &self,
         policy: &Policy,
@@ -37,7 +37,7 @@ impl Device {
     ) -> (Selection, &'static str) {
         let mut regions = (0..).zip(&self.regions);
         let overwrites = regions.all(|(number, known): (u8, _)| {
-            region.is_some_and(|region| region != number) || sanitizes(known)
+            region.is_some_and(|region| region != number) || self.is_clean_region(known)
         });
         let does = self.info.as_ref().map_or(0, |info| info.add_policies);
         let chooses = |selection| {

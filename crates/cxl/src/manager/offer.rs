@@ -153,8 +153,9 @@ impl Manager {
         on: usize,
         id: RequestId,
     ) -> Option<(InFlight, Command)> {
+        let to = self.requests[&id].to.expect("a move names two hosts");
+        self.forget_unclean_promises(on, id, to);
         let entry = &self.requests[&id];
-        let to = entry.to.expect("a move names two hosts");
         let device = &self.devices[on];
         let is_waiting = !device.ports[&to].takes_offers()
             || device.is_choosing()
@@ -331,7 +332,10 @@ impl Manager {
                 self.offer_not_made(on, host, code);
             }
             (Attempt::Refused(_), None) => self.stand(on, host, Standing::Pending),
+            // Whose data is there may have become known since.
+            _ if !self.is_clean(on, host, &record) => self.no_longer_fits(on, host),
             (Attempt::First | Attempt::Again, _) => {
+                self.touch(on, host, &record.extents);
                 self.stand(on, host, Standing::Sent(Attempt::Again));
                 let selection = self.selection_of(&record);
                 let command = self.devices[on].command_of(host, &record, selection);
@@ -353,6 +357,19 @@ impl Manager {
         let others = self.devices[on].held.iter().filter(|&(&other, _)| other != host);
         let mut held = others.flat_map(|(_, held)| held).map(|extent| extent.range);
         !is_shared && held.any(|held| record.extents.iter().any(|range| range.overlaps(held)))
+    }
+
+    /// Whether a host that is offered this once more finds no data of others there.
+    fn is_clean(&self, on: usize, host: HostId, record: &OfferRecord) -> bool {
+        if self.selection_of(record) == Selection::EnableSharedAccess {
+            return true;
+        }
+        if record.extents.is_empty() {
+            let device = &self.devices[on];
+            let region = device.regions.get(usize::from(record.region));
+            return region.is_some_and(|region| device.is_clean_region(region));
+        }
+        bytes_of(&self.clean_of(on, host, &record.extents)) == bytes_of(&record.extents)
     }
 
     fn selection_of(&self, record: &OfferRecord) -> Selection {

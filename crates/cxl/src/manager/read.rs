@@ -274,6 +274,8 @@ impl Manager {
     /// There is no log: whenever it would have something, everything is read.
     fn no_log(&mut self, on: usize) {
         self.devices[on].events = Events::Quiet;
+        // No record will tell of an answer.
+        self.devices[on].doubt_withdrawn();
         self.read_all_again(on);
     }
 
@@ -402,7 +404,7 @@ impl Manager {
 impl Offer {
     /// Whether a record is about this offer. What was not taken has no length; it is named by where
     /// its first extent is and by its tag, or not at all.
-    fn is_answered_by(&self, extent: DcExtent) -> bool {
+    pub(super) fn is_answered_by(&self, extent: DcExtent) -> bool {
         let OfferRecord { extents, tag, .. } = &self.record;
         let first = DpaRange::new(extent.range.start, extent.range.length.max(1));
         let is_here = extents.iter().any(|range| range.overlaps(first));

@@ -55,7 +55,12 @@ impl Manager {
             (&Key::Request(id), Value::Request(record)) => self.recall_request(id, *record),
             (Key::Offer(device, host), Value::Offer(record)) => {
                 let now = self.now;
-                let due = now.after(self.timing.patience);
+                // Requests are recalled before offers: that is the order of keys.
+                let entry = self.requests.get(&record.request).filter(|entry| entry.is_open());
+                let due = match entry {
+                    Some(entry) => self.offer_due(entry),
+                    None => now.after(self.timing.patience),
+                };
                 let offer = Offer::recalled(record, now, due);
                 self.port_named(device, host).map(|port| port.offer = Some(offer))
             }

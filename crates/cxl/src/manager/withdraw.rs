@@ -25,7 +25,7 @@
 use memtide_units::{DcExtent, Instant, RequestId, Tag};
 
 use super::{
-    device::{Device, InFlight, Offer, Silence, Standing, Withdrawn, range_of},
+    device::{Attempt, Device, Events, InFlight, Offer, Silence, Standing, Withdrawn, range_of},
     entry::Entry,
     exchange::Command,
     journal::{Key, OfferRecord, Origin},
@@ -92,6 +92,8 @@ impl Manager {
     pub(super) fn withdraw_replied(&mut self, on: usize, host: HostId, error: Option<ReturnCode>) {
         let later = self.now.after(self.timing.retry_most);
         self.read_all_again(on);
+        // The host may have answered just now: that record is about this offer, not a dead one.
+        self.devices[on].events = Events::Pending;
         let port = self.devices[on].port_mut(host);
         let Some(offer) = &mut port.offer else { return };
         let is_unknown = if offer.record.extents.is_empty() {
@@ -193,9 +195,38 @@ impl Manager {
         if extent.range.length != 0 || !is_its {
             return false;
         }
+        let is_doubtful = *silence == Silence::Doubtful;
         port.withdrawn = None;
         self.changed.insert(Key::Withdrawn(device, port.name.clone()));
+        if let Some(offer) = port.offer.as_mut().filter(|_| is_doubtful)
+            && offer.is_answered_by(extent)
+        {
+            // It may as well be about this one: the device is asked.
+            match offer.standing {
+                Standing::Pending | Standing::InDoubt(_) => {
+                    offer.standing = Standing::InDoubt(Attempt::Again);
+                }
+                Standing::Withdrawn(_) => offer.standing = Standing::Withdrawn(Silence::Doubtful),
+                Standing::Sent(_) | Standing::Answered => {}
+            }
+        }
         true
+    }
+
+    /// What was promised to a move, and others had and was not overwritten when it came, is never
+    /// clean: it is not kept for that move.
+    pub(super) fn forget_unclean_promises(&mut self, on: usize, id: RequestId, to: HostId) {
+        let promised = &self.requests[&id].record.promised;
+        let clean = self.clean_of(on, to, promised);
+        let unclean = bytes_of(promised) - bytes_of(&clean);
+        if unclean == 0 {
+            return;
+        }
+        let record = &mut self.requests.get_mut(&id).expect("it was just there").record;
+        record.promised = clean;
+        record.report.refused += unclean;
+        self.changed.insert(Key::Request(id));
+        self.end_if_done(id);
     }
 
     /// What was promised to a move and lies in no region any more is nobody's to give.
@@ -239,9 +270,14 @@ impl Device {
 
     /// What was withdrawn may be of another device by now.
     pub(super) fn doubt_withdrawn(&mut self) {
-        let ports = self.ports.values_mut();
-        for withdrawn in ports.filter_map(|port| port.withdrawn.as_mut()) {
-            withdrawn.silence = Silence::Doubtful;
+        for port in self.ports.values_mut() {
+            if let Some(withdrawn) = &mut port.withdrawn {
+                withdrawn.silence = Silence::Doubtful;
+            }
+            let about_to_be = port.offer.as_mut().map(|offer| &mut offer.standing);
+            if let Some(Standing::Withdrawn(silence)) = about_to_be {
+                *silence = Silence::Doubtful;
+            }
         }
     }
 }

@@ -129,3 +129,46 @@ fn a_device_does_not_choose_where_it_does_not_overwrite() {
     bench.ask(add(&bench, 1, 3, Some(1))).expect("there is room");
     assert_eq!(selections(&bench), Some(Selection::Free));
 }
+
+/// An offer of the first block to host 1 that was lost on its way; its request has this id.
+fn lost_offer(bench: &mut Bench) -> memtide_units::RequestId {
+    let extents = vec![DpaRange::new(0, BLOCK)];
+    let (policy, rest) = (Policy::Prescriptive(extents), Rest::Stand);
+    let request =
+        Request::Add { to: bench.place(1), size: 0, tag: Tag::NULL, policy, rest, deadline: None };
+    let id = memtide_units::RequestId(500);
+    let out = bench.manager.request(bench.now, id, request).expect("it is free");
+    bench.take_all(out);
+    id
+}
+
+#[test]
+fn an_offer_is_not_made_once_more_of_what_another_had_meanwhile() {
+    let mut bench = bench();
+    let id = lost_offer(&mut bench);
+    let former = Former { host: 2, name: Some(bench.host(2)) };
+    let key = Key::Unsanitized(bench.name(), former);
+    bench.store.insert(key, Value::Extents(vec![DpaRange::new(0, BLOCK)]));
+    bench.restart();
+    assert_eq!(bench.report(id).state, State::Ended(Ending::NoLongerFits));
+    assert_eq!(bench.held_bytes(1), 0);
+}
+
+#[test]
+fn a_move_does_not_wait_for_what_is_never_clean() {
+    let mut bench = bench();
+    bench.answers[0] = super::bench::Answers::All;
+    bench.ask(bench.add(0, BLOCK, Rest::Drop)).expect("there is room");
+    let (from, to) = (bench.place(0), bench.host(1));
+    let request = Request::Move { from, to, size: BLOCK, rest: Rest::Stand, deadline: None };
+    let id = memtide_units::RequestId(500);
+    let out = bench.manager.request(bench.now, id, request).expect("it could be");
+    bench.take_all(out);
+    // It is returned, but nobody knows that it was overwritten.
+    bench.step(super::bench::Fate::Lost);
+    bench.give(0, bench.held(0)[0]);
+    bench.wait(60);
+    let report = bench.report(id);
+    assert_eq!((report.state, report.refused), (State::Ended(Ending::Partly), BLOCK));
+    assert_eq!(bench.held_bytes(1), 0);
+}

@@ -230,3 +230,68 @@ fn an_offer_that_another_host_has_by_now_ends_and_says_so() {
     assert_eq!(bench.report(id).state, State::Ended(Ending::NoLongerFits));
     assert_eq!(bench.held_bytes(1), 0);
 }
+
+#[test]
+fn a_recalled_offer_has_the_time_of_its_request() {
+    let mut bench = Bench::new();
+    bench.answers[1] = Answers::Never;
+    let Request::Add { to, size, tag, policy, rest, .. } = bench.add(1, GIB, Rest::Drop) else {
+        panic!("an addition")
+    };
+    let deadline = Some(Duration::from_secs(100));
+    let id = bench.ask(Request::Add { to, size, tag, policy, rest, deadline }).expect("room").id;
+    bench.restart();
+    bench.wait(90);
+    assert_eq!((bench.report(id).pending, taken(&bench)), (GIB, Vec::new()));
+    bench.wait(20);
+    assert_eq!((bench.report(id).pending, taken(&bench).len()), (0, 1));
+}
+
+#[test]
+fn who_answers_while_its_offer_is_withdrawn_is_offered_more() {
+    let mut bench = Bench::new();
+    bench.answers[1] = Answers::Never;
+    let id = bench.ask(bench.add(1, GIB, Rest::Stand)).expect("there is room").id;
+    bench.now = bench.now.after(Duration::from_secs(10));
+    bench.tell(Input::Tick);
+    let Some(Command::InitiateRelease(command)) = bench.take_command() else {
+        panic!("a withdrawal")
+    };
+    let command = Command::InitiateRelease(command);
+    let reply = super::bench::execute(&mut bench.device, &command);
+    let answer = AddResponse { more: More::Last, accepted: Vec::new() };
+    bench.device.add_response(HostId(1), &answer).expect("its oldest offer is dead");
+    // The device says that it has a record before it replies.
+    bench.tell(Input::EventsPending { device: bench.name() });
+    bench.tell(Input::Reply { device: bench.name(), reply });
+    bench.device.take_effects();
+    bench.answers[1] = Answers::All;
+    bench.run();
+    bench.wait(60);
+    assert_eq!(bench.report(id).state, State::Ended(Ending::Done));
+    assert_eq!(bench.held_bytes(1), GIB);
+}
+
+#[test]
+fn a_refusal_that_may_be_of_either_offer_is_not_eaten() {
+    let mut bench = Bench::new();
+    bench.answers[1] = Answers::Never;
+    bench.ask(bench.add(1, GIB, Rest::Drop)).expect("there is room");
+    bench.wait(12);
+    // The dead offer's answer is lost with its record.
+    let mut fresh = crate::device::Config {
+        serial: 7,
+        hosts: 3,
+        regions: Vec::new(),
+        total_capacity: GIB,
+        limits: crate::device::Limits::default(),
+    };
+    fresh.regions.push(super::bench::first_region());
+    bench.device = crate::device::Device::new(fresh).expect("it makes sense");
+    bench.restart();
+    bench.answers[1] = Answers::Nothing;
+    let id = bench.ask(bench.add(1, GIB, Rest::Drop)).expect("there is room").id;
+    let report = bench.report(id);
+    assert_eq!((report.pending, report.refused), (0, GIB));
+    assert!(!matches!(report.state, State::Open));
+}
