@@ -137,6 +137,20 @@ fn a_pool_is_served_looked_at_taken_from_and_added_to() {
     assert_eq!(status["nodes"][1]["zones"][1], movable);
     let told = served.end();
     assert!(told.contains("serving near 64MiB, far 128MiB at"), "{told}");
+    // Nothing is left but the zones, for the next one.
+    let left = fs::read_dir(directory.path("memtide")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["memtide.sock.state"]);
+    let served = directory.serve(&["--near", "64M", "--far", "128M"]);
+    let status = json(&directory.output(&["status", "--json"]));
+    assert_eq!(status["nodes"][1]["zones"][1], movable);
+    served.end();
+}
+
+#[test]
+fn a_pool_leaves_nothing_behind() {
+    let directory = Directory::new();
+    directory.serve(&["--near", "64M", "--far", "128M"]).end();
     let left: Vec<_> = fs::read_dir(directory.path("memtide")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }
