@@ -50,8 +50,10 @@ impl Engine {
     }
 
     /// Whether these are all parts of a kind that a tenant may have any of, and perhaps others.
+    /// Where there is no memory, nothing can be had elsewhere.
     fn has_all_of(&self, tenant: TenantId, parts: &[usize], kind: NodeKind) -> bool {
-        self.parts_for(tenant, kind).all(|part| parts.binary_search(&part).is_ok())
+        let is_here = |part: &usize| parts.binary_search(part).is_ok();
+        self.parts_for(tenant, kind).all(|part| is_here(&part) || self.usable_in_part(part) == 0)
     }
 
     /// What others than this tenant need of these nodes.
