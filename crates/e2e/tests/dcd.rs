@@ -254,7 +254,7 @@ fn memory_that_is_taken_by_force_is_a_clear_end_for_who_touches_it() {
     let ended = program.finish(LIMIT);
     assert!(!ended.status.success(), "{ended:?}");
     assert!(
-        ended.stderr.contains("are lost, and what was in them: their device is gone"),
+        ended.stderr.contains("are lost, and what was in them: bad, or without a device"),
         "{ended:?}"
     );
     // Others are served as before.
