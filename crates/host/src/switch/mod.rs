@@ -21,7 +21,7 @@
 //! switch: no port is bound or reset.
 //!
 //! * [`address`]: a device behind a port, as people write it. [`mailbox`]: commands to a switch,
-//!   and through it. [`scan`]: all switches, all ports, all devices. [`error`]: why not.
+//!   and through it. [`scan()`]: all switches, all ports, all devices. [`error`]: why not.
 
 pub mod address;
 pub mod error;
