@@ -3,126 +3,50 @@
 #[path = "common/agent.rs"]
 mod agent;
 mod common;
+#[path = "common/managed.rs"]
+mod managed;
+#[path = "common/requests.rs"]
+mod requests;
 
 use std::{
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex},
-    thread::JoinHandle,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use agent::Agent;
 use common::{BLOCK, Served, is_ended, say};
-use memtide_cxl::manager::{Ending, Forcing, Place, Policy, Report, Request, Rest, State, What};
+use managed::{Managed, introduce};
+use memtide_cxl::manager::{Ending, Forcing, Report, Request, Rest, State};
 use memtide_fabric::{
     Address,
     control::{AgentView, DeviceStateView, DeviceView},
-    manager::{
-        Client, ClientError, Config, DeviceAddress, RunError, Service,
-        config::{DeviceArgument, HostArgument, Places},
-    },
-    serving::StopHandle,
+    manager::{Client, ClientError, Config, DeviceAddress, Service},
 };
-use memtide_units::{Random, Tag};
-
-/// A service that serves until it is dropped.
-struct Managed {
-    directory: PathBuf,
-    notices: Arc<Mutex<Vec<String>>>,
-    stop: StopHandle,
-    thread: Option<JoinHandle<Result<(), RunError>>>,
-}
+use memtide_units::Random;
+use requests::place;
 
 fn config(directory: &Path, device: &Address) -> Config {
-    let places =
-        Places { socket: directory.join("control"), store: Some(directory.join("store.redb")) };
-    let device: DeviceArgument = format!("pool={device}").parse().unwrap();
-    let hosts: Vec<HostArgument> =
-        ["h1=0", "h2=1"].iter().map(|text| text.parse().unwrap()).collect();
-    let agents = vec![Address::Unix(directory.join("agents"))];
-    Config::from_arguments(places, agents, &[device], &hosts).unwrap()
+    managed::config(directory, &format!("pool={device}"), &["h1=0", "h2=1"])
 }
 
-impl Managed {
-    fn start(directory: &Path, device: &Address) -> Self {
-        Self::run(directory, config(directory, device))
-    }
-
-    fn run(directory: &Path, config: Config) -> Self {
-        let mut service = Service::bind(config).unwrap();
-        let notices = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&notices);
-        service.on_notice(move |notice| log.lock().unwrap().push(notice.to_string()));
-        let stop = service.stop_handle();
-        let thread = Some(std::thread::spawn(move || service.run()));
-        Self { directory: directory.to_owned(), notices, stop, thread }
-    }
-
-    fn client(&self) -> Client {
-        Client::connect(&self.directory.join("control")).unwrap()
-    }
-
-    /// A client, once the device is in use.
-    fn ready(&self) -> Client {
-        let mut client = self.client();
-        self.wait(&mut client, |view| view.state == DeviceStateView::Ready);
-        client
-    }
-
-    fn wait(&self, client: &mut Client, is: impl Fn(&DeviceView) -> bool) -> DeviceView {
-        let until = Instant::now() + Duration::from_secs(20);
-        loop {
-            let view = client.devices().unwrap().remove(0);
-            if is(&view) {
-                return view;
-            }
-            assert!(Instant::now() < until, "{view:#?}\n{:#?}", self.notices.lock().unwrap());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn agents(&self) -> PathBuf {
-        self.directory.join("agents")
-    }
-
-    fn stop(&mut self) {
-        self.stop.stop();
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap().unwrap();
-        }
-    }
+fn start(directory: &Path, device: &Address) -> Managed {
+    Managed::run(directory, config(directory, device))
 }
 
-impl Drop for Managed {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-fn place(host: &str) -> Place {
-    Place { host: host.parse().unwrap(), device: None, region: None }
+/// A client, once the device is in use.
+fn ready(managed: &Managed) -> Client {
+    let mut client = managed.client();
+    managed.ready(&mut client);
+    client
 }
 
 fn add(host: &str, size: u64) -> Request {
-    Request::Add {
-        to: place(host),
-        size,
-        tag: Tag::NULL,
-        policy: Policy::Free,
-        rest: Rest::Drop,
-        deadline: None,
-    }
+    requests::add(host, size, Rest::Drop, None)
 }
 
 fn release(host: &str, size: u64, rest: Rest) -> Request {
-    Request::Release {
-        from: place(host),
-        what: What::Size(size),
-        forcing: Forcing::Never,
-        rest,
-        deadline: Some(Duration::from_millis(400)),
-    }
+    requests::release(host, size, Forcing::Never, rest, Duration::from_millis(400))
 }
 
 fn done(client: &mut Client, request: Request) -> Report {
@@ -134,10 +58,10 @@ fn done(client: &mut Client, request: Request) -> Report {
 fn capacity_is_added_released_and_moved() {
     let served = Served::start();
     let directory = tempfile::tempdir().unwrap();
-    let managed = Managed::start(directory.path(), &served.addresses[0]);
+    let managed = start(directory.path(), &served.addresses[0]);
     let one = Agent::start(&served, 0, "h1", managed.agents());
     let two = Agent::start(&served, 1, "h2", managed.agents());
-    let mut client = managed.ready();
+    let mut client = ready(&managed);
     let report = done(&mut client, add("h1", 8 * BLOCK));
     assert_eq!((report.state, report.accepted), (State::Ended(Ending::Done), 8 * BLOCK));
     one.fill();
@@ -165,9 +89,9 @@ fn capacity_is_added_released_and_moved() {
 fn a_partial_release_names_holders_and_goes_on_by_itself() {
     let served = Served::start();
     let directory = tempfile::tempdir().unwrap();
-    let managed = Managed::start(directory.path(), &served.addresses[0]);
+    let managed = start(directory.path(), &served.addresses[0]);
     let one = Agent::start(&served, 0, "h1", managed.agents());
-    let mut client = managed.ready();
+    let mut client = ready(&managed);
     done(&mut client, add("h1", 10 * BLOCK));
     one.use_bytes(3 * BLOCK);
     let id = client.ask(release("h1", 10 * BLOCK, Rest::Stand)).unwrap();
@@ -188,8 +112,8 @@ fn a_partial_release_names_holders_and_goes_on_by_itself() {
 fn a_request_that_makes_no_sense_changes_nothing() {
     let served = Served::start();
     let directory = tempfile::tempdir().unwrap();
-    let managed = Managed::start(directory.path(), &served.addresses[0]);
-    let mut client = managed.ready();
+    let managed = start(directory.path(), &served.addresses[0]);
+    let mut client = ready(&managed);
     for (request, says) in [
         (add("h9", BLOCK), "host h9; expected one that is set up"),
         (add("h1", BLOCK + 1), "expected a multiple of"),
@@ -207,17 +131,17 @@ fn a_request_that_makes_no_sense_changes_nothing() {
 fn a_service_that_starts_again_knows_what_was_asked() {
     let served = Served::start();
     let directory = tempfile::tempdir().unwrap();
-    let mut managed = Managed::start(directory.path(), &served.addresses[0]);
+    let mut managed = start(directory.path(), &served.addresses[0]);
     let one = Agent::start(&served, 0, "h1", managed.agents());
-    let mut client = managed.ready();
+    let mut client = ready(&managed);
     done(&mut client, add("h1", 4 * BLOCK));
     one.use_bytes(4 * BLOCK);
     let id = client.ask(release("h1", 4 * BLOCK, Rest::Stand)).unwrap();
     assert_eq!(client.report(id).unwrap().held, 4 * BLOCK);
     managed.stop();
     assert!(matches!(client.devices(), Err(ClientError::Closed)));
-    let managed = Managed::start(directory.path(), &served.addresses[0]);
-    let mut client = managed.ready();
+    let managed = start(directory.path(), &served.addresses[0]);
+    let mut client = ready(&managed);
     assert_eq!(client.devices().unwrap()[0].hosts[0].held, 4 * BLOCK);
     assert!(client.requests().unwrap().iter().any(|request| request.id == id));
     one.use_bytes(0);
@@ -233,9 +157,9 @@ fn a_service_that_starts_again_knows_what_was_asked() {
 fn a_fabric_that_starts_again_has_nothing_and_is_used_again() {
     let directory = tempfile::tempdir().unwrap();
     let mut served = Served::start();
-    let managed = Managed::start(directory.path(), &served.addresses[0]);
+    let managed = start(directory.path(), &served.addresses[0]);
     let one = Agent::start(&served, 0, "h1", managed.agents());
-    let mut client = managed.ready();
+    let mut client = ready(&managed);
     done(&mut client, add("h1", 4 * BLOCK));
     drop(one);
     served.restart();
@@ -250,16 +174,16 @@ fn a_fabric_that_starts_again_has_nothing_and_is_used_again() {
 fn two_services_cannot_have_one_store_and_two_take_turns_with_one_device() {
     let served = Served::start();
     let directory = tempfile::tempdir().unwrap();
-    let managed = Managed::start(directory.path(), &served.addresses[0]);
-    managed.ready();
+    let managed = start(directory.path(), &served.addresses[0]);
+    ready(&managed);
     let other = tempfile::tempdir().unwrap();
     let mut same_store = config(other.path(), &served.addresses[0]);
     same_store.store = directory.path().join("store.redb");
     let error = Service::bind(same_store).unwrap_err().to_string();
     assert!(error.contains("in use by another manager"), "{error}");
     // A store of its own: the newer connection ends the older one, and both say so.
-    let second = Managed::start(other.path(), &served.addresses[0]);
-    second.ready();
+    let second = start(other.path(), &served.addresses[0]);
+    ready(&second);
     let is_said =
         || managed.notices.lock().unwrap().iter().any(|text| text.contains("disconnected"));
     let until = Instant::now() + Duration::from_secs(5);
@@ -273,11 +197,11 @@ fn two_services_cannot_have_one_store_and_two_take_turns_with_one_device() {
 fn garbage_and_deaf_clients_keep_nobody_waiting() {
     let served = Served::start();
     let directory = tempfile::tempdir().unwrap();
-    let managed = Managed::start(directory.path(), &served.addresses[0]);
+    let managed = start(directory.path(), &served.addresses[0]);
     let _one = Agent::start(&served, 0, "h1", managed.agents());
-    let mut client = managed.ready();
+    let mut client = ready(&managed);
     let mut random = Random::new(8);
-    let sockets = [managed.agents(), managed.directory.join("control")];
+    let sockets = [managed.agents(), directory.path().join("control")];
     for round in 0..100 {
         let mut stream = UnixStream::connect(&sockets[round % 2]).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -301,9 +225,9 @@ fn garbage_and_deaf_clients_keep_nobody_waiting() {
 fn who_watches_hears_of_every_owner() {
     let served = Served::start();
     let directory = tempfile::tempdir().unwrap();
-    let managed = Managed::start(directory.path(), &served.addresses[0]);
+    let managed = start(directory.path(), &served.addresses[0]);
     let _one = Agent::start(&served, 0, "h1", managed.agents());
-    let mut watcher = managed.ready();
+    let mut watcher = ready(&managed);
     assert_eq!(watcher.watch().unwrap()[0].free, 1 << 30);
     done(&mut managed.client(), add("h1", 5 * BLOCK));
     let until = Some(Instant::now() + Duration::from_secs(5));
@@ -314,12 +238,12 @@ fn who_watches_hears_of_every_owner() {
 fn an_agent_that_is_not_set_up_is_refused() {
     let served = Served::start();
     let directory = tempfile::tempdir().unwrap();
-    let managed = Managed::start(directory.path(), &served.addresses[0]);
-    managed.ready();
-    let error = Agent::introduce(&managed.agents(), "h7").unwrap_err();
+    let managed = start(directory.path(), &served.addresses[0]);
+    ready(&managed);
+    let error = introduce(&managed.agents(), "h7").unwrap_err();
     assert!(error.contains("h7"), "{error}");
-    let _first = Agent::introduce(&managed.agents(), "h1").unwrap();
-    let mut second = Agent::introduce(&managed.agents(), "h1").unwrap();
+    let _first = introduce(&managed.agents(), "h1").unwrap();
+    let mut second = introduce(&managed.agents(), "h1").unwrap();
     let mut client = managed.client();
     managed.wait(&mut client, |view| view.hosts[0].agent == AgentView::Connected);
     agent::tell_wants(&mut second, BLOCK);

@@ -8,19 +8,20 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use memtide_cxl::command::{More, dynamic_capacity::AddResponse, events::DynamicCapacityEventKind};
 use memtide_fabric::{
-    Address,
     channel::{Channel, Incoming},
-    frame,
-    wire::{FromManager, HeldBy, HostAnswer, MAX_FRAME_BYTES, ToManager, VERSION},
+    wire::{HeldBy, HostAnswer, ToManager},
 };
 use memtide_units::{DpaRange, HoldReason};
 
-use crate::common::{BLOCK, Host, Served, drain};
+use crate::{
+    common::{BLOCK, Host, Served, drain},
+    managed::introduce,
+};
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -44,28 +45,6 @@ impl Agent {
         let name = name.to_owned();
         let thread = std::thread::spawn(move || run(connection, &name, &manager, &known));
         Self { shared, thread: Some(thread) }
-    }
-
-    /// Says who it is to a manager.
-    pub fn introduce(manager: &Path, name: &str) -> Result<Channel, String> {
-        let address = Address::Unix(manager.to_owned());
-        let socket = address.connect(Duration::from_secs(5)).map_err(|error| error.to_string())?;
-        let mut channel = Channel::new(socket, MAX_FRAME_BYTES);
-        channel.send(&ToManager::Hello { version: VERSION, host: name.to_owned() }, None).unwrap();
-        let until = Instant::now() + Duration::from_secs(5);
-        while Instant::now() < until {
-            channel.flush();
-            match channel.receive() {
-                Incoming::Frame(body) => match frame::decode(&body).unwrap() {
-                    FromManager::Welcome { .. } => return Ok(channel),
-                    FromManager::Refused(why) => return Err(why),
-                    other => panic!("{other:?}"),
-                },
-                Incoming::Nothing => std::thread::sleep(Duration::from_millis(1)),
-                other => return Err(format!("{other:?}")),
-            }
-        }
-        Err("no answer".to_owned())
     }
 
     pub fn use_bytes(&self, bytes: u64) {
@@ -99,13 +78,13 @@ pub fn tell_wants(channel: &mut Channel, bytes: u64) {
 }
 
 fn run(mut host: Host, name: &str, manager: &Path, shared: &Shared) {
-    let mut told = Agent::introduce(manager, name).ok();
+    let mut told = introduce(manager, name).ok();
     let serial = host.0.welcome().serial;
     let mut asked: Vec<DpaRange> = Vec::new();
     while !shared.stop.load(Ordering::SeqCst) {
         // It comes back to a manager that was started again.
         if told.as_mut().is_none_or(|channel| channel.receive() == Incoming::Closed) {
-            told = Agent::introduce(manager, name).ok();
+            told = introduce(manager, name).ok();
         }
         if host.0.pump().is_err() {
             return;
