@@ -130,12 +130,7 @@ int main(int argc, char **argv) {
     parse_options(argc, argv);
     next_seed = opt_seed << 20;
     say("READY pid=%d", getpid());
-    char line[128], command[32];
-    while (fgets(line, sizeof line, stdin)) {
-        unsigned long mib = 0;
-        if (sscanf(line, "%31s %lu", command, &mib) < 1) continue;
-        if (!obey(command, mib)) break;
-    }
+    obey_lines(obey);
     for (unsigned i = 0; i < count; i++) drop(&pieces[i]);
     say("VERDICT PASS");
     return 0;

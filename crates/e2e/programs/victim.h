@@ -205,4 +205,18 @@ static inline long find_nonzero(const void *at, size_t bytes) {
         if (words[i] != 0) return (long)i;
     return -1;
 }
+
+/* ---- commands ------------------------------------------------------------------------------ */
+
+/* A line of standard input: a word, and a number that is 0 if it is left out. False ends. */
+typedef bool obey_fn(const char *command, uint64_t number);
+
+static inline void obey_lines(obey_fn *obey) {
+    char line[128], command[32];
+    while (fgets(line, sizeof line, stdin)) {
+        unsigned long number = 0;
+        if (sscanf(line, "%31s %lu", command, &number) < 1) continue;
+        if (!obey(command, number)) break;
+    }
+}
 #endif
