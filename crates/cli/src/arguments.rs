@@ -23,7 +23,9 @@ use memtide_proto::label;
 use memtide_units::ByteSize;
 
 pub use self::adopt::Adopt;
-pub use self::bench::{Bench, BenchFabric, BenchGiveBack, BenchMove, BenchRun, BenchWhat};
+pub use self::bench::{
+    Bench, BenchFabric, BenchGiveBack, BenchMove, BenchRun, BenchWhat, Measured,
+};
 pub use self::capacity::{Add, GiveBack, PoolZone, Retire};
 pub use self::dax::{Dax, DaxModeKind, DaxModeOptions, DaxWhat};
 pub use self::dcd::{AcceptKind, Dcd, DcdAcceptPolicy, DcdList, DcdServe, DcdStatus, DcdWhat};

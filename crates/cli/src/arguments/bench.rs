@@ -40,6 +40,17 @@ pub enum BenchWhat {
     },
 }
 
+/// What every benchmark takes.
+#[derive(Debug, Args)]
+pub struct Measured {
+    /// How often everything is measured; the median counts
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Live moves under a program that writes all the while, against a plain non-temporal copy and a
 /// naive move
 #[derive(Debug, Args)]
@@ -50,18 +61,14 @@ pub struct BenchMove {
     /// Memory of the program
     #[arg(long, default_value = "512M")]
     pub size: ByteSize,
-    /// How often everything is measured
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
     /// How long memory moves in each round
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
     /// What the program computes between two accesses, in nanoseconds; 0 hammers the memory
     #[arg(long, default_value_t = 0)]
     pub pause_ns: u64,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub measured: Measured,
 }
 
 /// How fast capacity comes back, unused and in use, against a raw hole punch
@@ -73,12 +80,8 @@ pub struct BenchGiveBack {
     /// Memory that comes back
     #[arg(long, default_value = "1G")]
     pub size: ByteSize,
-    /// How often everything is measured
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub measured: Measured,
 }
 
 /// How fast capacity goes from one host of a software fabric to another, unused and in use
@@ -87,12 +90,8 @@ pub struct BenchFabric {
     /// Memory that goes from host to host
     #[arg(long, default_value = "1G")]
     pub size: ByteSize,
-    /// How often everything is measured
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub measured: Measured,
 }
 
 /// Run time of a command in a pool, all memory near, against the same allocator without a pool
@@ -106,12 +105,8 @@ pub struct BenchRun {
     /// Size of the near node
     #[arg(long, default_value = "2G")]
     pub near: ByteSize,
-    /// How often the command runs, each way
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub measured: Measured,
     /// The command and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

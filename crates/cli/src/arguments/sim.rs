@@ -5,6 +5,8 @@ use std::{num::NonZeroUsize, ops::Range, path::PathBuf};
 use clap::{Args, Subcommand};
 use memtide_sim::sweep::Setting;
 
+use super::Measured;
+
 /// Seeds of one fuzz at most.
 const SEEDS_MAX: u64 = 10_000_000;
 
@@ -111,9 +113,6 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
 /// Against a plain loop that reads a byte a page at the same random pages: the limit.
 #[derive(Debug, Args)]
 pub struct BenchSim {
-    /// How often each case is measured; the median counts
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
     /// Accesses of each case in each round
     #[arg(
         long,
@@ -125,7 +124,6 @@ pub struct BenchSim {
     /// Programs of 1 TiB, too, besides those of 4 GiB
     #[arg(long)]
     pub large: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub measured: Measured,
 }

@@ -47,12 +47,12 @@ fn moves(options: &BenchMove) -> Result<ExitCode, Failure> {
         memtide: std::env::current_exe()?,
         store: name(options.store),
         bytes: options.size,
-        rounds: options.rounds,
+        rounds: options.measured.rounds,
         seconds: options.seconds,
         pause_ns: options.pause_ns,
     };
     let report = bench_move(&options_of_bench, progress).map_err(Failure::failed)?;
-    print(options.json, &report, || report.table())
+    print(options.measured.json, &report, || report.table())
 }
 
 fn give_back(options: &BenchGiveBack) -> Result<ExitCode, Failure> {
@@ -60,17 +60,20 @@ fn give_back(options: &BenchGiveBack) -> Result<ExitCode, Failure> {
         memtide: std::env::current_exe()?,
         store: name(options.store),
         bytes: options.size,
-        rounds: options.rounds,
+        rounds: options.measured.rounds,
     };
     let report = bench_give_back(&options_of_bench, progress).map_err(Failure::failed)?;
-    print(options.json, &report, || report.table())
+    print(options.measured.json, &report, || report.table())
 }
 
 fn fabric(options: &BenchFabric) -> Result<ExitCode, Failure> {
-    let BenchFabric { size: bytes, rounds, .. } = *options;
-    let options_of_bench = FabricOptions { memtide: std::env::current_exe()?, bytes, rounds };
+    let options_of_bench = FabricOptions {
+        memtide: std::env::current_exe()?,
+        bytes: options.size,
+        rounds: options.measured.rounds,
+    };
     let report = bench_fabric(&options_of_bench, progress).map_err(Failure::failed)?;
-    print(options.json, &report, || report.table())
+    print(options.measured.json, &report, || report.table())
 }
 
 fn run(options: BenchRun) -> Result<ExitCode, Failure> {
@@ -87,20 +90,20 @@ fn run(options: BenchRun) -> Result<ExitCode, Failure> {
         command,
         near: options.near,
         store: name(options.store),
-        rounds: options.rounds,
+        rounds: options.measured.rounds,
     };
     let report = bench_overhead(&options_of_bench, progress).map_err(Failure::failed)?;
-    print(options.json, &report, || report.table())
+    print(options.measured.json, &report, || report.table())
 }
 
 fn simulator(options: &BenchSim) -> Result<ExitCode, Failure> {
     const GIB_4: u32 = 1 << 20;
     const TIB_1: u32 = 1 << 28;
     let pages = if options.large { vec![GIB_4, TIB_1] } else { vec![GIB_4] };
-    let BenchSim { rounds, accesses, .. } = *options;
+    let (rounds, accesses) = (options.measured.rounds, options.accesses);
     let options_of_bench = SimulatorOptions { rounds, accesses, pages };
     let report = bench_simulator(&options_of_bench, progress).map_err(Failure::failed)?;
-    print(options.json, &report, || output::table(&report.rows()))
+    print(options.measured.json, &report, || output::table(&report.rows()))
 }
 
 /// The name by which `--store` knows it.
