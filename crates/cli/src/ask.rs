@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use memtide_client::{Answer, paths, request};
 use memtide_proto::{
     ControlRequest, Whom,
-    control::{DcdStatus, Decision, Report, Status, TenantStatus, Zone},
+    control::{DcdStatus, Decision, Report, Status, TenantStatus},
 };
-use memtide_units::ByteSize;
+use memtide_units::{ByteSize, OnlineZone};
 
 use crate::{failure::Failure, progress::Progress};
 
@@ -55,7 +55,7 @@ pub fn add(
     socket: &Path,
     bytes: ByteSize,
     to: String,
-    zone: Option<Zone>,
+    zone: Option<OnlineZone>,
 ) -> Result<ByteSize, Failure> {
     match request(socket, ControlRequest::Add { bytes, to, zone }, &mut |_, _| ())? {
         Answer::Done(bytes) => Ok(bytes),

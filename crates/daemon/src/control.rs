@@ -5,9 +5,9 @@ use std::time::Duration;
 use memtide_engine::{Input, Refusal};
 use memtide_proto::{
     ControlReply, ControlRequest, Refused,
-    control::{Holder, NodeBytes, NodeStatus, PinnedBytes, ProgramStatus, Report, Status, Zone},
+    control::{Holder, NodeBytes, NodeStatus, PinnedBytes, ProgramStatus, Report, Status},
 };
-use memtide_units::{ByteSize, ImageId, MemberId, NodeId, RequestId};
+use memtide_units::{ByteSize, ImageId, MemberId, NodeId, OnlineZone, RequestId};
 use serde::Serialize;
 
 use crate::{
@@ -143,13 +143,13 @@ impl Daemon {
         id: ConnectionId,
         bytes: ByteSize,
         to: &str,
-        zone: Option<Zone>,
+        zone: Option<OnlineZone>,
     ) -> Result<(), Refused> {
         let node = self.node("to", to)?;
         check_bytes(bytes)?;
         self.check_add(usize::from(node.0))?;
         let own = self.config.nodes[usize::from(node.0)].zone;
-        match self.ask_engine(Input::Add { bytes, to: node, zone: zone.map(zones::engine_zone) }) {
+        match self.ask_engine(Input::Add { bytes, to: node, zone }) {
             Ok(()) => {
                 let block = self.config.block.0;
                 let bytes = ByteSize(bytes.0.div_ceil(block) * block);

@@ -273,7 +273,7 @@ impl Drop for Daemon {
 impl Daemon {
     /// Whether all that is online of a node is in the zone that it is configured with.
     fn is_in_own_zone(&self, node: usize) -> bool {
-        let own = crate::zones::engine_zone(self.config.nodes[node].zone);
+        let own = self.config.nodes[node].zone;
         self.engine.zones(node_id(node)).iter().all(|&(_, zone)| zone == own)
     }
 }

@@ -11,9 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use memtide_proto::control::Zone;
 use memtide_sys::process;
-use memtide_units::{Extent, ImageId, MemberId, Pageblock};
+use memtide_units::{Extent, ImageId, MemberId, OnlineZone, Pageblock};
 use serde::{Deserialize, Serialize};
 
 use crate::{dcd::takeover, zones::ZoneState};
@@ -66,7 +65,7 @@ pub struct NodeState {
     pub offline: Vec<Extent>,
     /// The zone that it was configured with.
     #[serde(default)]
-    pub zone: Zone,
+    pub zone: OnlineZone,
     /// The zones of what has not left. Not there: as it is configured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub zones: Vec<ZoneState>,
@@ -148,9 +147,9 @@ pub enum StateError {
         /// The node.
         node: String,
         /// Its zone then.
-        then: Zone,
+        then: OnlineZone,
         /// Its zone now.
-        now: Zone,
+        now: OnlineZone,
         /// The programs.
         pids: String,
     },
@@ -218,7 +217,7 @@ fn take_zones(path: &Path, state: &mut State, nodes: &[NodeState]) -> Result<(),
         }
         if state.members.is_empty() {
             then.zones.clear();
-        } else if [then.zone, now.zone].contains(&Zone::Exmem) {
+        } else if [then.zone, now.zone].contains(&OnlineZone::Exmem) {
             return Err(StateError::OtherZone {
                 path: path.to_owned(),
                 node: now.name.clone(),
@@ -258,7 +257,7 @@ mod tests {
 
     fn node(name: &str) -> NodeState {
         let (offline, retired, zones) = (Vec::new(), Vec::new(), Vec::new());
-        let (name, zone) = (name.to_owned(), Zone::Kernel);
+        let (name, zone) = (name.to_owned(), OnlineZone::Kernel);
         NodeState { name, pageblocks: 8, offline, retired, zone, zones }
     }
 
@@ -333,7 +332,7 @@ mod tests {
         let path = file("zones");
         let extents = vec![Extent::new(Pageblock(0), 8)];
         let mut state = some_state();
-        state.nodes[0].zones = vec![ZoneState { zone: Zone::Movable, extents }];
+        state.nodes[0].zones = vec![ZoneState { zone: OnlineZone::Movable, extents }];
         let nodes = |zone| {
             let mut nodes = [node("near"), node("far")];
             nodes[0].zone = zone;
@@ -342,16 +341,16 @@ mod tests {
         let load_with = |zone| load(&path, &nodes(zone)).map(|state| state.unwrap().nodes);
         // While programs run, what is there keeps its zone.
         save(&path, &state).unwrap();
-        for zone in [Zone::Kernel, Zone::PreferMovable] {
+        for zone in [OnlineZone::Kernel, OnlineZone::PreferMovable] {
             let loaded = load_with(zone).unwrap();
             assert_eq!((loaded[0].zone, &loaded[0].zones), (zone, &state.nodes[0].zones));
         }
-        let error = load_with(Zone::Exmem).unwrap_err();
+        let error = load_with(OnlineZone::Exmem).unwrap_err();
         assert!(matches!(error, StateError::OtherZone { .. }), "{error}");
         state.members.clear();
         save(&path, &state).unwrap();
-        assert_eq!(load_with(Zone::Kernel).unwrap()[0].zones.len(), 1);
-        for zone in [Zone::PreferMovable, Zone::Exmem] {
+        assert_eq!(load_with(OnlineZone::Kernel).unwrap()[0].zones.len(), 1);
+        for zone in [OnlineZone::PreferMovable, OnlineZone::Exmem] {
             assert_eq!(load_with(zone).unwrap()[0].zones, []);
         }
         // A file of before there were zones.
@@ -359,7 +358,7 @@ mod tests {
         let text = text.replace("\"zone\":\"kernel\",", "").replace(",\"zone\":\"kernel\"", "");
         assert!(text.matches("\"zone\"").count() == 1, "{text}");
         fs::write(&path, text).unwrap();
-        assert_eq!(load_with(Zone::Kernel).unwrap()[1].zones, []);
+        assert_eq!(load_with(OnlineZone::Kernel).unwrap()[1].zones, []);
         fs::remove_file(&path).unwrap();
     }
 

@@ -1,4 +1,4 @@
-//! Zones: as the engine has them, as files and the command line name them, as the state keeps them.
+//! Zones: as the state keeps them, and as they are told.
 //!
 //! A block keeps the zone that it came online with for as long as it is online, over restarts of
 //! the daemon as well: what is pinned in a kernel zone would break the promise of a movable one.
@@ -6,9 +6,9 @@
 //! with. A configuration with another one counts at once if no program is left, and for what comes
 //! online later otherwise.
 
-use memtide_engine::{ZoneStatus, onlining::OnlineZone};
-use memtide_proto::control::{Zone, ZoneBytes};
-use memtide_units::Extent;
+use memtide_engine::ZoneStatus;
+use memtide_proto::control::ZoneBytes;
+use memtide_units::{Extent, OnlineZone};
 use serde::{Deserialize, Serialize};
 
 /// What of a node is in a zone.
@@ -16,46 +16,26 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct ZoneState {
     /// Which zone.
-    pub zone: Zone,
+    pub zone: OnlineZone,
     /// Whole blocks.
     pub extents: Vec<Extent>,
 }
 
-/// The engine's zone.
-pub(crate) const fn engine_zone(zone: Zone) -> OnlineZone {
-    match zone {
-        Zone::Kernel => OnlineZone::Kernel,
-        Zone::Movable => OnlineZone::Movable,
-        Zone::PreferMovable => OnlineZone::PreferMovable,
-        Zone::Exmem => OnlineZone::Exmem,
-    }
-}
-
-const fn named(zone: OnlineZone) -> Zone {
-    match zone {
-        OnlineZone::Kernel => Zone::Kernel,
-        OnlineZone::Movable => Zone::Movable,
-        OnlineZone::PreferMovable => Zone::PreferMovable,
-        OnlineZone::Exmem => Zone::Exmem,
-    }
-}
-
 /// As it is told.
 pub(crate) fn told(status: ZoneStatus) -> ZoneBytes {
-    ZoneBytes { zone: named(status.zone), online: status.online, free: status.free }
+    ZoneBytes { zone: status.zone, online: status.online, free: status.free }
 }
 
 /// The zones that blocks of a node may be in.
-pub(crate) fn beside(own: Zone) -> String {
-    let fits = |zone: &Zone| (*zone == Zone::Exmem) == (own == Zone::Exmem);
-    Zone::ALL.into_iter().filter(fits).map(Zone::name).collect::<Vec<_>>().join(", ")
+pub(crate) fn beside(own: OnlineZone) -> String {
+    let fits = |zone: &OnlineZone| (*zone == OnlineZone::Exmem) == (own == OnlineZone::Exmem);
+    OnlineZone::ALL.into_iter().filter(fits).map(OnlineZone::name).collect::<Vec<_>>().join(", ")
 }
 
 /// What the engine says of a node, for the state file.
 pub(crate) fn kept(zones: Vec<(Extent, OnlineZone)>) -> Vec<ZoneState> {
     let mut kept: Vec<ZoneState> = Vec::new();
     for (extent, zone) in zones {
-        let zone = named(zone);
         match kept.iter_mut().find(|state| state.zone == zone) {
             Some(state) => state.extents.push(extent),
             None => kept.push(ZoneState { zone, extents: vec![extent] }),
@@ -67,8 +47,7 @@ pub(crate) fn kept(zones: Vec<(Extent, OnlineZone)>) -> Vec<ZoneState> {
 /// What the state file says of a node, for the engine.
 pub(crate) fn known(kept: &[ZoneState]) -> Vec<(Extent, OnlineZone)> {
     let pairs = |state: &ZoneState| {
-        let zone = engine_zone(state.zone);
-        state.extents.iter().map(move |&extent| (extent, zone)).collect::<Vec<_>>()
+        state.extents.iter().map(|&extent| (extent, state.zone)).collect::<Vec<_>>()
     };
     kept.iter().flat_map(pairs).collect()
 }
@@ -80,10 +59,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_zone_has_one_name_everywhere() {
-        for zone in Zone::ALL {
-            assert_eq!(named(engine_zone(zone)), zone);
-            assert_eq!(engine_zone(zone).name(), zone.name());
+    fn every_zone_has_the_same_name_in_a_file() {
+        for zone in OnlineZone::ALL {
             let json = serde_json::to_string(&zone).unwrap();
             assert_eq!(json, format!("{:?}", zone.name()));
         }
@@ -102,7 +79,7 @@ mod tests {
 
     #[test]
     fn exmem_is_alone_on_its_node() {
-        assert_eq!(beside(Zone::Exmem), "exmem");
-        assert_eq!(beside(Zone::Movable), "kernel, movable, prefer-movable");
+        assert_eq!(beside(OnlineZone::Exmem), "exmem");
+        assert_eq!(beside(OnlineZone::Movable), "kernel, movable, prefer-movable");
     }
 }

@@ -5,10 +5,8 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Life, Pool, Program, blocks};
-use memtide_proto::{
-    ControlReply, ControlRequest, FromProgram, ToProgram, control::Zone, program::Outcome,
-};
-use memtide_units::{ByteSize, Extent, HoldReason, Pageblock};
+use memtide_proto::{ControlReply, ControlRequest, FromProgram, ToProgram, program::Outcome};
+use memtide_units::{ByteSize, Extent, HoldReason, OnlineZone, Pageblock};
 
 #[test]
 fn what_is_released_is_zero_for_the_next() {
@@ -237,15 +235,15 @@ fn a_give_back_moves_what_is_in_the_way() {
     assert_eq!(pool.status().moved_bytes, ByteSize::from_pageblocks(4));
     let bytes = ByteSize::from_pageblocks(4);
     let back = |zone| ControlRequest::Add { bytes, to: "near".to_owned(), zone };
-    let ControlReply::Refused(why) = pool.control(back(Some(Zone::Exmem))) else {
+    let ControlReply::Refused(why) = pool.control(back(Some(OnlineZone::Exmem))) else {
         panic!("a zone that the node cannot have");
     };
     assert_eq!((&*why.field, &*why.value), ("zone", "exmem"));
     assert!(why.expected.ends_with("kernel, movable, prefer-movable"), "{}", why.expected);
-    assert_eq!(pool.control(back(Some(Zone::Movable))), ControlReply::Done { bytes });
+    assert_eq!(pool.control(back(Some(OnlineZone::Movable))), ControlReply::Done { bytes });
     let zones = &pool.status().nodes[0].zones;
     let zones: Vec<_> = zones.iter().map(|part| (part.zone, part.online)).collect();
-    assert_eq!(zones, [(Zone::Movable, bytes)]);
+    assert_eq!(zones, [(OnlineZone::Movable, bytes)]);
 }
 
 #[test]

@@ -7,11 +7,8 @@ use std::time::{Duration, Instant};
 use common::{Pool, Program, blocks};
 use memtide_daemon::config::TenantConfig;
 use memtide_engine::tenant::{OnDepletion, Who};
-use memtide_proto::{
-    ControlReply, ControlRequest, FromProgram, ToProgram,
-    control::{TenantStatus, Zone},
-};
-use memtide_units::{ByteSize, HoldReason, NodeKind};
+use memtide_proto::{ControlReply, ControlRequest, FromProgram, ToProgram, control::TenantStatus};
+use memtide_units::{ByteSize, HoldReason, NodeKind, OnlineZone};
 
 const WAIT: OnDepletion = OnDepletion::Wait(Duration::from_secs(3600));
 const GRANTED: Option<ToProgram> = Some(ToProgram::Commit { granted: true });
@@ -126,7 +123,7 @@ fn a_block_keeps_its_zone_over_a_restart() {
     let mut pool = Pool::start(4, 4);
     let mut program = Program::join(pool.socket());
     assert_eq!(pool.give_back(4, "near").remaining, ByteSize(0));
-    for zone in [Some(Zone::Movable), None] {
+    for zone in [Some(OnlineZone::Movable), None] {
         let bytes = ByteSize::from_pageblocks(2);
         let add = ControlRequest::Add { bytes, to: "near".to_owned(), zone };
         assert_eq!(pool.control(add), ControlReply::Done { bytes });
@@ -137,7 +134,8 @@ fn a_block_keeps_its_zone_over_a_restart() {
         zones.iter().map(|part| (part.zone, part.online, part.free)).collect::<Vec<_>>()
     };
     let size = ByteSize::from_pageblocks;
-    let expected = [(Zone::Kernel, size(2), size(1)), (Zone::Movable, size(2), size(0))];
+    let expected =
+        [(OnlineZone::Kernel, size(2), size(1)), (OnlineZone::Movable, size(2), size(0))];
     assert_eq!(zones(&pool), expected);
 
     pool.stop_daemon();

@@ -28,6 +28,7 @@ use memtide_units::{ByteSize, HoldReason, NodeId, RequestId};
 use crate::{
     engine::Engine,
     lease::Standing,
+    onlining::zone_for_pfn_range::Promise,
     pageblocks::BlockState,
     pool::BlockId,
     refusal::Refusal,
@@ -164,7 +165,7 @@ impl Engine {
                 match self.cost(id, block) {
                     Cost::Moves(moves) => {
                         let wait = self.pool.block_used(block);
-                        let promise = self.pool.zone(block).promise();
+                        let promise = Promise::of(self.pool.zone(block));
                         let last = Reverse(block.block);
                         ranks.push((place, moves, wait, promise, last, block));
                     }

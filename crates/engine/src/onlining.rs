@@ -33,5 +33,6 @@ pub mod zone_for_pfn_range;
 
 pub use self::{
     memory::{Group, GroupId, GroupKind, Memory, OnlineError},
-    zone_for_pfn_range::{AutoMovable, NumaAware, OnlinePolicy, OnlineType, OnlineZone},
+    zone_for_pfn_range::{AutoMovable, NumaAware, OnlinePolicy, OnlineType},
 };
+pub use memtide_units::OnlineZone;

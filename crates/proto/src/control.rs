@@ -12,9 +12,9 @@ pub use self::devices::{DcdAnswer, DcdExtent, DcdStatus, EXTENTS_MAX, HOLDERS_MA
 pub use self::tenants::{
     Asked, Decision, KindStatus, OnDepletion, Outcome, Reason, TenantStatus, Waiting, Whom,
 };
-pub use self::zone::{Zone, ZoneBytes};
+pub use self::zone::ZoneBytes;
 
-use memtide_units::{ByteSize, HoldReason, ImageId, NodeKind};
+use memtide_units::{ByteSize, HoldReason, ImageId, NodeKind, OnlineZone};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -43,7 +43,7 @@ pub enum ControlRequest {
         /// To which node, by name.
         to: String,
         /// Into which zone; as the node is configured, when absent.
-        zone: Option<Zone>,
+        zone: Option<OnlineZone>,
     },
     /// Move a program's memory.
     Move {

@@ -13,6 +13,7 @@
 //! * [`hold`]: why memory cannot leave ([`HoldReason`]).
 //! * [`random`]: [`Random`], numbers that are the same in every run of a seed.
 //! * [`time`]: [`Instant`], a point of time that somebody else measured.
+//! * [`zone`]: [`OnlineZone`], what may lie in a block.
 
 #![forbid(unsafe_code)]
 #![no_std]
@@ -28,6 +29,7 @@ pub mod id;
 pub mod random;
 pub mod size;
 pub mod time;
+pub mod zone;
 
 pub use address::{PhysAddr, PhysRange};
 pub use block::{Extent, PAGE_BYTES, PAGEBLOCK_BYTES, PAGES_PER_PAGEBLOCK, Pageblock};
@@ -40,3 +42,4 @@ pub use id::{
 pub use random::Random;
 pub use size::{ByteSize, ParseSizeError};
 pub use time::Instant;
+pub use zone::OnlineZone;

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use memtide_proto::control::Zone;
-use memtide_units::ByteSize;
+use memtide_units::{ByteSize, OnlineZone};
 
 use super::{Change, Socket};
 
@@ -69,12 +68,12 @@ pub enum PoolZone {
 
 impl PoolZone {
     /// As the daemon is told.
-    pub const fn zone(self) -> Zone {
+    pub const fn zone(self) -> OnlineZone {
         match self {
-            Self::Kernel => Zone::Kernel,
-            Self::Movable => Zone::Movable,
-            Self::PreferMovable => Zone::PreferMovable,
-            Self::Exmem => Zone::Exmem,
+            Self::Kernel => OnlineZone::Kernel,
+            Self::Movable => OnlineZone::Movable,
+            Self::PreferMovable => OnlineZone::PreferMovable,
+            Self::Exmem => OnlineZone::Exmem,
         }
     }
 }

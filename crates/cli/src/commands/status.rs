@@ -3,9 +3,10 @@
 use std::{path::Path, process::ExitCode};
 
 use memtide_proto::{
-    control::{NodeStatus, ProgramStatus, Status as Told, Zone, ZoneBytes},
+    control::{NodeStatus, ProgramStatus, Status as Told, ZoneBytes},
     program::{Backing, OnFull},
 };
+use memtide_units::OnlineZone;
 
 use crate::{arguments::Status, ask, failure::Failure, output};
 
@@ -75,7 +76,7 @@ fn node_rows(status: &Told) -> Vec<Vec<String>> {
 
 /// What is in which zone, of nodes that have another than the usual one.
 fn zones(status: &Told) -> String {
-    let is_usual = |part: &ZoneBytes| part.zone == Zone::default();
+    let is_usual = |part: &ZoneBytes| part.zone == OnlineZone::default();
     let unusual = status.nodes.iter().filter(|node| !node.zones.iter().all(is_usual));
     let line = |node: &NodeStatus| {
         let part = |part: &ZoneBytes| format!("{} {} ({} free)", part.online, part.zone, part.free);

@@ -6,8 +6,8 @@ use memtide_engine::{
     Performance,
     nodes::{Capabilities, Capability, NodeClass},
 };
-use memtide_proto::{control::Zone, program::Backing};
-use memtide_units::{ByteSize, NodeKind, PAGEBLOCK_BYTES};
+use memtide_proto::program::Backing;
+use memtide_units::{ByteSize, NodeKind, OnlineZone, PAGEBLOCK_BYTES};
 use toml::Spanned;
 
 use super::{
@@ -53,7 +53,7 @@ pub struct NodeConfig {
     pub class: NodeClass,
     /// What may lie in its blocks: those that are there at the start, and those that come later
     /// unless it is said otherwise.
-    pub zone: Zone,
+    pub zone: OnlineZone,
     /// How fast it is.
     pub performance: Performance,
     /// How far other nodes are, by their positions: 11 to 254. Empty in all nodes or in none.
@@ -72,7 +72,7 @@ impl NodeConfig {
             size,
             backing,
             class: NodeClass::Public,
-            zone: Zone::default(),
+            zone: OnlineZone::default(),
             performance: Performance::default(),
             distances: BTreeMap::new(),
             dcd: None,
@@ -155,8 +155,8 @@ fn node(
     let (sized, value) = given.map_or((at, ""), |at| (at.span().start, at.get_ref()));
     check_size(bytes, block).map_err(|text| wrong_at(sized, &field("size"), value, text))?;
     let class = class(raw, &field)?;
-    let zones = Zone::ALL.map(|zone| (zone.name(), zone));
-    let zone = word(raw.zone.as_ref(), &field("zone"), Zone::default(), &zones)?;
+    let zones = OnlineZone::ALL.map(|zone| (zone.name(), zone));
+    let zone = word(raw.zone.as_ref(), &field("zone"), OnlineZone::default(), &zones)?;
     let performance = performance(raw, &field)?;
     Ok(NodeConfig { class, zone, performance, dcd, ..NodeConfig::new(&name, kind, bytes, backing) })
 }

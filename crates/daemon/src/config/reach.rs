@@ -11,11 +11,11 @@ use memtide_engine::{
     nodes::{NodeClass, Zonelists},
     tenant::{Access, Emergency, Migration, OnDepletion},
 };
-use memtide_proto::{control::Zone, program::OnFull};
-use memtide_units::{NodeId, NodeKind};
+use memtide_proto::program::OnFull;
+use memtide_units::{NodeId, NodeKind, OnlineZone};
 
 use super::{TenantConfig, nodes::NodeConfig};
-use crate::{daemon::node_id, zones};
+use crate::daemon::node_id;
 
 /// What a file says of the pool itself, as far as tenants depend on it.
 pub(super) struct PoolRules<'a> {
@@ -41,8 +41,9 @@ impl PoolRules<'_> {
         let index = |node: NodeId| usize::from(node.0);
         let kind = |node: NodeId| self.nodes[index(node)].kind;
         let local = node_id(self.placement.first().copied().unwrap_or_else(|| self.first_public()));
-        let is_extended =
-            |node| kind(node) != NodeKind::Near || self.nodes[index(node)].zone == Zone::Exmem;
+        let is_extended = |node| {
+            kind(node) != NodeKind::Near || self.nodes[index(node)].zone == OnlineZone::Exmem
+        };
         let found = candidates(&tenant.policy, local, zonelists, is_extended);
         let mut all = found.policy;
         let falls_back = match tenant.on_depletion {
@@ -59,7 +60,7 @@ impl PoolRules<'_> {
         let allowed = |node: &NodeId| {
             let quota = tenant.quotas.get(&kind(*node));
             let never_moves = tenant.migration == Migration::Never;
-            let promised = zones::engine_zone(self.nodes[index(*node)].zone).is_movable_only();
+            let promised = self.nodes[index(*node)].zone.is_movable_only();
             !(never_moves && promised) && quota.is_none_or(|quota| quota.access == Access::Allowed)
         };
         all.into_iter().filter(allowed).map(index).collect()

@@ -34,7 +34,7 @@ impl Config {
             pageblocks: node.size.pageblocks_ceil(),
             block_pageblocks,
             offline: left.offline.clone(),
-            zone: zones::engine_zone(node.zone),
+            zone: node.zone,
             zones: zones::known(&left.zones),
         });
         let mut made = engine::Config::new(nodes.collect());

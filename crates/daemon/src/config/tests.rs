@@ -8,11 +8,8 @@ use memtide_engine::{
     nodes::{Capabilities, Capability, NodeClass},
     tenant::{Access, Credentials, Emergency, Migration, OnDepletion, Who},
 };
-use memtide_proto::{
-    control::Zone,
-    program::{Backing, OnFull},
-};
-use memtide_units::{ByteSize, NodeId, NodeKind, PAGEBLOCK_BYTES, Pageblock, Random};
+use memtide_proto::program::{Backing, OnFull};
+use memtide_units::{ByteSize, NodeId, NodeKind, OnlineZone, PAGEBLOCK_BYTES, Pageblock, Random};
 
 use super::{Config, NodeConfig, Quota, TenantConfig, Weights, reach::PoolRules};
 use crate::start::fresh_nodes;
@@ -464,7 +461,7 @@ fn random_config(random: &mut Random) -> Config {
     let is_never = |tenant: &TenantConfig| tenant.migration == Migration::Never;
     let zones = if config.tenants.iter().any(is_never) { 1 } else { 3 };
     for node in &mut config.nodes {
-        let zones = &[Zone::PreferMovable, Zone::Movable, Zone::Kernel][..zones];
+        let zones = &[OnlineZone::PreferMovable, OnlineZone::Movable, OnlineZone::Kernel][..zones];
         node.zone = zones[random.below(zones.len() as u64) as usize];
     }
     let rules =
@@ -544,8 +541,8 @@ fn in_zone(kind: &str, zone: &str, tenant: &str) -> Result<Config, (usize, Strin
 
 #[test]
 fn a_zone_is_read_and_kernel_unless_said_otherwise() {
-    assert!(parse(GOOD).unwrap().nodes.iter().all(|node| node.zone == Zone::Kernel));
-    for zone in Zone::ALL {
+    assert!(parse(GOOD).unwrap().nodes.iter().all(|node| node.zone == OnlineZone::Kernel));
+    for zone in OnlineZone::ALL {
         let config = in_zone("far", zone.name(), "").unwrap();
         assert_eq!(config.nodes[0].zone, zone);
         assert_eq!(parse(&config.to_toml()).unwrap(), config);
@@ -555,11 +552,11 @@ fn a_zone_is_read_and_kernel_unless_said_otherwise() {
 #[test]
 fn a_tenant_that_is_never_moved_reaches_nothing_where_only_what_can_move_may_lie() {
     let never = "migration = \"never\"";
-    for zone in Zone::ALL {
+    for zone in OnlineZone::ALL {
         let read = in_zone("near", zone.name(), never);
         match zone {
-            Zone::Kernel | Zone::PreferMovable => drop(read.unwrap()),
-            Zone::Movable | Zone::Exmem => {
+            OnlineZone::Kernel | OnlineZone::PreferMovable => drop(read.unwrap()),
+            OnlineZone::Movable | OnlineZone::Exmem => {
                 let (_, message) = read.unwrap_err();
                 assert!(message.contains("by its zone; expected one at least"), "{message}");
             }

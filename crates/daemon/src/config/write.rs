@@ -6,11 +6,8 @@ use memtide_engine::{
     nodes::NodeClass,
     tenant::{Access, Emergency, Migration, OnDepletion, Who},
 };
-use memtide_proto::{
-    control::Zone,
-    program::{Backing, OnFull},
-};
-use memtide_units::NodeKind;
+use memtide_proto::program::{Backing, OnFull};
+use memtide_units::{NodeKind, OnlineZone};
 
 use super::{
     Config, NodeConfig, TenantConfig, Weights,
@@ -84,7 +81,7 @@ impl Config {
                 text += &format!("class = \"private\"\ncapabilities = {names:?}\n");
             }
         }
-        if node.zone != Zone::default() {
+        if node.zone != OnlineZone::default() {
             let _ = writeln!(text, "zone = \"{}\"", node.zone);
         }
         let speed = &node.performance;

@@ -1,12 +1,12 @@
 //! The policy auto-movable, for one block: MOVABLE only if all that is still to come with it could
 //! be movable too. For what is unplugged as a whole is lost as a whole if any of it is lost.
 
-use memtide_units::{FrameRange, NodeId, Pfn};
+use memtide_units::{FrameRange, NodeId, OnlineZone, Pfn};
 
 use super::{
     auto_movable_can_online_movable::auto_movable_can_online_movable,
     memory::{GroupId, GroupKind, Memory},
-    zone_for_pfn_range::{AutoMovable, NumaAware, OnlineZone},
+    zone_for_pfn_range::{AutoMovable, NumaAware},
 };
 
 /// The zone of a block.

@@ -1,8 +1,8 @@
 //! The policy contig-zones: zones do not overlap if that can be had.
 
-use memtide_units::{FrameRange, NodeId};
+use memtide_units::{FrameRange, NodeId, OnlineZone};
 
-use super::{memory::Memory, zone_for_pfn_range::OnlineZone};
+use super::memory::Memory;
 
 /// The only zone whose span intersects the range; `otherwise` when none or several do.
 pub(super) fn default_zone_for_pfn(

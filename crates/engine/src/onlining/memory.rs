@@ -2,9 +2,9 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use memtide_units::{FrameRange, NodeId, Pfn};
+use memtide_units::{FrameRange, NodeId, OnlineZone, Pfn};
 
-use super::zone_for_pfn_range::{OnlinePolicy, OnlineType, OnlineZone, zone_for_pfn_range};
+use super::zone_for_pfn_range::{OnlinePolicy, OnlineType, zone_for_pfn_range};
 
 /// Memory that a device plugs (`struct memory_group`).
 #[derive(Clone, Debug)]

@@ -1,59 +1,12 @@
 //! The zone of a range that goes online: what was asked for, else what the policy says.
 
-use core::fmt;
-
-use memtide_units::{FrameRange, NodeId};
+use memtide_units::{FrameRange, NodeId, OnlineZone};
 
 use super::{
     auto_movable_zone_for_pfn::auto_movable_zone_for_pfn,
     default_zone_for_pfn::default_zone_for_pfn,
     memory::{GroupId, Memory},
 };
-
-/// The zones that plugged memory goes to. Linux has the first two; a policy never gives another.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub enum OnlineZone {
-    /// A kernel zone: everything may lie here.
-    #[default]
-    Kernel,
-    /// ZONE_MOVABLE: only what can move.
-    Movable,
-    /// ZONE_PREFER_MOVABLE, proposed in 2021: what can move, and as little else as possible.
-    PreferMovable,
-    /// ZONE_EXMEM, of SMDK: extended memory, for what can move.
-    Exmem,
-}
-
-impl OnlineZone {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Kernel, Self::Movable, Self::PreferMovable, Self::Exmem];
-
-    /// Its name for people, and in files.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Kernel => "kernel",
-            Self::Movable => "movable",
-            Self::PreferMovable => "prefer-movable",
-            Self::Exmem => "exmem",
-        }
-    }
-
-    /// How far it is promised that it comes back.
-    pub(crate) const fn promise(self) -> Promise {
-        match self {
-            Self::Movable | Self::Exmem => Promise::Sure,
-            Self::PreferMovable => Promise::Likely,
-            Self::Kernel => Promise::None,
-        }
-    }
-
-    /// Whether only what can move may lie here.
-    #[must_use]
-    pub const fn is_movable_only(self) -> bool {
-        matches!(self.promise(), Promise::Sure)
-    }
-}
 
 /// How far it is promised that memory of a zone comes back when it is asked for, the surest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -66,9 +19,14 @@ pub(crate) enum Promise {
     None,
 }
 
-impl fmt::Display for OnlineZone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+impl Promise {
+    /// How far it is promised that memory of this zone comes back.
+    pub(crate) const fn of(zone: OnlineZone) -> Self {
+        match zone {
+            OnlineZone::Movable | OnlineZone::Exmem => Self::Sure,
+            OnlineZone::PreferMovable => Self::Likely,
+            OnlineZone::Kernel => Self::None,
+        }
     }
 }
 

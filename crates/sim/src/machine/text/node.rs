@@ -5,9 +5,8 @@ use core::num::NonZeroU32;
 use memtide_engine::{
     Performance,
     nodes::{Capabilities, Capability, NodeClass},
-    onlining::OnlineZone,
 };
-use memtide_units::NodeKind;
+use memtide_units::{NodeKind, OnlineZone};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -30,7 +29,7 @@ pub(super) struct NodeText {
     #[serde(default)]
     permits: Vec<CapabilityText>,
     #[serde(default)]
-    zone: ZoneText,
+    zone: OnlineZone,
     size: Blocks,
     block: Option<Blocks>,
     latency_ns: NonZeroU32,
@@ -47,16 +46,6 @@ enum ClassText {
     Public,
     Special,
     Private,
-}
-
-#[derive(Deserialize, Default, Clone, Copy)]
-#[serde(rename_all = "kebab-case")]
-enum ZoneText {
-    #[default]
-    Kernel,
-    Movable,
-    PreferMovable,
-    Exmem,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -122,7 +111,7 @@ impl NodeText {
                 ClassText::Special => NodeClass::Special,
                 ClassText::Private => NodeClass::Private(permits),
             },
-            zone: self.zone.zone(),
+            zone: self.zone,
             pageblocks: self.size.0,
             block_pageblocks: block,
             media: speed(
@@ -133,17 +122,6 @@ impl NodeText {
             ),
             driver: self.driver.map_or(MS, |time| time.0),
         })
-    }
-}
-
-impl ZoneText {
-    const fn zone(self) -> OnlineZone {
-        match self {
-            Self::Kernel => OnlineZone::Kernel,
-            Self::Movable => OnlineZone::Movable,
-            Self::PreferMovable => OnlineZone::PreferMovable,
-            Self::Exmem => OnlineZone::Exmem,
-        }
     }
 }
 
