@@ -22,7 +22,8 @@ fn a_skipped_test_is_heard_and_fails_where_it_must_not_skip() {
         assert!(!skip("needs a moon"));
         return;
     }
-    for (forbidden, passes) in [(None, true), (Some("0"), true), (Some(""), true), (Some("1"), false)]
+    for (forbidden, passes) in
+        [(None, true), (Some("0"), true), (Some(""), true), (Some("1"), false)]
     {
         let output = again(forbidden);
         assert_eq!(output.status.success(), passes, "{forbidden:?}: {output:?}");
