@@ -48,7 +48,7 @@ pub fn install(prefix: &Path) -> Result<(), Failure> {
     for name in DOCUMENTS {
         shell::copy(&workspace().join(name), &documents(prefix).join(name), 0o644)?;
     }
-    for path in markdown(&workspace().join("docs"))? {
+    for path in texts_and_pictures(&workspace().join("docs"))? {
         let name = path.file_name().expect("a file has a name");
         shell::copy(&path, &documents(prefix).join("docs").join(name), 0o644)?;
     }
@@ -76,15 +76,38 @@ fn generated(memtide: &Path, prefix: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn markdown(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+fn texts_and_pictures(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     let failed = |source| Failure::File { path: directory.to_owned(), source };
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|e| e == "md") {
+        if path.extension().is_some_and(|e| e == "md" || e == "svg") {
             found.push(path);
         }
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_documents_link_to_in_their_folder_is_installed() {
+        let installed = texts_and_pictures(&workspace().join("docs")).unwrap();
+        let mut links = 0;
+        for path in installed.iter().filter(|path| path.extension().is_some_and(|e| e == "md")) {
+            let text = std::fs::read_to_string(path).unwrap();
+            for link in text.split("](").skip(1) {
+                let end = link.find([')', '#']).unwrap();
+                let name = &link[..end];
+                if !name.is_empty() && !name.contains('/') {
+                    links += 1;
+                    assert!(installed.contains(&path.with_file_name(name)), "{path:?}: {name}");
+                }
+            }
+        }
+        assert!(links > 20, "{links} links");
+    }
 }

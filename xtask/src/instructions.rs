@@ -19,8 +19,9 @@ const PAGEBLOCK_CALLS: u64 = 2_000;
 /// Prints the table.
 pub fn instructions(options: &Options) -> Result<(), Failure> {
     if !shell::is_installed("valgrind") {
-        eprintln!("SKIPPED: valgrind is not installed, and nothing else counts instructions alike");
-        return Ok(());
+        return shell::skip(
+            "valgrind is not installed, and nothing else counts instructions alike",
+        );
     }
     let calls = options.number("--calls")?.map(|calls| calls as u64);
     let memtide = shell::build_release()?.join("memtide");

@@ -28,7 +28,8 @@ usage: cargo xtask COMMAND
   demo fabric [--bin DIR] [--picture FILE]
                             two hosts share a device without hardware; a picture of who held what;
                             DIR: where memtide is built already
-  test                      install what the tests need (as root on Debian), build, run all tests
+  test                      install what the tests need (as root on Debian: commands, QEMU, a
+                            kernel for it to boot), build, run all tests
   soak [--ops N] [--hours H]
                             the long proofs: N checksummed operations (default 1000000000) while
                             blocks move; with --hours, all end-to-end tests again and again

@@ -2,9 +2,9 @@
 //! undefined behaviour, and a fuzzer; and the readers of firmware's tables and of CXL's messages
 //! under the fuzzer.
 //!
-//! Loom runs on any compiler. Miri and libFuzzer need the nightly one: where rustup has none, or
-//! the component or tool cannot be had, they are skipped, which says so and fails if
-//! `MEMTIDE_NO_SKIP` is set and a nightly compiler is there.
+//! Loom runs on any compiler. Miri and libFuzzer need the nightly one, which rustup is asked for.
+//! Where that, or the component or tool, cannot be had, they are skipped, which says so and fails
+//! where `MEMTIDE_NO_SKIP=1`.
 
 use std::{env, fs, process::Command};
 
@@ -56,9 +56,8 @@ struct Target {
 pub fn models(options: &Options) -> Result<(), Failure> {
     let fuzz_s = options.number("--fuzz-seconds")?.map_or(FUZZ_S, |seconds| seconds as u64);
     loom()?;
-    if !has_nightly() {
-        eprintln!("SKIPPED: no nightly compiler, and so neither Miri nor libFuzzer");
-        return Ok(());
+    if !has_nightly() && !install_nightly() {
+        return shell::skip("no nightly compiler can be had, and so neither Miri nor libFuzzer");
     }
     miri()?;
     fuzz(&FRAMES, fuzz_s)?;
@@ -81,7 +80,7 @@ fn loom() -> Result<(), Failure> {
 fn miri() -> Result<(), Failure> {
     if !succeeds(Command::new("rustup").args(["+nightly", "component", "add", "miri", "rust-src"]))
     {
-        return skipped("Miri cannot be installed");
+        return shell::skip("Miri cannot be installed");
     }
     let mut miri =
         nightly(&["miri", "test", "--locked", "-p", "memtide-frames", "--test", "small"]);
@@ -94,7 +93,7 @@ fn fuzz(target: &Target, seconds: u64) -> Result<(), Failure> {
     if !shell::is_installed("cargo-fuzz") && !tools.join("bin/cargo-fuzz").is_file() {
         let mut install = cargo(&["install", "--locked", "cargo-fuzz", "--root"]);
         if !succeeds(install.arg(&tools)) {
-            return skipped("cargo-fuzz cannot be installed");
+            return shell::skip("cargo-fuzz cannot be installed");
         }
     }
     // What it finds on the way lies with what is built: the first folder is the one it writes to.
@@ -123,12 +122,9 @@ fn has_nightly() -> bool {
     succeeds(Command::new("rustup").args(["run", "nightly", "rustc", "--version"]))
 }
 
-fn skipped(why: &str) -> Result<(), Failure> {
-    eprintln!("SKIPPED: {why}");
-    if env::var_os("MEMTIDE_NO_SKIP").is_some() {
-        return Err(Failure::wrong(format!("{why}, and nothing may be skipped")));
-    }
-    Ok(())
+fn install_nightly() -> bool {
+    let words = ["toolchain", "install", "nightly", "--profile", "minimal"];
+    succeeds(Command::new("rustup").args(words))
 }
 
 fn succeeds(command: &mut Command) -> bool {

@@ -113,6 +113,15 @@ pub fn is_installed(program: &str) -> bool {
         .any(|directory| directory.join(program).is_file())
 }
 
+/// Leaves something out, and says so; fails where nothing may be skipped.
+pub fn skip(why: &str) -> Result<(), Failure> {
+    eprintln!("SKIPPED: {why}");
+    if memtide_skip::is_forbidden() {
+        return Err(Failure::wrong(format!("{why}, and nothing may be skipped")));
+    }
+    Ok(())
+}
+
 pub fn start_failure(command: &Command, source: io::Error) -> Failure {
     Failure::Start { program: command.get_program().to_string_lossy().into_owned(), source }
 }

@@ -4,7 +4,7 @@
 //! `shell` are for people.
 
 mod packages;
-mod setup;
+pub mod setup;
 
 use memtide_testbed::{Initramfs, Machine, machines, shell::shell as boot_for_person};
 

@@ -375,10 +375,7 @@ fn an_idle_daemon_uses_no_processor() {
 /// Whether programs may run in pools here; they may not without rights to userfaultfd.
 fn can_run(directory: &Directory) -> bool {
     let works = directory.output(&["doctor"]).status.success();
-    if !works {
-        eprintln!("SKIPPED: `memtide doctor` says that nothing can run here");
-    }
-    works
+    works || memtide_skip::skip("needs rights that it has not: see `memtide doctor`")
 }
 
 fn run(directory: &Directory, words: &[&str]) -> Command {

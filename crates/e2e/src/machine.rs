@@ -3,12 +3,13 @@
 use std::{
     env,
     fs::{self, File},
-    io::Write,
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+pub use memtide_skip::{loud, skip};
 
 /// The machine, lent to one test: the tests measure and fill memory, and would disturb each other
 /// across threads and processes alike.
@@ -78,12 +79,12 @@ pub fn ops() -> Option<u64> {
 }
 
 /// Whether all these programs are installed. If not, says so where nobody can miss it, and panics
-/// where `MEMTIDE_NO_SKIP` is set.
+/// where nothing may be skipped.
 ///
 /// Each entry is a command and the Debian package that has it.
 ///
 /// # Panics
-/// If something is missing and `MEMTIDE_NO_SKIP` is set.
+/// If something is missing and `MEMTIDE_NO_SKIP=1`.
 #[must_use]
 pub fn needs(programs: &[(&str, &str)]) -> bool {
     let missing: Vec<_> = programs.iter().filter(|(command, _)| which(command).is_none()).collect();
@@ -98,20 +99,6 @@ pub fn needs(programs: &[(&str, &str)]) -> bool {
 #[must_use]
 pub fn needs_root() -> bool {
     rustix::process::geteuid().is_root() || skip("needs root")
-}
-
-/// Says that a test is skipped and why; returns false.
-///
-/// # Panics
-/// Where `MEMTIDE_NO_SKIP` is set: there nothing may be skipped.
-pub fn skip(reason: &str) -> bool {
-    let test = std::thread::current().name().unwrap_or("test").to_owned();
-    loud(&format!("SKIPPED: {test} {reason}"));
-    assert!(
-        env::var_os("MEMTIDE_NO_SKIP").is_none_or(|v| v != "1"),
-        "MEMTIDE_NO_SKIP=1, and {test} {reason}"
-    );
-    false
 }
 
 /// The path of a command.
@@ -190,12 +177,6 @@ impl Drop for SharedHugePages {
     fn drop(&mut self) {
         let _ = fs::write(SHARED_HUGE_PAGES, &self.before);
     }
-}
-
-/// Prints past the capture of the test runner.
-pub fn loud(line: &str) {
-    let mut out = std::io::stderr().lock();
-    let _ = writeln!(out, "{line}");
 }
 
 /// Runs a tool to its end and returns its standard output.

@@ -63,7 +63,7 @@ fn compiled(source: &str) -> Option<PathBuf> {
     match command.status() {
         Ok(status) => assert!(status.success(), "{command:?}"),
         Err(error) => {
-            eprintln!("SKIPPED {source}: {compiler}: {error}");
+            memtide_skip::skip(&format!("needs {compiler} for {source}: {error}"));
             return None;
         }
     }
@@ -99,7 +99,9 @@ fn same_output(program: &str, arguments: &[&str], under: Under) {
             assert_eq!(bare.stdout, output.stdout, "{program} {under:?}");
             assert_eq!(bare.stderr, output.stderr, "{program} {under:?}");
         }
-        (Err(error), _) | (_, Err(error)) => eprintln!("SKIPPED {program}: {error}"),
+        (Err(error), _) | (_, Err(error)) => {
+            memtide_skip::skip(&format!("needs {program}: {error}"));
+        }
     }
 }
 
@@ -201,7 +203,10 @@ mod stand_in {
         let output =
             match preloaded("python3", StandIn("anonymous:128")).args(["-c", python]).output() {
                 Ok(output) => output,
-                Err(error) => return eprintln!("SKIPPED: python3: {error}"),
+                Err(error) => {
+                    memtide_skip::skip(&format!("needs python3: {error}"));
+                    return;
+                }
             };
         let text = String::from_utf8_lossy(&output.stdout);
         let count: usize = text.trim().parse().unwrap_or_else(|_| panic!("{output:?}"));

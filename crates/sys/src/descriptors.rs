@@ -201,7 +201,10 @@ mod tests {
         let before = descriptors.count().unwrap();
         let open = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&file);
         std::fs::remove_file(&file).unwrap();
-        let Ok(open) = open else { return eprintln!("SKIPPED: no O_DIRECT on this file system") };
+        let Ok(open) = open else {
+            memtide_skip::skip("needs a file system with O_DIRECT");
+            return;
+        };
         assert_eq!(descriptors.transfers().unwrap(), Transfers::DirectReads);
         assert!(before == 0 || descriptors.count().unwrap() != before);
         drop(open);

@@ -1,9 +1,10 @@
 //! Skipping loudly where something is missing.
 //!
-//! The words and the variable are those of the other tests: `SKIPPED: …`, and where
-//! `MEMTIDE_NO_SKIP` is set nothing may be skipped.
+//! By the rule of all tests: [`skip`] says it, and panics where `MEMTIDE_NO_SKIP=1`.
 
-use std::{env, io::Write};
+use std::env;
+
+pub use memtide_skip::{loud, skip};
 
 use crate::{Error, Kernel, places::which};
 
@@ -11,10 +12,10 @@ use crate::{Error, Kernel, places::which};
 pub(crate) const REMEDY: &str = "get it with: cargo xtask vm setup";
 
 /// Whether machines can be booted here. If not, says so where nobody can miss it, and panics where
-/// `MEMTIDE_NO_SKIP` is set.
+/// nothing may be skipped.
 ///
 /// # Panics
-/// If QEMU, busybox, xz or the kernel is missing and `MEMTIDE_NO_SKIP` is set.
+/// If QEMU, busybox, xz or the kernel is missing and `MEMTIDE_NO_SKIP=1`.
 #[must_use]
 pub fn ready() -> bool {
     match missing() {
@@ -38,24 +39,4 @@ pub fn missing() -> Option<Error> {
 #[must_use]
 pub fn is_thorough() -> bool {
     env::var_os("MEMTIDE_TESTBED_THOROUGH").is_some_and(|value| value == "1")
-}
-
-/// Says that a test is skipped and why; returns false.
-///
-/// # Panics
-/// Where `MEMTIDE_NO_SKIP` is set: there nothing may be skipped.
-pub fn skip(reason: &str) -> bool {
-    let test = std::thread::current().name().unwrap_or("test").to_owned();
-    loud(&format!("SKIPPED: {test} {reason}"));
-    assert!(
-        env::var_os("MEMTIDE_NO_SKIP").is_none_or(|v| v != "1"),
-        "MEMTIDE_NO_SKIP=1, and {test} {reason}"
-    );
-    false
-}
-
-/// Prints past the capture of the test runner.
-pub fn loud(line: &str) {
-    let mut out = std::io::stderr().lock();
-    let _ = writeln!(out, "{line}");
 }

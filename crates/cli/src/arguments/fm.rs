@@ -47,7 +47,8 @@ pub struct FmSocket {
 /// Which manager is asked, and how long it may take.
 #[derive(Debug, Args)]
 pub struct FmAnswer {
-    /// When to answer at the latest: 500ms, 30s, 2m [default: as the manager is configured, 10s]
+    /// How long to try: 500ms, 30s, 2m; while something is still offered or taken, the answer may
+    /// take as long as the manager's patience more [default: that patience, 10s unless configured]
     #[arg(long, value_name = "TIME", value_parser = memtide_daemon::duration::parse)]
     pub deadline: Option<Duration>,
     #[command(flatten)]
@@ -63,8 +64,9 @@ pub struct FmServe {
     /// Devices, hosts, limits: a file
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Without a file: a device and where it is, as pool0=unix:/run/memtide/pool0.sock
-    /// or, behind a port of a switch, pool0=cci:0000:0d:00.1,port=3 (memtide fm scan)
+    /// Without a file: a device and where it is, as pool0=unix:/run/memtide/pool0.sock;
+    /// behind a port of a switch, pool0=cci:0000:0d:00.1,port=3 (memtide fm scan);
+    /// in guests of QEMU, pool0=qmp:/run/vm1.qmp,mem0+/run/vm2.qmp,mem0
     #[arg(long, value_name = "NAME=ADDRESS", conflicts_with = "config")]
     pub device: Vec<DeviceArgument>,
     /// Without a file: a host and its number on a device, or on all of them
@@ -160,8 +162,9 @@ pub struct FmAdd {
 
 /// Ask a host for capacity back
 ///
-/// The answer says what came back, what the host still holds, and who there holds it and why. What
-/// comes back is overwritten before anybody else gets it.
+/// The answer says what came back, what the host still holds, and who there holds it and why.
+/// Nobody gets another host's data: what comes back is overwritten first, where it is the same
+/// memory.
 #[derive(Debug, Args)]
 pub struct FmRelease {
     /// How much; not with --tag and --at, which say it themselves
@@ -252,7 +255,9 @@ pub struct FmTag {
     pub socket: FmSocket,
 }
 
-/// End a request that is not done; what was offered and is not answered stays so
+/// End a request that is not done
+///
+/// What it offered and is not answered is withdrawn, when the manager's patience is over.
 #[derive(Debug, Args)]
 pub struct FmCancel {
     /// The request's number

@@ -268,7 +268,7 @@ fn redis_serves_while_its_memory_goes_far_and_comes_back() -> Result<(), Error> 
     }
     let redis = ["redis-server", "redis-cli", "redis-benchmark"].map(places::which);
     let [Some(server), Some(client), Some(load)] = redis else {
-        needs::loud("SKIPPED: no redis-server, redis-cli and redis-benchmark here");
+        needs::skip("needs redis-server, redis-cli and redis-benchmark (apt-get install redis)");
         return Ok(());
     };
     let guest = boot(machines::near_far(), &[server, client, load])?;

@@ -251,4 +251,35 @@ mod tests {
                 + r#""refused":0,"pending":0,"missing":0}"#
         );
     }
+
+    /// As the JSON has it, and the reference, where a code's number is `CODE`.
+    fn documented(ending: Ending) -> &'static str {
+        match ending {
+            Ending::Done => r#""Done""#,
+            Ending::Partly => r#""Partly""#,
+            Ending::Cancelled => r#""Cancelled""#,
+            Ending::Refused(_) => r#"{"Refused":CODE}"#,
+            Ending::NoLongerFits => r#""NoLongerFits""#,
+        }
+    }
+
+    #[test]
+    fn the_json_of_each_end_is_what_is_documented() {
+        let reference = include_str!("../../../../../docs/cli.md");
+        let section = reference.split("\n## ").find(|s| s.starts_with("memtide fm release"));
+        let states = section.and_then(|section| section.split(r#""state":"#).nth(1)).unwrap();
+        let states = states.split(r#","asked""#).next().unwrap();
+        for ending in [
+            Ending::Done,
+            Ending::Partly,
+            Ending::Cancelled,
+            Ending::Refused(5),
+            Ending::NoLongerFits,
+        ] {
+            let name = documented(ending);
+            assert!(states.contains(name), "{name} is not in {states}");
+            let json = serde_json::to_string(&State::Ended(ending)).unwrap();
+            assert_eq!(json, format!(r#"{{"Ended":{}}}"#, name.replace("CODE", "5")));
+        }
+    }
 }

@@ -238,7 +238,7 @@ mod tests {
             Ok(output) if output.status.success() => output,
             Ok(output) => panic!("valgrind: {}", String::from_utf8_lossy(&output.stderr)),
             Err(error) => {
-                eprintln!("SKIPPED: valgrind does not start here: {error}");
+                memtide_skip::skip(&format!("needs valgrind: {error}"));
                 return;
             }
         };
