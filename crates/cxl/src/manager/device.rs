@@ -191,7 +191,7 @@ pub(super) enum Silence {
 /// How far an offer is.
 ///
 /// ```text
-///                          ┌── time ──▶ Withdrawn ── extents read ──▶ (over)
+///                          ┌── time ──▶ Overdue ── all read ──▶ Withdrawn ── all read ──▶ (over)
 ///   Sent ── success ──▶ Pending ── record ──▶ Answered ── extents read ──▶ (over)
 ///    │ ▲                   │ records lost                        ▲
 ///    │ └── not found ── InDoubt ── found accepted ───────────────┘
@@ -203,6 +203,8 @@ pub(super) enum Standing {
     Sent(Attempt),
     /// The host has it before it.
     Pending,
+    /// And its time is over: the device is asked once more whether it was answered.
+    Overdue,
     /// The host has answered; its list tells what.
     Answered,
     /// Nobody here knows whether the device has it.
@@ -224,6 +226,11 @@ impl Offer {
     /// One that an earlier manager made, perhaps.
     pub(super) const fn recalled(record: OfferRecord, now: Instant, due: Instant) -> Self {
         Self { record, standing: Standing::InDoubt(Attempt::Again), since: now, due }
+    }
+
+    /// Whether the device has it, and the host's answer is what is missing.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.standing, Standing::Pending | Standing::Overdue)
     }
 }
 

@@ -227,7 +227,7 @@ impl Manager {
         let Some(offer) = self.devices[on].port_mut(to).offer.as_mut() else { return };
         if again && offer.standing != Standing::Sent(Attempt::First) {
             offer.standing = Standing::InDoubt(Attempt::Again);
-            self.devices[on].quiet_until = later;
+            self.be_quiet(on, later);
             return;
         }
         let record = offer.record.clone();
@@ -294,7 +294,7 @@ impl Manager {
     pub(super) fn doubt_all(&mut self, on: usize) {
         self.devices[on].doubt_withdrawn();
         for port in self.devices[on].ports.values_mut() {
-            if let Some(offer) = port.offer.as_mut().filter(|o| o.standing == Standing::Pending) {
+            if let Some(offer) = port.offer.as_mut().filter(|offer| offer.waits()) {
                 offer.standing = Standing::InDoubt(Attempt::Again);
             }
         }

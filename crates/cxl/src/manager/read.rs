@@ -158,7 +158,7 @@ impl Manager {
             (InFlight::Clear, Ok(_)) => {}
             // The same records come again, and mean nothing new; but not at once, for ever.
             (InFlight::Clear, Err(_)) => {
-                self.devices[on].quiet_until = self.now.after(self.timing.retry_first);
+                self.be_quiet(on, self.now.after(self.timing.retry_first));
             }
             (InFlight::Configure(_), Ok(_)) => self.read_again(on, Subject::Info),
             (InFlight::Configure(_), Err(_)) => {}
@@ -186,7 +186,7 @@ impl Manager {
             InFlight::Offer(host) => self.offer_not_made(on, host, code),
             InFlight::Withdraw(host) => {
                 if let Some(offer) = &mut self.devices[on].port_mut(host).offer {
-                    offer.due = until;
+                    (offer.standing, offer.due) = (Standing::Pending, until);
                 }
             }
             InFlight::Release { request, .. } | InFlight::Reference(request) => {
@@ -196,10 +196,10 @@ impl Manager {
             }
             InFlight::Configure(region) => {
                 self.devices[on].configured.remove(&region);
-                self.devices[on].quiet_until = until;
+                self.be_quiet(on, until);
             }
             InFlight::Events | InFlight::Clear | InFlight::Read(_) => {
-                self.devices[on].quiet_until = until;
+                self.be_quiet(on, until);
             }
         }
     }
