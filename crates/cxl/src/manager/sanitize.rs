@@ -8,9 +8,13 @@
 //!
 //! Who had something is known by number and name ([`Former`]). A host of another name behind the
 //! same number may be another machine, and one of the same name behind another number, too: neither
-//! gets what the former one had. There is no command that overwrites what is free. So what a host
-//! left behind that is not set up any more stays withheld ([`Notice::Withheld`]), until that host
-//! is set up again, gets it, and is asked for it back; or the device is emptied by other means.
+//! gets what the former one had. But what the device overwrote when a host gave it back is clean of
+//! whoever was behind that number before, for the host had all of it.
+//!
+//! There is no command that overwrites what is free. So what a host left behind that is not set up
+//! any more stays withheld ([`Notice::Withheld`]), until that host is set up again, gets it, and is
+//! asked for it back. What a host left behind that never was set up stays withheld for as long as
+//! the store is kept: it has no name to be set up by, and a host that is later may be another one.
 //!
 //! What was free before a manager with an empty store saw a device for the first time counts as
 //! clean: nobody can say otherwise. A store that is lost is lost knowledge.
@@ -76,22 +80,30 @@ impl Manager {
     }
 
     /// A host has this and nothing else: what it had, and the device was told to overwrite when it
-    /// comes back, is clean.
+    /// comes back, is clean. (What it shared with other hosts, and they have still, is theirs.)
     pub(super) fn overwritten(&mut self, on: usize, host: HostId, held: &Ranges) {
         let device = &mut self.devices[on];
-        let former = device.former(host);
         let Some(port) = device.ports.get_mut(&host) else { return };
         let mut gone = port.told_to_sanitize.clone();
         held.iter().for_each(|range| gone.remove(range));
-        if gone.is_empty() {
+        gone.iter().for_each(|range| port.told_to_sanitize.remove(range));
+        // Whoever was behind that number before: it was all in what the host had.
+        let formers = device.unsanitized.keys().filter(|former| former.host == host.0);
+        for former in formers.cloned().collect::<Vec<_>>() {
+            self.forget_dirty(on, former, &gone);
+        }
+    }
+
+    fn forget_dirty(&mut self, on: usize, former: Former, gone: &Ranges) {
+        let device = &mut self.devices[on];
+        let Some(known) = device.unsanitized.get_mut(&former) else { return };
+        let before = known.bytes();
+        gone.iter().for_each(|range| known.remove(range));
+        if known.bytes() == before {
             return;
         }
-        gone.iter().for_each(|range| port.told_to_sanitize.remove(range));
-        if let Some(known) = device.unsanitized.get_mut(&former) {
-            gone.iter().for_each(|range| known.remove(range));
-            if known.is_empty() {
-                device.unsanitized.remove(&former);
-            }
+        if known.is_empty() {
+            device.unsanitized.remove(&former);
         }
         self.changed.insert(Key::Unsanitized(device.name.clone(), former));
     }

@@ -1,6 +1,6 @@
 //! Whose data is in what is free, in a region that does not overwrite what is released.
 
-use alloc::vec;
+use alloc::{vec, vec::Vec};
 
 use memtide_units::{DpaRange, Tag};
 
@@ -92,6 +92,52 @@ fn what_a_host_that_is_not_set_up_had_goes_to_nobody() {
     given_by_another(&mut bench, 2);
     bench.give(2, DpaRange::new(0, BLOCK));
     bench.restart();
+    assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
+}
+
+/// Everything is asked back of a host, which gives it; the device overwrites it.
+fn gives_all_back(bench: &mut Bench, host: u16) {
+    let held = bench.held(host);
+    let size = bench.held_bytes(host);
+    let request = bench.release(host.into(), size, Forcing::Never, Rest::Drop);
+    bench.ask(request).expect("it has that");
+    held.into_iter().for_each(|range| bench.give(host, range));
+    assert_eq!(bench.held(host), []);
+}
+
+fn marks(bench: &Bench) -> Vec<&Key> {
+    bench.store.keys().filter(|key| matches!(key, Key::Unsanitized(..))).collect()
+}
+
+#[test]
+fn what_a_host_had_before_it_was_set_up_is_anybodys_once_it_is_overwritten() {
+    let mut bench = bench();
+    let last = bench.config.devices[0].hosts.remove(2);
+    bench.restart();
+    given_by_another(&mut bench, 2);
+    bench.config.devices[0].hosts.push(last);
+    bench.restart();
+    assert_eq!(marks(&bench).len(), 2, "it may be another machine");
+    gives_all_back(&mut bench, 2);
+    assert_eq!(marks(&bench), Vec::<&Key>::new());
+    assert_eq!(gets(&mut bench, 1), 2 * GIB);
+}
+
+#[test]
+fn what_a_host_had_under_another_name_is_anybodys_once_it_is_overwritten() {
+    let mut bench = bench();
+    bench.ask(bench.add(0, 2 * BLOCK, Rest::Drop)).expect("there is room");
+    // Half of it was left behind by whoever had the name before.
+    bench.give(0, DpaRange::new(BLOCK, BLOCK));
+    bench.config.devices[0].hosts[0].name = "other".parse().expect("a name");
+    bench.restart();
+    let from = Place { host: "other".parse().expect("a name"), device: None, region: None };
+    let (what, forcing, rest) = (What::Size(BLOCK), Forcing::Never, Rest::Drop);
+    let deadline = Some(core::time::Duration::from_secs(5));
+    bench.ask(Request::Release { from, what, forcing, rest, deadline }).expect("it has that");
+    bench.give(0, DpaRange::new(0, BLOCK));
+    bench.restart();
+    assert_eq!(marks(&bench).len(), 1);
     assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
 }
 
