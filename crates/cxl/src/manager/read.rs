@@ -11,7 +11,7 @@ use memtide_units::{DcExtent, DpaRange, Tag};
 
 use super::{
     device::{
-        Asked, Attempt, Events, InFlight, Link, Offer, Page, Seen, Standing, Subject, is_sharable,
+        Asked, Events, InFlight, Link, Offer, Page, Seen, Standing, Subject, is_sharable,
         range_of, sanitizes,
     },
     exchange::{Command, Reply, Response},
@@ -68,7 +68,7 @@ impl Manager {
         match device.in_flight.take() {
             Some(InFlight::Offer(host)) => {
                 if let Some(offer) = &mut device.port_mut(host).offer {
-                    offer.standing = Standing::InDoubt(Attempt::Again);
+                    offer.doubt();
                 }
             }
             Some(InFlight::Release { request, .. } | InFlight::Reference(request)) => {
@@ -260,8 +260,13 @@ impl Manager {
                     return;
                 }
                 let Some(port) = self.devices[on].ports.get_mut(&event.host) else { return };
+                let has_dead = port.withdrawn.is_some();
                 let Some(offer) = &mut port.offer else { return };
                 if offer.is_answered_by(event.extent) {
+                    // It may have had some of it; or this is about the dead one.
+                    if event.extent.range.length != 0 || has_dead {
+                        offer.touched = Ranges::default();
+                    }
                     offer.standing = Standing::Answered;
                 }
             }

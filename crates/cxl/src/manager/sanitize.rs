@@ -4,7 +4,9 @@
 //! until the device has overwritten it because a release asked for that; and a host may release
 //! unasked. So for such regions it is kept, durably, what was given to whom and not overwritten
 //! since ([`Key::Unsanitized`]): from before an offer is sent, and of all that a host is found to
-//! hold, whoever gave it, known to this manager or not. What one had, another does not get.
+//! hold, whoever gave it, known to this manager or not. What one had, another does not get. An offer
+//! that the device did not make, or of which it says that the host took nothing, has given nothing
+//! to anybody, as long as nothing was lost in between: not the word on it, no record, no connection.
 //!
 //! Who had something is known by number and name ([`Former`]). A host of another name behind the
 //! same number may be another machine, and one of the same name behind another number, too: neither
@@ -48,15 +50,26 @@ impl Device {
 }
 
 impl Manager {
-    /// From now on a host may write there.
-    pub(super) fn touch(&mut self, on: usize, to: HostId, extents: &[DpaRange]) {
-        let dirty = self.devices[on].dirty_of(extents.iter().copied());
+    /// From now on a host may write there. What counts as its own only since now.
+    pub(super) fn touch(&mut self, on: usize, to: HostId, extents: &[DpaRange]) -> Ranges {
+        let device = &mut self.devices[on];
+        let dirty = device.dirty_of(extents.iter().copied());
+        let mut new: Ranges = dirty.iter().copied().collect();
         if dirty.is_empty() {
-            return;
+            return new;
         }
-        let port = self.devices[on].port_mut(to);
+        let known = device.unsanitized.get(&device.former(to)).into_iter();
+        known.flat_map(Ranges::iter).for_each(|range| new.remove(range));
+        let port = device.port_mut(to);
         dirty.iter().for_each(|&range| port.told_to_sanitize.remove(range));
         self.note_dirty(on, to, dirty);
+        new
+    }
+
+    /// A host never had what counted as its own because it was to be offered that.
+    pub(super) fn untouch(&mut self, on: usize, to: HostId, touched: &Ranges) {
+        let former = self.devices[on].former(to);
+        self.forget_dirty(on, former, touched);
     }
 
     /// A host has what it has, whoever gave it.

@@ -235,9 +235,7 @@ impl Manager {
         {
             // It may as well be about this one: the device is asked.
             match offer.standing {
-                Standing::Pending | Standing::Overdue | Standing::InDoubt(_) => {
-                    offer.standing = Standing::InDoubt(Attempt::Again);
-                }
+                Standing::Pending | Standing::Overdue | Standing::InDoubt(_) => offer.doubt(),
                 Standing::Withdrawn(_) => offer.standing = Standing::Withdrawn(Silence::Doubtful),
                 Standing::Sent(_) | Standing::Answered => {}
             }
@@ -316,8 +314,12 @@ impl Device {
 
 impl Offer {
     /// One that is about to be made.
-    pub(super) const fn new(record: OfferRecord, since: Instant, due: Instant) -> Self {
-        use super::device::Attempt;
-        Self { record, standing: Standing::Sent(Attempt::First), since, due }
+    pub(super) const fn new(
+        record: OfferRecord,
+        since: Instant,
+        due: Instant,
+        touched: Ranges,
+    ) -> Self {
+        Self { record, standing: Standing::Sent(Attempt::First), since, due, touched }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     command::{
         HostId, More, Sanitize,
         dynamic_capacity::{AddResponse, GetExtentList, Release},
+        events::{Clear, ClearEventRecords, EventLog, GetEventRecords},
     },
     device::{self, Device, RegionConfig, SanitizeControl, Sharing},
     manager::*,
@@ -240,6 +241,19 @@ impl Bench {
             }
         }
         panic!("it does not come to rest: {:?}", given.last());
+    }
+
+    /// The device's records for the manager are lost.
+    pub(crate) fn forget_records(&mut self) {
+        let log = EventLog::DynamicCapacity;
+        let read = Command::GetEventRecords(GetEventRecords { log });
+        let Ok(Response::EventRecords(records)) = execute(&mut self.device, &read) else {
+            panic!("it has a log")
+        };
+        let handles = records.records.iter().map(|record| record.handle).collect();
+        let clear = ClearEventRecords { log, what: Clear::Handles(handles) };
+        let done = execute(&mut self.device, &Command::ClearEventRecords(clear));
+        assert_eq!(done, Ok(Response::Done), "there were some");
     }
 
     /// A host accepts all that it is offered, and the device's interrupt is lost.

@@ -4,11 +4,12 @@ use alloc::{vec, vec::Vec};
 
 use memtide_units::{DpaRange, Tag};
 
-use super::{BLOCK, Bench, GIB};
+use super::{BLOCK, Bench, GIB, bench::Answers};
 use crate::{
+    ReturnCode,
     command::{
         HostId, More, Sanitize,
-        dynamic_capacity::AddResponse,
+        dynamic_capacity::{AddResponse, Release},
         fabric_manager::{InitiateAdd, Selection},
     },
     device::Sharing,
@@ -142,6 +143,83 @@ fn what_a_host_had_under_another_name_is_anybodys_once_it_is_overwritten() {
 }
 
 #[test]
+fn what_was_not_offered_in_the_end_or_declined_is_anybodys() {
+    fn full(command: &Command) -> Option<ReturnCode> {
+        matches!(command, Command::InitiateAdd(_)).then_some(ReturnCode::RESOURCES_EXHAUSTED)
+    }
+    fn taken(command: &Command) -> Option<ReturnCode> {
+        matches!(command, Command::InitiateAdd(_)).then_some(ReturnCode::INVALID_EXTENT_LIST)
+    }
+    fn busy(command: &Command) -> Option<ReturnCode> {
+        matches!(command, Command::InitiateAdd(_)).then_some(ReturnCode::BUSY)
+    }
+    for refuses in [full, taken, busy, |_: &Command| None] {
+        let mut bench = bench();
+        bench.answers[0] = Answers::Nothing;
+        // What was its own before stays its own.
+        bench.ask(bench.add(2, BLOCK, Rest::Drop)).expect("there is room");
+        bench.give(2, DpaRange::new(0, BLOCK));
+        bench.refuses = refuses;
+        let report = bench.ask(bench.add(0, GIB, Rest::Drop)).expect("it could be");
+        bench.wait(100);
+        assert_eq!(bench.report(report.id).accepted, 0);
+        assert_eq!(marks(&bench).len(), 1, "{:?}", marks(&bench));
+        bench.refuses = |_| None;
+        assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
+    }
+}
+
+#[test]
+fn a_host_that_declines_what_was_its_own_keeps_it_to_itself() {
+    let mut bench = bench();
+    bench.ask(bench.add(0, BLOCK, Rest::Drop)).expect("there is room");
+    bench.give(0, DpaRange::new(0, BLOCK));
+    bench.answers[0] = Answers::Nothing;
+    bench.ask(bench.add(0, GIB, Rest::Drop)).expect("it could be");
+    assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
+}
+
+/// A host accepts the first block of what it is offered, and gives it back at once.
+fn has_for_a_moment(bench: &mut Bench, host: u16) {
+    let range = DpaRange::new(0, BLOCK);
+    let answer = AddResponse { more: More::Last, accepted: vec![range] };
+    bench.device.add_response(HostId(host), &answer).expect("it is offered");
+    let release = Release { more: More::Last, released: vec![range] };
+    bench.device.release(HostId(host), &release).expect("it has that");
+}
+
+#[test]
+fn what_a_host_had_for_a_moment_is_not_clean() {
+    let mut bench = bench();
+    bench.answers[0] = Answers::Never;
+    let id = bench.ask(bench.add(0, BLOCK, Rest::Drop)).expect("there is room").id;
+    has_for_a_moment(&mut bench, 0);
+    bench.run();
+    assert_eq!((bench.report(id).accepted, bench.report(id).pending), (0, 0));
+    assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
+}
+
+/// What it declines is only the second making of the offer: of the first no record is left.
+#[test]
+fn what_is_declined_after_records_were_lost_is_not_clean() {
+    let mut bench = bench();
+    bench.answers[0] = Answers::Never;
+    let id = memtide_units::RequestId(500);
+    let request = bench.add(0, BLOCK, Rest::Drop);
+    let out = bench.manager.request(bench.now, id, request).expect("there is room");
+    bench.take_all(out);
+    bench.step(super::bench::Fate::ReplyLost);
+    has_for_a_moment(&mut bench, 0);
+    bench.forget_records();
+    bench.run();
+    assert_eq!(bench.report(id).pending, BLOCK);
+    bench.answers[0] = Answers::Nothing;
+    bench.run();
+    assert_eq!((bench.report(id).refused, bench.report(id).pending), (BLOCK, 0));
+    assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
+}
+
+#[test]
 fn a_device_does_not_choose_where_it_does_not_overwrite() {
     let mut bench = bench();
     bench.config.devices[0].chooser = Chooser::Device;
@@ -203,7 +281,7 @@ fn an_offer_is_not_made_once_more_of_what_another_had_meanwhile() {
 #[test]
 fn a_move_does_not_wait_for_what_is_never_clean() {
     let mut bench = bench();
-    bench.answers[0] = super::bench::Answers::All;
+    bench.answers[0] = Answers::All;
     bench.ask(bench.add(0, BLOCK, Rest::Drop)).expect("there is room");
     let (from, to) = (bench.place(0), bench.host(1));
     let request = Request::Move { from, to, size: BLOCK, rest: Rest::Stand, deadline: None };
