@@ -219,6 +219,67 @@ fn what_is_declined_after_records_were_lost_is_not_clean() {
     assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
 }
 
+/// Of 8 blocks, one that only host 2 may get, and 4 that are guaranteed to a host.
+fn guaranteed(minimum_of: usize) -> Bench {
+    let mut limits = [Limits::default(); 3];
+    limits[minimum_of].minimum = GIB;
+    let mut bench = Bench::with(limits, Sharing::Exclusive, Sanitize::Never);
+    bench.ask(named(OWN)).expect("it is free");
+    bench.give(2, OWN);
+    bench
+}
+
+/// Where that one is: not where a host is given first.
+const OWN: DpaRange = DpaRange::new(3 * BLOCK, BLOCK);
+
+/// Just this for host 2.
+fn named(range: DpaRange) -> Request {
+    let (policy, rest) = (Policy::Prescriptive(vec![range]), Rest::Drop);
+    let to = Place { host: "h2".parse().expect("a name"), device: None, region: None };
+    Request::Add { to, size: 0, tag: Tag::NULL, policy, rest, deadline: None }
+}
+
+#[test]
+fn what_only_others_may_get_is_no_guarantee() {
+    let mut bench = guaranteed(0);
+    assert_eq!(gets(&mut bench, 1), 3 * BLOCK, "of the 7 that they both may get");
+    assert_eq!(gets(&mut bench, 2), BLOCK, "nobody else may have that one");
+    assert_eq!(bench.held(2), [OWN]);
+    assert_eq!(gets(&mut bench, 0), GIB);
+}
+
+#[test]
+fn what_is_a_hosts_own_is_part_of_what_it_is_guaranteed() {
+    let mut bench = guaranteed(2);
+    assert_eq!(gets(&mut bench, 1), 4 * BLOCK, "7, less the 3 that are not its own");
+    assert_eq!(gets(&mut bench, 2), GIB);
+}
+
+/// The host's own block is as good as any, but only that one is of no use to who has a guarantee.
+#[test]
+fn a_host_gets_its_own_when_the_rest_is_guaranteed() {
+    let mut bench = guaranteed(0);
+    let in_second = |bench: &Bench, host: u64, size: u64| {
+        let mut request = bench.add(host, size, Rest::Drop);
+        let Request::Add { to, .. } = &mut request else { panic!("an addition") };
+        to.region = Some(1);
+        request
+    };
+    let request = in_second(&bench, 1, 3 * BLOCK);
+    assert_eq!(bench.ask(request).expect("there is room").accepted, 3 * BLOCK);
+    // 3 blocks of the first region and one of the second are left for who is guaranteed 4.
+    let request = in_second(&bench, 2, BLOCK);
+    assert_eq!(bench.ask(request).expect("it could be").accepted, 0);
+    let other = named(DpaRange::new(0, BLOCK));
+    assert_eq!(bench.ask(other).expect("it is free").accepted, 0);
+    let mut all = bench.add(2, BLOCK, Rest::Drop);
+    let Request::Add { policy, .. } = &mut all else { panic!("an addition") };
+    *policy = Policy::Contiguous;
+    assert_eq!(bench.ask(all).expect("it could be").accepted, BLOCK);
+    assert_eq!(bench.held(2), [OWN]);
+    assert_eq!(gets(&mut bench, 0), GIB);
+}
+
 #[test]
 fn a_device_does_not_choose_where_it_does_not_overwrite() {
     let mut bench = bench();
