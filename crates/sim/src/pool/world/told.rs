@@ -41,7 +41,12 @@ impl World<'_> {
                         self.center.answered(&report);
                     }
                 }
-                Output::Note { notice, .. } => self.judge_notice(notice)?,
+                Output::Note { notice, .. } => {
+                    if matches!(notice, Notice::Withdrawn { .. }) {
+                        self.measure.count("offers withdrawn");
+                    }
+                    self.judge_notice(notice)?;
+                }
                 Output::Taken { .. } => {}
             }
         }
