@@ -11,8 +11,8 @@ use memtide_units::{DcExtent, DpaRange, Tag};
 
 use super::{
     device::{
-        Asked, Events, InFlight, Link, Offer, Page, Seen, Standing, Subject, is_sharable,
-        range_of, sanitizes,
+        Asked, Events, InFlight, Link, Offer, Page, Seen, Standing, Subject, is_sharable, range_of,
+        sanitizes,
     },
     exchange::{Command, Reply, Response},
     journal::OfferRecord,

@@ -216,6 +216,47 @@ fn what_is_tried_again_to_withdraw_is_looked_at_again() {
     }
 }
 
+/// A device that does not do that keeps the offer. The answer does not wait for it for ever.
+#[test]
+fn what_the_device_does_not_withdraw_stays_and_the_answer_comes() {
+    let mut bench = Bench::new();
+    bench.answers[1] = Answers::Never;
+    bench.refuses =
+        |command| matches!(command, Command::InitiateRelease(_)).then_some(ReturnCode::UNSUPPORTED);
+    let Request::Add { to, size, tag, policy, rest, .. } = bench.add(1, GIB, Rest::Drop) else {
+        panic!("an addition")
+    };
+    let deadline = Some(Duration::from_secs(3));
+    let id = bench.ask(Request::Add { to, size, tag, policy, rest, deadline }).expect("room").id;
+    bench.wait(3);
+    let not_withdrawn =
+        Notice::NotWithdrawn { host: bench.host(1), bytes: GIB, code: ReturnCode::UNSUPPORTED };
+    let told = |bench: &Bench| {
+        let note = |output: &Output| match output {
+            Output::Note { notice, .. } => Some(notice.clone()),
+            _ => None,
+        };
+        let notes = bench.out.iter().filter_map(note);
+        notes.filter(|notice| *notice == not_withdrawn).count()
+    };
+    assert_eq!((told(&bench), bench.report(id).state), (1, State::Open));
+    // A patience later, and not before.
+    bench.wait(9);
+    assert_eq!((bench.report(id).state, bench.answers_to(id)), (State::Open, Vec::new()));
+    bench.wait(1);
+    let report = bench.report(id);
+    assert_eq!((report.state, report.pending), (State::Ended(Ending::Partly), GIB));
+    assert_eq!(bench.answers_to(id), [report]);
+    bench.wait(200);
+    assert!(told(&bench) > 2, "it is tried again");
+    assert_eq!(bench.device.offers(HostId(1)).count(), 1);
+    assert_eq!(bench.manager.devices()[0].free, GIB);
+    bench.answers[1] = Answers::All;
+    bench.run();
+    let report = bench.report(id);
+    assert_eq!((report.accepted, report.pending, bench.held_bytes(1)), (GIB, 0, GIB));
+}
+
 fn steps_to_extents_of(bench: &mut Bench, host: u16) {
     let is_it =
         |command: &Command| matches!(command, Command::GetHostExtents(it) if it.host.0 == host);
