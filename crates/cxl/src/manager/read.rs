@@ -55,6 +55,14 @@ impl Manager {
         device.avoid.clear();
         device.doubt_withdrawn();
         device.quiet_until = self.now;
+        // It may have been reset, and know of nothing that it was told to overwrite: so it is told
+        // again.
+        device.ports.values_mut().for_each(|port| port.told_to_sanitize = Ranges::default());
+        let now = self.now;
+        let open = self.requests.values_mut().filter(|entry| entry.is_open() && entry.on == on);
+        for entry in open.filter(|entry| !entry.record.asked_back.is_empty()) {
+            entry.pace.ask_again(now);
+        }
     }
 
     /// What was in flight will have no reply.

@@ -47,6 +47,7 @@ pub(crate) struct Bench {
     pub(crate) refuses: fn(&Command) -> Option<ReturnCode>,
     /// What happened, in order.
     pub(crate) out: Vec<Output>,
+    setup: device::Config,
     next_id: u64,
     commands: Vec<Command>,
 }
@@ -98,7 +99,8 @@ impl Bench {
         let config = Config { devices, timing: Timing::default() };
         let mut bench = Self {
             manager: Manager::new(config.clone()).expect("it makes sense"),
-            device: Device::new(setup).expect("it makes sense"),
+            device: Device::new(setup.clone()).expect("it makes sense"),
+            setup,
             now: Instant::default(),
             config,
             store: BTreeMap::new(),
@@ -241,6 +243,11 @@ impl Bench {
             }
         }
         panic!("it does not come to rest: {:?}", given.last());
+    }
+
+    /// One that is set up as the device was, and of which nobody has anything.
+    pub(crate) fn another_device(&self) -> Device {
+        Device::new(self.setup.clone()).expect("there is one already")
     }
 
     /// The device's records for the manager are lost.

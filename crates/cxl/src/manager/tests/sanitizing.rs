@@ -106,6 +106,37 @@ fn gives_all_back(bench: &mut Bench, host: u16) {
     assert_eq!(bench.held(host), []);
 }
 
+/// A block that host 0 has is asked back, and the connection is lost.
+fn asked_back_before(reconnected: impl FnOnce(&mut Bench)) -> Bench {
+    let mut bench = bench();
+    bench.ask(bench.add(0, BLOCK, Rest::Drop)).expect("there is room");
+    let request = bench.release(0, BLOCK, Forcing::Never, Rest::Stand);
+    bench.ask(request).expect("it has that");
+    bench.tell(Input::DeviceDown { device: bench.name() });
+    reconnected(&mut bench);
+    bench.tell(Input::DeviceUp { device: bench.name() });
+    bench.run();
+    bench
+}
+
+#[test]
+fn what_a_device_was_told_before_it_was_reset_is_not_done() {
+    let mut bench = asked_back_before(|bench| {
+        // It has forgotten who has what, too: but not the data.
+        bench.device = bench.another_device();
+    });
+    assert_eq!(bench.held_bytes(0), 0);
+    assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
+}
+
+#[test]
+fn what_is_asked_back_is_asked_again_on_the_next_connection() {
+    let mut bench = asked_back_before(|_| {});
+    bench.give(0, DpaRange::new(0, BLOCK));
+    assert_eq!(marks(&bench), Vec::<&Key>::new());
+    assert_eq!(gets(&mut bench, 1), 2 * GIB);
+}
+
 fn marks(bench: &Bench) -> Vec<&Key> {
     bench.store.keys().filter(|key| matches!(key, Key::Unsanitized(..))).collect()
 }
