@@ -370,6 +370,24 @@ fn an_offer_is_not_made_once_more_of_what_another_had_meanwhile() {
     assert_eq!(bench.held_bytes(1), 0);
 }
 
+/// Its time was over while the manager was away: there is no other try, and the answer comes.
+#[test]
+fn a_late_request_is_answered_when_another_had_what_it_offered() {
+    let mut bench = bench();
+    let id = memtide_units::RequestId(500);
+    let request = bench.add(1, BLOCK, Rest::Drop);
+    let out = bench.manager.request(bench.now, id, request).expect("there is room");
+    bench.take_all(out);
+    let former = Former { host: 2, name: Some(bench.host(2)) };
+    let key = Key::Unsanitized(bench.name(), former);
+    bench.store.insert(key, Value::Extents(vec![DpaRange::new(0, GIB)]));
+    bench.now = bench.now.after(core::time::Duration::from_secs(15));
+    bench.restart();
+    let report = bench.report(id);
+    assert_eq!((report.state, report.pending), (State::Ended(Ending::NoLongerFits), 0));
+    assert_eq!((report.missing, bench.answers_to(id)), (BLOCK, vec![report.clone()]));
+}
+
 #[test]
 fn a_move_does_not_wait_for_what_is_never_clean() {
     let mut bench = bench();

@@ -216,6 +216,32 @@ fn what_is_tried_again_to_withdraw_is_looked_at_again() {
     }
 }
 
+/// Without a log no record tells of the answer to a dead offer: it is not waited for.
+#[test]
+fn a_host_is_offered_more_when_the_log_is_gone() {
+    let no_log = |command: &Command| {
+        matches!(command, Command::GetEventRecords(_)).then_some(ReturnCode::UNSUPPORTED)
+    };
+    let mut bench = Bench::new();
+    bench.answers[1] = Answers::Never;
+    let id = bench.ask(bench.add(1, GIB, Rest::Stand)).expect("there is room").id;
+    bench.wait(20);
+    assert_eq!((bench.report(id).pending, taken(&bench).len()), (0, 1), "it waits for the answer");
+    bench.refuses = no_log;
+    bench.tell(Input::EventsPending { device: bench.name() });
+    bench.run();
+    assert_eq!(bench.report(id).pending, GIB);
+    // The same where there never was one.
+    let mut bench = Bench::new();
+    bench.refuses = no_log;
+    bench.answers[1] = Answers::Never;
+    let id = bench.ask(bench.add(1, GIB, Rest::Stand)).expect("there is room").id;
+    bench.wait(10);
+    assert_eq!((bench.report(id).pending, taken(&bench).len()), (0, 1));
+    bench.wait(2);
+    assert_eq!(bench.report(id).pending, GIB);
+}
+
 /// A device that does not do that keeps the offer. The answer does not wait for it for ever.
 #[test]
 fn what_the_device_does_not_withdraw_stays_and_the_answer_comes() {
