@@ -114,12 +114,13 @@ impl Manager {
         promised.fold(device.held_bytes(to).saturating_add(pending), u64::saturating_add)
     }
 
-    /// Bytes that a host has, is offered, or is promised of what came back already. What is still
-    /// another's may never come.
+    /// Bytes that a host has, is offered, or is promised of what came back already and is clean.
+    /// What is still another's may never come.
     fn sure_of(&self, on: usize, host: HostId) -> u64 {
         let device = &self.devices[on];
         let its = self.open_on(on).filter(|(_, entry)| entry.to == Some(host));
-        let came = its.fold(0, |sum, (_, entry)| sum + bytes_of(&entry.record.promised));
+        let came = its.map(|(_, entry)| bytes_of(&self.clean_of(on, host, &entry.record.promised)));
+        let came: u64 = came.sum();
         device.held_bytes(host).saturating_add(device.ports[&host].pending()).saturating_add(came)
     }
 
