@@ -10,8 +10,9 @@
 //!
 //! Who had something is known by number and name ([`Former`]). A host of another name behind the
 //! same number may be another machine, and one of the same name behind another number, too: neither
-//! gets what the former one had. But what the device overwrote when a host gave it back is clean of
-//! whoever was behind that number before, for the host had all of it.
+//! gets what the former one had. But what a host has, it can read, whoever wrote it: it counts as
+//! what that host had, and nobody before it. So a host that is renamed or set up while it has
+//! something can be asked for it, and it is clean then.
 //!
 //! There is no command that overwrites what is free. So what a host left behind that is not set up
 //! any more stays withheld ([`Notice::Withheld`]), until that host is set up again, gets it, and is
@@ -26,7 +27,7 @@ use alloc::vec::Vec;
 use memtide_units::DpaRange;
 
 use super::{
-    device::{Device, sanitizes},
+    device::{Device, is_sharable, sanitizes},
     journal::{Former, Key},
     output::Notice,
     ranges::Ranges,
@@ -72,13 +73,24 @@ impl Manager {
         self.forget_dirty(on, former, touched);
     }
 
-    /// A host has what it has, whoever gave it.
+    /// A host has what it has, whoever gave it. Whatever others left there, it can read already: what
+    /// is not shared is its own from now on.
     pub(super) fn note_held(&mut self, on: usize, host: HostId) {
         let device = &self.devices[on];
+        let own = device.former(host);
         let held = device.held_by(host).iter().map(|extent| extent.range);
-        let known = device.unsanitized.get(&device.former(host));
+        let held = device.dirty_of(held);
+        let is_exclusive = |extent: &DpaRange| {
+            device.region_of(extent.start).is_some_and(|(_, region)| !is_sharable(region))
+        };
+        let only_its: Ranges = held.iter().copied().filter(is_exclusive).collect();
+        let known = device.unsanitized.get(&own);
         let is_new = |range: &DpaRange| known.is_none_or(|known| !known.contains(*range));
-        let dirty: Vec<DpaRange> = device.dirty_of(held).into_iter().filter(is_new).collect();
+        let dirty: Vec<DpaRange> = held.into_iter().filter(is_new).collect();
+        let others = device.unsanitized.keys().filter(|&former| *former != own);
+        for former in others.cloned().collect::<Vec<_>>() {
+            self.forget_dirty(on, former, &only_its);
+        }
         if !dirty.is_empty() {
             self.note_dirty(on, host, dirty);
         }
@@ -93,18 +105,15 @@ impl Manager {
     }
 
     /// A host has this and nothing else: what it had, and the device was told to overwrite when it
-    /// comes back, is clean. (What it shared with other hosts, and they have still, is theirs.)
+    /// comes back, is clean.
     pub(super) fn overwritten(&mut self, on: usize, host: HostId, held: &Ranges) {
         let device = &mut self.devices[on];
         let Some(port) = device.ports.get_mut(&host) else { return };
         let mut gone = port.told_to_sanitize.clone();
         held.iter().for_each(|range| gone.remove(range));
         gone.iter().for_each(|range| port.told_to_sanitize.remove(range));
-        // Whoever was behind that number before: it was all in what the host had.
-        let formers = device.unsanitized.keys().filter(|former| former.host == host.0);
-        for former in formers.cloned().collect::<Vec<_>>() {
-            self.forget_dirty(on, former, &gone);
-        }
+        let former = device.former(host);
+        self.forget_dirty(on, former, &gone);
     }
 
     fn forget_dirty(&mut self, on: usize, former: Former, gone: &Ranges) {

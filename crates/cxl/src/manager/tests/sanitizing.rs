@@ -149,9 +149,31 @@ fn what_a_host_had_before_it_was_set_up_is_anybodys_once_it_is_overwritten() {
     given_by_another(&mut bench, 2);
     bench.config.devices[0].hosts.push(last);
     bench.restart();
-    assert_eq!(marks(&bench).len(), 2, "it may be another machine");
+    let former = Former { host: 2, name: Some(bench.host(2)) };
+    assert_eq!(marks(&bench), [&Key::Unsanitized(bench.name(), former)]);
+    // Released unasked, it is its own; asked for, it is anybody's.
+    bench.give(2, DpaRange::new(0, BLOCK));
+    bench.restart();
+    assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
+    assert_eq!(gets(&mut bench, 2), BLOCK);
     gives_all_back(&mut bench, 2);
+    assert_eq!(gets(&mut bench, 1), BLOCK);
+    gives_all_back(&mut bench, 1);
     assert_eq!(marks(&bench), Vec::<&Key>::new());
+}
+
+/// A host is renamed and back, and has the same all the time.
+#[test]
+fn what_a_host_has_is_its_own_whatever_its_name() {
+    let mut bench = bench();
+    bench.ask(bench.add(0, BLOCK, Rest::Drop)).expect("there is room");
+    for name in ["other", "h0"] {
+        bench.config.devices[0].hosts[0].name = name.parse().expect("a name");
+        bench.restart();
+        let former = Former { host: 0, name: Some(name.parse().expect("a name")) };
+        assert_eq!(marks(&bench), [&Key::Unsanitized(bench.name(), former)]);
+    }
+    gives_all_back(&mut bench, 0);
     assert_eq!(gets(&mut bench, 1), 2 * GIB);
 }
 
