@@ -56,8 +56,11 @@ impl Manager {
         device.doubt_withdrawn();
         device.quiet_until = self.now;
         // It may have been reset, and know of nothing that it was told to overwrite: so it is told
-        // again.
-        device.ports.values_mut().for_each(|port| port.told_to_sanitize = Ranges::default());
+        // again. And what became of an offer may not be all in its log.
+        for port in device.ports.values_mut() {
+            port.told_to_sanitize = Ranges::default();
+            port.offer.iter_mut().for_each(|offer| offer.touched = Ranges::default());
+        }
         let now = self.now;
         let open = self.requests.values_mut().filter(|entry| entry.is_open() && entry.on == on);
         for entry in open.filter(|entry| !entry.record.asked_back.is_empty()) {

@@ -252,6 +252,18 @@ fn what_a_host_had_for_a_moment_is_not_clean() {
     assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
 }
 
+#[test]
+fn what_is_declined_on_another_connection_is_not_clean() {
+    let mut bench = bench();
+    bench.answers[0] = Answers::Never;
+    bench.ask(bench.add(0, BLOCK, Rest::Drop)).expect("there is room");
+    bench.tell(Input::DeviceUp { device: bench.name() });
+    bench.run();
+    bench.answers[0] = Answers::Nothing;
+    bench.run();
+    assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
+}
+
 /// What it declines is only the second making of the offer: of the first no record is left.
 #[test]
 fn what_is_declined_after_records_were_lost_is_not_clean() {
