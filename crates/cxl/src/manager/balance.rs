@@ -35,7 +35,7 @@ impl Manager {
         let weights: u64 = wanters.iter().map(|&(host, _)| self.weight(on, host)).sum();
         for (host, wants) in wanters {
             let free = self.free(on);
-            let budget = self.budget(on, host, &free);
+            let budget = self.share(on, host, &free).budget;
             // By weight, of what there is for all of them; at least a block, so that it ends.
             let part = u128::from(budget) * u128::from(self.weight(on, host));
             let part = u64::try_from(part / u128::from(weights.max(1))).unwrap_or(budget);

@@ -2,8 +2,12 @@
 //!
 //! ```text
 //!   free   = regions - held by anybody - offered - promised - kept for a tag - avoided
+//!   clean  = free - what others had and was not overwritten; own and common:
+//!   own    = what of that the receiver had itself: nobody else gets it
 //!   room   = maximum - held - offered - promised, of the receiver
-//!   budget = least of: room, free - what others lack of their minimum
+//!   budget = least of: room, free - what others lack of their minimum,
+//!                      own + spare
+//!   spare  = common - what others lack of their minimum beyond what is their own
 //! ```
 
 use alloc::vec::Vec;
@@ -29,6 +33,38 @@ pub(super) enum Shape {
     All,
     /// All, in one piece.
     OnePiece,
+}
+
+/// What of what is free a host may be offered, so that all others can get their minimum.
+pub(super) struct Share {
+    /// How many bytes.
+    pub(super) budget: u64,
+    /// Where: the rest others had, and it was not overwritten.
+    clean: Ranges,
+    /// What of that anybody may get, and how much of it this host may.
+    common: Ranges,
+    spare: u64,
+}
+
+impl Share {
+    /// Whole blocks of a region, as far as the rest is enough for all others.
+    fn pick(&self, region: &HostRegion, bytes: u64, shape: Shape) -> Vec<DpaRange> {
+        let chosen = pick(&self.clean, region, bytes, shape);
+        if self.is_enough_without(&chosen) {
+            return chosen;
+        }
+        // First of all what is no use to others.
+        let mut fewer = self.clean.clone();
+        self.common.iter().for_each(|range| fewer.remove(range));
+        let spared = pick(&self.common, region, self.spare, Shape::Some);
+        spared.into_iter().for_each(|range| fewer.insert(range));
+        pick(&fewer, region, bytes, shape)
+    }
+
+    fn is_enough_without(&self, chosen: &[DpaRange]) -> bool {
+        let common = chosen.iter().map(|&range| bytes_of(&self.common.common(range)));
+        common.sum::<u64>() <= self.spare
+    }
 }
 
 impl Manager {
@@ -78,12 +114,13 @@ impl Manager {
         promised.fold(device.held_bytes(to).saturating_add(pending), u64::saturating_add)
     }
 
-    /// Bytes that a host has, is offered, or is promised of what came back already. What is still
-    /// another's may never come.
+    /// Bytes that a host has, is offered, or is promised of what came back already and is clean.
+    /// What is still another's may never come.
     fn sure_of(&self, on: usize, host: HostId) -> u64 {
         let device = &self.devices[on];
         let its = self.open_on(on).filter(|(_, entry)| entry.to == Some(host));
-        let came = its.fold(0, |sum, (_, entry)| sum + bytes_of(&entry.record.promised));
+        let came = its.map(|(_, entry)| bytes_of(&self.clean_of(on, host, &entry.record.promised)));
+        let came: u64 = came.sum();
         device.held_bytes(host).saturating_add(device.ports[&host].pending()).saturating_add(came)
     }
 
@@ -101,20 +138,33 @@ impl Manager {
         maximum.saturating_sub(self.coming_to(on, to, but))
     }
 
-    /// Bytes of what is free that a host may be offered, all others' guarantees kept.
-    pub(super) fn budget(&self, on: usize, to: HostId, free: &Ranges) -> u64 {
+    /// What of what is free a host may be offered, all others' guarantees kept.
+    pub(super) fn share(&self, on: usize, to: HostId, free: &Ranges) -> Share {
         let device = &self.devices[on];
-        let others = device.ports.iter().filter(|&(&host, _)| host != to);
-        let lacking = others.map(|(&host, port)| {
+        let mut common = free.clone();
+        for range in device.unsanitized.values().flat_map(Ranges::to_vec) {
+            common.remove(range);
+        }
+        // What all others lack, and what of that is nowhere but in what anybody may get.
+        let (mut kept, mut kept_common) = (0_u64, 0_u64);
+        for (&host, port) in device.ports.iter().filter(|&(&host, _)| host != to) {
             let stays = self.sure_of(on, host).saturating_sub(self.moving_from(on, host));
-            port.limits().minimum.saturating_sub(stays)
-        });
-        let kept = lacking.fold(0, u64::saturating_add);
+            let lacks = port.limits().minimum.saturating_sub(stays);
+            if lacks != 0 {
+                let own = self.clean_for(on, host, free.clone()).bytes() - common.bytes();
+                kept = kept.saturating_add(lacks);
+                kept_common = kept_common.saturating_add(lacks.saturating_sub(own));
+            }
+        }
         // There may be less behind the addresses than there are addresses.
         let addresses = device.regions.iter().fold(0, |sum: u64, region| sum + region.length);
         let taken = addresses - free.bytes();
         let left = free.bytes().min(device.capacity().saturating_sub(taken));
-        left.saturating_sub(kept).min(self.room(on, to, None))
+        let clean = self.clean_for(on, to, free.clone());
+        let spare = common.bytes().saturating_sub(kept_common);
+        let own = clean.bytes() - common.bytes();
+        let budget = left.saturating_sub(kept).min(own + spare).min(self.room(on, to, None));
+        Share { budget, clean, common, spare }
     }
 
     /// Bytes to offer a host: where, and how many of them.
@@ -128,18 +178,18 @@ impl Manager {
         shape: Shape,
     ) -> Option<(u8, Vec<DpaRange>)> {
         let free = self.free(on);
-        let budget = self.budget(on, to, &free).min(bytes);
+        let share = self.share(on, to, &free);
+        let budget = share.budget.min(bytes);
         if budget < bytes && shape != Shape::Some {
             return None;
         }
-        let clean = self.clean_for(on, to, free);
         let regions = (0..).zip(&self.devices[on].regions);
         // What hosts can share always has a name.
         let mut regions = regions.filter(|&(number, known)| {
             region.is_none_or(|one| one == number) && !(tag.is_null() && is_sharable(known))
         });
         regions.find_map(|(number, region)| {
-            let chosen = pick(&clean, region, budget, shape);
+            let chosen = share.pick(region, budget, shape);
             (!chosen.is_empty()).then_some((number, chosen))
         })
     }
@@ -147,10 +197,10 @@ impl Manager {
     /// Whether a host may be offered just this.
     pub(super) fn may_offer(&self, on: usize, to: HostId, extents: &[DpaRange]) -> bool {
         let free = self.free(on);
-        let bytes = bytes_of(extents);
-        let is_in_budget = self.budget(on, to, &free) >= bytes;
-        let clean = self.clean_for(on, to, free);
-        is_in_budget && extents.iter().all(|&extent| clean.contains(extent))
+        let share = self.share(on, to, &free);
+        share.budget >= bytes_of(extents)
+            && share.is_enough_without(extents)
+            && extents.iter().all(|&extent| share.clean.contains(extent))
     }
 
     /// Of bytes that are promised to a host, those that were overwritten.

@@ -170,6 +170,9 @@ pub(super) struct Offer {
     pub(super) since: Instant,
     /// When it is withdrawn if it has no answer.
     pub(super) due: Instant,
+    /// What counts as the host's because of this offer, and is not if nothing was taken of it.
+    /// Nothing once that can no longer be known.
+    pub(super) touched: Ranges,
 }
 
 /// An offer that was withdrawn.
@@ -191,7 +194,7 @@ pub(super) enum Silence {
 /// How far an offer is.
 ///
 /// ```text
-///                          ┌── time ──▶ Withdrawn ── extents read ──▶ (over)
+///                          ┌── time ──▶ Overdue ── all read ──▶ Withdrawn ── all read ──▶ (over)
 ///   Sent ── success ──▶ Pending ── record ──▶ Answered ── extents read ──▶ (over)
 ///    │ ▲                   │ records lost                        ▲
 ///    │ └── not found ── InDoubt ── found accepted ───────────────┘
@@ -203,6 +206,8 @@ pub(super) enum Standing {
     Sent(Attempt),
     /// The host has it before it.
     Pending,
+    /// And its time is over: the device is asked once more whether it was answered.
+    Overdue,
     /// The host has answered; its list tells what.
     Answered,
     /// Nobody here knows whether the device has it.
@@ -222,8 +227,20 @@ pub(super) enum Attempt {
 
 impl Offer {
     /// One that an earlier manager made, perhaps.
-    pub(super) const fn recalled(record: OfferRecord, now: Instant, due: Instant) -> Self {
-        Self { record, standing: Standing::InDoubt(Attempt::Again), since: now, due }
+    pub(super) fn recalled(record: OfferRecord, now: Instant, due: Instant) -> Self {
+        let touched = Ranges::default();
+        Self { record, standing: Standing::InDoubt(Attempt::Again), since: now, due, touched }
+    }
+
+    /// Nobody here knows any more what became of it.
+    pub(super) fn doubt(&mut self) {
+        self.standing = Standing::InDoubt(Attempt::Again);
+        self.touched = Ranges::default();
+    }
+
+    /// Whether the device has it, and the host's answer is what is missing.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.standing, Standing::Pending | Standing::Overdue)
     }
 }
 

@@ -189,12 +189,12 @@ impl Manager {
         let entry = self.requests.get_mut(&id).expect("an offer is for a request");
         entry.record.report.pending += record.bytes;
         let now = self.now;
-        self.touch(on, to, &record.extents);
+        let touched = self.touch(on, to, &record.extents);
         let command = self.devices[on].command_of(to, &record, selection);
         let device = &mut self.devices[on];
         let name = device.name.clone();
         let port = device.port_mut(to);
-        port.offer = Some(Offer::new(record, now, due));
+        port.offer = Some(Offer::new(record, now, due, touched));
         let host = port.name.clone();
         self.changed.insert(Key::Request(id));
         self.changed.insert(Key::Offer(name, host));
@@ -226,13 +226,15 @@ impl Manager {
         let again = matches!(code, ReturnCode::RETRY_REQUIRED | ReturnCode::BUSY);
         let Some(offer) = self.devices[on].port_mut(to).offer.as_mut() else { return };
         if again && offer.standing != Standing::Sent(Attempt::First) {
-            offer.standing = Standing::InDoubt(Attempt::Again);
-            self.devices[on].quiet_until = later;
+            offer.doubt();
+            self.be_quiet(on, later);
             return;
         }
         let record = offer.record.clone();
+        let touched = core::mem::take(&mut offer.touched);
         let selection = self.selection_of(&record);
         self.over(on, to);
+        self.untouch(on, to, &touched);
         if !again {
             self.offer_refused(on, to, &record, selection, code);
         }
@@ -294,8 +296,11 @@ impl Manager {
     pub(super) fn doubt_all(&mut self, on: usize) {
         self.devices[on].doubt_withdrawn();
         for port in self.devices[on].ports.values_mut() {
-            if let Some(offer) = port.offer.as_mut().filter(|o| o.standing == Standing::Pending) {
-                offer.standing = Standing::InDoubt(Attempt::Again);
+            let Some(offer) = &mut port.offer else { continue };
+            match offer.waits() {
+                true => offer.doubt(),
+                // What it answered may be known in part.
+                false => offer.touched = Ranges::default(),
             }
         }
     }
@@ -383,6 +388,11 @@ impl Manager {
     /// A host has answered its offer: it took so much.
     fn conclude(&mut self, on: usize, host: HostId, taken: u64) {
         let (now, most, first) = (self.now, self.timing.retry_most, self.timing.retry_first);
+        let offer = self.devices[on].port_mut(host).offer.as_mut();
+        let touched = offer.map(|offer| core::mem::take(&mut offer.touched)).unwrap_or_default();
+        if taken == 0 {
+            self.untouch(on, host, &touched);
+        }
         let Some(record) = self.over(on, host) else { return };
         let taken = taken.min(record.bytes);
         let name = self.devices[on].ports[&host].name.clone();

@@ -11,8 +11,8 @@ use memtide_units::{DcExtent, DpaRange, Tag};
 
 use super::{
     device::{
-        Asked, Attempt, Events, InFlight, Link, Offer, Page, Seen, Standing, Subject, is_sharable,
-        range_of, sanitizes,
+        Asked, Events, InFlight, Link, Offer, Page, Seen, Standing, Subject, is_sharable, range_of,
+        sanitizes,
     },
     exchange::{Command, Reply, Response},
     journal::OfferRecord,
@@ -55,6 +55,17 @@ impl Manager {
         device.avoid.clear();
         device.doubt_withdrawn();
         device.quiet_until = self.now;
+        // It may have been reset, and know of nothing that it was told to overwrite: so it is told
+        // again. And what became of an offer may not be all in its log.
+        for port in device.ports.values_mut() {
+            port.told_to_sanitize = Ranges::default();
+            port.offer.iter_mut().for_each(|offer| offer.touched = Ranges::default());
+        }
+        let now = self.now;
+        let open = self.requests.values_mut().filter(|entry| entry.is_open() && entry.on == on);
+        for entry in open.filter(|entry| !entry.record.asked_back.is_empty()) {
+            entry.pace.ask_again(now);
+        }
     }
 
     /// What was in flight will have no reply.
@@ -68,7 +79,7 @@ impl Manager {
         match device.in_flight.take() {
             Some(InFlight::Offer(host)) => {
                 if let Some(offer) = &mut device.port_mut(host).offer {
-                    offer.standing = Standing::InDoubt(Attempt::Again);
+                    offer.doubt();
                 }
             }
             Some(InFlight::Release { request, .. } | InFlight::Reference(request)) => {
@@ -158,7 +169,7 @@ impl Manager {
             (InFlight::Clear, Ok(_)) => {}
             // The same records come again, and mean nothing new; but not at once, for ever.
             (InFlight::Clear, Err(_)) => {
-                self.devices[on].quiet_until = self.now.after(self.timing.retry_first);
+                self.be_quiet(on, self.now.after(self.timing.retry_first));
             }
             (InFlight::Configure(_), Ok(_)) => self.read_again(on, Subject::Info),
             (InFlight::Configure(_), Err(_)) => {}
@@ -186,7 +197,7 @@ impl Manager {
             InFlight::Offer(host) => self.offer_not_made(on, host, code),
             InFlight::Withdraw(host) => {
                 if let Some(offer) = &mut self.devices[on].port_mut(host).offer {
-                    offer.due = until;
+                    (offer.standing, offer.due) = (Standing::Pending, until);
                 }
             }
             InFlight::Release { request, .. } | InFlight::Reference(request) => {
@@ -196,10 +207,10 @@ impl Manager {
             }
             InFlight::Configure(region) => {
                 self.devices[on].configured.remove(&region);
-                self.devices[on].quiet_until = until;
+                self.be_quiet(on, until);
             }
             InFlight::Events | InFlight::Clear | InFlight::Read(_) => {
-                self.devices[on].quiet_until = until;
+                self.be_quiet(on, until);
             }
         }
     }
@@ -260,8 +271,13 @@ impl Manager {
                     return;
                 }
                 let Some(port) = self.devices[on].ports.get_mut(&event.host) else { return };
+                let has_dead = port.withdrawn.is_some();
                 let Some(offer) = &mut port.offer else { return };
                 if offer.is_answered_by(event.extent) {
+                    // It may have had some of it; or this is about the dead one.
+                    if event.extent.range.length != 0 || has_dead {
+                        offer.touched = Ranges::default();
+                    }
                     offer.standing = Standing::Answered;
                 }
             }

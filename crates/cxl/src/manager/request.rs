@@ -30,7 +30,8 @@ pub enum Request {
         policy: Policy,
         /// What becomes of what cannot be had now.
         rest: Rest,
-        /// When to answer at the latest.
+        /// When to answer at the latest; as much as `patience` later while something is just being
+        /// taken, moved or withdrawn.
         deadline: Option<Duration>,
     },
     /// Ask for capacity back, or take it.
@@ -43,7 +44,8 @@ pub enum Request {
         forcing: Forcing,
         /// What becomes of what does not come now.
         rest: Rest,
-        /// When to answer at the latest.
+        /// When to answer at the latest; as much as `patience` later while something is just being
+        /// taken, moved or withdrawn.
         deadline: Option<Duration>,
     },
     /// Ask one host for capacity, and offer the very bytes that come to another one.
@@ -56,7 +58,8 @@ pub enum Request {
         size: u64,
         /// What becomes of what does not come now.
         rest: Rest,
-        /// When to answer at the latest.
+        /// When to answer at the latest; as much as `patience` later while something is just being
+        /// taken, moved or withdrawn.
         deadline: Option<Duration>,
     },
     /// Keep what is under a tag when its last host releases it (5606h).

@@ -43,6 +43,10 @@ impl Manager {
             if let Some((flight, command)) = self.next_configuring(on) {
                 return self.send(on, flight, command);
             }
+            self.look_at_overdue(on);
+            if !self.devices[on].is_ready() {
+                continue;
+            }
             if let Some((flight, command)) = self.next_withdrawing(on) {
                 return self.send(on, flight, command);
             }

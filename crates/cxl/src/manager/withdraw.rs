@@ -10,9 +10,11 @@
 //! taken for what it is.
 //!
 //! The device cannot be told to take only what is not accepted. A host that accepts between the
-//! manager's last look and the command loses what it accepted, as by any force. So nothing is
-//! withdrawn at once: a host has as long as its request has, and never less than `retry_first`; after
-//! a cancellation, as long as `patience` from when it was offered.
+//! manager's last look and the command loses what it accepted, as by any force. So that look is the
+//! last thing before the command: what is due is [`Standing::Overdue`] first, the log and the host's
+//! extents are read, and only what is not answered then is withdrawn; whenever that is put off, it
+//! begins anew. And nothing is withdrawn at once: a host has as long as its request has, and never
+//! less than `retry_first`; after a cancellation, as long as `patience` from when it was offered.
 //!
 //! A device that refuses the command, because it does not do that (QEMU's does not), keeps the
 //! offer: it is tried again later. One that says that there is no such offer has lost it.
@@ -22,10 +24,14 @@
 //! calls offered cannot be: it is over, and the request's answer says that
 //! ([`Ending::NoLongerFits`]) unless it gets something elsewhere.
 
+use alloc::vec::Vec;
+
 use memtide_units::{DcExtent, Instant, RequestId, Tag};
 
 use super::{
-    device::{Attempt, Device, Events, InFlight, Offer, Silence, Standing, Withdrawn, range_of},
+    device::{
+        Attempt, Device, Events, InFlight, Offer, Silence, Standing, Subject, Withdrawn, range_of,
+    },
     entry::Entry,
     exchange::Command,
     journal::{Key, OfferRecord, Origin},
@@ -63,14 +69,40 @@ impl Manager {
         }
     }
 
-    /// The command that withdraws an offer whose time is over, if there is one.
+    /// Looks once more at the offers whose time is over: they may have been answered just now.
+    pub(super) fn look_at_overdue(&mut self, on: usize) {
+        let now = self.now;
+        let mut due = Vec::new();
+        for (&host, port) in &mut self.devices[on].ports {
+            let pending = port.offer.as_mut().filter(|offer| offer.standing == Standing::Pending);
+            if let Some(offer) = pending.filter(|offer| offer.due <= now) {
+                offer.standing = Standing::Overdue;
+                due.push(host);
+            }
+        }
+        for host in due {
+            self.devices[on].events = Events::Pending;
+            self.read_again(on, Subject::Extents(host));
+        }
+    }
+
+    /// The device is told nothing for a while: what was looked at is not what there is after that.
+    pub(super) fn be_quiet(&mut self, on: usize, until: Instant) {
+        let device = &mut self.devices[on];
+        device.quiet_until = until;
+        let offers = device.ports.values_mut().filter_map(|port| port.offer.as_mut());
+        for offer in offers.filter(|offer| offer.standing == Standing::Overdue) {
+            offer.standing = Standing::Pending;
+        }
+    }
+
+    /// The command that withdraws an offer that is still not answered, if there is one.
     pub(super) fn next_withdrawing(&mut self, on: usize) -> Option<(InFlight, Command)> {
         let device = &self.devices[on];
         let mut ports = device.ports.iter();
         let (host, record) = ports.find_map(|(&host, port)| {
             let offer = port.offer.as_ref()?;
-            let is_due = offer.standing == Standing::Pending && offer.due <= self.now;
-            is_due.then_some((host, &offer.record))
+            (offer.standing == Standing::Overdue).then_some((host, &offer.record))
         })?;
         let named = record.extents.iter();
         let named = named.map(|&range| DcExtent { range, tag: record.tag, sequence: 0 });
@@ -111,7 +143,7 @@ impl Manager {
                 offer.standing = Standing::Withdrawn(Silence::Doubtful);
             }
             Some(code) => {
-                offer.due = later;
+                (offer.standing, offer.due) = (Standing::Pending, later);
                 let (host, bytes) = (port.name.clone(), port.pending());
                 self.note(on, Notice::NotWithdrawn { host, bytes, code });
             }
@@ -203,9 +235,7 @@ impl Manager {
         {
             // It may as well be about this one: the device is asked.
             match offer.standing {
-                Standing::Pending | Standing::InDoubt(_) => {
-                    offer.standing = Standing::InDoubt(Attempt::Again);
-                }
+                Standing::Pending | Standing::Overdue | Standing::InDoubt(_) => offer.doubt(),
                 Standing::Withdrawn(_) => offer.standing = Standing::Withdrawn(Silence::Doubtful),
                 Standing::Sent(_) | Standing::Answered => {}
             }
@@ -232,7 +262,7 @@ impl Manager {
     /// What was promised to a move and lies in no region any more is nobody's to give.
     pub(super) fn forget_lost_promises(&mut self, on: usize) {
         let regions: Ranges = self.devices[on].regions.iter().map(range_of).collect();
-        let mut lost = alloc::vec::Vec::new();
+        let mut lost = Vec::new();
         for (&id, entry) in &mut self.requests {
             if !entry.is_open() || entry.on != on || entry.record.promised.is_empty() {
                 continue;
@@ -284,8 +314,12 @@ impl Device {
 
 impl Offer {
     /// One that is about to be made.
-    pub(super) const fn new(record: OfferRecord, since: Instant, due: Instant) -> Self {
-        use super::device::Attempt;
-        Self { record, standing: Standing::Sent(Attempt::First), since, due }
+    pub(super) const fn new(
+        record: OfferRecord,
+        since: Instant,
+        due: Instant,
+        touched: Ranges,
+    ) -> Self {
+        Self { record, standing: Standing::Sent(Attempt::First), since, due, touched }
     }
 }

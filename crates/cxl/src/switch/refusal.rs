@@ -41,8 +41,8 @@ pub enum Refusal {
         /// To what it should lead.
         target: Target,
     },
-    /// The answer does not fit into the mailbox.
-    #[error("an answer of {bytes} bytes; the mailbox has room for {room}")]
+    /// The answer does not fit into the mailbox, or into a tunnel.
+    #[error("an answer of {bytes} bytes; there is room for {room}")]
     AnswerLength {
         /// How long it is.
         bytes: usize,

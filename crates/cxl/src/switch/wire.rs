@@ -15,7 +15,7 @@ use crate::{
         },
     },
     device::Device,
-    tunnel::{Target, Tunnel, Tunneled},
+    tunnel::{MESSAGE_BYTES_MAX, Target, Tunnel, Tunneled},
 };
 
 /// The PCI number of the CXL Consortium.
@@ -131,7 +131,7 @@ impl Switch {
         let at = self.ports.get_mut(&port).ok_or(Refusal::NoPort { port })?;
         let answer = at.attached.hear(tunnel.message()).ok_or(Refusal::NoDevice { port })?;
         let bytes = answer.bytes();
-        let room = self.payload_bytes();
+        let room = self.payload_bytes().min(MESSAGE_BYTES_MAX);
         let tunneled = Tunneled::new(answer).map_err(|_| Refusal::AnswerLength { bytes, room })?;
         Ok(tunneled.to_bytes())
     }

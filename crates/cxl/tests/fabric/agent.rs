@@ -186,8 +186,6 @@ impl Agent {
                 let answer = AddResponse { more: More::Last, accepted };
                 let outcome = match device.add_response(self.host, &answer) {
                     Ok(()) => Outcome::Taken,
-                    // By an answer of before a crash.
-                    Err(Refusal::AcceptedBefore { .. }) => Outcome::Taken,
                     Err(_) => Outcome::Rejected,
                 };
                 self.tell(now, Input::Answered { device: DEVICE, chain, outcome });

@@ -1,6 +1,7 @@
 //! The world: it has all parties, and chance decides whose step is next and what goes wrong.
-//! [`setup`]: how it begins. [`rest`]: how it ends.
+//! [`setup`]: how it begins. [`anew`]: other hosts for the same device. [`rest`]: how it ends.
 
+mod anew;
 mod rest;
 mod setup;
 
@@ -11,6 +12,7 @@ use memtide_cxl::{
     command::{
         HostId, More,
         dynamic_capacity::{GetExtentList, Release},
+        fabric_manager::{InitiateRelease, Removal},
     },
     device::{Device, Effect, RegionConfig},
     manager::{
@@ -73,7 +75,12 @@ pub struct World {
     stranger: Option<HostId>,
     /// A manager has read all, and what it knows by that is durable.
     was_read: bool,
+    /// What happened, how often.
+    seen: Seen,
 }
+
+/// What happened, how often.
+pub type Seen = BTreeMap<&'static str, u64>;
 
 impl World {
     pub fn new(seed: u64, kind: Kind) -> Self {
@@ -127,6 +134,7 @@ impl World {
             interrupt: false,
             operator: Operator::default(),
             was_read: false,
+            seen: Seen::new(),
             stranger: (strangers != 0).then(|| HostId(setup.hosts - 1)),
         }
     }
@@ -141,8 +149,12 @@ impl World {
         self.config.devices[0].name.clone()
     }
 
+    fn count(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
     /// The whole story.
-    pub fn run(mut self) {
+    pub fn run(mut self) -> Seen {
         for _ in 0..300 {
             self.step();
             self.look();
@@ -151,6 +163,8 @@ impl World {
         self.come_to_rest();
         self.agree();
         self.give_all_back();
+        self.give_all_out();
+        self.seen
     }
 
     /// One step of somebody.
@@ -159,7 +173,7 @@ impl World {
         if self.random.below(60) == 0 {
             self.now = self.now.after(Duration::from_secs(self.random.below(8)));
         }
-        match self.random.below(100) {
+        match self.random.below(107) {
             0..=54 => self.move_link(),
             55..=74 => {
                 let at = self.random.below(self.agents.len() as u64) as usize;
@@ -170,6 +184,7 @@ impl World {
             87..=89 => self.use_less(),
             90..=93 => self.want(),
             94..=96 => self.tell_manager(Input::Tick),
+            97..=103 => self.set_up_anew(),
             _ => self.crash_somebody(),
         }
     }
@@ -209,6 +224,10 @@ impl World {
                     self.break_link();
                     return;
                 }
+                if let Command::InitiateRelease(release) = &command {
+                    let told = self.named_by(release);
+                    self.judge.told(&told);
+                }
                 let reply = execute(&mut self.device, &command);
                 self.say(|| format!("device: {command:?} -> {reply:?}"));
                 if self.chance(Kind::Lossy, 20) {
@@ -220,6 +239,15 @@ impl World {
             Link::Replied(_) if self.chance(Kind::Lossy, 40) => self.break_link(),
             Link::Replied(reply) => self.tell_manager(Input::Reply { device, reply }),
         }
+    }
+
+    /// What a release names.
+    fn named_by(&self, release: &InitiateRelease) -> Vec<DpaRange> {
+        if release.removal == Removal::Prescriptive {
+            return release.extents.iter().map(|extent| extent.range).collect();
+        }
+        let held = self.device.held(release.host);
+        held.filter(|extent| extent.tag == release.tag).map(|extent| extent.range).collect()
     }
 
     fn break_link(&mut self) {
@@ -285,6 +313,12 @@ impl World {
                 }
                 Output::Answer(report) => self.operator.hear(&report),
                 Output::Note { notice, .. } => {
+                    match notice {
+                        Notice::Withdrawn { .. } => self.count("offers withdrawn"),
+                        Notice::Withheld { .. } => self.count("starts with something withheld"),
+                        Notice::NoLongerFits { .. } => self.count("offers that fit no longer"),
+                        _ => {}
+                    }
                     self.was_read |= matches!(notice, Notice::Ready { .. });
                     self.judge_notice(&notice);
                 }

@@ -50,6 +50,11 @@ pub fn memory_identity() -> Identity {
 
 /// Two hosts, one region of 64 blocks, messages of so many bytes.
 pub fn device(serial: u64, payload_bytes: u32) -> Device {
+    device_with(serial, Limits { extents: 64, tags: 4, event_records: 8, payload_bytes })
+}
+
+/// The same, which remembers so much.
+pub fn device_with(serial: u64, limits: Limits) -> Device {
     let region = RegionConfig {
         base: 0,
         decode_length: CAPACITY_UNIT,
@@ -61,7 +66,6 @@ pub fn device(serial: u64, payload_bytes: u32) -> Device {
         sanitize: Sanitize::Never,
         sanitize_control: SanitizeControl::Fixed,
     };
-    let limits = Limits { extents: 64, tags: 4, event_records: 8, payload_bytes };
     let total_capacity = CAPACITY_UNIT;
     Device::new(Config { serial, hosts: 2, regions: vec![region], total_capacity, limits })
         .expect("a device that there can be")

@@ -6,20 +6,22 @@ mod random;
 use std::collections::BTreeMap;
 
 use bed::{
-    BLOCK, Came, HEADS, HOST, LINK, MEMORY, NO_PORT, NOTHING, SHARED, ask, memory_identity, send,
-    switch, through,
+    BLOCK, Came, HEADS, HOST, LINK, MEMORY, NO_PORT, NOTHING, SHARED, ask, device_with,
+    memory_identity, send, switch, through,
 };
 use memtide_cxl::{
     Opcode, Payload, ReturnCode,
     cci::Message,
     command::{
-        HostId,
-        dynamic_capacity::GetExtentList,
+        HostId, More,
+        dynamic_capacity::{AddResponse, GetExtentList},
+        events::{EventBody, EventLog, EventRecords, GetEventRecords},
         fabric_manager::{GetHostExtents, GetInfo, InitiateAdd, Selection},
         identify::{Component, Identify},
         switch::{ConnectedDevice, GetPhysicalPortState, IdentifySwitch, PortConfiguration},
     },
-    switch::{Attached, ConfigError, Port, Switch},
+    device::Limits,
+    switch::{Attached, ConfigError, Port, Refusal, Switch},
     tunnel::{Route, RouteError, Target, Tunnel},
 };
 use memtide_units::Tag;
@@ -190,13 +192,36 @@ fn what_does_not_fit_into_the_mailbox_is_refused() {
     assert_eq!(came, Came::Switch(ReturnCode::INTERNAL_ERROR));
 }
 
+/// A mailbox may have room for more than a tunnel, which has 16 bits for a size.
+#[test]
+fn what_does_not_fit_into_a_tunnel_is_refused_with_the_room_that_there_is() {
+    let (records, payload_bytes) = (600, 1 << 20);
+    let limits = Limits { extents: 64, tags: 4, event_records: records, payload_bytes };
+    let mut device = device_with(3, limits);
+    for _ in 0..records {
+        let (host, selection, region, length) = (HostId(0), Selection::Free, 0, BLOCK);
+        let add = InitiateAdd { host, selection, region, length, tag: Tag::NULL, extents: vec![] };
+        device.initiate_add(&add).unwrap();
+        let none = AddResponse { more: More::Last, accepted: vec![] };
+        device.add_response(HostId(0), &none).unwrap();
+    }
+    let read = Message::command(1, &GetEventRecords { log: EventLog::DynamicCapacity });
+    let answer = device.manager(read.opcode, &read.payload);
+    let bytes = Message::response(&read, answer.code, answer.payload).bytes();
+    assert!(bytes > 0xffff, "{bytes}");
+    let at = Port { link: LINK, attached: Attached::Shared(Box::new(device)) };
+    let host = Port { link: LINK, attached: Attached::Host };
+    let mut switch = Switch::new(9, 20, BTreeMap::from([(HOST, host), (SHARED, at)])).unwrap();
+    let tunnel = Route::port(SHARED).wrap(&read).unwrap();
+    let reply = switch.execute(Opcode::TUNNEL_MANAGEMENT_COMMAND, &tunnel.to_bytes());
+    assert_eq!(reply.code, ReturnCode::INTERNAL_ERROR);
+    let refusal = reply.refusal.expect("it was refused");
+    assert_eq!(refusal, Refusal::AnswerLength { bytes, room: 0xffff });
+    assert_eq!(refusal.to_string(), format!("an answer of {bytes} bytes; there is room for 65535"));
+}
+
 /// Hosts take what they are offered.
 fn accept_all(switch: &mut Switch) {
-    use memtide_cxl::command::{
-        More,
-        dynamic_capacity::AddResponse,
-        events::{EventBody, EventLog, EventRecords, GetEventRecords},
-    };
     let device = switch.device_mut(SHARED).expect("a device is there");
     for host in [HostId(0), HostId(1)] {
         let get = GetEventRecords { log: EventLog::DynamicCapacity };

@@ -28,6 +28,8 @@ pub(super) struct Center {
     pub(super) falls: Falls,
     /// What operators asked, and the last answer.
     asked: BTreeMap<RequestId, (Request, Option<Report>)>,
+    /// The last number that a request got.
+    last_id: u64,
 }
 
 /// Whether the manager is to fall over.
@@ -51,6 +53,7 @@ impl Center {
             wakes_at: None,
             falls: Falls::Not,
             asked: BTreeMap::new(),
+            last_id: 0,
         })
     }
 
@@ -87,7 +90,8 @@ impl Center {
 
     /// An operator's request gets a number.
     pub(super) fn ask(&mut self, request: Request) -> RequestId {
-        let id = RequestId(self.asked.len() as u64 + 1);
+        self.last_id += 1;
+        let id = RequestId(self.last_id);
         self.asked.insert(id, (request, None));
         id
     }
@@ -108,5 +112,23 @@ impl Center {
     pub(super) fn unanswered(&self) -> Vec<(RequestId, Request)> {
         let open = self.asked.iter().filter(|(_, (_, report))| report.is_none());
         open.map(|(&id, (request, _))| (id, request.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use memtide_cxl::manager::Timing;
+
+    #[test]
+    fn a_number_is_given_once() {
+        let config = Config { devices: Vec::new(), timing: Timing::default() };
+        let mut center = Center::new(config).expect("it makes sense");
+        let request = |of| Request::Cancel { request: RequestId(of) };
+        let [first, second] = [1, 2].map(|of| center.ask(request(of)));
+        center.refused(first);
+        let third = center.ask(request(3));
+        assert!(third != first && third != second, "{third:?}");
+        assert_eq!(center.unanswered(), [(second, request(2)), (third, request(3))]);
     }
 }

@@ -107,6 +107,8 @@ mod tests {
         ] {
             assert!(seen.get(what).is_some_and(|&count| count >= 100), "{what}: {seen:?}");
         }
+        // Few agents are away for as long as an offer may wait.
+        assert!(seen.contains_key("offers withdrawn"), "{seen:?}");
     }
 
     #[test]

@@ -6,9 +6,11 @@ use core::time::Duration;
 use memtide_units::{DpaRange, Instant, RequestId, Tag};
 
 use crate::{
+    ReturnCode,
     command::{
         HostId, More, Sanitize,
         dynamic_capacity::{AddResponse, GetExtentList, Release},
+        events::{Clear, ClearEventRecords, EventLog, GetEventRecords},
     },
     device::{self, Device, RegionConfig, SanitizeControl, Sharing},
     manager::*,
@@ -41,8 +43,11 @@ pub(crate) struct Bench {
     pub(crate) config: Config,
     pub(crate) store: BTreeMap<Key, Value>,
     pub(crate) answers: [Answers; 3],
+    /// What the device does not do, whatever it is in fact.
+    pub(crate) refuses: fn(&Command) -> Option<ReturnCode>,
     /// What happened, in order.
     pub(crate) out: Vec<Output>,
+    setup: device::Config,
     next_id: u64,
     commands: Vec<Command>,
 }
@@ -94,11 +99,13 @@ impl Bench {
         let config = Config { devices, timing: Timing::default() };
         let mut bench = Self {
             manager: Manager::new(config.clone()).expect("it makes sense"),
-            device: Device::new(setup).expect("it makes sense"),
+            device: Device::new(setup.clone()).expect("it makes sense"),
+            setup,
             now: Instant::default(),
             config,
             store: BTreeMap::new(),
             answers: [Answers::All; 3],
+            refuses: |_| None,
             out: Vec::new(),
             next_id: 0,
             commands: Vec::new(),
@@ -137,6 +144,11 @@ impl Bench {
 
     pub(crate) fn take_command(&mut self) -> Option<Command> {
         self.commands.pop()
+    }
+
+    /// The command that is under way.
+    pub(crate) fn next_command(&self) -> Option<&Command> {
+        self.commands.last()
     }
 
     pub(crate) fn take_all(&mut self, out: Vec<Output>) {
@@ -203,7 +215,11 @@ impl Bench {
         let command = self.commands.pop()?;
         assert!(self.commands.is_empty(), "one command at a time");
         let device = self.name();
-        let reply = (fate != Fate::Lost).then(|| execute(&mut self.device, &command));
+        let done = |device: &mut Device| match (self.refuses)(&command) {
+            Some(code) => Err(code),
+            None => execute(device, &command),
+        };
+        let reply = (fate != Fate::Lost).then(|| done(&mut self.device));
         match (reply, fate) {
             (Some(reply), Fate::Done) => self.tell(Input::Reply { device, reply }),
             _ => {
@@ -227,6 +243,33 @@ impl Bench {
             }
         }
         panic!("it does not come to rest: {:?}", given.last());
+    }
+
+    /// One that is set up as the device was, and of which nobody has anything.
+    pub(crate) fn another_device(&self) -> Device {
+        Device::new(self.setup.clone()).expect("there is one already")
+    }
+
+    /// The device's records for the manager are lost.
+    pub(crate) fn forget_records(&mut self) {
+        let log = EventLog::DynamicCapacity;
+        let read = Command::GetEventRecords(GetEventRecords { log });
+        let Ok(Response::EventRecords(records)) = execute(&mut self.device, &read) else {
+            panic!("it has a log")
+        };
+        let handles = records.records.iter().map(|record| record.handle).collect();
+        let clear = ClearEventRecords { log, what: Clear::Handles(handles) };
+        let done = execute(&mut self.device, &Command::ClearEventRecords(clear));
+        assert_eq!(done, Ok(Response::Done), "there were some");
+    }
+
+    /// A host accepts all that it is offered, and the device's interrupt is lost.
+    pub(crate) fn accepts_without_a_word(&mut self, host: u16) {
+        let oldest = self.device.offers(HostId(host)).next().expect("it is offered something");
+        let accepted = oldest.iter().map(|extent| extent.range).collect();
+        let answer = AddResponse { more: More::Last, accepted };
+        self.device.add_response(HostId(host), &answer).expect("it is offered");
+        self.device.take_effects();
     }
 
     /// Hosts answer what they were offered; whether one did.

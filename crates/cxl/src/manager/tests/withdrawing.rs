@@ -10,6 +10,7 @@ use super::{
     bench::{Answers, Fate},
 };
 use crate::{
+    ReturnCode,
     command::{
         HostId, More,
         dynamic_capacity::AddResponse,
@@ -32,6 +33,20 @@ fn tagged(bench: &Bench, host: u64, size: u64) -> Request {
         panic!("an addition")
     };
     Request::Add { to, size, tag: Tag([7; 16]), policy, rest, deadline }
+}
+
+/// Time is over for what host 1 was offered: all is done up to the command that withdraws it.
+fn about_to_be_withdrawn(bench: &mut Bench) {
+    bench.tell(Input::Tick);
+    let (mut log, mut extents) = (0, 0);
+    while !matches!(bench.next_command(), Some(Command::InitiateRelease(_))) {
+        match bench.step(Fate::Done).expect("the offer is to be withdrawn") {
+            Command::GetEventRecords(_) => log += 1,
+            Command::GetHostExtents(what) if what.host == HostId(1) => extents += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((log, extents), (1, 1), "looked at, and then withdrawn");
 }
 
 /// The host answers its oldest offer after all: that it wants none of it.
@@ -136,7 +151,7 @@ fn a_withdrawal_whose_reply_is_lost_is_one() {
         bench.answers[1] = Answers::Never;
         let id = bench.ask(bench.add(1, GIB, Rest::Drop)).expect("there is room").id;
         bench.now = bench.now.after(Duration::from_secs(10));
-        bench.tell(Input::Tick);
+        about_to_be_withdrawn(&mut bench);
         let command = bench.step(fate);
         assert!(matches!(command, Some(Command::InitiateRelease(_))), "{command:?}");
         bench.run();
@@ -157,6 +172,147 @@ fn who_accepts_in_time_keeps_it() {
     bench.wait(100);
     assert_eq!(bench.report(id).state, State::Ended(Ending::Done));
     assert_eq!((bench.held_bytes(1), taken(&bench).len()), (GIB, 0));
+}
+
+/// Nobody told the manager, with a log or without one: it looks before it takes anything.
+#[test]
+fn who_accepted_in_time_keeps_it_though_nobody_said_so() {
+    let no_log = |command: &Command| {
+        matches!(command, Command::GetEventRecords(_)).then_some(ReturnCode::UNSUPPORTED)
+    };
+    for refuses in [|_: &Command| None, no_log] {
+        let mut bench = Bench::new();
+        bench.refuses = refuses;
+        bench.answers[1] = Answers::Never;
+        let id = bench.ask(bench.add(1, GIB, Rest::Drop)).expect("there is room").id;
+        bench.wait(8);
+        bench.accepts_without_a_word(1);
+        bench.wait(100);
+        assert_eq!((bench.held_bytes(1), taken(&bench)), (GIB, Vec::new()));
+        assert_eq!(bench.report(id).state, State::Ended(Ending::Done));
+    }
+}
+
+#[test]
+fn what_is_tried_again_to_withdraw_is_looked_at_again() {
+    fn busy(command: &Command) -> Option<ReturnCode> {
+        matches!(command, Command::InitiateRelease(_)).then_some(ReturnCode::BUSY)
+    }
+    fn does_not(command: &Command) -> Option<ReturnCode> {
+        matches!(command, Command::InitiateRelease(_)).then_some(ReturnCode::UNSUPPORTED)
+    }
+    for refuses in [busy, does_not] {
+        let mut bench = Bench::new();
+        bench.answers[1] = Answers::Never;
+        bench.refuses = refuses;
+        let id = bench.ask(bench.add(1, GIB, Rest::Drop)).expect("there is room").id;
+        bench.wait(10);
+        assert_eq!(taken(&bench).len(), 1);
+        bench.accepts_without_a_word(1);
+        bench.refuses = |_| None;
+        bench.wait(100);
+        assert_eq!((bench.held_bytes(1), taken(&bench).len()), (GIB, 1));
+        assert_eq!((bench.report(id).accepted, bench.report(id).pending), (GIB, 0));
+    }
+}
+
+/// Without a log no record tells of the answer to a dead offer: it is not waited for.
+#[test]
+fn a_host_is_offered_more_when_the_log_is_gone() {
+    let no_log = |command: &Command| {
+        matches!(command, Command::GetEventRecords(_)).then_some(ReturnCode::UNSUPPORTED)
+    };
+    let mut bench = Bench::new();
+    bench.answers[1] = Answers::Never;
+    let id = bench.ask(bench.add(1, GIB, Rest::Stand)).expect("there is room").id;
+    bench.wait(20);
+    assert_eq!((bench.report(id).pending, taken(&bench).len()), (0, 1), "it waits for the answer");
+    bench.refuses = no_log;
+    bench.tell(Input::EventsPending { device: bench.name() });
+    bench.run();
+    assert_eq!(bench.report(id).pending, GIB);
+    // The same where there never was one.
+    let mut bench = Bench::new();
+    bench.refuses = no_log;
+    bench.answers[1] = Answers::Never;
+    let id = bench.ask(bench.add(1, GIB, Rest::Stand)).expect("there is room").id;
+    bench.wait(10);
+    assert_eq!((bench.report(id).pending, taken(&bench).len()), (0, 1));
+    bench.wait(2);
+    assert_eq!(bench.report(id).pending, GIB);
+}
+
+/// A device that does not do that keeps the offer. The answer does not wait for it for ever.
+#[test]
+fn what_the_device_does_not_withdraw_stays_and_the_answer_comes() {
+    let mut bench = Bench::new();
+    bench.answers[1] = Answers::Never;
+    bench.refuses =
+        |command| matches!(command, Command::InitiateRelease(_)).then_some(ReturnCode::UNSUPPORTED);
+    let Request::Add { to, size, tag, policy, rest, .. } = bench.add(1, GIB, Rest::Drop) else {
+        panic!("an addition")
+    };
+    let deadline = Some(Duration::from_secs(3));
+    let id = bench.ask(Request::Add { to, size, tag, policy, rest, deadline }).expect("room").id;
+    bench.wait(3);
+    let not_withdrawn =
+        Notice::NotWithdrawn { host: bench.host(1), bytes: GIB, code: ReturnCode::UNSUPPORTED };
+    let told = |bench: &Bench| {
+        let note = |output: &Output| match output {
+            Output::Note { notice, .. } => Some(notice.clone()),
+            _ => None,
+        };
+        let notes = bench.out.iter().filter_map(note);
+        notes.filter(|notice| *notice == not_withdrawn).count()
+    };
+    assert_eq!((told(&bench), bench.report(id).state), (1, State::Open));
+    // A patience later, and not before.
+    bench.wait(9);
+    assert_eq!((bench.report(id).state, bench.answers_to(id)), (State::Open, Vec::new()));
+    bench.wait(1);
+    let report = bench.report(id);
+    assert_eq!((report.state, report.pending), (State::Ended(Ending::Partly), GIB));
+    assert_eq!(bench.answers_to(id), [report]);
+    bench.wait(200);
+    assert!(told(&bench) > 2, "it is tried again");
+    assert_eq!(bench.device.offers(HostId(1)).count(), 1);
+    assert_eq!(bench.manager.devices()[0].free, GIB);
+    bench.answers[1] = Answers::All;
+    bench.run();
+    let report = bench.report(id);
+    assert_eq!((report.accepted, report.pending, bench.held_bytes(1)), (GIB, 0, GIB));
+}
+
+fn steps_to_extents_of(bench: &mut Bench, host: u16) {
+    let is_it =
+        |command: &Command| matches!(command, Command::GetHostExtents(it) if it.host.0 == host);
+    while !is_it(bench.next_command().expect("they are to be read")) {
+        bench.step(Fate::Done);
+    }
+}
+
+/// The device has no time between the look and the withdrawal: then the look does not count.
+#[test]
+fn a_look_does_not_outlast_a_pause() {
+    let mut bench = Bench::new();
+    bench.answers[1] = Answers::Never;
+    bench.ask(bench.add(1, GIB, Rest::Drop)).expect("there is room");
+    bench.now = bench.now.after(Duration::from_secs(10));
+    bench.tell(Input::Tick);
+    steps_to_extents_of(&mut bench, 1);
+    // Something else is to be read after this host's extents.
+    bench.tell(Input::HostAnswer {
+        host: bench.host(2),
+        device: bench.name(),
+        answer: HostAnswer { asked: 0, released: 0, remaining: 0, holders: Vec::new() },
+    });
+    steps_to_extents_of(&mut bench, 2);
+    bench.refuses = |_| Some(ReturnCode::BUSY);
+    bench.step(Fate::Done);
+    bench.accepts_without_a_word(1);
+    bench.refuses = |_| None;
+    bench.wait(100);
+    assert_eq!((bench.held_bytes(1), taken(&bench)), (GIB, Vec::new()));
 }
 
 /// An offer is in the journal, and nothing of it on the device, which is another by now.
@@ -253,7 +409,7 @@ fn who_answers_while_its_offer_is_withdrawn_is_offered_more() {
     bench.answers[1] = Answers::Never;
     let id = bench.ask(bench.add(1, GIB, Rest::Stand)).expect("there is room").id;
     bench.now = bench.now.after(Duration::from_secs(10));
-    bench.tell(Input::Tick);
+    about_to_be_withdrawn(&mut bench);
     let Some(Command::InitiateRelease(command)) = bench.take_command() else {
         panic!("a withdrawal")
     };

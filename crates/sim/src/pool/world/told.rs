@@ -41,7 +41,12 @@ impl World<'_> {
                         self.center.answered(&report);
                     }
                 }
-                Output::Note { notice, .. } => self.judge_notice(notice)?,
+                Output::Note { notice, .. } => {
+                    if matches!(notice, Notice::Withdrawn { .. }) {
+                        self.measure.count("offers withdrawn");
+                    }
+                    self.judge_notice(notice)?;
+                }
                 Output::Taken { .. } => {}
             }
         }
@@ -130,7 +135,9 @@ impl World<'_> {
         self.tell(Input::DeviceDown { device })
     }
 
+    /// A new line; if there is one yet, both ends drop what is on it.
     pub(super) fn dial(&mut self) -> Result<(), Broken> {
+        self.center.hang_up();
         let device = self.device_name.clone();
         self.tell(Input::DeviceUp { device })
     }
@@ -208,5 +215,29 @@ impl World<'_> {
         self.measure.count("requests");
         let id = self.center.ask(request.clone());
         self.ask(id, request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{machine::trace::Tracing, pool::swarm};
+
+    #[test]
+    fn what_was_said_on_an_old_line_is_not_heard_on_the_next() {
+        let mut plan = swarm::plan(1);
+        plan.faults = Faults::default();
+        let mut world = World::new(&plan, 1, Tracing::Off).expect("it makes sense");
+        world.dial().expect("nothing is wrong");
+        let (first, asked) = (world.center.line, world.center.under_way);
+        assert!(asked.is_some(), "the manager begins to read");
+        // A line that was given up and a manager that starts again may both dial.
+        world.dial().expect("nothing is wrong");
+        let now = world.center.under_way;
+        assert_ne!((world.center.line, now), (first, asked));
+        // To the first command of all; to the second it would be none.
+        let reply = Ok(memtide_cxl::manager::Response::Done);
+        world.reply(first, reply).expect("nobody hears it");
+        assert_eq!(world.center.under_way, now);
     }
 }
