@@ -7,6 +7,7 @@ mod fabric_manager;
 mod kernel_zone;
 mod kit;
 mod managed_switch;
+mod numa_nodes;
 mod poison;
 mod redis;
 mod shrink;
