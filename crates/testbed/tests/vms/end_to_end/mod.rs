@@ -9,6 +9,7 @@ mod kit;
 mod managed_switch;
 mod numa_nodes;
 mod poison;
+mod pool_on_device;
 mod redis;
 mod shrink;
 mod wrong_orders;
