@@ -29,12 +29,14 @@
 //!
 //! * `raw`: the keys of the file, nothing judged yet.
 //! * [`dcd`]: nodes of a device's dynamic capacity.
+//! * [`numa`]: nodes on NUMA nodes of the kernel's.
 //! * `nodes`, `tenants`, `policy`, `who`: what one table says, checked.
 //! * `reach`: which nodes a tenant can get anything of.
 //! * `write`: a file that says the same. `rulebook`: what the engine is told of it.
 
 pub mod dcd;
 mod nodes;
+pub mod numa;
 mod policy;
 mod raw;
 mod reach;
@@ -63,6 +65,7 @@ use reach::PoolRules;
 
 pub use dcd::{Accept, DcdConfig, SharedWith, Wants};
 pub use nodes::{NodeConfig, Weights};
+pub use numa::NumaConfig;
 pub use policy::words as policy_words;
 pub use tenants::{MAX_TENANTS, Quota, TenantConfig};
 

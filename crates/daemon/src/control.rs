@@ -148,6 +148,9 @@ impl Daemon {
         let node = self.node("to", to)?;
         check_bytes(bytes)?;
         self.check_add(usize::from(node.0))?;
+        let whole = self.config.block.0;
+        let rounded = ByteSize(bytes.0.div_ceil(whole).saturating_mul(whole));
+        self.check_add_on_numa(usize::from(node.0), rounded)?;
         let own = self.config.nodes[usize::from(node.0)].zone;
         match self.ask_engine(Input::Add { bytes, to: node, zone }) {
             Ok(()) => {
@@ -192,6 +195,7 @@ impl Daemon {
                     name: node.name,
                     kind: config.kind,
                     backing: config.backing,
+                    numa: config.numa.map(|numa| numa.node),
                     size: ByteSize(node.present.0 - absent.0),
                     free: node.free,
                     leased: node.leased,

@@ -260,7 +260,7 @@ impl Drop for Daemon {
         let nothing_left = self.members.is_empty()
             && self.awaited.is_empty()
             && (0..self.stores.len())
-                .filter(|node| !self.is_device(*node))
+                .filter(|node| !self.is_told_by_others(*node))
                 .all(|node| self.engine.offline(node_id(node)).is_empty())
             && (0..self.stores.len()).all(|node| self.engine.retired(node_id(node)).is_empty())
             && (0..self.stores.len()).all(|node| self.is_device(node) || self.is_in_own_zone(node));

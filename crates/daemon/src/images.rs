@@ -141,6 +141,11 @@ impl Images {
         self.files.keys().copied().collect()
     }
 
+    /// The files of all images on the node at this position.
+    pub fn on_node(&self, node: usize) -> impl Iterator<Item = &NodeFile> {
+        self.files.values().map(move |files| files.at(node))
+    }
+
     /// Gives an image another file for the node at this position.
     ///
     /// # Errors

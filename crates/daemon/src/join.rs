@@ -98,6 +98,7 @@ impl Daemon {
         }
         // Made first: what can fail comes before the engine knows.
         let files = Files::create(&self.stores)
+            .and_then(|files| self.bind_files(&files).map(|()| files))
             .map_err(|error| refused("pool", error, "memory files for this program"))?;
         let member = self.new_member_name();
         let (pid, started, name) = (applicant.pid, applicant.started, applicant.name.clone());

@@ -8,7 +8,7 @@
 //! * `join`, `returning`, `program`: how programs join and come back, what they say.
 //!   `credentials`: who they are.
 //! * `control`, `explain`: what operators ask; `retire`: memory that they say is bad.
-//! * `dcd`: nodes of a device's dynamic capacity.
+//! * `dcd`: nodes of a device's dynamic capacity. `numa`: nodes on NUMA nodes of the kernel's.
 //! * `effects`: what the engine decides, carried out.
 //! * [`connection`], [`images`], [`tokens`], [`zeroing`]: packets, files, who is still there,
 //!   memory on its way back.
@@ -29,6 +29,7 @@ mod explain;
 pub mod images;
 mod join;
 pub mod notice;
+mod numa;
 mod program;
 mod retire;
 mod returning;

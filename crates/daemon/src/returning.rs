@@ -65,6 +65,8 @@ impl Daemon {
         let files = Files::adopt(&self.stores, fds)
             .and_then(|files| self.images.check(claims.image, &files).map(|()| files))
             .map_err(|error| refused("files", error, "the files that this process was given"))?;
+        // Nothing may have been online when they were made.
+        self.bind_files(&files).map_err(|error| refused("files", error, "files to be bound"))?;
         let Applicant { name, pid, started, who } = applicant;
         let claiming = Claiming {
             name,

@@ -97,12 +97,14 @@ pub(crate) fn fresh_nodes(config: &Config) -> Vec<NodeState> {
         .zip(first_pageblocks(config))
         .map(|(node, first)| {
             let pageblocks = node.size.pageblocks_ceil();
-            // What a device gives comes later.
-            let offline = node.dcd.as_ref().map(|_| dcd::takeover::whole(first, pageblocks));
-            let offline = offline.unwrap_or_default();
+            // What a device gives, and more than `online` says, comes later.
+            let online = node.online_at_start().pageblocks_ceil();
+            let rest = Pageblock(first.0 + online);
+            let offline = dcd::takeover::whole(rest, pageblocks - online);
             let (retired, zones) = (Vec::new(), Vec::new());
             let (name, zone) = (node.name.clone(), node.zone);
-            NodeState { name, pageblocks, offline, retired, zone, zones }
+            let numa = node.numa.map(|numa| numa.node);
+            NodeState { name, pageblocks, offline, retired, zone, zones, numa }
         })
         .collect()
 }

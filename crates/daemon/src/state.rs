@@ -12,7 +12,7 @@ use std::{
 };
 
 use memtide_sys::process;
-use memtide_units::{Extent, ImageId, MemberId, OnlineZone, Pageblock};
+use memtide_units::{Extent, ImageId, MemberId, NodeId, OnlineZone, Pageblock};
 use serde::{Deserialize, Serialize};
 
 use crate::{dcd::takeover, zones::ZoneState};
@@ -72,6 +72,9 @@ pub struct NodeState {
     /// What is bad.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retired: Vec<Extent>,
+    /// The NUMA node that its files are bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa: Option<NodeId>,
 }
 
 /// One process.
@@ -153,6 +156,32 @@ pub enum StateError {
         /// The programs.
         pids: String,
     },
+    /// A node was on another NUMA node, or on none, while programs still run: what they have there
+    /// does not come along.
+    #[error(
+        "the state file {} has node {node} on {}, and programs of it still run (pid {pids}); end \
+         them, or start with the numa that it had, not on {}",
+        path.display(),
+        on(*then),
+        on(*now)
+    )]
+    OtherNuma {
+        /// Which.
+        path: PathBuf,
+        /// The node.
+        node: String,
+        /// Its NUMA node then.
+        then: Option<NodeId>,
+        /// Its NUMA node now.
+        now: Option<NodeId>,
+        /// The programs.
+        pids: String,
+    },
+}
+
+/// Where a node lies, for people.
+fn on(numa: Option<NodeId>) -> String {
+    numa.map_or_else(|| "no NUMA node".to_owned(), |node| format!("NUMA node {}", node.0))
 }
 
 /// The programs of a state, for people.
@@ -201,8 +230,24 @@ pub fn load(path: &Path, nodes: &[NodeState]) -> Result<Option<State>, StateErro
         }
         state.nodes = nodes.to_vec();
     }
+    take_numa(path, &mut state, nodes)?;
     take_zones(path, &mut state, nodes)?;
     Ok(Some(state))
+}
+
+/// Another NUMA node than before counts if no program is left: what programs have of a node lies
+/// where the node is to lie.
+fn take_numa(path: &Path, state: &mut State, nodes: &[NodeState]) -> Result<(), StateError> {
+    let pids = pids(state);
+    for (then, now) in state.nodes.iter_mut().zip(nodes).filter(|(then, now)| then.numa != now.numa)
+    {
+        if !state.members.is_empty() {
+            let (path, node) = (path.to_owned(), now.name.clone());
+            return Err(StateError::OtherNuma { path, node, then: then.numa, now: now.numa, pids });
+        }
+        then.numa = now.numa;
+    }
+    Ok(())
 }
 
 /// Other zones than before count for what is there if no program is left.
@@ -258,7 +303,7 @@ mod tests {
     fn node(name: &str) -> NodeState {
         let (offline, retired, zones) = (Vec::new(), Vec::new(), Vec::new());
         let (name, zone) = (name.to_owned(), OnlineZone::Kernel);
-        NodeState { name, pageblocks: 8, offline, retired, zone, zones }
+        NodeState { name, pageblocks: 8, offline, retired, zone, zones, numa: None }
     }
 
     fn this_process() -> MemberState {
@@ -359,6 +404,30 @@ mod tests {
         assert!(text.matches("\"zone\"").count() == 1, "{text}");
         fs::write(&path, text).unwrap();
         assert_eq!(load_with(OnlineZone::Kernel).unwrap()[1].zones, []);
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn another_numa_node_is_refused_while_programs_run() {
+        let path = file("numa");
+        let mut state = some_state();
+        state.nodes[1].numa = Some(NodeId(1));
+        let nodes = |numa| {
+            let mut nodes = [node("near"), node("far")];
+            nodes[1].numa = numa;
+            nodes
+        };
+        save(&path, &state).unwrap();
+        assert_eq!(load(&path, &nodes(Some(NodeId(1)))).unwrap(), Some(state.clone()));
+        for other in [None, Some(NodeId(0))] {
+            let error = load(&path, &nodes(other)).unwrap_err();
+            assert!(matches!(error, StateError::OtherNuma { .. }), "{error}");
+            let text = error.to_string();
+            assert!(text.contains("has node far on NUMA node 1, and programs"), "{text}");
+        }
+        state.members.clear();
+        save(&path, &state).unwrap();
+        assert_eq!(load(&path, &nodes(None)).unwrap().unwrap().nodes[1].numa, None);
         fs::remove_file(&path).unwrap();
     }
 

@@ -14,7 +14,7 @@ pub use self::tenants::{
 };
 pub use self::zone::ZoneBytes;
 
-use memtide_units::{ByteSize, HoldReason, ImageId, NodeKind, OnlineZone};
+use memtide_units::{ByteSize, HoldReason, ImageId, NodeId, NodeKind, OnlineZone};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -173,6 +173,8 @@ pub struct NodeStatus {
     pub kind: NodeKind,
     /// What it is made of.
     pub backing: Backing,
+    /// The NUMA node of the kernel's that its memory is of, if it is bound to one.
+    pub numa: Option<NodeId>,
     /// All it ever had.
     pub size: ByteSize,
     /// Can be leased.

@@ -24,7 +24,7 @@ pub use program::{FromProgram, Hello, HelloProgram, Lineage, NodeInfo, ToProgram
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol. Both sides must speak the same.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// A request that the daemon refuses: which field, what it was, what was expected.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -49,7 +49,7 @@ impl Kernel {
         Self { root: root.as_ref().to_owned() }
     }
 
-    fn read(&self, path: &str) -> io::Result<String> {
+    pub(crate) fn read(&self, path: &str) -> io::Result<String> {
         Ok(fs::read_to_string(self.root.join(path))?.trim().to_owned())
     }
 

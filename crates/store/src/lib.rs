@@ -7,6 +7,7 @@
 //!
 //! * [`store`]: a node's [`Store`], its files, and what can be wrong with them.
 //! * [`dcd`]: a device's memory: one file for all images.
+//! * [`numa`]: memory of one NUMA node of the kernel's.
 //! * [`kernel`]: what the kernel offers: huge pages, transparent huge pages.
 //!
 //! The crate knows nothing of who may have what.
@@ -15,6 +16,7 @@
 
 pub mod dcd;
 pub mod kernel;
+pub mod numa;
 pub mod store;
 
 pub use store::{Backing, NodeFile, Store, StoreError};

@@ -5,8 +5,11 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use memtide_sys::memfd::{self, FileIdentity, Pages};
-use memtide_units::{ByteSize, Extent, PAGEBLOCK_BYTES, Pageblock};
+use memtide_sys::{
+    memfd::{self, FileIdentity, Pages},
+    numa::bind_file,
+};
+use memtide_units::{ByteSize, Extent, NodeId, PAGEBLOCK_BYTES, Pageblock};
 
 use crate::kernel::Kernel;
 
@@ -72,6 +75,67 @@ pub enum StoreError {
         /// The size that was expected.
         size: ByteSize,
     },
+    /// The NUMA node that a node is to lie on has no memory.
+    #[error("numa of node {node} is {numa}, which has no memory; expected one of {known}")]
+    NoNumaMemory {
+        /// The node.
+        node: String,
+        /// The NUMA node.
+        numa: u16,
+        /// Those that have memory.
+        known: String,
+    },
+    /// There is no such NUMA node, and will be none.
+    #[error(
+        "numa of node {node} is {numa}, which there is not; expected one that this kernel may \
+         have: {possible}"
+    )]
+    NoNumaNode {
+        /// The node.
+        node: String,
+        /// The NUMA node.
+        numa: u16,
+        /// Those that there may be.
+        possible: String,
+    },
+    /// The daemon may not have memory of that NUMA node.
+    #[error(
+        "numa of node {node} is {numa}, of which this daemon's cpuset lets it have none; expected \
+         one of {allowed}"
+    )]
+    NumaNotAllowed {
+        /// The node.
+        node: String,
+        /// The NUMA node.
+        numa: u16,
+        /// Those of the cpuset.
+        allowed: String,
+    },
+    /// The NUMA node does not bear what is to lie there.
+    #[error(
+        "nodes {nodes}: {needed} are more than NUMA node {numa} has to give now; expected at most \
+         {usable}"
+    )]
+    NumaTooSmall {
+        /// The nodes of the pool that lie there.
+        nodes: String,
+        /// The NUMA node.
+        numa: u16,
+        /// What they are to have.
+        needed: ByteSize,
+        /// What there is.
+        usable: ByteSize,
+    },
+    /// A memory file does not take its pages from where it should.
+    #[error("a memory file of node {node} cannot be bound to NUMA node {numa}")]
+    Bind {
+        /// The node.
+        node: String,
+        /// The NUMA node.
+        numa: u16,
+        /// Why not.
+        source: io::Error,
+    },
     /// A system call failed.
     #[error("{what}")]
     Io {
@@ -89,6 +153,7 @@ pub struct Store {
     backing: Backing,
     first: Pageblock,
     pageblocks: u64,
+    numa: Option<NodeId>,
 }
 
 impl Store {
@@ -96,7 +161,34 @@ impl Store {
     /// until an image uses it.
     #[must_use]
     pub fn new(name: &str, backing: Backing, first: Pageblock, pageblocks: u64) -> Self {
-        Self { name: name.to_owned(), backing, first, pageblocks }
+        Self { name: name.to_owned(), backing, first, pageblocks, numa: None }
+    }
+
+    /// The same with all its memory on a NUMA node of the kernel's ([`crate::numa`]): files count
+    /// as the node's once they are bound ([`Self::bind`]).
+    #[must_use]
+    pub fn on_numa_node(self, numa: Option<NodeId>) -> Self {
+        Self { numa, ..self }
+    }
+
+    /// Sees to it that what comes into a file from now on is of this node's NUMA node, if it has
+    /// one. The NUMA node must have memory by now.
+    ///
+    /// # Errors
+    /// [`StoreError::Bind`]; the file is as it was.
+    pub fn bind(&self, file: &NodeFile) -> Result<(), StoreError> {
+        let Some(numa) = self.numa else { return Ok(()) };
+        bind_file(file.as_fd(), numa).map_err(|errno| StoreError::Bind {
+            node: self.name.clone(),
+            numa: numa.0,
+            source: errno.into(),
+        })
+    }
+
+    /// The NUMA node that it lies on, if it is one of the kernel's.
+    #[must_use]
+    pub const fn numa(&self) -> Option<NodeId> {
+        self.numa
     }
 
     /// Whether the machine could fill all these stores.
@@ -323,6 +415,29 @@ mod tests {
         assert_eq!(file.allocated().unwrap(), ByteSize(3 * 4096));
         file.zero_all_but(&[]).unwrap();
         assert_eq!(file.allocated().unwrap(), ByteSize(0));
+    }
+
+    #[test]
+    fn a_file_is_bound_to_the_nodes_numa_node_and_no_other() {
+        use memtide_sys::numa::{Mode, NodeSet, Policy, allowed_nodes, file_policy};
+        let node = allowed_nodes().unwrap().iter().next().unwrap();
+        let policy = |file: &NodeFile| file_policy(file.as_fd()).unwrap();
+        let unbound = store(Backing::Memfd);
+        let file = unbound.create_file().unwrap();
+        unbound.bind(&file).unwrap();
+        assert_eq!((policy(&file), unbound.numa()), (Policy::DEFAULT, None));
+        for backing in [Backing::Memfd, Backing::MemfdThp] {
+            let store = store(backing).on_numa_node(Some(node));
+            let file = store.create_file().unwrap();
+            store.bind(&file).unwrap();
+            write(&file, 103);
+            assert_eq!(policy(&file), Policy::new(Mode::Bind, NodeSet::only(node).unwrap()));
+            assert_eq!(file.allocated().unwrap(), ByteSize(4096));
+        }
+        let absent = store(Backing::Memfd).on_numa_node(Some(NodeId(1023)));
+        let error = absent.bind(&file).unwrap_err().to_string();
+        assert_eq!(error, "a memory file of node far cannot be bound to NUMA node 1023");
+        assert_eq!(policy(&file), Policy::DEFAULT);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `memtide dcd`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 use memtide_cxl::manager::HostName;
@@ -50,6 +50,13 @@ pub struct DcdServe {
     /// What that manager calls this host
     #[arg(long, value_name = "NAME", requires = "manager")]
     pub host_name: Option<HostName>,
+    /// A daemon's socket: a node of its pool, with the device's NUMA node as its numa, has what is
+    /// online, and gives its part back before any of it leaves
+    #[arg(long, value_name = "SOCKET", requires = "pool_node")]
+    pub pool: Option<PathBuf>,
+    /// The name of that node
+    #[arg(long, value_name = "NAME", requires = "pool")]
+    pub pool_node: Option<String>,
     /// Each line as JSON
     #[arg(long)]
     pub json: bool,

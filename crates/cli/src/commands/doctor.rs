@@ -69,6 +69,7 @@ fn look() -> Vec<Finding> {
         locked_memory(),
         huge_pages(&kernel),
         transparent_huge_pages(&kernel),
+        numa_nodes(&kernel),
     ]
 }
 
@@ -252,5 +253,21 @@ fn transparent_huge_pages(kernel: &Kernel) -> Finding {
         found: setting,
         why: "nodes with store memfd-thp",
         grant: Some("echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled".to_owned()),
+    }
+}
+
+fn numa_nodes(kernel: &Kernel) -> Finding {
+    let nodes = kernel.numa_memory().unwrap_or_default();
+    let with_memory = nodes.iter().filter(|(_, memory)| memory.managed.0 > 0);
+    let each = with_memory.map(|(node, memory)| format!("{node} has {} to give", memory.usable));
+    let found = each.collect::<Vec<_>>().join(", ");
+    // Where the kernel knows no memory policies, nothing can be bound to one of them.
+    let usable = memtide_sys::numa::allowed_nodes().is_ok() && !found.is_empty();
+    Finding {
+        name: "NUMA nodes",
+        verdict: if usable { Verdict::Ok } else { Verdict::Limited },
+        found: if usable { found } else { "this kernel has no memory policies".to_owned() },
+        why: "nodes of a pool with numa, and memtide run --near node0",
+        grant: (!usable).then(|| "a kernel with CONFIG_NUMA".to_owned()),
     }
 }

@@ -64,7 +64,8 @@ fn node_rows(status: &Told) -> Vec<Vec<String>> {
             Backing::Hugetlb => "hugetlb",
             Backing::Dcd => "dcd",
         };
-        let mut row = vec![node.name.clone(), node.kind.to_string(), store.to_owned()];
+        let numa = node.numa.map(|numa| format!(", NUMA node {}", numa.0)).unwrap_or_default();
+        let mut row = vec![node.name.clone(), node.kind.to_string(), format!("{store}{numa}")];
         row.extend(
             [node.size, node.free, node.leased, node.isolated, node.offline, node.retired]
                 .map(|size| size.to_string()),

@@ -309,9 +309,4 @@ impl NodeConfig {
         let Some(dcd) = &self.dcd else { return true };
         dcd.shared_with == SharedWith::Everybody || tenant.trusted
     }
-
-    /// What it is sure to have.
-    pub(super) const fn sure(&self) -> ByteSize {
-        if self.dcd.is_some() { ByteSize(0) } else { self.size }
-    }
 }

@@ -13,6 +13,7 @@ use toml::Spanned;
 use super::{
     MAX_NAME, check_size,
     dcd::{self, DcdConfig},
+    numa::{self, NumaConfig},
     raw::{
         Located, Number, RawNode, RawPlacement, RawWeights, Text, either, number, size, word,
         wrong, wrong_at,
@@ -60,6 +61,8 @@ pub struct NodeConfig {
     pub distances: BTreeMap<usize, u8>,
     /// Where its capacity comes from, if it is a device's ([`Backing::Dcd`]).
     pub dcd: Option<DcdConfig>,
+    /// On which NUMA node it lies, if on one.
+    pub numa: Option<NumaConfig>,
 }
 
 impl NodeConfig {
@@ -76,6 +79,7 @@ impl NodeConfig {
             performance: Performance::default(),
             distances: BTreeMap::new(),
             dcd: None,
+            numa: None,
         }
     }
 }
@@ -154,11 +158,13 @@ fn node(
     let given = raw.size.as_ref().or(raw.window.as_ref());
     let (sized, value) = given.map_or((at, ""), |at| (at.span().start, at.get_ref()));
     check_size(bytes, block).map_err(|text| wrong_at(sized, &field("size"), value, text))?;
+    let numa = numa::numa(raw, backing, (bytes, block), &field)?;
     let class = class(raw, &field)?;
     let zones = OnlineZone::ALL.map(|zone| (zone.name(), zone));
     let zone = word(raw.zone.as_ref(), &field("zone"), OnlineZone::default(), &zones)?;
     let performance = performance(raw, &field)?;
-    Ok(NodeConfig { class, zone, performance, dcd, ..NodeConfig::new(&name, kind, bytes, backing) })
+    let plain = NodeConfig::new(&name, kind, bytes, backing);
+    Ok(NodeConfig { class, zone, performance, dcd, numa, ..plain })
 }
 
 fn own_size(raw: &RawNode, field: &impl Fn(&str) -> String) -> Result<ByteSize, Located> {

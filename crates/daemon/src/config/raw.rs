@@ -47,6 +47,8 @@ pub(super) struct RawNode {
     pub(super) kind: Text,
     pub(super) size: Option<Text>,
     pub(super) store: Option<Text>,
+    pub(super) numa: Option<Number>,
+    pub(super) online: Option<Text>,
     pub(super) class: Option<Text>,
     pub(super) zone: Option<Text>,
     pub(super) capabilities: Option<Spanned<Vec<Text>>>,

@@ -287,7 +287,7 @@ fn check_guarantees(
     guaranteed: &mut BTreeMap<NodeKind, Guaranteed>,
 ) -> Result<(), Located> {
     let size = |of: &BTreeSet<usize>| -> u64 {
-        of.iter().map(|index| whole_pageblocks(nodes[*index].sure())).sum()
+        of.iter().map(|index| whole_pageblocks(nodes[*index].online_at_start())).sum()
     };
     for (kind, at) in quotas_of(raw) {
         let min = tenant.quotas[&kind].min;

@@ -72,6 +72,12 @@ impl Config {
         if let Some(dcd) = &node.dcd {
             text += &device(dcd);
         }
+        if let Some(numa) = &node.numa {
+            let _ = writeln!(text, "numa = {}", numa.node.0);
+            if let Some(online) = numa.online {
+                let _ = writeln!(text, "online = \"{}\"", online.0);
+            }
+        }
         match node.class {
             NodeClass::Public => {}
             NodeClass::Special => text += "class = \"special\"\n",

@@ -12,7 +12,7 @@ use crate::{
     dcd::{self, Dcd},
     explain::Refusals,
     images::Images,
-    retire,
+    numa, retire,
     start::{self, BindError},
     state::{self, State},
     summary::{NodeSummary, Summary},
@@ -33,7 +33,8 @@ impl Daemon {
             .zip(&firsts)
             .map(|(node, first)| {
                 let pageblocks = node.size.pageblocks_ceil();
-                Store::new(&node.name, start::backing(node.backing), *first, pageblocks)
+                let backing = start::backing(node.backing);
+                numa::placed(Store::new(&node.name, backing, *first, pageblocks), node)
             })
             .collect();
         let left = match &config.state {
@@ -48,6 +49,7 @@ impl Daemon {
             ..State::default()
         });
         let until = dcd::takeover::prepare(&config, &mut left, &fresh);
+        numa::prepare(&config, &mut left, &fresh)?;
         if left.members.is_empty() {
             // Otherwise they hold some of it already.
             Store::check_all(&stores, &Kernel::this_machine())?;

@@ -36,8 +36,15 @@ use memtide_engine::dynamic_capacity::{
 use memtide_units::{ByteSize, NodeId};
 
 use super::{
-    decoder::Span, error::DcdError, log::Log, mailbox::Commands, memory::Memory, report::Report,
-    standing::Offers, stuck::Stuck,
+    decoder::Span,
+    error::DcdError,
+    log::Log,
+    mailbox::Commands,
+    memory::Memory,
+    pool::{Pool, Supplied},
+    report::Report,
+    standing::Offers,
+    stuck::Stuck,
 };
 use crate::plan::Kernel;
 
@@ -67,6 +74,8 @@ pub struct Setup {
     pub policy: AcceptPolicy,
     /// How long a give-back may take.
     pub deadline: Duration,
+    /// A pool that is to have the capacity.
+    pub pool: Option<Box<dyn Pool>>,
 }
 
 /// What of something is in use.
@@ -93,6 +102,7 @@ pub struct Agent<C> {
     pub(super) recovered: BTreeSet<DpaRange>,
     pub(super) stuck: Stuck,
     pub(super) offers: Offers,
+    pub(super) supplied: Option<Supplied>,
 }
 
 impl<C: Commands> Agent<C> {
@@ -102,7 +112,7 @@ impl<C: Commands> Agent<C> {
     /// [`DcdError`].
     pub fn start(
         commands: C,
-        setup: Setup,
+        mut setup: Setup,
         kernel: &mut impl Kernel,
         say: Say<'_>,
     ) -> Result<Self, DcdError> {
@@ -111,7 +121,9 @@ impl<C: Commands> Agent<C> {
         host.add_device(DEVICE, setup.config.clone())?;
         let (log, started) = (Log::default(), Instant::now());
         let (recovered, stuck, offers) = (BTreeSet::new(), Stuck::default(), Offers::default());
-        let mut agent = Self { commands, host, log, setup, started, recovered, stuck, offers };
+        let supplied = setup.pool.take().map(Supplied::new);
+        let mut agent =
+            Self { commands, host, log, setup, started, recovered, stuck, offers, supplied };
         let accepted = agent.extents()?;
         agent.recovered = accepted.iter().map(|extent| extent.range).collect();
         for span in agent.setup.spans.clone() {
@@ -121,6 +133,7 @@ impl<C: Commands> Agent<C> {
         }
         agent.remove_orphans(kernel, say)?;
         agent.drain(kernel, say)?;
+        agent.supply(kernel, say)?;
         Ok(agent)
     }
 
@@ -135,7 +148,8 @@ impl<C: Commands> Agent<C> {
         if self.host.next_deadline().is_some_and(|due| due <= self.now()) {
             self.apply(Input::Tick, kernel, say)?;
         }
-        self.try_stuck(kernel, say)
+        self.try_stuck(kernel, say)?;
+        self.supply(kernel, say)
     }
 
     /// Which offers are accepted from now on.

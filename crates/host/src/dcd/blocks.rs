@@ -12,6 +12,7 @@ use super::{
     agent::{Agent, Online, Say},
     error::DcdError,
     mailbox::Commands,
+    pool::Supplied,
     report::Report,
 };
 use crate::{
@@ -82,6 +83,7 @@ impl<C: Commands> Agent<C> {
         say: Say<'_>,
     ) -> Result<(), DcdError> {
         self.stuck.forget(extents);
+        self.supplied.iter_mut().for_each(Supplied::look_soon);
         for range in self.physical(extents) {
             match self.setup.memory.add(kernel, range) {
                 Err(error @ DcdError::Memory { .. }) => {
@@ -95,13 +97,18 @@ impl<C: Commands> Agent<C> {
 
     /// Empties what is asked back, as far as that goes within the deadline; what nobody uses then.
     pub(super) fn reclaim(
-        &self,
+        &mut self,
         ranges: &[DpaRange],
         kernel: &mut impl Kernel,
         say: Say<'_>,
     ) -> Result<Vec<DpaRange>, DcdError> {
         let blocks = self.blocks_of(ranges);
-        let answer = self.give_back(&blocks, kernel, say)?;
+        let allowed = self.shrink_pool(&blocks.keys().copied().collect(), kernel, say)?;
+        let went = self.give_back(&blocks, allowed.blocks, kernel, say)?;
+        let answer = match (allowed.answer, went) {
+            (Some(pool), Some(went)) => Some(join(Some(pool), went)),
+            (pool, went) => pool.or(went),
+        };
         let now = MemoryBlocks::read(kernel.root())?.ok_or(DcdError::NoHotPlug)?;
         let is_free = |block: &BlockId| {
             now.blocks.get(block).is_none_or(|block| block.state == BlockState::Offline)
@@ -117,6 +124,7 @@ impl<C: Commands> Agent<C> {
     pub(super) fn give_back(
         &self,
         blocks: &BTreeMap<BlockId, DpaRange>,
+        at_most: Option<u64>,
         kernel: &mut impl Kernel,
         say: Say<'_>,
     ) -> Result<Option<Answer>, DcdError> {
@@ -128,8 +136,14 @@ impl<C: Commands> Agent<C> {
             }
         }
         let mut said: Option<Answer> = None;
+        let mut may_leave = at_most.map_or(u64::MAX, |most| most.saturating_mul(now.block_bytes));
+        let nodes = of_nodes.keys().copied().collect();
         for (node, bytes) in of_nodes {
-            let (bytes, deadline) = (ByteSize(bytes), self.setup.deadline);
+            let (bytes, deadline) = (ByteSize(bytes.min(may_leave)), self.setup.deadline);
+            may_leave -= bytes.0;
+            if bytes.0 == 0 {
+                continue;
+            }
             let wish = GiveBackWish { node, bytes, deadline };
             let is_wanted = |block| blocks.contains_key(&block);
             match give_back::give_back_of(kernel, &wish, is_wanted, &mut |_, _| {}) {
@@ -137,6 +151,7 @@ impl<C: Commands> Agent<C> {
                 Err(error) => say(Report::Trouble { what: chain(&error) }),
             }
         }
+        self.fetch_pool(kernel, &nodes, say);
         Ok(said)
     }
 

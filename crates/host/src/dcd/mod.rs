@@ -31,6 +31,7 @@
 //! * [`agent`]: what happens. `answers`, `blocks`: what is said to the device and done to the
 //!   kernel. `log`: event records and the list of extents. [`report`]: as lines.
 //!   `standing`: what is accepted, for a fabric manager that is told of it.
+//! * [`pool`]: a pool that has the capacity; `fetch`: its pages, back on their node.
 //! * [`mod@serve`]: all of it put together, for a device of this machine.
 
 pub mod agent;
@@ -39,10 +40,12 @@ mod blocks;
 pub mod dax_region;
 pub mod decoder;
 pub mod error;
+mod fetch;
 mod log;
 pub mod mailbox;
 pub mod memory;
 pub mod pci;
+pub mod pool;
 pub mod registers;
 pub mod report;
 pub mod serve;
@@ -54,6 +57,7 @@ pub use self::{
     agent::{AcceptPolicy, Agent, Setup},
     error::DcdError,
     mailbox::{CommandError, Commands, Mailbox},
+    pool::{Pool, PoolError, PoolState},
     report::Report,
     serve::{ServeWish, Served, find, serve},
 };

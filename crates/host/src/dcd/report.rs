@@ -70,6 +70,13 @@ pub enum Report {
         /// Blocks that the kernel still counts.
         blocks: String,
     },
+    /// A pool has another part of what is online than before.
+    Pooled {
+        /// How much.
+        bytes: ByteSize,
+        /// Of so much.
+        online: ByteSize,
+    },
     /// Event records were lost in the device.
     Overflow {
         /// How many.
@@ -133,6 +140,9 @@ impl fmt::Display for Report {
                 listed(ranges),
                 if programs.is_empty() { "none".to_owned() } else { programs.join(", ") }
             ),
+            Self::Pooled { bytes, online } => {
+                write!(f, "the pool has {bytes} of the {online} that are online")
+            }
             Self::Overflow { count } => {
                 write!(f, "the device's event log overflowed: {count} records were lost")
             }

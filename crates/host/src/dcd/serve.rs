@@ -19,6 +19,7 @@ use super::{
     mailbox::{CommandError, Commands, Mailbox},
     memory::Memory,
     pci::{self, Block, PciDevice},
+    pool::Pool,
     registers::{self, Capability},
     report::Report,
     window::{self, Place},
@@ -54,7 +55,7 @@ pub fn find(kernel: &impl Kernel, wish: &ServeWish) -> Result<PciDevice, DcdErro
     pci::find(kernel.root(), wish.device.as_deref())
 }
 
-/// Begins to serve a device.
+/// Begins to serve a device; a pool may have what it offers.
 ///
 /// # Errors
 /// [`DcdError`].
@@ -62,6 +63,7 @@ pub fn serve(
     kernel: &mut impl Kernel,
     device: PciDevice,
     wish: &ServeWish,
+    pool: Option<Box<dyn Pool>>,
     say: Say<'_>,
 ) -> Result<Served, DcdError> {
     let place = window::find(kernel.root(), &device)?;
@@ -77,7 +79,7 @@ pub fn serve(
     let partitions = &config.partitions;
     let spans = commit(&mut decoders, partitions, &mut place, (&device, block_bytes), say)?;
     let (name, policy, deadline) = (device.address.clone(), wish.policy, wish.deadline);
-    let setup = Setup { name, config, spans, memory, policy, deadline };
+    let setup = Setup { name, config, spans, memory, policy, deadline, pool };
     let agent = Agent::start(mailbox, setup, kernel, say)?;
     Ok(Served { device, agent })
 }

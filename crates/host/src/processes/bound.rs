@@ -64,7 +64,7 @@ impl Bound {
 }
 
 /// `bind:1`, `bind=static:1`, as numa_maps has it.
-fn binds_only_to(policy: &str, node: NodeId) -> bool {
+pub(crate) fn binds_only_to(policy: &str, node: NodeId) -> bool {
     let Some(rest) = policy.strip_prefix("bind") else { return false };
     let list = rest.rsplit_once(':').and_then(|(_, list)| list.parse::<IdList>().ok());
     list.is_some_and(|list| list.len() == 1 && list.has(u32::from(node.0)))

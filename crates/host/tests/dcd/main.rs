@@ -5,6 +5,7 @@
 mod device;
 mod kernel;
 mod killing;
+mod pool;
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -54,7 +55,8 @@ impl World {
         (config.align, config.splitting) = (BLOCK, Splitting::Block);
         let spans = vec![Span { dpa, base: PhysAddr(WINDOW) }];
         let (name, policy) = ("0000:21:00.0".to_owned(), self.policy);
-        Ok(Setup { name, config, spans, memory, policy, deadline: self.deadline })
+        let (deadline, pool) = (self.deadline, None);
+        Ok(Setup { name, config, spans, memory, policy, deadline, pool })
     }
 
     fn say(&self) -> impl FnMut(Report) + '_ {

@@ -119,7 +119,7 @@ impl Policy {
         Self { mode, nodes, nodes_mean: NodesMean::Renumbered, balancing: NumaBalancing::No }
     }
 
-    fn mode_word(&self) -> usize {
+    pub(super) fn mode_word(&self) -> usize {
         let meaning = match self.nodes_mean {
             NodesMean::Renumbered => 0,
             NodesMean::TheseNumbers => libc::MPOL_F_STATIC_NODES,
@@ -133,7 +133,7 @@ impl Policy {
     }
 
     /// `None` for a mode that is newer than this code.
-    fn from_kernel(mode: i32, nodes: NodeSet) -> Option<Self> {
+    pub(super) fn from_kernel(mode: i32, nodes: NodeSet) -> Option<Self> {
         let flag = |flag| mode & flag != 0;
         let number = mode & !MODE_FLAGS;
         Some(Self {
@@ -194,7 +194,7 @@ pub fn allowed_nodes() -> Result<NodeSet, Errno> {
 }
 
 /// Modes without nodes take no mask (a mask of none would do for most, not for all).
-fn nodes_of(policy: &Policy) -> (usize, usize) {
+pub(super) fn nodes_of(policy: &Policy) -> (usize, usize) {
     if policy.nodes.is_empty() { (0, 0) } else { (policy.nodes.address(), NodeSet::maxnode()) }
 }
 

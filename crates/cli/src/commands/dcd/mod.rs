@@ -4,6 +4,7 @@ mod ask;
 mod control;
 mod list;
 mod manager;
+mod pool;
 mod serve;
 
 use std::process::ExitCode;

@@ -27,6 +27,7 @@ use signal_hook::{
 use super::{
     control::{Control, Policy, Question},
     manager::{Has, Teller},
+    pool,
 };
 use crate::{
     arguments::{AcceptKind, DcdServe},
@@ -56,7 +57,8 @@ pub fn serve(options: &DcdServe) -> Result<ExitCode, Failure> {
     let device = dcd::find(&kernel, &wish).map_err(failure)?;
     let control = Control::bind(&device.address)?;
     let address = device.address.clone();
-    let mut served = dcd::serve(&mut kernel, device, &wish, &mut say).map_err(failure)?;
+    let pool = pool::of(options);
+    let mut served = dcd::serve(&mut kernel, device, &wish, pool, &mut say).map_err(failure)?;
     let mut teller = teller(options, &served, &kernel)?;
     say(Report::Note { what: format!("serving {address}") });
     while !stop.load(Ordering::Relaxed) {

@@ -25,13 +25,13 @@ fn tell(guest: &Guest, command: &str, region: usize, extents: &[(u64, u64)], mor
 }
 
 /// Offers extents, as one chain.
-fn add(guest: &Guest, region: usize, extents: &[(u64, u64)]) {
+pub fn add(guest: &Guest, region: usize, extents: &[(u64, u64)]) {
     let policy = json!({ "selection-policy": "prescriptive" });
     tell(guest, "cxl-add-dynamic-capacity", region, extents, policy);
 }
 
 /// Asks extents, or parts of them, back.
-fn release(guest: &Guest, region: usize, extents: &[(u64, u64)]) {
+pub fn release(guest: &Guest, region: usize, extents: &[(u64, u64)]) {
     let policy = json!({ "removal-policy": "prescriptive" });
     tell(guest, "cxl-release-dynamic-capacity", region, extents, policy);
 }
@@ -43,7 +43,7 @@ fn serve<'a>(guest: &'a Guest, options: &str) -> Result<Background<'a>, Error> {
     Ok(agent)
 }
 
-fn status(guest: &Guest) -> Value {
+pub fn status(guest: &Guest) -> Value {
     kit::json(guest, "dcd status", 0)
 }
 

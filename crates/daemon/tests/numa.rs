@@ -1,0 +1,125 @@
+//! Nodes on a NUMA node of the kernel's: whose files are bound when, what is refused, and what a
+//! restart leaves. Every machine has one NUMA node; where pages really come from is shown on
+//! machines with two (`crates/testbed/tests/vms/end_to_end/numa_nodes.rs`).
+
+mod common;
+
+use std::os::fd::AsFd;
+
+use common::{Pool, Program};
+use memtide_daemon::{BindError, Config, Daemon, NodeConfig, config::NumaConfig};
+use memtide_proto::{ControlReply, ControlRequest, ToProgram, program::Backing};
+use memtide_store::StoreError;
+use memtide_sys::numa::{Mode, NodeSet, Policy, allowed_nodes, file_policy};
+use memtide_units::{ByteSize, NodeId, NodeKind, PAGEBLOCK_BYTES};
+
+fn here() -> NodeId {
+    allowed_nodes().unwrap().iter().next().unwrap()
+}
+
+/// A near node anywhere, and a far one on a NUMA node.
+fn nodes(pageblocks: u64, numa: NodeId, online: Option<u64>) -> Vec<NodeConfig> {
+    let size = ByteSize::from_pageblocks;
+    let near = NodeConfig::new("near", NodeKind::Near, size(2), Backing::Memfd);
+    let far = NodeConfig::new("far", NodeKind::Far, size(pageblocks), Backing::Memfd);
+    let numa = NumaConfig { node: numa, online: online.map(size) };
+    vec![near, NodeConfig { numa: Some(numa), ..far }]
+}
+
+fn add(pool: &Pool, pageblocks: u64) -> ControlReply {
+    let bytes = ByteSize::from_pageblocks(pageblocks);
+    pool.control(ControlRequest::Add { bytes, to: "far".to_owned(), zone: None })
+}
+
+fn policies(program: &Program) -> Vec<Policy> {
+    program.files.iter().map(|file| file_policy(file.as_fd()).unwrap()).collect()
+}
+
+fn bound() -> [Policy; 2] {
+    [Policy::DEFAULT, Policy::new(Mode::Bind, NodeSet::only(here()).unwrap())]
+}
+
+#[test]
+fn every_file_of_the_node_is_bound_and_no_other() {
+    let pool = Pool::with_nodes(nodes(4, here(), None), Vec::new());
+    let status = pool.status();
+    assert_eq!((status.nodes[0].numa, status.nodes[1].numa), (None, Some(here())));
+    for _ in 0..2 {
+        let program = Program::join(pool.socket());
+        assert_eq!(policies(&program), bound());
+    }
+}
+
+#[test]
+fn what_is_there_later_binds_the_files_that_were_there_before() {
+    let pool = Pool::with_nodes(nodes(8, here(), Some(0)), Vec::new());
+    assert_eq!(pool.status().nodes[1].offline, ByteSize::from_pageblocks(8));
+    let early = Program::join(pool.socket());
+    assert_eq!(policies(&early), [Policy::DEFAULT; 2], "nothing can be leased there");
+    assert_eq!(common::blocks(&early.lease(3)).len(), 2, "no more is there, and it is near");
+
+    let four = ByteSize::from_pageblocks(4);
+    assert_eq!(add(&pool, 4), ControlReply::Done { bytes: four });
+    assert_eq!(policies(&early), bound());
+    assert_eq!(policies(&Program::join(pool.socket())), bound());
+    assert_eq!(pool.status().nodes[1].offline, four);
+    let leased = early.lease(4);
+    assert!(common::blocks(&leased).iter().all(|block| *block >= early.nodes[1].first));
+    for block in common::blocks(&leased) {
+        early.write(block, 7);
+    }
+    // As much as is configured, and no more.
+    let ControlReply::Refused(why) = add(&pool, 5) else { panic!("there are 4") };
+    assert!(why.to_string().contains("at most the 8MiB that have left node far"), "{why}");
+    assert_eq!(add(&pool, 4), ControlReply::Done { bytes: four });
+}
+
+#[test]
+fn more_than_the_numa_node_has_is_refused_and_changes_nothing() {
+    let tera = (1 << 40) / PAGEBLOCK_BYTES;
+    let pool = Pool::with_nodes(nodes(tera, here(), Some(2)), Vec::new());
+    let before = pool.status().nodes;
+    let ControlReply::Refused(why) = add(&pool, tera - 2) else { panic!("a terabyte") };
+    let expected = format!("that NUMA node {} has to give", here().0);
+    assert!(why.field == "size" && why.expected.ends_with(&expected), "{why}");
+    assert_eq!(pool.status().nodes, before);
+}
+
+#[test]
+fn a_daemon_does_not_start_on_memory_that_is_not_there() {
+    let folder = std::env::temp_dir().join(format!("memtide-numa-start-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let start = |nodes| Daemon::bind(Config::new(folder.join("sock"), nodes).unwrap()).err();
+    let tera = (1 << 40) / PAGEBLOCK_BYTES;
+    let error = start(nodes(tera, here(), None));
+    assert!(matches!(error, Some(BindError::Store(StoreError::NumaTooSmall { .. }))), "{error:?}");
+    let absent = NodeId(1023);
+    let error = start(nodes(4, absent, None));
+    assert!(matches!(error, Some(BindError::Store(StoreError::NoNumaMemory { .. }))), "{error:?}");
+    let error = start(nodes(4, absent, Some(0)));
+    assert!(matches!(error, Some(BindError::Store(StoreError::NoNumaNode { .. }))), "{error:?}");
+    assert!(!folder.join("sock").exists() && !folder.join("sock.state").exists());
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn what_came_later_stays_over_a_restart_as_long_as_programs_do() {
+    let mut pool = Pool::with_nodes(nodes(8, here(), Some(1)), Vec::new());
+    let mut program = Program::join(pool.socket());
+    add(&pool, 5);
+    let leased = program.lease(6);
+    pool.stop_daemon();
+    pool.start_daemon();
+    let answer = program.come_back(pool.socket(), &leased);
+    assert!(matches!(answer, Some(ToProgram::Welcome { .. })), "{answer:?}");
+    assert_eq!(pool.status().nodes[1].offline, ByteSize::from_pageblocks(2));
+    assert_eq!(policies(&program), bound());
+
+    drop(program);
+    pool.wait_until("nobody is left", |status| status.programs.is_empty());
+    pool.stop_daemon();
+    let state = pool.config.state.clone().unwrap();
+    assert!(!state.exists(), "nothing that a later daemon must know");
+    pool.start_daemon();
+    assert_eq!(pool.status().nodes[1].offline, ByteSize::from_pageblocks(7));
+}

@@ -1,0 +1,228 @@
+//! A pool that has the device's capacity: what it is given, what it is asked for, and that nothing
+//! leaves that it has.
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use memtide_host::{
+    dcd::{Agent, Pool, PoolError, PoolState, pool::room},
+    give_back::answer::{Holder, Reason},
+};
+use memtide_units::{ByteSize, HoldReason, NodeId, Random};
+
+use crate::{BLOCK, Device, MIB, World, block, blocks};
+
+/// A pool's node, as a test has it.
+#[derive(Debug)]
+struct Node {
+    online: u64,
+    size: u64,
+    /// What programs hold on to.
+    held: u64,
+    numa: Option<NodeId>,
+    /// Whether the daemon is away.
+    away: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Fake(Rc<RefCell<Node>>);
+
+impl Fake {
+    fn new() -> Self {
+        let node =
+            Node { online: 0, size: 64 * BLOCK, held: 0, numa: Some(NodeId(1)), away: false };
+        Self(Rc::new(RefCell::new(node)))
+    }
+
+    fn online(&self) -> u64 {
+        self.0.borrow().online
+    }
+
+    fn reached(&self) -> Result<(), PoolError> {
+        if self.0.borrow().away { Err("nobody is there".into()) } else { Ok(()) }
+    }
+}
+
+impl Pool for Fake {
+    fn state(&mut self) -> Result<PoolState, PoolError> {
+        self.reached()?;
+        let node = self.0.borrow();
+        let (online, size) = (ByteSize(node.online), ByteSize(node.size));
+        Ok(PoolState { numa: node.numa, online, size })
+    }
+
+    fn add(&mut self, bytes: ByteSize) -> Result<(), PoolError> {
+        self.reached()?;
+        let mut node = self.0.borrow_mut();
+        assert!(bytes.0 > 0 && node.online + bytes.0 <= node.size, "{bytes} to {node:?}");
+        node.online += bytes.0;
+        Ok(())
+    }
+
+    fn give_back(&mut self, bytes: ByteSize, _: Duration) -> Result<Vec<Holder>, PoolError> {
+        self.reached()?;
+        let mut node = self.0.borrow_mut();
+        let goes = bytes.0.min(node.online.saturating_sub(node.held));
+        node.online -= goes;
+        let holder = Holder {
+            tenant: "everybody".to_owned(),
+            image: 3,
+            pid: 4711,
+            name: "a-program".to_owned(),
+            bytes: ByteSize(bytes.0 - goes),
+            reason: Reason::Hold(HoldReason::LongTermPin),
+        };
+        Ok(if goes < bytes.0 { vec![holder] } else { Vec::new() })
+    }
+}
+
+/// Serves for this pool.
+fn serve(world: &World, pool: &Fake) -> Agent<Device> {
+    let mut kernel = world.kernel.clone();
+    let mut setup = world.setup(&mut kernel).unwrap();
+    setup.pool = Some(Box::new(pool.clone()));
+    let device = Device { state: Rc::clone(&world.state), killing: Rc::clone(&world.killing) };
+    Agent::start(device, setup, &mut kernel, &mut world.say()).unwrap()
+}
+
+fn room_of(blocks: u64) -> u64 {
+    room(ByteSize(blocks * BLOCK)).0
+}
+
+fn accepted(world: &World) -> u64 {
+    world.state.borrow().accepted.iter().map(|range| range.length).sum::<u64>() / BLOCK
+}
+
+/// The pool looks at most once a second, unless something came.
+fn later(world: &World, agent: &mut Agent<Device>) {
+    std::thread::sleep(Duration::from_millis(1100));
+    world.step(agent);
+}
+
+#[test]
+fn a_pool_gets_what_comes_and_is_asked_before_anything_leaves() {
+    let (world, pool) = (World::new(), Fake::new());
+    let mut agent = serve(&world, &pool);
+    assert_eq!(pool.online(), 0);
+    world.offer(&[blocks(0, 4)]);
+    world.step(&mut agent);
+    assert_eq!(pool.online(), room_of(4), "{:#?}", world.said.borrow());
+    // Nobody holds anything: all of it goes.
+    world.ask_back(&[blocks(1, 2)]);
+    world.step(&mut agent);
+    assert_eq!((accepted(&world), pool.online()), (2, room_of(2)), "{:#?}", world.said.borrow());
+    world.has(&[0, 3]);
+    world.ask_back(&[block(0), block(3)]);
+    world.step(&mut agent);
+    world.has(&[]);
+    assert_eq!(pool.online(), 0);
+}
+
+#[test]
+fn what_the_pool_holds_keeps_blocks_and_is_told_and_the_rest_follows() {
+    let (world, pool) = (World::new(), Fake::new());
+    let mut agent = serve(&world, &pool);
+    world.offer(&[blocks(0, 4)]);
+    world.step(&mut agent);
+    pool.0.borrow_mut().held = BLOCK + 2 * MIB;
+    world.ask_back(&[blocks(0, 4)]);
+    world.step(&mut agent);
+    // One block and a little more take two.
+    assert_eq!(accepted(&world), 2, "{:#?}", world.said.borrow());
+    assert_eq!(pool.online(), BLOCK + 2 * MIB, "what came back stays out of it");
+    let said = world.said.borrow().join("\n");
+    let held = format!("a-program (pid 4711) holds {}", ByteSize(BLOCK + 2 * MIB));
+    assert!(said.contains(&held), "{said}");
+    let told = format!("asked for {} back: {} can go", ByteSize(4 * BLOCK), ByteSize(2 * BLOCK));
+    assert!(said.contains(&told), "{said}");
+    pool.0.borrow_mut().held = 0;
+    later(&world, &mut agent);
+    world.has(&[]);
+    assert_eq!(pool.online(), 0);
+}
+
+#[test]
+fn without_its_pool_nothing_leaves() {
+    let (world, pool) = (World::new(), Fake::new());
+    let mut agent = serve(&world, &pool);
+    world.offer(&[blocks(0, 2)]);
+    world.step(&mut agent);
+    pool.0.borrow_mut().away = true;
+    world.ask_back(&[block(0)]);
+    world.step(&mut agent);
+    world.has(&[0, 1]);
+    let trouble = "trouble: the pool: nobody is there; nothing leaves without it";
+    assert!(world.said.borrow().iter().any(|said| said == trouble), "{:#?}", world.said.borrow());
+    pool.0.borrow_mut().away = false;
+    later(&world, &mut agent);
+    world.has(&[1]);
+    assert_eq!(pool.online(), room_of(1));
+}
+
+#[test]
+fn a_pool_on_another_numa_node_gets_nothing_and_that_is_said_once() {
+    let (world, pool) = (World::new(), Fake::new());
+    pool.0.borrow_mut().numa = Some(NodeId(0));
+    let mut agent = serve(&world, &pool);
+    world.offer(&[block(0)]);
+    world.step(&mut agent);
+    later(&world, &mut agent);
+    assert_eq!(pool.online(), 0);
+    let said = world.said.borrow().join("\n");
+    let trouble = "its node has numa = 0; expected numa = 1, the NUMA node of the device";
+    assert_eq!(said.matches(trouble).count(), 1, "{said}");
+}
+
+#[test]
+fn a_pool_gets_no_more_than_it_may_have_and_loses_what_force_took() {
+    let (world, pool) = (World::new(), Fake::new());
+    pool.0.borrow_mut().size = 3 * BLOCK;
+    let mut agent = serve(&world, &pool);
+    world.offer(&[blocks(0, 4)]);
+    world.step(&mut agent);
+    assert_eq!(pool.online(), 3 * BLOCK);
+    // A daemon that begins anew has nothing, one that comes back too much: both end at the sum.
+    pool.0.borrow_mut().online = 0;
+    later(&world, &mut agent);
+    assert_eq!(pool.online(), 3 * BLOCK);
+    pool.0.borrow_mut().size = 9 * BLOCK;
+    pool.0.borrow_mut().online = 6 * BLOCK;
+    later(&world, &mut agent);
+    assert_eq!(pool.online(), 4 * BLOCK);
+}
+
+/// Agents come and go, programs hold more and less: what is online always has room for the pool's.
+#[test]
+fn whatever_happens_the_pool_has_no_more_than_is_online() {
+    let (mut world, pool) = (World::new(), Fake::new());
+    world.deadline = Duration::from_secs(1);
+    let mut random = Random::new(11);
+    let mut agent = serve(&world, &pool);
+    for turn in 0..200 {
+        match random.below(4) {
+            0 => {
+                let new = block(random.below(8));
+                let is_held = world.state.borrow().accepted.iter().any(|it| it.overlaps(new));
+                if !is_held {
+                    world.offer(&[new]);
+                }
+            }
+            1 => {
+                let accepted = world.state.borrow().accepted.clone();
+                if !accepted.is_empty() {
+                    world.ask_back(&[accepted[random.below(accepted.len() as u64) as usize]]);
+                }
+            }
+            2 => {
+                let most = pool.online() / MIB;
+                pool.0.borrow_mut().held = random.below(most + 1) * MIB;
+            }
+            _ => {
+                drop(agent);
+                agent = serve(&world, &pool);
+            }
+        }
+        world.step(&mut agent);
+        let online = world.kernel.online().len() as u64;
+        assert!(pool.online() <= room_of(online), "turn {turn}: {:#?}", world.said.borrow());
+    }
+}
