@@ -28,6 +28,8 @@ pub const MAX_NAME_BYTES: usize = 64;
 pub const MAX_AGENT_FRAME_BYTES: usize = 128 << 10;
 /// Most holders in one answer; the largest are told of.
 pub const MAX_HOLDERS: usize = 256;
+/// Longest name of a holder's tenant or program, in bytes: so many holders fit into a frame.
+pub const MAX_WHO_BYTES: usize = 240;
 
 /// Most extents in one message of an agent.
 pub const MAX_TOLD_EXTENTS: usize = 1024;
@@ -145,9 +147,9 @@ pub struct HostAnswer {
 /// Somebody who keeps capacity from leaving a host.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HeldBy {
-    /// The tenant's name on that host, or nothing.
+    /// The tenant's name on that host, or nothing; at most [`MAX_WHO_BYTES`].
     pub tenant: Option<String>,
-    /// The program's name.
+    /// The program's name; at most [`MAX_WHO_BYTES`].
     pub program: Option<String>,
     /// The process, or nothing.
     pub pid: Option<u32>,
@@ -155,6 +157,23 @@ pub struct HeldBy {
     pub bytes: u64,
     /// Why.
     pub reason: HoldReason,
+}
+
+impl HeldBy {
+    /// The same with names that are cut to [`MAX_WHO_BYTES`].
+    #[must_use]
+    pub fn shortened(mut self) -> Self {
+        for name in [&mut self.tenant, &mut self.program].into_iter().flatten() {
+            shorten(name, MAX_WHO_BYTES);
+        }
+        self
+    }
+}
+
+/// Cuts a text to so many bytes, or a character's less.
+pub(crate) fn shorten(text: &mut String, most: usize) {
+    let mut ends = (0..=most.min(text.len())).rev();
+    text.truncate(ends.find(|&at| text.is_char_boundary(at)).unwrap_or(0));
 }
 
 /// From a manager to a host's agent.
@@ -174,4 +193,35 @@ pub enum FromManager {
         /// What.
         extents: Vec<DcExtent>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame;
+
+    #[test]
+    fn an_answer_fits_into_a_frame_whoever_holds_what() {
+        let name = "ü".repeat(2048);
+        let holder = HeldBy {
+            tenant: Some(name.clone()),
+            program: Some(format!("x{name}")),
+            pid: Some(u32::MAX),
+            bytes: u64::MAX,
+            reason: HoldReason::MemoryLock,
+        };
+        let short = holder.shortened();
+        assert_eq!(short.tenant.as_deref(), Some("ü".repeat(MAX_WHO_BYTES / 2).as_str()));
+        assert_eq!(short.program.as_ref().map(String::len), Some(MAX_WHO_BYTES - 1));
+        assert_eq!(short.clone().shortened(), short);
+        let answer = HostAnswer {
+            serial: u64::MAX,
+            asked: u64::MAX,
+            released: u64::MAX,
+            remaining: u64::MAX,
+            holders: vec![short; MAX_HOLDERS],
+        };
+        let bytes = frame::encode(&ToManager::Answer(answer)).unwrap().len() - frame::HEADER_BYTES;
+        assert!(bytes <= MAX_AGENT_FRAME_BYTES, "{bytes}");
+    }
 }

@@ -313,13 +313,15 @@ fn send(channel: &mut Channel, message: &ToManager) {
 }
 
 fn held_by(holder: &Holder) -> HeldBy {
-    HeldBy {
+    let held_by = HeldBy {
         tenant: Some(holder.tenant.clone()),
         program: Some(holder.name.clone()),
         pid: (holder.pid != 0).then_some(holder.pid),
         bytes: holder.bytes.0,
         reason: reason(holder.reason),
-    }
+    };
+    // A control group may have as long a path as whoever made it likes.
+    held_by.shortened()
 }
 
 /// The nearest of the reasons that a manager knows.
