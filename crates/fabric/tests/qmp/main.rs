@@ -153,8 +153,9 @@ fn what_qemu_refuses_has_not_happened() {
 #[test]
 fn a_qemu_that_misbehaves_is_left_and_tried_again() {
     let (mut bed, mut agent) = Bed::of_one();
-    let bad = [Manners::Garbage, Manners::OtherId, Manners::Endless, Manners::Silent];
-    for manners in bad {
+    for manners in
+        [Manners::Garbage, Manners::OtherId, Manners::Endless, Manners::Silent, Manners::Events]
+    {
         bed.ready();
         bed.qemus[0].device().manners = manners;
         let id = bed.client.ask(add("h0", 1, Duration::from_secs(1))).unwrap();

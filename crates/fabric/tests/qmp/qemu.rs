@@ -35,6 +35,8 @@ pub enum Manners {
     OtherId,
     /// A line without an end.
     Endless,
+    /// Events, as fast as they are read, and no answer.
+    Events,
 }
 
 #[derive(Debug)]
@@ -141,6 +143,11 @@ fn misbehave(stream: &mut UnixStream, manners: Manners) {
         Manners::Garbage => "what?\n".to_owned(),
         Manners::OtherId => format!("{}\n", json!({ "return": {}, "id": 12345 })),
         Manners::Endless => "x".repeat(3 << 20),
+        Manners::Events => {
+            let events = "{\"event\": \"STOP\"}\n".repeat(1 << 10);
+            while stream.write_all(events.as_bytes()).is_ok() {}
+            return;
+        }
     };
     let _ = stream.write_all(said.as_bytes());
 }

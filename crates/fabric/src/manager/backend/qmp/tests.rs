@@ -78,6 +78,27 @@ fn what_is_no_answer_ends_the_connection() {
 }
 
 #[test]
+fn who_talks_without_end_keeps_nobody_from_a_turn() {
+    let (mut qemu, mut lines) = lines();
+    let talks = std::thread::spawn(move || {
+        let events = "{\"event\": 1}\n".repeat(1 << 14);
+        while qemu.write_all(events.as_bytes()).is_ok() {}
+    });
+    let (sender, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        lines.begin("x", &json!({})).unwrap();
+        for _ in 0..8 {
+            assert_eq!(lines.answer().unwrap(), None);
+        }
+        let soon = Instant::now() + Duration::from_millis(30);
+        let never = lines.ask("x", &json!({}), soon).unwrap_err();
+        sender.send(matches!(never, QmpError::Late { .. })).unwrap();
+    });
+    assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok(true));
+    talks.join().unwrap();
+}
+
+#[test]
 fn who_does_not_greet_is_not_waited_for() {
     let (mut qemu, mut lines) = lines();
     let soon = Instant::now() + Duration::from_millis(30);
