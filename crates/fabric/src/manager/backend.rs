@@ -6,6 +6,7 @@
 //! loop only hears how it went.
 
 pub mod cci;
+pub mod qmp;
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -24,8 +25,6 @@ use rustix::event::{EventfdFlags, PollFlags};
 
 use self::qmp::QmpError;
 use crate::{Address, Link, LinkError, wire::Role};
-
-pub mod qmp;
 
 /// How long a device may take to answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
