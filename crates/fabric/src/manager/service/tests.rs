@@ -13,7 +13,7 @@ use memtide_cxl::{
 };
 use memtide_units::{ByteSize, DpaRange, HoldReason, RequestId, Tag};
 
-use super::*;
+use super::{durable::STORE_PAUSE, *};
 use crate::{
     Link, LinkError,
     control::{DeviceStateView, FromService, REQUESTS_PAGE, RequestView},
