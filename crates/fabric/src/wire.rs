@@ -19,7 +19,7 @@ use memtide_units::{DcExtent, DpaRange, HoldReason};
 use serde::{Deserialize, Serialize};
 
 /// The version of both protocols.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Longest frame: the largest mailbox payload (1 MiB) and what is around it.
 pub const MAX_FRAME_BYTES: usize = (1 << 20) + 4096;
 /// Longest name of a host or device: letters, digits, `-`, `_` and `.`.
@@ -116,8 +116,9 @@ pub enum ToManager {
         bytes: u64,
     },
     /// What this host has of a device: first when it has been welcomed and has then done all that
-    /// the device had for it, and whenever it accepted, refused or released something. For managers
-    /// of devices that do not tell; at most [`MAX_TOLD_EXTENTS`] each.
+    /// the device had for it, whenever it accepted, refused or released something, and when it was
+    /// asked to look ([`FromManager::Look`]). For managers of devices that do not tell; at most
+    /// [`MAX_TOLD_EXTENTS`] each.
     Extents {
         /// Which device, by its serial number.
         serial: u64,
@@ -126,6 +127,9 @@ pub enum ToManager {
         /// What was offered and has been answered since the last time. What of it is not accepted
         /// was refused, or released again.
         answered: Vec<DpaRange>,
+        /// The number of the last [`FromManager::Look`] on this connection that came before the
+        /// device was last looked at, 0 without one.
+        looked: u64,
     },
 }
 
@@ -186,6 +190,15 @@ pub enum FromManager {
     },
     /// Instead: why not. The connection ends.
     Refused(String),
+    /// Look at the device, do all that it has for this host, and say then what the host has
+    /// ([`ToManager::Extents`]): what the device was told before this has been dealt with then. Who
+    /// does not tell of that device has nothing to say.
+    Look {
+        /// Which device, by its serial number.
+        serial: u64,
+        /// Greater than the one before.
+        number: u64,
+    },
     /// Capacity that this host lost without being asked, for its log.
     Taken {
         /// Of which device, by its serial number.

@@ -213,6 +213,7 @@ impl Service {
         for (device, change) in self.devices.changes(Instant::now()) {
             self.hear(device, change);
         }
+        self.ask_to_look();
         self.pass_time();
         while let Some(input) = self.inputs.pop_front() {
             // What devices say is never wrong in this sense, and agents are answered there.

@@ -5,7 +5,9 @@
 //! nothing: connecting happens in a thread that ends in time, what the manager does not read is
 //! queued up to a limit, and a manager that is gone is tried again at longer and longer intervals.
 //! It is told everything anew then: first what this host has, once the device has been looked at
-//! after the welcome. So a manager knows that what it had offered before is answered.
+//! after the welcome. So a manager knows that what it had offered before is answered. Of what it
+//! offers and asks back later it knows when it asks for a look at the device
+//! ([`FromManager::Look`]): what it is told next names that look.
 
 use std::{
     io,
@@ -60,6 +62,15 @@ enum Connection {
     Told(Channel),
 }
 
+/// What there is to say of a look at the device.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// It is asked for. The next turn comes after it.
+    Due,
+    /// Nothing.
+    Told,
+}
+
 /// Tells a manager.
 pub struct Teller {
     at: Address,
@@ -73,6 +84,9 @@ pub struct Teller {
     accepted: Vec<DcExtent>,
     /// What it has not been told.
     answered: Vec<DpaRange>,
+    /// The last look at the device that it asked for on this connection, and whether it has been
+    /// told of one since.
+    look: (u64, Look),
     uses: Option<(u64, u64)>,
     looked: Option<Instant>,
     answer: Option<HostAnswer>,
@@ -93,6 +107,7 @@ impl Teller {
             welcomed: None,
             accepted: Vec::new(),
             answered: Vec::new(),
+            look: (0, Look::Told),
             uses: None,
             looked: None,
             answer: None,
@@ -204,6 +219,7 @@ impl Teller {
 
     fn tell_all(&mut self, channel: &mut Channel, has: Has<'_>, say: &mut dyn FnMut(Report)) {
         (self.uses, self.looked) = (None, None);
+        self.look = (0, Look::Told);
         self.tell_extents(channel, &has.accepted, say);
         self.tell_use(channel, &has);
         self.answer_is_new = self.answer.is_some();
@@ -212,7 +228,9 @@ impl Teller {
     }
 
     fn tell_changes(&mut self, channel: &mut Channel, has: Has<'_>, say: &mut dyn FnMut(Report)) {
-        if has.accepted != self.accepted || !self.answered.is_empty() {
+        let is_asked = self.look.1 == Look::Due;
+        if has.accepted != self.accepted || !self.answered.is_empty() || is_asked {
+            self.look.1 = Look::Told;
             self.tell_extents(channel, &has.accepted, say);
         }
         self.tell_use(channel, &has);
@@ -235,8 +253,8 @@ impl Teller {
             );
             return say(Report::Trouble { what });
         }
-        let (serial, accepted) = (self.serial, accepted.to_vec());
-        send(channel, &ToManager::Extents { serial, accepted, answered });
+        let (serial, accepted, looked) = (self.serial, accepted.to_vec(), self.look.0);
+        send(channel, &ToManager::Extents { serial, accepted, answered, looked });
     }
 
     fn tell_use(&mut self, channel: &mut Channel, has: &Has<'_>) {
@@ -274,7 +292,10 @@ impl Teller {
                         let what = format!("the manager took {} by force", ByteSize(bytes));
                         say(Report::Note { what });
                     }
-                    Ok(FromManager::Taken { .. }) => {}
+                    Ok(FromManager::Look { serial, number }) if serial == self.serial => {
+                        self.look = (number, Look::Due);
+                    }
+                    Ok(FromManager::Taken { .. } | FromManager::Look { .. }) => {}
                     Ok(FromManager::Refused(why)) => return self.lose(Some(why), say),
                     _ => return self.lose(Some("it speaks another language".to_owned()), say),
                 },

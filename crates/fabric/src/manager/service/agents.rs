@@ -5,6 +5,7 @@ use memtide_cxl::manager::{DeviceName, Holder, HostAnswer, HostName, Input};
 use super::{Notice, RunError, Service};
 use crate::{
     frame,
+    manager::backend::HostSays,
     serving::GuestId,
     wire::{self, FromManager, HeldBy, MAX_AGENT_FRAME_BYTES, MAX_HOLDERS, ToManager, VERSION},
 };
@@ -31,8 +32,8 @@ impl Service {
                 let Some(device) = self.device_of(&host, serial) else { return Ok(()) };
                 self.believe_agent(host.clone(), Input::HostUses { host, device, used })
             }
-            (ToManager::Extents { serial, accepted, answered }, Some(host)) => {
-                self.agent_has(&host, serial, accepted, answered);
+            (ToManager::Extents { serial, accepted, answered, looked }, Some(host)) => {
+                self.agent_has(&host, serial, HostSays::Has { accepted, answered, looked });
                 Ok(())
             }
             (ToManager::Answer(answer), Some(host)) => {

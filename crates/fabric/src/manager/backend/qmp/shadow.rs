@@ -237,7 +237,6 @@ impl Shadow {
     }
 
     /// What a host has.
-    #[cfg(test)]
     pub(super) fn held(&self, host: HostId) -> Vec<DpaRange> {
         self.device.held(host).map(|extent| extent.range).collect()
     }
