@@ -28,7 +28,10 @@ use super::{
     shadow::{Shadow, Trial},
     *,
 };
-use crate::manager::backend::{Backend, HostSays};
+use crate::{
+    manager::backend::{Backend, HostSays},
+    wire::MAX_TOLD_EXTENTS,
+};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -489,6 +492,21 @@ fn what_nobody_offered_is_taken_over_unless_offers_wait() {
     let error = hear(&mut shadow, &[&held[..], &[range(5, 1)]].concat(), &[]).unwrap_err();
     assert_eq!(error, HearError::Unasked { range: range(5, 1) });
     assert_eq!((shadow.held(HOST), shadow.offered(HOST)), (held, vec![range(4, 1)]));
+}
+
+/// Whatever an agent may say, a manager that starts again takes over.
+#[test]
+fn a_guest_may_have_as_many_extents_as_its_agent_may_tell_of() {
+    let description = Description { serial: 7, base: GIB, size: 4 * GIB, regions: 2 };
+    let mut shadow = Shadow::new(&description, 2).unwrap();
+    let all = apart(MAX_TOLD_EXTENTS as u64 / 2);
+    let far = all.iter().map(|range| DpaRange::new(range.start + 2 * GIB, range.length));
+    let far: Vec<DpaRange> = far.collect();
+    hear(&mut shadow, &[&all[..], &far].concat(), &[]).unwrap();
+    assert_eq!(shadow.held(HOST).len(), MAX_TOLD_EXTENTS);
+    assert_eq!(shadow.unknown(), Some(1));
+    hear(&mut shadow, &far, &[]).unwrap();
+    assert_eq!(shadow.held(HOST), far);
 }
 
 #[test]
