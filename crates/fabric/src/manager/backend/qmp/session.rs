@@ -208,7 +208,8 @@ impl Session {
                     Err(error) => {
                         heard.keep_answers_to(&self.shadow.offered(host));
                         heard.complaint = Some(format!("the agent of {host}: {error}"));
-                        let may_be_yet = matches!(error, HearError::Refused(_));
+                        let may_be_yet =
+                            matches!(error, HearError::Refused(_) | HearError::Claimed { .. });
                         heard.disputed = may_be_yet.then_some(accepted);
                     }
                 }

@@ -293,6 +293,28 @@ fn what_an_agent_says_too_early_is_heard_again() {
     assert_eq!(session.shadow().held(HostId(1)), [range(0, 1)]);
 }
 
+/// Both agents are heard, so the manager can ask one of them for what both have.
+#[test]
+fn a_conflict_outlasts_an_offer_and_ends_with_a_release() {
+    let (mut qemus, mut session) = session();
+    says(&mut session, HOST, &[range(0, 1)], &[]);
+    says(&mut session, HostId(1), &[range(0, 1)], &[]);
+    let conflict = session.problem().unwrap();
+    assert!(conflict.ends_with("expected nothing that host 0 has or is offered"), "{conflict}");
+    session.begin(&add(HostId(1), &[range(4, 1)])).unwrap();
+    returns(&mut qemus[1], 1);
+    assert_eq!(session.finish().unwrap(), Some(Ok(Response::Done)));
+    assert_eq!(session.finish().unwrap(), None);
+    assert_eq!(session.problem(), Some(conflict));
+    session.begin(&release(Force::Ask, &[range(0, 1)])).unwrap();
+    assert_eq!(session.finish().unwrap(), Some(Ok(Response::Done)));
+    returns(&mut qemus[0], 1);
+    says(&mut session, HostId(1), &[range(0, 1), range(4, 1)], &[]);
+    says(&mut session, HOST, &[], &[]);
+    assert_eq!(session.shadow().held(HostId(1)), [range(0, 1), range(4, 1)]);
+    assert_eq!(session.problem(), None);
+}
+
 #[test]
 fn an_answer_from_before_a_conflict_is_none_to_a_later_offer() {
     let (mut qemus, mut session) = session();
@@ -485,7 +507,7 @@ fn what_nobody_offered_is_taken_over_unless_offers_wait() {
     shadow.hear(HOST, &all[..3], &[]).unwrap();
     // What another has, it cannot have.
     let error = shadow.hear(HostId(1), &[extent(range(0, 1))], &[]).unwrap_err();
-    assert!(matches!(error, HearError::Refused(_)), "{error}");
+    assert_eq!(error, HearError::Claimed { range: range(0, 1), other: 0 });
     done(&mut shadow, &add(HOST, &[range(4, 1)]));
     let before = shadow.clone();
     let held: Vec<DpaRange> = before.held(HOST);
