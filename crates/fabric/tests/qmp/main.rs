@@ -142,6 +142,7 @@ fn what_qemu_refuses_has_not_happened() {
     agent.answer(Answer::Accept);
     agent.tell();
     bed.holds(&[8]);
+    bed.wait(|view| view.problem.is_none());
 
     let report = bed.done(give("h0", 1, Forcing::AtOnce));
     assert_eq!(report.returned, 0, "{report:?}");

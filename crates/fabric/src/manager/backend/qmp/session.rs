@@ -217,6 +217,8 @@ impl Session {
             if !changed {
                 return Ok(());
             }
+            // What QEMU did not do was of what is over now.
+            self.complaint = None;
             self.hear_again();
         }
     }
