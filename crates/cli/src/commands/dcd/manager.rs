@@ -36,6 +36,8 @@ use memtide_units::{ByteSize, DcExtent, DpaRange, HoldReason};
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// How long connecting may take, and being welcomed.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Frames that are taken of the manager in a turn: it does not keep this host from its device.
+const FRAMES_A_TURN: usize = 16;
 /// How often is looked how much is in use.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -279,10 +281,10 @@ impl Teller {
         }
     }
 
-    /// Hears what the manager says, if the connection is still there.
+    /// Hears some of what the manager says, if the connection is still there.
     fn go_on(&mut self, mut channel: Channel, say: &mut dyn FnMut(Report)) -> Connection {
         channel.flush();
-        loop {
+        for _ in 0..FRAMES_A_TURN {
             match channel.receive() {
                 Incoming::Frame(body) => match frame::decode(&body) {
                     Ok(FromManager::Taken { serial, extents }) if serial == self.serial => {
@@ -306,6 +308,7 @@ impl Teller {
                 }
             }
         }
+        Connection::Told(channel)
     }
 
     /// The connection is over, or did not come about; that is said when it is something new.

@@ -220,6 +220,21 @@ fn an_answer_fits_into_a_frame_however_long_paths_are() {
 }
 
 #[test]
+fn a_manager_that_talks_without_pause_is_heard_a_little_in_each_turn() {
+    let mut world = World::new();
+    world.welcome(&[]);
+    world.turn(&[], &[]);
+    let turns = 3;
+    for number in 1..=turns * FRAMES_A_TURN as u64 {
+        world.manager.say(&FromManager::Look { serial: 7, number });
+    }
+    for turn in 1..=turns {
+        world.turn(&[], &[]);
+        assert_eq!(world.teller.look.0, turn * FRAMES_A_TURN as u64);
+    }
+}
+
+#[test]
 fn who_refuses_is_complained_of_once_and_tried_again() {
     let mut world = World::new();
     for _ in 0..3 {
