@@ -3,10 +3,10 @@
 //! Who connects says [`ToService::Hello`] and is welcomed. Then each message is answered: a request
 //! by [`FromService::Accepted`] and later by [`FromService::Report`], or at once by
 //! [`FromService::Declined`]; a question by what it asks for, one frame for each device or request,
-//! and [`FromService::End`]. Requests come in pages ([`REQUESTS_PAGE`]): where there are more,
-//! [`FromService::Next`] ends a page and says where the next one begins. A connection that watches
-//! hears of each device again whenever something of it has changed; one that reads slowly hears of
-//! the newest state only.
+//! and [`FromService::End`]. Both come in pages ([`DEVICES_PAGE`], [`REQUESTS_PAGE`]): where there
+//! are more, [`FromService::Next`] ends a page and says where the next one begins. A connection
+//! that watches hears of each device again whenever something of it has changed; one that reads
+//! slowly hears of the newest state only.
 //!
 //! A request goes on without the connection that it came on. Lists are cut, sums are not.
 
@@ -15,11 +15,16 @@ use memtide_units::{DcExtent, RequestId, Tag};
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Most requests that are told of at a time: with all the holders that each may name, they have to
 /// fit into what waits for one connection at most
 /// ([`QUEUE_MAX_BYTES`](crate::channel::QUEUE_MAX_BYTES)).
 pub const REQUESTS_PAGE: usize = 32;
+/// Most devices that are told of at a time, for the same reason: with as many hosts as a device may
+/// have.
+pub const DEVICES_PAGE: usize = 4;
+/// Longest address of a device and longest problem, in bytes.
+pub const MAX_TEXT_BYTES: usize = 4096;
 /// Most extents of a host, and tags of a device, that are listed.
 pub const MAX_LISTED: usize = 100;
 
@@ -33,10 +38,10 @@ pub enum ToService {
     },
     /// Do this.
     Ask(Request),
-    /// Who has what?
-    Devices,
+    /// Who has what? From this device on, counted from 0.
+    Devices(u64),
     /// What was asked for, and what has become of it? From this number on, in the order of numbers.
-    Requests(RequestId),
+    Requests(u64),
     /// The same as [`ToService::Devices`], and again whenever it changes.
     Watch,
 }
@@ -65,8 +70,8 @@ pub enum FromService {
     Request(RequestView),
     /// That was all that was asked for.
     End,
-    /// There are more requests, from this number on: to be asked for.
-    Next(RequestId),
+    /// There are more devices, or requests, from this number on: to be asked for.
+    Next(u64),
 }
 
 /// A device, as it is shown.
@@ -74,11 +79,11 @@ pub enum FromService {
 pub struct DeviceView {
     /// Its name.
     pub name: String,
-    /// Where it is.
+    /// Where it is; at most [`MAX_TEXT_BYTES`] of that.
     pub address: String,
     /// Whether it can be used.
     pub state: DeviceStateView,
-    /// Why it is not connected, if that was tried.
+    /// Why it is not connected, if that was tried; at most [`MAX_TEXT_BYTES`] of that.
     pub problem: Option<String>,
     /// Bytes in all.
     pub capacity: u64,

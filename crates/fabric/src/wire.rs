@@ -19,7 +19,7 @@ use memtide_units::{DcExtent, DpaRange, HoldReason};
 use serde::{Deserialize, Serialize};
 
 /// The version of both protocols.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Longest frame: the largest mailbox payload (1 MiB) and what is around it.
 pub const MAX_FRAME_BYTES: usize = (1 << 20) + 4096;
 /// Longest name of a host or device: letters, digits, `-`, `_` and `.`.
@@ -28,6 +28,8 @@ pub const MAX_NAME_BYTES: usize = 64;
 pub const MAX_AGENT_FRAME_BYTES: usize = 128 << 10;
 /// Most holders in one answer; the largest are told of.
 pub const MAX_HOLDERS: usize = 256;
+/// Longest name of a holder's tenant or program, in bytes: so many holders fit into a frame.
+pub const MAX_WHO_BYTES: usize = 240;
 
 /// Most extents in one message of an agent.
 pub const MAX_TOLD_EXTENTS: usize = 1024;
@@ -114,8 +116,9 @@ pub enum ToManager {
         bytes: u64,
     },
     /// What this host has of a device: first when it has been welcomed and has then done all that
-    /// the device had for it, and whenever it accepted, refused or released something. For managers
-    /// of devices that do not tell; at most [`MAX_TOLD_EXTENTS`] each.
+    /// the device had for it, whenever it accepted, refused or released something, and when it was
+    /// asked to look ([`FromManager::Look`]). For managers of devices that do not tell; at most
+    /// [`MAX_TOLD_EXTENTS`] each.
     Extents {
         /// Which device, by its serial number.
         serial: u64,
@@ -124,6 +127,9 @@ pub enum ToManager {
         /// What was offered and has been answered since the last time. What of it is not accepted
         /// was refused, or released again.
         answered: Vec<DpaRange>,
+        /// The number of the last [`FromManager::Look`] on this connection that came before the
+        /// device was last looked at, 0 without one.
+        looked: u64,
     },
 }
 
@@ -145,9 +151,9 @@ pub struct HostAnswer {
 /// Somebody who keeps capacity from leaving a host.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HeldBy {
-    /// The tenant's name on that host, or nothing.
+    /// The tenant's name on that host, or nothing; at most [`MAX_WHO_BYTES`].
     pub tenant: Option<String>,
-    /// The program's name.
+    /// The program's name; at most [`MAX_WHO_BYTES`].
     pub program: Option<String>,
     /// The process, or nothing.
     pub pid: Option<u32>,
@@ -155,6 +161,23 @@ pub struct HeldBy {
     pub bytes: u64,
     /// Why.
     pub reason: HoldReason,
+}
+
+impl HeldBy {
+    /// The same with names that are cut to [`MAX_WHO_BYTES`].
+    #[must_use]
+    pub fn shortened(mut self) -> Self {
+        for name in [&mut self.tenant, &mut self.program].into_iter().flatten() {
+            shorten(name, MAX_WHO_BYTES);
+        }
+        self
+    }
+}
+
+/// Cuts a text to so many bytes, or a character's less.
+pub(crate) fn shorten(text: &mut String, most: usize) {
+    let mut ends = (0..=most.min(text.len())).rev();
+    text.truncate(ends.find(|&at| text.is_char_boundary(at)).unwrap_or(0));
 }
 
 /// From a manager to a host's agent.
@@ -167,6 +190,15 @@ pub enum FromManager {
     },
     /// Instead: why not. The connection ends.
     Refused(String),
+    /// Look at the device, do all that it has for this host, and say then what the host has
+    /// ([`ToManager::Extents`]): what the device was told before this has been dealt with then. Who
+    /// does not tell of that device has nothing to say.
+    Look {
+        /// Which device, by its serial number.
+        serial: u64,
+        /// Greater than the one before.
+        number: u64,
+    },
     /// Capacity that this host lost without being asked, for its log.
     Taken {
         /// Of which device, by its serial number.
@@ -174,4 +206,35 @@ pub enum FromManager {
         /// What.
         extents: Vec<DcExtent>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame;
+
+    #[test]
+    fn an_answer_fits_into_a_frame_whoever_holds_what() {
+        let name = "ü".repeat(2048);
+        let holder = HeldBy {
+            tenant: Some(name.clone()),
+            program: Some(format!("x{name}")),
+            pid: Some(u32::MAX),
+            bytes: u64::MAX,
+            reason: HoldReason::MemoryLock,
+        };
+        let short = holder.shortened();
+        assert_eq!(short.tenant.as_deref(), Some("ü".repeat(MAX_WHO_BYTES / 2).as_str()));
+        assert_eq!(short.program.as_ref().map(String::len), Some(MAX_WHO_BYTES - 1));
+        assert_eq!(short.clone().shortened(), short);
+        let answer = HostAnswer {
+            serial: u64::MAX,
+            asked: u64::MAX,
+            released: u64::MAX,
+            remaining: u64::MAX,
+            holders: vec![short; MAX_HOLDERS],
+        };
+        let bytes = frame::encode(&ToManager::Answer(answer)).unwrap().len() - frame::HEADER_BYTES;
+        assert!(bytes <= MAX_AGENT_FRAME_BYTES, "{bytes}");
+    }
 }

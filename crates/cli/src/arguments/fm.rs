@@ -87,7 +87,7 @@ pub struct FmServe {
 ///
 /// Speaks to the switches themselves, whether or not a manager is running: needs root, and a switch
 /// whose management function no driver of the kernel's has. The addresses it prints are those for
-/// memtide fm serve --device. Nothing is changed.
+/// memtide fm serve --device. Nothing is changed but that such a function is enabled.
 #[derive(Debug, Args)]
 pub struct FmScan {
     /// Print JSON; sizes are bytes

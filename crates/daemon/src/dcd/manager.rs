@@ -129,6 +129,8 @@ impl Clerk {
             match channel.receive() {
                 Incoming::Frame(body) => match frame::decode(&body) {
                     Ok(FromManager::Welcome { version: VERSION }) => welcomed = true,
+                    // Of a device that another agent of this host tells of.
+                    Ok(FromManager::Look { .. }) => {}
                     Ok(message) => {
                         let ends = !matches!(message, FromManager::Taken { .. });
                         let _ = self.heard.send(message);
@@ -241,6 +243,8 @@ impl Daemon {
                     let taken: Vec<_> = extents.iter().map(|extent| extent.range).collect();
                     Notice::Taken { node, bytes: ByteSize(ranges::bytes(&taken)) }
                 }
+                // It is not passed on to here.
+                FromManager::Look { .. } => continue,
                 FromManager::Welcome { version } => {
                     let why = format!("it speaks version {version}; expected {VERSION}");
                     Notice::ManagerRefuses { node, why }

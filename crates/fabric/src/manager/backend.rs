@@ -6,6 +6,7 @@
 //! loop only hears how it went.
 
 pub mod cci;
+pub mod qmp;
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -24,8 +25,6 @@ use rustix::event::{EventfdFlags, PollFlags};
 
 use self::qmp::QmpError;
 use crate::{Address, Link, LinkError, wire::Role};
-
-pub mod qmp;
 
 /// How long a device may take to answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -71,7 +70,7 @@ pub enum BackendError {
 /// What a host's agent says of a device, for a backend whose device does not tell.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum HostSays {
-    /// It is connected, and will say what it has once it has answered all that it was offered.
+    /// It is connected, and will say what it has once it has looked at the device.
     Connected,
     /// What it has.
     Has {
@@ -79,6 +78,9 @@ pub enum HostSays {
         accepted: Vec<DcExtent>,
         /// What was offered and has been answered since it last said so.
         answered: Vec<DpaRange>,
+        /// The last [`Backend::take_looks`] for which it has looked at the device before it said
+        /// this; 0: none on its connection.
+        looked: u64,
     },
 }
 
@@ -115,6 +117,12 @@ pub trait Backend: Send {
 
     /// A host's agent says something of this device. Most devices know it themselves.
     fn host_says(&mut self, _host: HostId, _says: HostSays) {}
+
+    /// Which hosts' agents are to look at the device and to say, with these numbers, what they have
+    /// then.
+    fn take_looks(&mut self) -> Vec<(HostId, u64)> {
+        Vec::new()
+    }
 
     /// Why it does not answer, or did not do what it was told, for people.
     fn problem(&self) -> Option<String> {

@@ -129,11 +129,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn devices(&mut self) -> Result<Vec<DeviceView>, ClientError> {
-        self.say(&ToService::Devices)?;
-        self.list(|message| match message {
-            FromService::Device(view) => Some(view),
-            _ => None,
-        })
+        self.pages(ToService::Devices, device)
     }
 
     /// What was asked for.
@@ -141,21 +137,10 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn requests(&mut self) -> Result<Vec<RequestView>, ClientError> {
-        let mut requests = Vec::new();
-        let mut from = RequestId(0);
-        loop {
-            self.say(&ToService::Requests(from))?;
-            let (page, next) = self.page(|message| match message {
-                FromService::Request(view) => Some(view),
-                _ => None,
-            })?;
-            requests.extend(page);
-            match next {
-                None => return Ok(requests),
-                Some(next) if next > from => from = next,
-                Some(_) => return Err(ClientError::Garbage(None)),
-            }
-        }
+        self.pages(ToService::Requests, |message| match message {
+            FromService::Request(view) => Some(view),
+            _ => None,
+        })
     }
 
     /// Who has what, and from now on [`Client::next_change`].
@@ -164,10 +149,10 @@ impl Client {
     /// [`ClientError`].
     pub fn watch(&mut self) -> Result<Vec<DeviceView>, ClientError> {
         self.say(&ToService::Watch)?;
-        self.list(|message| match message {
-            FromService::Device(view) => Some(view),
-            _ => None,
-        })
+        match self.page(device)? {
+            (list, None) => Ok(list),
+            (_, Some(_)) => Err(ClientError::Garbage(None)),
+        }
     }
 
     /// A device that has changed; waits for it, until `until` if that is given.
@@ -181,10 +166,22 @@ impl Client {
         }
     }
 
-    fn list<T>(&mut self, take: impl Fn(FromService) -> Option<T>) -> Result<Vec<T>, ClientError> {
-        match self.page(take)? {
-            (list, None) => Ok(list),
-            (_, Some(_)) => Err(ClientError::Garbage(None)),
+    /// A list, page by page.
+    fn pages<T>(
+        &mut self,
+        ask: impl Fn(u64) -> ToService,
+        take: impl Fn(FromService) -> Option<T>,
+    ) -> Result<Vec<T>, ClientError> {
+        let (mut list, mut from) = (Vec::new(), 0);
+        loop {
+            self.say(&ask(from))?;
+            let (page, next) = self.page(&take)?;
+            list.extend(page);
+            match next {
+                None => return Ok(list),
+                Some(next) if next > from => from = next,
+                Some(_) => return Err(ClientError::Garbage(None)),
+            }
         }
     }
 
@@ -192,7 +189,7 @@ impl Client {
     fn page<T>(
         &mut self,
         take: impl Fn(FromService) -> Option<T>,
-    ) -> Result<(Vec<T>, Option<RequestId>), ClientError> {
+    ) -> Result<(Vec<T>, Option<u64>), ClientError> {
         let mut list = Vec::new();
         loop {
             match self.hear_soon()? {
@@ -235,5 +232,12 @@ impl Client {
                 Err(errno) => return Err(ClientError::Poll(errno.into())),
             }
         }
+    }
+}
+
+fn device(message: FromService) -> Option<DeviceView> {
+    match message {
+        FromService::Device(view) => Some(view),
+        _ => None,
     }
 }

@@ -1,8 +1,10 @@
-//! The service's loop, and what the manager's outputs become.
+//! The service's loop: who is heard, and what the manager is told of it.
 
 mod agents;
 mod devices;
+mod durable;
 mod extents;
+mod notice;
 mod operators;
 
 use std::{
@@ -12,17 +14,16 @@ use std::{
 };
 
 use memtide_cxl::manager::{
-    self, Command, ConfigError, DeviceName, HostName, Input, InputError, Key, Manager, Output,
-    Record, Report,
+    self, ConfigError, DeviceName, HostName, Input, InputError, Manager, Report,
 };
 use memtide_units::RequestId;
 
+pub use self::notice::Notice;
 use self::{
-    devices::{Change, Devices, chain},
+    devices::{Change, Devices},
     operators::Operator,
 };
 use super::{
-    backend::BackendError,
     config::Config,
     store::{Store, StoreError},
 };
@@ -32,17 +33,10 @@ use crate::{
     control::FromService,
     frame::FrameError,
     serving::{GuestId, Hub, ListenError, Listener, Stop, StopHandle, hub::FRAMES_A_TURN},
-    wire::FromManager,
 };
 
 /// The listener that operators come by; agents come by the others.
 const CONTROL: usize = 0;
-
-/// How long changes on which nothing rests yet wait for the next that must be durable.
-const HOLD: Duration = Duration::from_millis(100);
-
-/// Until a store is tried again that could not be read.
-const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why there is no service.
 #[derive(Debug, thiserror::Error)]
@@ -72,91 +66,6 @@ pub enum RunError {
     /// What was kept does not fit what is set up.
     #[error(transparent)]
     Config(#[from] ConfigError),
-}
-
-/// What is worth a line in a log.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Notice {
-    /// A device is connected.
-    #[error("device {0}: connected")]
-    Connected(DeviceName),
-    /// A device cannot be reached; it is tried again.
-    #[error("device {device}: {}", chain(error))]
-    Unreachable {
-        /// Which.
-        device: DeviceName,
-        /// Why.
-        error: BackendError,
-    },
-    /// A device is no longer connected; it is tried again.
-    #[error("device {device}: disconnected: {}", chain(error))]
-    Disconnected {
-        /// Which.
-        device: DeviceName,
-        /// Why.
-        error: BackendError,
-    },
-    /// What the manager has to say of a device.
-    #[error("device {device}: {notice}")]
-    Device {
-        /// Which.
-        device: DeviceName,
-        /// What.
-        notice: manager::Notice,
-    },
-    /// A host's agent is connected, or no longer.
-    #[error("host {host}: its agent {what}")]
-    Agent {
-        /// Which.
-        host: HostName,
-        /// What it did.
-        what: &'static str,
-    },
-    /// An agent said something that makes no sense; it is ignored.
-    #[error("host {host}: {why}; ignored")]
-    Ignored {
-        /// Whose.
-        host: HostName,
-        /// Why it makes none.
-        why: String,
-    },
-    /// Somebody was not welcomed.
-    #[error("refused a connection: {0}")]
-    Refused(String),
-    /// What came was no message; the connection is ended.
-    #[error("{who} sent what is no message: {error}; its connection is ended")]
-    Garbage {
-        /// Who.
-        who: String,
-        /// What was wrong.
-        error: FrameError,
-    },
-    /// A message that does not belong there; the connection is ended.
-    #[error("{who} sent a message that does not belong there; its connection is ended")]
-    Misplaced {
-        /// Who.
-        who: String,
-    },
-    /// Something cannot be kept.
-    #[error("{}", chain(.0))]
-    Store(StoreError),
-    /// A request is answered.
-    #[error("request {}: {}", .0.id.0, summary(.0))]
-    Answered(Box<Report>),
-    /// Nobody can connect for a moment.
-    #[error("cannot accept connections: {0}")]
-    CannotAccept(io::Error),
-}
-
-/// A report in a line.
-fn summary(report: &Report) -> String {
-    let Report { asked, returned, held, accepted, refused, pending, missing, .. } = report;
-    format!(
-        "{:?}: asked {asked}, returned {returned}, held {held}, accepted {accepted}, refused \
-         {refused}, pending {pending}, missing {missing} bytes",
-        report.state
-    )
 }
 
 /// Time as the manager counts it: since 1970 when the service starts, and steadily from there.
@@ -304,6 +213,7 @@ impl Service {
         for (device, change) in self.devices.changes(Instant::now()) {
             self.hear(device, change);
         }
+        self.ask_to_look();
         self.pass_time();
         while let Some(input) = self.inputs.pop_front() {
             // What devices say is never wrong in this sense, and agents are answered there.
@@ -315,20 +225,6 @@ impl Service {
             self.settle()?;
         }
         Ok(())
-    }
-
-    /// Makes durable what is held; otherwise starts over, and says that what rests on it is not to
-    /// be done.
-    fn settle(&mut self) -> Result<bool, RunError> {
-        self.settle_by = None;
-        match self.store.settle() {
-            Ok(()) => Ok(true),
-            Err(error) => {
-                self.notice(Notice::Store(error));
-                self.start_over()?;
-                Ok(false)
-            }
-        }
     }
 
     fn due(&self) -> Option<Instant> {
@@ -400,44 +296,6 @@ impl Service {
         }
     }
 
-    /// In this order, and nothing after what could not be made durable. The journal becomes durable
-    /// when something comes that rests on it, however much later, and in any case after a while.
-    fn carry_out(&mut self, outputs: Vec<Output>) -> Result<(), RunError> {
-        for output in outputs {
-            if rests_on_journal(&output) && !self.settle()? {
-                return Ok(());
-            }
-            match output {
-                Output::Journal(records) => {
-                    // A device does not say again who had something.
-                    let is_urgent = records.iter().any(is_never_said_again);
-                    self.store.hold(records);
-                    if is_urgent {
-                        if !self.settle()? {
-                            return Ok(());
-                        }
-                    } else {
-                        self.settle_by.get_or_insert_with(|| Instant::now() + HOLD);
-                    }
-                }
-                Output::Command { device, command } => {
-                    if let Err(change) = self.devices.begin(&device, &command) {
-                        self.hear(device, change);
-                    }
-                }
-                Output::Answer(report) => self.answer(report),
-                Output::Taken { host, device, extents } => {
-                    let agent = self.agent_of.get(&host);
-                    if let (Some(id), Some(serial)) = (agent, self.devices.serial(&device)) {
-                        self.hub.send(*id, &FromManager::Taken { serial, extents }, None);
-                    }
-                }
-                Output::Note { device, notice } => self.notice(Notice::Device { device, notice }),
-            }
-        }
-        Ok(())
-    }
-
     fn answer(&mut self, report: Report) {
         let id = report.id;
         self.notice(Notice::Answered(Box::new(report.clone())));
@@ -447,51 +305,6 @@ impl Service {
         };
         if let Some(asker) = asker {
             self.hub.send(asker, &FromService::Report(report), None);
-        }
-    }
-
-    /// Goes on from what is durable, as a successor would: what this manager knows besides may be
-    /// what could not be kept.
-    fn start_over(&mut self) -> Result<(), RunError> {
-        self.started_over += 1;
-        self.inputs.clear();
-        self.store.forget_held();
-        self.settle_by = None;
-        self.devices.disconnect_all(Instant::now());
-        // They come again and say everything anew.
-        for (id, host) in std::mem::take(&mut self.agents) {
-            self.hub.end(id);
-            self.agent_of.remove(&host);
-        }
-        self.changed = true;
-        match self.store.load() {
-            Ok(kept) => {
-                let config = self.config.manager.clone();
-                self.manager = Manager::restore(config, self.clock.now(), kept)?;
-                self.suspended = None;
-                self.answer_what_ended();
-            }
-            Err(error) => {
-                if self.suspended.is_none() {
-                    self.notice(Notice::Store(error));
-                }
-                self.suspended = Some(Instant::now() + STORE_PAUSE);
-            }
-        }
-        Ok(())
-    }
-
-    /// What ended in what is durable is not answered by a restored manager.
-    fn answer_what_ended(&mut self) {
-        for (id, asker) in self.askers.clone() {
-            match self.manager.report(id) {
-                Some(report) if report.state == manager::State::Open => {}
-                Some(report) => self.answer(report),
-                None => {
-                    self.askers.remove(&id);
-                    self.hub.end(asker);
-                }
-            }
         }
     }
 
@@ -530,35 +343,6 @@ impl Service {
         let who = self.who(id);
         self.notice(Notice::Misplaced { who });
         self.hub.end(id);
-    }
-}
-
-/// Whether a device that is read anew would not tell this: whose data is in what is free.
-const fn is_never_said_again(record: &Record) -> bool {
-    matches!(record, Record { key: Key::Unsanitized(..), value: Some(_) })
-}
-
-/// Whether something must not be done before what was journalled before it is durable. Reading does
-/// not rest on it: what is journalled of what a device says is only what it will say again, or is
-/// durable at once ([`is_never_said_again`]). Nor
-/// does clearing its log: whoever starts again reads everything, and not the log.
-const fn rests_on_journal(output: &Output) -> bool {
-    match output {
-        Output::Journal(_) | Output::Note { .. } => false,
-        Output::Answer(_) | Output::Taken { .. } => true,
-        Output::Command { command, .. } => match command {
-            Command::GetEventRecords(_)
-            | Command::ClearEventRecords(_)
-            | Command::GetInfo(_)
-            | Command::GetHostConfiguration(_)
-            | Command::GetHostExtents(_)
-            | Command::ListTags(_) => false,
-            Command::SetConfiguration(_)
-            | Command::InitiateAdd(_)
-            | Command::InitiateRelease(_)
-            | Command::AddReference(_)
-            | Command::RemoveReference(_) => true,
-        },
     }
 }
 

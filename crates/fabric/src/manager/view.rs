@@ -2,17 +2,25 @@
 
 use memtide_cxl::manager::{DeviceState, DeviceStatus, HostName, HostStatus};
 
-use crate::control::{
-    AgentView, DeviceStateView, DeviceView, HostView, Kept, MAX_LISTED, RegionView, TagView,
+use crate::{
+    control::{
+        AgentView, DeviceStateView, DeviceView, HostView, Kept, MAX_LISTED, MAX_TEXT_BYTES,
+        RegionView, TagView,
+    },
+    wire::shorten,
 };
 
 /// A device as it is shown. `is_connected` says of which hosts the agent is there.
 pub fn device(
     status: DeviceStatus,
-    address: String,
-    problem: Option<String>,
+    mut address: String,
+    mut problem: Option<String>,
     is_connected: impl Fn(&HostName) -> bool,
 ) -> DeviceView {
+    // Problems quote what others say.
+    for text in [Some(&mut address), problem.as_mut()].into_iter().flatten() {
+        shorten(text, MAX_TEXT_BYTES);
+    }
     let tags_total = status.tags.len();
     let bits = |flags: &[u8; 32]| flags.iter().map(|byte| byte.count_ones()).sum();
     DeviceView {
@@ -68,3 +76,6 @@ fn host(status: HostStatus, is_connected: &impl Fn(&HostName) -> bool) -> HostVi
         extents_total,
     }
 }
+
+#[cfg(test)]
+mod tests;

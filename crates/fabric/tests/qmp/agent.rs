@@ -8,7 +8,8 @@ use std::{
 
 use memtide_fabric::{
     channel::{Channel, Incoming},
-    wire::{HeldBy, HostAnswer, ToManager},
+    frame,
+    wire::{FromManager, HeldBy, HostAnswer, ToManager},
 };
 use memtide_units::{DcExtent, DpaRange, HoldReason, Tag};
 
@@ -31,11 +32,31 @@ pub struct Agent {
     qemu: Arc<Qemu>,
     /// What it has answered since it last told of it.
     pub answered: Vec<DpaRange>,
+    /// The last look that the manager asked for, and the last after which nothing was left of what
+    /// the device had been told before.
+    look: u64,
+    looked: u64,
 }
 
 impl Agent {
     pub fn connect(agents: &Path, name: &str, qemu: Arc<Qemu>) -> Self {
-        Self { channel: introduce(agents, name).unwrap(), qemu, answered: Vec::new() }
+        let channel = introduce(agents, name).unwrap();
+        Self { channel, qemu, answered: Vec::new(), look: 0, looked: 0 }
+    }
+
+    /// Hears what it is asked to look for; whether the connection is over.
+    fn hear(&mut self) -> bool {
+        loop {
+            match self.channel.receive() {
+                Incoming::Frame(body) => match frame::decode(&body).unwrap() {
+                    FromManager::Look { number, .. } => self.look = number,
+                    other => panic!("{other:?}"),
+                },
+                Incoming::Nothing => return self.channel.is_over(),
+                Incoming::Closed => return true,
+                Incoming::Garbage(error) => panic!("{error}"),
+            }
+        }
     }
 
     fn say(&mut self, message: &ToManager) {
@@ -44,17 +65,21 @@ impl Agent {
     }
 
     pub fn tell(&mut self) {
+        self.hear();
         let device = self.qemu.device();
+        if device.records() == 0 {
+            self.looked = self.look;
+        }
         let extent = |&range: &DpaRange| DcExtent { range, tag: Tag::NULL, sequence: 0 };
         let (serial, accepted) = (device.serial, device.accepted.iter().map(extent).collect());
         drop(device);
-        let answered = std::mem::take(&mut self.answered);
-        self.say(&ToManager::Extents { serial, accepted, answered });
+        let (answered, looked) = (std::mem::take(&mut self.answered), self.looked);
+        self.say(&ToManager::Extents { serial, accepted, answered, looked });
     }
 
     /// Whether the manager has ended the connection.
     pub fn is_sent_away(&mut self) -> bool {
-        matches!(self.channel.receive(), Incoming::Closed) || self.channel.is_over()
+        self.hear()
     }
 
     /// Answers the oldest chain, if there is one.

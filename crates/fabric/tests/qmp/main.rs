@@ -17,7 +17,7 @@ use memtide_cxl::manager::{Ending, Forcing, Request, Rest, State};
 use memtide_fabric::control::{DeviceStateView, DeviceView};
 use memtide_units::DpaRange;
 use qemu::{BASE, Manners, SIZE};
-use requests::place;
+use requests::{place, release};
 
 const MIB: u64 = 1 << 20;
 
@@ -142,6 +142,7 @@ fn what_qemu_refuses_has_not_happened() {
     agent.answer(Answer::Accept);
     agent.tell();
     bed.holds(&[8]);
+    bed.wait(|view| view.problem.is_none());
 
     let report = bed.done(give("h0", 1, Forcing::AtOnce));
     assert_eq!(report.returned, 0, "{report:?}");
@@ -153,8 +154,9 @@ fn what_qemu_refuses_has_not_happened() {
 #[test]
 fn a_qemu_that_misbehaves_is_left_and_tried_again() {
     let (mut bed, mut agent) = Bed::of_one();
-    let bad = [Manners::Garbage, Manners::OtherId, Manners::Endless, Manners::Silent];
-    for manners in bad {
+    for manners in
+        [Manners::Garbage, Manners::OtherId, Manners::Endless, Manners::Silent, Manners::Events]
+    {
         bed.ready();
         bed.qemus[0].device().manners = manners;
         let id = bed.client.ask(add("h0", 1, Duration::from_secs(1))).unwrap();
@@ -226,4 +228,67 @@ fn the_next_manager_learns_all_of_it_from_agents() {
     second.tell();
     bed.holds(&[3, 2]);
     assert_eq!(bed.ready().free, 3 * BLOCK);
+}
+
+/// So many extents of 2 MiB that lie apart.
+fn apart(count: u64) -> Vec<DpaRange> {
+    (0..count).map(|at| DpaRange::new(BASE + at * 4 * MIB, 2 * MIB)).collect()
+}
+
+#[test]
+fn what_a_guest_keeps_does_not_stand_before_what_it_gives() {
+    let (mut bed, mut agent) = Bed::of_one();
+    let all = apart(20);
+    bed.qemus[0].device().accepted = all.clone();
+    agent.tell();
+    bed.wait(|view| view.hosts[0].held == 40 * MIB);
+    // The log holds 8 records. These programs give nothing, and the others are asked all the same.
+    let id = bed
+        .client
+        .ask(release("h0", 40 * MIB, Forcing::Never, Rest::Stand, Duration::from_secs(3)))
+        .unwrap();
+    let mut pinned = Vec::new();
+    let until = Instant::now() + LONG;
+    while bed.qemus[0].device().accepted.len() > 8 {
+        let mut device = bed.qemus[0].device();
+        if pinned.is_empty() {
+            pinned = device.asked.iter().copied().collect();
+        }
+        let gives = |range: &DpaRange| !pinned.contains(range);
+        let given: Vec<DpaRange> = device.asked.drain(..).filter(gives).collect();
+        device.accepted.retain(|range| !given.contains(range));
+        drop(device);
+        agent.tell();
+        assert!(Instant::now() < until, "{:#?}", bed.qemus[0].device());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(pinned.len(), 8);
+    let report = bed.client.report(id).unwrap();
+    assert_eq!((report.returned, report.held), (24 * MIB, 16 * MIB), "{report:?}");
+}
+
+#[test]
+fn an_offer_waits_until_its_guest_has_taken_out_what_it_is_asked_for() {
+    let (mut bed, mut agent) = Bed::of_one();
+    bed.qemus[0].device().accepted = apart(20);
+    agent.tell();
+    bed.wait(|view| view.hosts[0].held == 40 * MIB);
+    let back = release("h0", 40 * MIB, Forcing::Never, Rest::Stand, Duration::from_millis(100));
+    bed.client.ask(back).unwrap();
+    agent.wait("it is asked", |device| device.records() == 8);
+    // A give-back takes its time, in which the guest looks at nothing else.
+    let id = bed.client.ask(add("h0", 1, LONG)).unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(bed.qemus[0].device().pending.len(), 0);
+    // Then the offer is the next thing that there is room for.
+    let until = Instant::now() + LONG;
+    while bed.qemus[0].device().pending.is_empty() {
+        bed.qemus[0].device().asked.clear();
+        agent.tell();
+        assert!(Instant::now() < until, "{:#?}", bed.qemus[0].device());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    agent.answer(Answer::Accept);
+    agent.tell();
+    assert_eq!(bed.client.report(id).unwrap().accepted, BLOCK);
 }

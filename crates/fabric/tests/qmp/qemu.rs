@@ -35,6 +35,8 @@ pub enum Manners {
     OtherId,
     /// A line without an end.
     Endless,
+    /// Events, as fast as they are read, and no answer.
+    Events,
 }
 
 #[derive(Debug)]
@@ -141,11 +143,21 @@ fn misbehave(stream: &mut UnixStream, manners: Manners) {
         Manners::Garbage => "what?\n".to_owned(),
         Manners::OtherId => format!("{}\n", json!({ "return": {}, "id": 12345 })),
         Manners::Endless => "x".repeat(3 << 20),
+        Manners::Events => {
+            let events = "{\"event\": \"STOP\"}\n".repeat(1 << 10);
+            while stream.write_all(events.as_bytes()).is_ok() {}
+            return;
+        }
     };
     let _ = stream.write_all(said.as_bytes());
 }
 
 impl Device {
+    /// Those in its event log: what the guest has done something about it has taken out.
+    pub fn records(&self) -> usize {
+        self.pending.iter().flatten().count() + self.asked.len()
+    }
+
     fn answer(&mut self, request: &Value) -> Value {
         let arguments = &request["arguments"];
         let command = request["execute"].as_str().unwrap();
@@ -196,7 +208,8 @@ impl Device {
             DpaRange::new(region + offset, extent["len"].as_u64().unwrap())
         });
         let extents: Vec<DpaRange> = extents.collect();
-        assert!(extents.len() <= 8, "QEMU's log holds 8 records: {arguments}");
+        let records = self.records() + extents.len();
+        assert!(records <= 8, "QEMU's log holds 8 records, these are {records}: {arguments}");
         assert!(extents.iter().all(|extent| extent.is_aligned(2 * MIB) && extent.length > 0));
         let mut pending = self.pending.iter().flatten();
         let is_pending = pending.any(|range| extents.iter().any(|e| e.overlaps(*range)));

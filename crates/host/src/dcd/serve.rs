@@ -199,14 +199,6 @@ impl Served {
         &self.agent
     }
 
-    /// Its serial number, if it has one.
-    ///
-    /// # Errors
-    /// [`DcdError`].
-    pub fn serial(&self, kernel: &impl Kernel) -> Result<Option<u64>, DcdError> {
-        self.device.serial(kernel.root())
-    }
-
     /// What was offered and has been answered since this was asked last.
     pub fn take_answered(&mut self) -> Vec<DpaRange> {
         self.agent.take_answered()

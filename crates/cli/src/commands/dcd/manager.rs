@@ -5,7 +5,9 @@
 //! nothing: connecting happens in a thread that ends in time, what the manager does not read is
 //! queued up to a limit, and a manager that is gone is tried again at longer and longer intervals.
 //! It is told everything anew then: first what this host has, once the device has been looked at
-//! after the welcome. So a manager knows that what it had offered before is answered.
+//! after the welcome. So a manager knows that what it had offered before is answered. Of what it
+//! offers and asks back later it knows when it asks for a look at the device
+//! ([`FromManager::Look`]): what it is told next names that look.
 
 use std::{
     io,
@@ -34,6 +36,8 @@ use memtide_units::{ByteSize, DcExtent, DpaRange, HoldReason};
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// How long connecting may take, and being welcomed.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Frames that are taken of the manager in a turn: it does not keep this host from its device.
+const FRAMES_A_TURN: usize = 16;
 /// How often is looked how much is in use.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -60,6 +64,15 @@ enum Connection {
     Told(Channel),
 }
 
+/// What there is to say of a look at the device.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// It is asked for. The next turn comes after it.
+    Due,
+    /// Nothing.
+    Told,
+}
+
 /// Tells a manager.
 pub struct Teller {
     at: Address,
@@ -73,6 +86,9 @@ pub struct Teller {
     accepted: Vec<DcExtent>,
     /// What it has not been told.
     answered: Vec<DpaRange>,
+    /// The last look at the device that it asked for on this connection, and whether it has been
+    /// told of one since.
+    look: (u64, Look),
     uses: Option<(u64, u64)>,
     looked: Option<Instant>,
     answer: Option<HostAnswer>,
@@ -93,6 +109,7 @@ impl Teller {
             welcomed: None,
             accepted: Vec::new(),
             answered: Vec::new(),
+            look: (0, Look::Told),
             uses: None,
             looked: None,
             answer: None,
@@ -204,6 +221,7 @@ impl Teller {
 
     fn tell_all(&mut self, channel: &mut Channel, has: Has<'_>, say: &mut dyn FnMut(Report)) {
         (self.uses, self.looked) = (None, None);
+        self.look = (0, Look::Told);
         self.tell_extents(channel, &has.accepted, say);
         self.tell_use(channel, &has);
         self.answer_is_new = self.answer.is_some();
@@ -212,7 +230,9 @@ impl Teller {
     }
 
     fn tell_changes(&mut self, channel: &mut Channel, has: Has<'_>, say: &mut dyn FnMut(Report)) {
-        if has.accepted != self.accepted || !self.answered.is_empty() {
+        let is_asked = self.look.1 == Look::Due;
+        if has.accepted != self.accepted || !self.answered.is_empty() || is_asked {
+            self.look.1 = Look::Told;
             self.tell_extents(channel, &has.accepted, say);
         }
         self.tell_use(channel, &has);
@@ -235,8 +255,8 @@ impl Teller {
             );
             return say(Report::Trouble { what });
         }
-        let (serial, accepted) = (self.serial, accepted.to_vec());
-        send(channel, &ToManager::Extents { serial, accepted, answered });
+        let (serial, accepted, looked) = (self.serial, accepted.to_vec(), self.look.0);
+        send(channel, &ToManager::Extents { serial, accepted, answered, looked });
     }
 
     fn tell_use(&mut self, channel: &mut Channel, has: &Has<'_>) {
@@ -261,10 +281,10 @@ impl Teller {
         }
     }
 
-    /// Hears what the manager says, if the connection is still there.
+    /// Hears some of what the manager says, if the connection is still there.
     fn go_on(&mut self, mut channel: Channel, say: &mut dyn FnMut(Report)) -> Connection {
         channel.flush();
-        loop {
+        for _ in 0..FRAMES_A_TURN {
             match channel.receive() {
                 Incoming::Frame(body) => match frame::decode(&body) {
                     Ok(FromManager::Taken { serial, extents }) if serial == self.serial => {
@@ -274,7 +294,10 @@ impl Teller {
                         let what = format!("the manager took {} by force", ByteSize(bytes));
                         say(Report::Note { what });
                     }
-                    Ok(FromManager::Taken { .. }) => {}
+                    Ok(FromManager::Look { serial, number }) if serial == self.serial => {
+                        self.look = (number, Look::Due);
+                    }
+                    Ok(FromManager::Taken { .. } | FromManager::Look { .. }) => {}
                     Ok(FromManager::Refused(why)) => return self.lose(Some(why), say),
                     _ => return self.lose(Some("it speaks another language".to_owned()), say),
                 },
@@ -285,6 +308,7 @@ impl Teller {
                 }
             }
         }
+        Connection::Told(channel)
     }
 
     /// The connection is over, or did not come about; that is said when it is something new.
@@ -313,13 +337,15 @@ fn send(channel: &mut Channel, message: &ToManager) {
 }
 
 fn held_by(holder: &Holder) -> HeldBy {
-    HeldBy {
+    let held_by = HeldBy {
         tenant: Some(holder.tenant.clone()),
         program: Some(holder.name.clone()),
         pid: (holder.pid != 0).then_some(holder.pid),
         bytes: holder.bytes.0,
         reason: reason(holder.reason),
-    }
+    };
+    // A control group may have as long a path as whoever made it likes.
+    held_by.shortened()
 }
 
 /// The nearest of the reasons that a manager knows.

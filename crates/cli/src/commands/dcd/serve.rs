@@ -13,7 +13,7 @@ use std::{
 use memtide_engine::dynamic_capacity::{DpaRange, GroupStatus};
 use memtide_host::{
     MemoryBlocks, Root,
-    dcd::{self, AcceptPolicy, DcdError, Report, ServeWish, Served},
+    dcd::{self, AcceptPolicy, DcdError, Report, ServeWish, Served, pci::PciDevice},
     plan::Live,
 };
 use memtide_units::ByteSize;
@@ -55,11 +55,12 @@ pub fn serve(options: &DcdServe) -> Result<ExitCode, Failure> {
         let _ = if is_json { output::json(&report) } else { output::text(&format!("{report}\n")) };
     };
     let device = dcd::find(&kernel, &wish).map_err(failure)?;
+    // Before anything of the machine is changed.
+    let mut teller = teller(options, &device, &Root::live())?;
     let control = Control::bind(&device.address)?;
     let address = device.address.clone();
     let pool = pool::of(options);
     let mut served = dcd::serve(&mut kernel, device, &wish, pool, &mut say).map_err(failure)?;
-    let mut teller = teller(options, &served, &kernel)?;
     say(Report::Note { what: format!("serving {address}") });
     while !stop.load(Ordering::Relaxed) {
         let mut hear = |report: Report| {
@@ -80,10 +81,10 @@ pub fn serve(options: &DcdServe) -> Result<ExitCode, Failure> {
 }
 
 /// Who tells a manager, if there is one.
-fn teller(options: &DcdServe, served: &Served, kernel: &Live) -> Result<Option<Teller>, Failure> {
+fn teller(options: &DcdServe, device: &PciDevice, root: &Root) -> Result<Option<Teller>, Failure> {
     let (Some(at), Some(host)) = (&options.manager, &options.host_name) else { return Ok(None) };
-    let serial = served.serial(kernel).map_err(failure)?.ok_or_else(|| {
-        let device = &served.agent().setup().name;
+    let serial = device.serial(root).map_err(failure)?.ok_or_else(|| {
+        let device = &device.address;
         Failure::Failed(format!(
             "device {device} has no serial number, by which a manager knows it: expected none of \
              --manager"
@@ -210,3 +211,6 @@ fn group(served: &Served, status: &GroupStatus, blocks: Option<&MemoryBlocks>) -
         extents: status.extents.iter().map(extent).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,13 +26,15 @@
 //!
 //! **Invariants.**
 //! * QEMU is told first. A command whose QMP QEMU refuses has changed nothing in the shadow: it is
-//!   tried on a copy. Where the command is for two regions, and QEMU took the first part, the guest
-//!   was asked for more than the shadow knows; it is free to give that.
+//!   tried on a copy. What is asked back changes nothing there: it is told as the guest's event log
+//!   has room, in the order in which it was asked for.
+//! * QEMU's event log never has more than it holds: its records are counted, and an agent is asked
+//!   to look at its device after each command, and names the look when it has.
 //! * What an agent says is applied in the order in which it came, after the QMP command that is on
 //!   its way: an answer can overtake the reply to the command that it answers.
 //! * Offers are answered in order. One is answered when the agent says so; when something of it is
-//!   accepted; when a later one is; or when it was there before the agent connected, for an agent
-//!   first says what it has when it has done all that its device had for it.
+//!   accepted; when a later one is; or when QEMU had made it before the agent connected, or was
+//!   asked to look, and the agent then says what it has: all that its device had for it is done.
 //! * Nothing waits. The socket is not blocking; who answers late, or garbage, is disconnected and
 //!   tried again. What is read is bounded.
 //!
@@ -47,14 +49,17 @@
 //!
 //! **What is refused.** Other block sizes and sharing, which the shadow does not have. Taking by
 //! force, as long as QEMU refuses it (10.0: "Forced removal not supported yet"). Offers of more
-//! than 8 extents, or of more than 8 that wait in one guest: QEMU's event log holds no more.
+//! than 8 extents: QEMU's event log holds no more. Offers for which it has no room now, because of
+//! what the guest was offered or asked for before, are refused with "retry required".
 //!
 //! [`ToManager::Extents`]: crate::wire::ToManager::Extents
 
 mod adopt;
 mod description;
 mod error;
+mod guests;
 mod lines;
+mod log;
 mod orders;
 mod session;
 mod shadow;

@@ -5,12 +5,10 @@ use memtide_cxl::manager::{DeviceName, Holder, HostAnswer, HostName, Input};
 use super::{Notice, RunError, Service};
 use crate::{
     frame,
+    manager::backend::HostSays,
     serving::GuestId,
     wire::{self, FromManager, HeldBy, MAX_AGENT_FRAME_BYTES, MAX_HOLDERS, ToManager, VERSION},
 };
-
-/// Longest name of a tenant or a program that is passed on.
-const MAX_WHO_BYTES: usize = 256;
 
 impl Service {
     pub(super) fn agent_says(&mut self, id: GuestId, body: &[u8]) -> Result<(), RunError> {
@@ -34,8 +32,8 @@ impl Service {
                 let Some(device) = self.device_of(&host, serial) else { return Ok(()) };
                 self.believe_agent(host.clone(), Input::HostUses { host, device, used })
             }
-            (ToManager::Extents { serial, accepted, answered }, Some(host)) => {
-                self.agent_has(&host, serial, accepted, answered);
+            (ToManager::Extents { serial, accepted, answered, looked }, Some(host)) => {
+                self.agent_has(&host, serial, HostSays::Has { accepted, answered, looked });
                 Ok(())
             }
             (ToManager::Answer(answer), Some(host)) => {
@@ -116,16 +114,9 @@ impl Service {
 /// What is passed on of an answer: bounded, whatever it says.
 fn believed(answer: wire::HostAnswer) -> HostAnswer {
     let wire::HostAnswer { asked, released, remaining, holders, .. } = answer;
-    let short = |text: String| {
-        let end = (0..=MAX_WHO_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
-        text[..end.unwrap_or(0)].to_owned()
-    };
-    let holder = |holder: HeldBy| Holder {
-        tenant: holder.tenant.map(short),
-        program: holder.program.map(short),
-        pid: holder.pid,
-        bytes: holder.bytes,
-        reason: holder.reason,
+    let holder = |holder: HeldBy| {
+        let HeldBy { tenant, program, pid, bytes, reason } = holder.shortened();
+        Holder { tenant, program, pid, bytes, reason }
     };
     let holders = holders.into_iter().take(MAX_HOLDERS).map(holder).collect();
     HostAnswer { asked, released, remaining, holders }

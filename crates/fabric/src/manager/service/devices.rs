@@ -136,6 +136,18 @@ impl Devices {
         }
     }
 
+    /// Which hosts' agents are to look at which devices, and the number of that.
+    pub fn take_looks(&mut self) -> Vec<(DeviceName, HostId, u64)> {
+        let mut looks = Vec::new();
+        for (name, device) in &mut self.0 {
+            if let Connection::Up(backend) = &mut device.connection {
+                let its = backend.take_looks().into_iter();
+                looks.extend(its.map(|(host, number)| (name.clone(), host, number)));
+            }
+        }
+        looks
+    }
+
     /// Whether a device, which is connected, knows only what hosts' agents say.
     pub fn hears_agents(&self, name: &DeviceName) -> bool {
         match self.0.get(name).map(|device| &device.connection) {

@@ -10,7 +10,9 @@ use memtide_units::RequestId;
 
 use super::{Notice, RunError, Service, devices::chain};
 use crate::{
-    control::{DeviceView, FromService, REQUESTS_PAGE, RequestView, ToService, VERSION},
+    control::{
+        DEVICES_PAGE, DeviceView, FromService, REQUESTS_PAGE, RequestView, ToService, VERSION,
+    },
     frame,
     manager::view,
     serving::GuestId,
@@ -27,8 +29,8 @@ const WATCH_PAUSE: Duration = Duration::from_millis(20);
 pub struct Operator {
     /// What he was told of devices last, if he watches.
     watches: Option<BTreeMap<String, DeviceView>>,
-    /// Something has changed while he was still being told of something else. When he has read
-    /// that, the loop wakes up, and he is told what is new then.
+    /// Something has changed while he was still being told of something else, or more has than is
+    /// told at a time. When he has read that, the loop wakes up, and he is told what is new then.
     behind: bool,
 }
 
@@ -45,12 +47,7 @@ impl Service {
             (ToService::Hello { version }, false) => self.operator_hello(id, version),
             (ToService::Hello { .. }, true) | (_, false) => self.misplaced(id),
             (ToService::Ask(request), true) => return self.ask(id, request),
-            (ToService::Devices, true) => {
-                for view in self.views() {
-                    self.hub.send(id, &FromService::Device(view), None);
-                }
-                self.hub.send(id, &FromService::End, None);
-            }
+            (ToService::Devices(from), true) => self.tell_devices(id, from),
             (ToService::Requests(from), true) => self.tell_requests(id, from),
             (ToService::Watch, true) => {
                 if let Some(operator) = self.operators.get_mut(&id) {
@@ -62,16 +59,28 @@ impl Service {
         Ok(())
     }
 
+    /// A page of devices, from one on.
+    fn tell_devices(&mut self, to: GuestId, from: u64) {
+        let first = usize::try_from(from).unwrap_or(usize::MAX);
+        let mut page: Vec<_> = self.views().into_iter().skip(first).collect();
+        let next = (page.len() > DEVICES_PAGE).then(|| from + DEVICES_PAGE as u64);
+        page.truncate(DEVICES_PAGE);
+        for view in page {
+            self.hub.send(to, &FromService::Device(view), None);
+        }
+        self.hub.send(to, &next.map_or(FromService::End, FromService::Next), None);
+    }
+
     /// A page of requests, from one on.
-    fn tell_requests(&mut self, to: GuestId, from: RequestId) {
+    fn tell_requests(&mut self, to: GuestId, from: u64) {
         let view = |(id, request, report): (_, &Request, _)| RequestView {
             id,
             request: request.clone(),
             report,
         };
-        let known = self.manager.requests().skip_while(|(id, ..)| *id < from);
+        let known = self.manager.requests().skip_while(|(id, ..)| id.0 < from);
         let mut page: Vec<_> = known.take(REQUESTS_PAGE + 1).map(view).collect();
-        let next = page.get(REQUESTS_PAGE).map(|view| view.id);
+        let next = page.get(REQUESTS_PAGE).map(|view| view.id.0);
         page.truncate(REQUESTS_PAGE);
         for view in page {
             self.hub.send(to, &FromService::Request(view), None);
@@ -181,14 +190,15 @@ impl Service {
             if operator.behind {
                 continue;
             }
-            let first = told.is_empty();
-            for view in &views {
-                if told.get(&view.name) != Some(view) {
-                    self.hub.send(*id, &FromService::Device(view.clone()), None);
-                    told.insert(view.name.clone(), view.clone());
-                }
+            let knew_all = told.len() == views.len();
+            let mut new = views.iter().filter(|view| told.get(&view.name) != Some(view));
+            let page: Vec<&DeviceView> = new.by_ref().take(DEVICES_PAGE).collect();
+            operator.behind = new.next().is_some();
+            for view in page {
+                self.hub.send(*id, &FromService::Device(view.clone()), None);
+                told.insert(view.name.clone(), view.clone());
             }
-            if first {
+            if !knew_all && told.len() == views.len() {
                 self.hub.send(*id, &FromService::End, None);
             }
         }

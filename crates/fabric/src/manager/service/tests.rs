@@ -1,6 +1,6 @@
 //! A service whose disk is full.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
 
 use memtide_cxl::{
     ReturnCode,
@@ -13,10 +13,10 @@ use memtide_cxl::{
 };
 use memtide_units::{ByteSize, DpaRange, HoldReason, RequestId, Tag};
 
-use super::*;
+use super::{durable::STORE_PAUSE, *};
 use crate::{
     Link, LinkError,
-    control::{DeviceStateView, FromService, REQUESTS_PAGE, RequestView},
+    control::{DEVICES_PAGE, DeviceStateView, FromService, REQUESTS_PAGE, RequestView, ToService},
     frame,
     manager::{
         Client, ClientError,
@@ -239,4 +239,50 @@ fn requests_come_in_pages_and_all_of_them_come() {
     }
     stop.stop();
     service.join().unwrap().unwrap();
+}
+
+#[test]
+fn devices_come_in_pages_and_all_of_them_come() {
+    for count in [1, DEVICES_PAGE, DEVICES_PAGE + 1, 3 * DEVICES_PAGE + 2] {
+        let directory = tempfile::tempdir().unwrap();
+        let places = Places { socket: directory.path().join("fm"), store: None };
+        let device = |number: usize| {
+            let path = directory.path().join(number.to_string());
+            format!("d{number:02}=unix:{}", path.display()).parse().unwrap()
+        };
+        let devices: Vec<_> = (0..count).map(device).collect();
+        let hosts = ["h1=0".parse().unwrap()];
+        let config = Config::from_arguments(places, Vec::new(), &devices, &hosts).unwrap();
+        let socket = config.socket.clone();
+        let mut service = Service::bind(config).unwrap();
+        let stop = service.stop_handle();
+        let service = thread::spawn(move || service.run());
+        let mut client = Client::connect(&socket).unwrap();
+        let names: Vec<String> = (0..count).map(|number| format!("d{number:02}")).collect();
+        let told: Vec<_> = client.devices().unwrap().into_iter().map(|view| view.name).collect();
+        assert_eq!(told, names);
+        // Who watches is told of one again that has changed meanwhile.
+        let told: BTreeSet<_> = client.watch().unwrap().into_iter().map(|view| view.name).collect();
+        assert!(told.iter().eq(&names), "{told:?}");
+        stop.stop();
+        service.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_page_behind_the_last_device_is_empty() {
+    let directory = tempfile::tempdir().unwrap();
+    let places = Places { socket: directory.path().join("fm"), store: None };
+    let device = format!("pool=unix:{}", directory.path().join("none").display());
+    let (devices, hosts) = ([device.parse().unwrap()], ["h1=0".parse().unwrap()]);
+    let config = Config::from_arguments(places, Vec::new(), &devices, &hosts).unwrap();
+    let disk = Arc::new(Disk::default());
+    disk.set_room(PLENTY);
+    let mut service = Service::with_store(config, on(&disk).unwrap()).unwrap();
+    for from in [1, u64::MAX] {
+        let body = frame::encode(&ToService::Devices(from)).unwrap().split_off(frame::HEADER_BYTES);
+        service.operators.insert(1, Operator::default());
+        service.operator_says(1, &body).unwrap();
+        assert!(service.operators.contains_key(&1));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixListener;
 
+use memtide_fabric::wire::MAX_AGENT_FRAME_BYTES;
 use memtide_units::Tag;
 
 use super::*;
@@ -81,8 +82,13 @@ impl World {
 }
 
 fn has(accepted: &[DcExtent], answered: &[DpaRange]) -> ToManager {
+    has_looked(accepted, answered, 0)
+}
+
+/// After a look that was asked for.
+fn has_looked(accepted: &[DcExtent], answered: &[DpaRange], looked: u64) -> ToManager {
     let (accepted, answered) = (accepted.to_vec(), answered.to_vec());
-    ToManager::Extents { serial: 7, accepted, answered }
+    ToManager::Extents { serial: 7, accepted, answered, looked }
 }
 
 fn uses(accepted: u64) -> ToManager {
@@ -107,6 +113,34 @@ fn what_it_has_is_told_when_the_device_was_looked_at_after_the_welcome() {
     assert_eq!(world.manager.heard(), []);
     world.turn(&both, &[extent(3).range]);
     assert_eq!(world.manager.heard(), [has(&both, &[extent(3).range])]);
+}
+
+#[test]
+fn who_is_asked_to_look_tells_of_the_look_after_that() {
+    let mut world = World::new();
+    world.welcome(&[]);
+    world.turn(&[], &[]);
+    // Before it is told anything, and of another device.
+    world.manager.say(&FromManager::Look { serial: 8, number: 1 });
+    world.manager.say(&FromManager::Look { serial: 7, number: 2 });
+    world.manager.say(&FromManager::Look { serial: 7, number: 3 });
+    world.turn(&[], &[]);
+    assert_eq!(world.manager.heard(), [has(&[], &[]), uses(0)]);
+    // That turn heard of it; the next one comes after a look. Once, though nothing has changed.
+    world.turn(&[], &[]);
+    assert_eq!(world.manager.heard(), [has_looked(&[], &[], 3)]);
+    world.turn(&[], &[]);
+    assert_eq!(world.manager.heard(), []);
+    world.turn(&[extent(1)], &[extent(1).range]);
+    let new = has_looked(&[extent(1)], &[extent(1).range], 3);
+    assert_eq!(world.manager.heard(), [new, uses(128 * MIB)]);
+    // Another manager has asked for nothing yet.
+    world.manager.channel = None;
+    world.turn(&[extent(1)], &[]);
+    world.welcome(&[extent(1)]);
+    world.turn(&[extent(1)], &[]);
+    world.turn(&[extent(1)], &[]);
+    assert_eq!(world.manager.heard(), [has(&[extent(1)], &[]), uses(128 * MIB)]);
 }
 
 #[test]
@@ -152,6 +186,52 @@ fn an_answer_follows_what_is_gone_and_is_told_again_to_the_next_manager() {
     world.turn(&[extent(2)], &[]);
     world.turn(&[extent(2)], &[]);
     assert_eq!(world.manager.heard(), [&heard[..]].concat());
+}
+
+#[test]
+fn an_answer_fits_into_a_frame_however_long_paths_are() {
+    let mut world = World::new();
+    world.welcome(&[]);
+    world.turn(&[], &[]);
+    world.turn(&[], &[]);
+    world.manager.heard();
+    let holder = Holder {
+        tenant: "/x".repeat(2048),
+        image: 0,
+        pid: 12,
+        name: "p".repeat(15),
+        bytes: ByteSize(4 * MIB),
+        reason: Reason::Pinned,
+    };
+    let answer = Answer {
+        requested: ByteSize(256 * MIB),
+        returned: ByteSize(0),
+        remaining: ByteSize(256 * MIB),
+        holders: vec![holder; MAX_HOLDERS + 1],
+        ask_again: true,
+        blocks: Vec::new(),
+    };
+    let (asked, free) = (ByteSize(256 * MIB), ByteSize(0));
+    world.teller.hear(&Report::AskedBack { asked, free, answer: Some(answer) });
+    world.manager.channel.as_mut().unwrap().set_limit(MAX_AGENT_FRAME_BYTES);
+    world.turn(&[], &[]);
+    let [ToManager::Answer(answer)] = &world.manager.heard()[..] else { panic!("no answer") };
+    assert_eq!(answer.holders.len(), MAX_HOLDERS);
+}
+
+#[test]
+fn a_manager_that_talks_without_pause_is_heard_a_little_in_each_turn() {
+    let mut world = World::new();
+    world.welcome(&[]);
+    world.turn(&[], &[]);
+    let turns = 3;
+    for number in 1..=turns * FRAMES_A_TURN as u64 {
+        world.manager.say(&FromManager::Look { serial: 7, number });
+    }
+    for turn in 1..=turns {
+        world.turn(&[], &[]);
+        assert_eq!(world.teller.look.0, turn * FRAMES_A_TURN as u64);
+    }
 }
 
 #[test]

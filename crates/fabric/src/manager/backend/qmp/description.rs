@@ -13,11 +13,16 @@ use memtide_cxl::{
 use serde_json::{Value, json};
 
 use super::{QmpError, lines::Lines};
+use crate::wire::MAX_TOLD_EXTENTS;
 
 /// What extents are multiples of.
 const BLOCK_BYTES: u64 = 2 << 20;
 /// QEMU's serial number of a device that has none (`UI64_NULL`).
 const NO_SERIAL: u64 = u64::MAX;
+
+/// Of the shadow's log: for each extent of a host one, and some.
+const EVENT_RECORDS: u16 = 4096;
+const _: () = assert!(MAX_TOLD_EXTENTS < EVENT_RECORDS as usize);
 
 /// A device.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,7 +102,13 @@ impl Description {
             hosts,
             regions: (0..self.regions).map(region).collect(),
             total_capacity: self.size,
-            limits: device::Limits::default(),
+            // As many extents as an agent may tell of, each alone in its host's log while they are
+            // taken over.
+            limits: device::Limits {
+                extents: MAX_TOLD_EXTENTS as u32,
+                event_records: EVENT_RECORDS,
+                ..device::Limits::default()
+            },
         }
     }
 }

@@ -99,6 +99,14 @@ pub(super) enum HearError {
     /// The shadow does not let the guest do it.
     #[error("{0}")]
     Refused(#[from] Refusal),
+    /// Another guest has it, or is offered it.
+    #[error("{range} is said to be accepted; expected nothing that host {other} has or is offered")]
+    Claimed {
+        /// What.
+        range: DpaRange,
+        /// Who has it.
+        other: u16,
+    },
     /// See [`QmpError::Unasked`].
     #[error("{range} was not offered")]
     Unasked {

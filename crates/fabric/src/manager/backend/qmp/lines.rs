@@ -46,7 +46,9 @@ pub(super) enum Answer {
 pub(super) struct Lines {
     socket: OwnedFd,
     incoming: Vec<u8>,
-    /// So much of it has no end of a line.
+    /// Where the next line begins there.
+    begins: usize,
+    /// Up to here it has no end.
     searched: usize,
     outgoing: Vec<u8>,
     /// The number of the last command.
@@ -68,12 +70,13 @@ impl Lines {
     pub(super) const fn new(socket: OwnedFd) -> Self {
         let incoming = Vec::new();
         let outgoing = Vec::new();
-        Self { socket, incoming, searched: 0, outgoing, number: 0, closed: false }
+        Self { socket, incoming, begins: 0, searched: 0, outgoing, number: 0, closed: false }
     }
 
     /// Takes QEMU's greeting and leaves negotiation; waits until then at most.
     pub(super) fn greet(&mut self, until: Instant) -> Result<(), QmpError> {
-        let greeting = self.wait("the greeting", until, Self::message)?;
+        let message = |lines: &mut Self| lines.take().and_then(|()| lines.message());
+        let greeting = self.wait("the greeting", until, message)?;
         if greeting.get("QMP").is_none() {
             return Err(QmpError::Line {
                 line: shown(greeting.to_string().as_bytes()),
@@ -127,9 +130,11 @@ impl Lines {
         if self.outgoing.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT }
     }
 
-    /// The answer to the last command, if it is there.
+    /// The answer to the last command, if it is there, among what has come. Only so much of that
+    /// is taken at a time: who talks without end is heard again in the next turn.
     pub(super) fn answer(&mut self) -> Result<Option<Answer>, QmpError> {
         self.flush()?;
+        self.take()?;
         while let Some(mut message) = self.message()? {
             if message.get("event").is_some() {
                 continue;
@@ -153,36 +158,41 @@ impl Lines {
         Ok(None)
     }
 
-    /// The next message, if it has come whole.
+    /// The next message of what was taken, if that has it whole.
     fn message(&mut self) -> Result<Option<Value>, QmpError> {
-        for _ in 0..READS_A_TURN {
-            if let Some(line) = self.line() {
-                let message = serde_json::from_slice(&line).ok().filter(Value::is_object);
-                let expected = "an object of JSON";
-                let error = || QmpError::Line { line: shown(&line), expected };
-                return message.map(Some).ok_or_else(error);
-            }
-            if self.incoming.len() > LINE_MAX_BYTES {
-                return Err(QmpError::TooLong);
-            }
-            if self.closed {
-                return Err(QmpError::Closed);
-            }
-            if !self.read()? {
-                return Ok(None);
-            }
+        if let Some(line) = self.line() {
+            let message = serde_json::from_slice(line).ok().filter(Value::is_object);
+            let expected = "an object of JSON";
+            let error = || QmpError::Line { line: shown(line), expected };
+            return message.map(Some).ok_or_else(error);
         }
-        Ok(None)
+        if self.incoming.len() - self.begins > LINE_MAX_BYTES {
+            return Err(QmpError::TooLong);
+        }
+        if self.closed { Err(QmpError::Closed) } else { Ok(None) }
     }
 
-    fn line(&mut self) -> Option<Vec<u8>> {
+    fn line(&mut self) -> Option<&[u8]> {
         let end = self.incoming[self.searched..].iter().position(|&byte| byte == b'\n');
-        let Some(end) = end.map(|end| self.searched + end) else {
+        let Some(end) = end.map(|end| self.searched + end + 1) else {
             self.searched = self.incoming.len();
             return None;
         };
-        self.searched = 0;
-        Some(self.incoming.drain(..=end).collect())
+        let begins = std::mem::replace(&mut self.begins, end);
+        self.searched = end;
+        Some(&self.incoming[begins..end])
+    }
+
+    /// Takes what has come, up to a limit.
+    fn take(&mut self) -> Result<(), QmpError> {
+        self.incoming.drain(..self.begins);
+        self.searched -= std::mem::take(&mut self.begins);
+        for _ in 0..READS_A_TURN {
+            if self.closed || !self.read()? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Takes some bytes; whether there were some.

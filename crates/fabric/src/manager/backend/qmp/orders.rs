@@ -14,8 +14,10 @@ pub(super) struct Order {
     pub(super) host: u16,
     pub(super) what: What,
     region: u8,
+    /// Where the region begins.
+    base: u64,
     tag: Tag,
-    /// Where in the region, and how much.
+    /// Which of its addresses.
     extents: Vec<DpaRange>,
 }
 
@@ -51,10 +53,10 @@ impl Order {
     ) -> Vec<Self> {
         let mut orders: Vec<Self> = Vec::new();
         for event in events {
-            let DpaRange { start, length } = event.extent.range;
-            let lies = regions.iter().position(|region| region.contains(event.extent.range));
+            let extent = event.extent.range;
+            let lies = regions.iter().position(|region| region.contains(extent));
             let (Some(what), Some(region)) = (What::of(event.kind), lies) else { continue };
-            let extent = DpaRange::new(start - regions[region].start, length);
+            let base = regions[region].start;
             // There are 8 at most.
             let (region, tag) = (region as u8, event.extent.tag);
             let fits = |order: &&mut Self| {
@@ -65,7 +67,7 @@ impl Order {
             };
             match orders.last_mut().filter(fits) {
                 Some(order) => order.extents.push(extent),
-                None => orders.push(Self { host, what, region, tag, extents: vec![extent] }),
+                None => orders.push(Self { host, what, region, base, tag, extents: vec![extent] }),
             }
         }
         orders
@@ -74,6 +76,16 @@ impl Order {
     /// How many extents.
     pub(super) fn len(&self) -> usize {
         self.extents.len()
+    }
+
+    /// Which.
+    pub(super) fn extents(&self) -> &[DpaRange] {
+        &self.extents
+    }
+
+    /// Leaves out the others.
+    pub(super) fn retain(&mut self, is_meant: impl FnMut(&DpaRange) -> bool) {
+        self.extents.retain(is_meant);
     }
 
     /// QMP's name for it.
@@ -86,7 +98,8 @@ impl Order {
 
     /// What QMP is told, for the device at this path. QEMU knows of host 0 only.
     pub(super) fn arguments(&self, path: &str) -> Value {
-        let extent = |range: &DpaRange| json!({ "offset": range.start, "len": range.length });
+        let extent =
+            |range: &DpaRange| json!({ "offset": range.start - self.base, "len": range.length });
         let mut arguments = json!({
             "path": path,
             "host-id": 0,

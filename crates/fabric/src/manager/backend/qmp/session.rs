@@ -1,8 +1,9 @@
-//! A connection to the guests' QEMUs: one command at a time, told to the guests before it counts.
+//! A connection to the guests' QEMUs: one command at a time, told to the guests before it counts;
+//! and what is asked back from them, when their logs have room and there is no command.
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
     time::Instant,
 };
 
@@ -12,11 +13,12 @@ use memtide_cxl::{
     manager::{Command, Reply},
 };
 use memtide_units::{DcExtent, DpaRange};
-use rustix::event::{PollFlags, epoll};
+use rustix::event::PollFlags;
 
 use super::{
     PATIENCE, QmpError,
     error::HearError,
+    guests::Guests,
     lines::{Answer, Lines},
     orders::{Order, What},
     shadow::{Shadow, Trial},
@@ -26,26 +28,16 @@ use crate::manager::backend::{Backend, BackendError, HostSays};
 /// All guests of a device.
 #[derive(Debug)]
 pub(super) struct Session {
-    guests: Vec<Guest>,
-    /// Readable when one of the sockets is.
-    sockets: OwnedFd,
+    guests: Guests,
     shadow: Shadow,
     work: Work,
+    /// What a guest is being asked for, and until when QEMU may take to do it: while no guest is
+    /// told what a command is.
+    asking: Option<(Order, Instant)>,
     /// What agents said, and has not been played yet.
     heard: BTreeMap<HostId, Heard>,
     /// What QEMU said last that could not be done.
     complaint: Option<String>,
-    /// Why the connection is over, which nobody has been told yet.
-    failed: Option<BackendError>,
-}
-
-#[derive(Debug)]
-struct Guest {
-    lines: Lines,
-    /// Where the device is in QEMU's object model.
-    path: String,
-    /// What the socket is waited for.
-    armed: PollFlags,
 }
 
 /// Ranges that one host's agent may have answered, and nobody has looked at: more are forgotten.
@@ -54,8 +46,6 @@ const ANSWERED_MAX: usize = 4096;
 /// What a guest's agent said.
 #[derive(Debug, Default)]
 struct Heard {
-    /// What its next word settles: what was offered when it connected.
-    settles: Vec<DpaRange>,
     /// What it has now.
     accepted: Option<Vec<DcExtent>>,
     /// What it has answered.
@@ -79,7 +69,7 @@ impl Heard {
 enum Work {
     /// There is none.
     Idle,
-    /// It waits for the guests' agents.
+    /// It waits for the guests' agents, or until what is being asked back is.
     Waiting(Command),
     /// A guest is told the first of these; it has so long to answer.
     Telling(Box<Trial>, VecDeque<Order>, Instant),
@@ -89,43 +79,63 @@ enum Work {
 
 impl Session {
     pub(super) fn new(guests: Vec<(Lines, String)>, shadow: Shadow) -> Result<Self, QmpError> {
-        let socket = |error: rustix::io::Errno| QmpError::Socket(error.into());
-        let sockets = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(socket)?;
-        let mut all = Vec::new();
-        for (number, (lines, path)) in guests.into_iter().enumerate() {
-            let data = epoll::EventData::new_u64(number as u64);
-            epoll::add(&sockets, &lines, data, epoll::EventFlags::IN).map_err(socket)?;
-            all.push(Guest { lines, path, armed: PollFlags::IN });
-        }
-        let (work, heard) = (Work::Idle, BTreeMap::new());
-        Ok(Self { guests: all, sockets, shadow, work, heard, complaint: None, failed: None })
+        Ok(Self {
+            guests: Guests::new(guests)?,
+            shadow,
+            work: Work::Idle,
+            asking: None,
+            heard: BTreeMap::new(),
+            complaint: None,
+        })
     }
 
-    /// Waits for what is waited for, and no more.
-    fn arm(&mut self) -> Result<(), QmpError> {
-        for (number, guest) in self.guests.iter_mut().enumerate() {
-            let interest = guest.lines.interest();
-            if interest == guest.armed {
-                continue;
+    /// Begins what waits, once all guests are known and none is being asked for something. What
+    /// guests are to be asked for waits for room in their logs.
+    fn start(&mut self, command: Command) -> Result<Work, BackendError> {
+        if self.shadow.unknown().is_some() || self.asking.is_some() {
+            return Ok(Work::Waiting(command));
+        }
+        let mut trial = self.shadow.try_command(&command)?;
+        let orders = VecDeque::from(std::mem::take(&mut trial.orders)).into_iter();
+        let (asks, orders): (VecDeque<Order>, VecDeque<Order>) =
+            orders.partition(|order| order.what == What::Release);
+        for order in orders.iter().filter(|order| order.what == What::Add) {
+            let log = self.guests.log(HostId(order.host));
+            if order.len() > log.room() {
+                log.yield_room();
+                return Ok(Work::Done(Err(ReturnCode::RETRY_REQUIRED)));
             }
-            let mut flags = epoll::EventFlags::IN;
-            flags.set(epoll::EventFlags::OUT, interest.contains(PollFlags::OUT));
-            let data = epoll::EventData::new_u64(number as u64);
-            let changed = epoll::modify(&self.sockets, &guest.lines, data, flags);
-            changed.map_err(|error| QmpError::Socket(error.into()))?;
-            guest.armed = interest;
+        }
+        for ask in asks {
+            self.guests.log(HostId(ask.host)).ask(ask);
+        }
+        self.tell(Box::new(trial), orders)
+    }
+
+    /// Asks the next guest for something, if nothing else is told and there is room in its log.
+    fn ask_back(&mut self) -> Result<(), QmpError> {
+        if self.asking.is_some() || matches!(self.work, Work::Telling(..)) {
+            return Ok(());
+        }
+        let shadow = &self.shadow;
+        let order = self.guests.logs().find_map(|(host, log)| log.next_ask(|| shadow.held(host)));
+        if let Some(order) = order {
+            self.guests.tell(&order)?;
+            self.asking = Some((order, Instant::now() + PATIENCE));
         }
         Ok(())
     }
 
-    /// Begins what waits, once all guests are known.
-    fn start(&mut self, command: Command) -> Result<Work, BackendError> {
-        if self.shadow.unknown().is_some() {
-            return Ok(Work::Waiting(command));
+    /// QEMU answered what a guest is asked for. What it refuses is not asked for; the manager asks
+    /// again.
+    fn asked(&mut self, order: &Order, answer: Answer) -> Result<(), QmpError> {
+        self.note_answer(order, &answer)?;
+        let log = self.guests.log(HostId(order.host));
+        match answer {
+            Answer::Return(_) => log.is_told(order),
+            Answer::Error { .. } => log.is_not_told(),
         }
-        let trial = self.shadow.try_command(&command)?;
-        let orders: VecDeque<Order> = trial.orders.iter().cloned().collect();
-        self.tell(Box::new(trial), orders)
+        Ok(())
     }
 
     /// Tells a guest the next thing; when all are told, it counts.
@@ -136,12 +146,11 @@ impl Session {
             self.hear_again();
             return Ok(Work::Done(reply));
         };
-        let guest = &mut self.guests[usize::from(order.host)];
-        guest.lines.begin(order.command(), &order.arguments(&guest.path))?;
+        self.guests.tell(order)?;
         Ok(Work::Telling(trial, orders, Instant::now() + PATIENCE))
     }
 
-    /// QEMU answered.
+    /// QEMU answered what is part of a command.
     fn told(
         &mut self,
         trial: Box<Trial>,
@@ -149,28 +158,35 @@ impl Session {
         answer: Answer,
     ) -> Result<Work, BackendError> {
         let Some(order) = orders.pop_front() else { return Ok(Work::Idle) };
+        self.note_answer(&order, &answer)?;
+        let log = self.guests.log(HostId(order.host));
         match answer {
             Answer::Return(_) => {
-                self.complaint = None;
+                log.is_told(&order);
                 self.tell(trial, orders)
             }
-            Answer::Error { class, description } if class == "DeviceNotFound" => {
-                Err(QmpError::Unplugged(description).into())
-            }
-            Answer::Error { class, description } => {
+            Answer::Error { class, .. } => {
+                log.is_not_told();
                 // What is there already or not yet may be otherwise soon: the guest's agent tells.
                 let never = class == "CommandNotFound" || order.what == What::Take;
                 let code = if never { ReturnCode::UNSUPPORTED } else { ReturnCode::RETRY_REQUIRED };
-                let command = order.command();
-                self.complaint = Some(format!("QEMU refused {command}: {description}"));
-                // What was not offered has not been answered.
-                for (&host, heard) in &mut self.heard {
-                    let offered = self.shadow.offered(host);
-                    heard.settles.retain(|range| offered.contains(range));
-                }
                 Ok(Work::Done(Err(code)))
             }
         }
+    }
+
+    /// What people are to know of an answer of QEMU's.
+    fn note_answer(&mut self, order: &Order, answer: &Answer) -> Result<(), QmpError> {
+        self.complaint = match answer {
+            Answer::Return(_) => None,
+            Answer::Error { class, description } if class == "DeviceNotFound" => {
+                return Err(QmpError::Unplugged(description.clone()));
+            }
+            Answer::Error { description, .. } => {
+                Some(format!("QEMU refused {}: {description}", order.command()))
+            }
+        };
+        Ok(())
     }
 
     /// Plays what agents said into the shadow.
@@ -182,6 +198,7 @@ impl Session {
                 match self.shadow.hear(host, &accepted, &heard.answered) {
                     Ok(()) => {
                         heard.answered.clear();
+                        self.guests.log(host).keep_offers(&self.shadow.offered(host));
                         (heard.disputed, heard.complaint) = (None, None);
                         changed = true;
                     }
@@ -191,7 +208,8 @@ impl Session {
                     Err(error) => {
                         heard.keep_answers_to(&self.shadow.offered(host));
                         heard.complaint = Some(format!("the agent of {host}: {error}"));
-                        let may_be_yet = matches!(error, HearError::Refused(_));
+                        let may_be_yet =
+                            matches!(error, HearError::Refused(_) | HearError::Claimed { .. });
                         heard.disputed = may_be_yet.then_some(accepted);
                     }
                 }
@@ -199,6 +217,8 @@ impl Session {
             if !changed {
                 return Ok(());
             }
+            // What QEMU did not do was of what is over now.
+            self.complaint = None;
             self.hear_again();
         }
     }
@@ -215,48 +235,40 @@ impl Session {
         &self.shadow
     }
 
-    /// What a guest may have been offered by now.
-    fn maybe_offered(&self, host: HostId) -> Vec<DpaRange> {
-        let mut offered = self.shadow.offered(host);
-        if let Work::Telling(trial, orders, _) = &self.work {
-            let is_its = |order: &Order| order.host == host.0 && order.what == What::Add;
-            if !orders.iter().skip(1).any(is_its) {
-                offered.extend(trial.shadow.offered(host));
-            }
+    /// What a guest is told now, and until when QEMU may take for it.
+    fn telling(&self) -> Option<(&Order, Instant)> {
+        match &self.work {
+            Work::Telling(_, orders, until) => orders.front().map(|order| (order, *until)),
+            _ => self.asking.as_ref().map(|(order, until)| (order, *until)),
         }
-        offered
     }
 
-    /// What came on the sockets. Only the guest that was asked may answer.
-    fn read(&mut self) -> Result<Option<Answer>, BackendError> {
-        let asked = match &self.work {
-            Work::Telling(_, orders, _) => orders.front().map(|order| usize::from(order.host)),
-            _ => None,
-        };
-        let mut found = None;
-        for (number, guest) in self.guests.iter_mut().enumerate() {
-            let Some(answer) = guest.lines.answer()? else { continue };
-            if asked != Some(number) || found.is_some() {
-                return Err(BackendError::OtherAnswer);
+    /// QEMU answered.
+    fn answered(&mut self, answer: Answer) -> Result<(), BackendError> {
+        match std::mem::replace(&mut self.work, Work::Idle) {
+            Work::Telling(trial, orders, _) => self.work = self.told(trial, orders, answer)?,
+            work => {
+                self.work = work;
+                if let Some((order, _)) = self.asking.take() {
+                    self.asked(&order, answer)?;
+                }
             }
-            found = Some(answer);
         }
-        Ok(found)
+        Ok(())
     }
-}
 
-impl Session {
     /// Does what can be done now.
     fn advance(&mut self) -> Result<(), BackendError> {
-        let answer = self.read()?;
-        self.work = match (std::mem::replace(&mut self.work, Work::Idle), answer) {
-            (Work::Telling(trial, orders, _), Some(answer)) => self.told(trial, orders, answer)?,
-            (Work::Telling(_, orders, until), None) if until <= Instant::now() => {
-                let command = orders.front().map_or("a command", Order::command);
-                return Err(QmpError::Late { command, waited: PATIENCE }.into());
+        let asked = self.telling().map(|(order, _)| order.host);
+        match self.guests.answer(asked)? {
+            Some(answer) => self.answered(answer)?,
+            None => {
+                if let Some((order, _)) = self.telling().filter(|(_, at)| *at <= Instant::now()) {
+                    let command = order.command();
+                    return Err(QmpError::Late { command, waited: PATIENCE }.into());
+                }
             }
-            (work, _) => work,
-        };
+        }
         // What happens after a reply was made is told after it: the manager takes a log that was
         // empty then for empty.
         if matches!(self.work, Work::Idle | Work::Waiting(_)) {
@@ -266,7 +278,8 @@ impl Session {
             Work::Waiting(command) => self.start(command)?,
             work => work,
         };
-        Ok(self.arm()?)
+        self.ask_back()?;
+        Ok(self.guests.arm()?)
     }
 }
 
@@ -278,14 +291,11 @@ impl Backend for Session {
     fn begin(&mut self, command: &Command) -> Result<(), BackendError> {
         self.listen()?;
         self.work = self.start(command.clone())?;
-        self.arm()?;
-        Ok(())
+        self.ask_back()?;
+        Ok(self.guests.arm()?)
     }
 
     fn finish(&mut self) -> Result<Option<Reply>, BackendError> {
-        if let Some(error) = self.failed.take() {
-            return Err(error);
-        }
         self.advance()?;
         match std::mem::replace(&mut self.work, Work::Idle) {
             Work::Done(reply) => Ok(Some(reply)),
@@ -301,19 +311,19 @@ impl Backend for Session {
     }
 
     fn descriptor(&self) -> (BorrowedFd<'_>, PollFlags) {
-        (self.sockets.as_fd(), PollFlags::IN)
+        (self.guests.as_fd(), PollFlags::IN)
     }
 
     fn due(&self) -> Option<Instant> {
-        match &self.work {
-            _ if self.failed.is_some() => Some(Instant::now()),
-            Work::Done(_) => Some(Instant::now()),
-            Work::Telling(_, _, until) => Some(*until),
+        let now = match &self.work {
+            Work::Done(_) => true,
+            Work::Telling(..) => false,
             Work::Idle | Work::Waiting(_) => {
-                let is_heard = self.heard.values().any(|heard| heard.accepted.is_some());
-                is_heard.then(Instant::now)
+                self.heard.values().any(|heard| heard.accepted.is_some())
             }
-        }
+        };
+        let later = self.telling().map_or_else(|| self.guests.due(), |(_, until)| Some(until));
+        now.then(Instant::now).or(later)
     }
 
     fn hears_agents(&self) -> bool {
@@ -321,21 +331,24 @@ impl Backend for Session {
     }
 
     fn host_says(&mut self, host: HostId, says: HostSays) {
+        if !self.guests.has(host) {
+            return;
+        }
+        let log = self.guests.log(host);
         match says {
-            HostSays::Connected => {
-                // An offer that QEMU has made by now may have been answered by now.
-                self.failed = self.failed.take().or_else(|| self.advance().err());
-                let settles = self.maybe_offered(host);
-                self.heard.entry(host).or_default().settles = settles;
-            }
-            HostSays::Has { accepted, answered } => {
+            HostSays::Connected => log.is_greeted(),
+            HostSays::Has { accepted, answered, looked } => {
                 let heard = self.heard.entry(host).or_default();
                 (heard.accepted, heard.disputed) = (Some(accepted), None);
-                heard.answered.extend(std::mem::take(&mut heard.settles));
+                heard.answered.extend(log.is_seen(looked));
                 heard.answered.extend(answered);
                 heard.answered.truncate(ANSWERED_MAX);
             }
         }
+    }
+
+    fn take_looks(&mut self) -> Vec<(HostId, u64)> {
+        self.guests.logs().filter_map(|(host, log)| Some((host, log.take_look()?))).collect()
     }
 
     fn problem(&self) -> Option<String> {

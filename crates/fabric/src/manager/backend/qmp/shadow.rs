@@ -226,6 +226,7 @@ impl Shadow {
             let parts = without(extent.range, held.iter().copied());
             rest.extend(parts.into_iter().map(|range| DcExtent { range, ..*extent }));
         }
+        self.check_nobodys(host, &rest)?;
         match rest.first() {
             None => Ok(()),
             // The answer to what is offered now would be the answer to that.
@@ -236,8 +237,21 @@ impl Shadow {
         }
     }
 
+    /// Whether no other guest has any of these, or is offered it: two that have the same are not
+    /// told apart by a new connection.
+    fn check_nobodys(&self, host: HostId, extents: &[DcExtent]) -> Result<(), HearError> {
+        for other in self.device.hosts().filter(|other| *other != host) {
+            let mut theirs = self.held(other);
+            theirs.extend(self.offered(other));
+            let is_theirs = |extent: &&DcExtent| theirs.iter().any(|it| it.overlaps(extent.range));
+            if let Some(DcExtent { range, .. }) = extents.iter().find(is_theirs) {
+                return Err(HearError::Claimed { range: *range, other: other.0 });
+            }
+        }
+        Ok(())
+    }
+
     /// What a host has.
-    #[cfg(test)]
     pub(super) fn held(&self, host: HostId) -> Vec<DpaRange> {
         self.device.held(host).map(|extent| extent.range).collect()
     }
