@@ -244,6 +244,7 @@ impl Daemon {
             count: match *rule {
                 Rule::Earlier { wishes } => Some(wishes),
                 Rule::Recovery { awaited } => Some(awaited),
+                Rule::AccessedBy { latency_ns, .. } => Some(latency_ns),
                 _ => None,
             },
             text: rule.text(|node| self.node_name(node)),
@@ -312,6 +313,11 @@ fn parts(rule: &Rule) -> (&'static str, Option<NodeId>, Vec<(&'static str, u64)>
         Rule::Promised { node, free } => ("promised", Some(node), vec![("free", free)]),
         Rule::Queue { before } => ("queue", None, vec![("before", before)]),
         Rule::Full { node } => ("full", Some(node), vec![]),
+        Rule::MovableOnly { node, asked, kernel, movable } => {
+            let amounts = vec![("asked", asked), ("kernel", kernel), ("movable", movable)];
+            ("movable-only", Some(node), amounts)
+        }
+        Rule::AccessedBy { node, .. } => ("accessed-by", Some(node), vec![]),
         Rule::NoCapacity { node } => ("no-capacity", Some(node), vec![]),
         Rule::NoEmergency { node } => ("no-emergency", Some(node), vec![]),
         Rule::Evacuating { node } => ("evacuating", Some(node), vec![]),
@@ -346,6 +352,8 @@ mod tests {
             Rule::Promised { node, free: 1 },
             Rule::Queue { before: 1 },
             Rule::Full { node },
+            Rule::MovableOnly { node, asked: 1, kernel: 0, movable: 1 },
+            Rule::AccessedBy { node, latency_ns: 1, bandwidth_mib: 1 },
             Rule::NoCapacity { node },
             Rule::NoEmergency { node },
             Rule::Evacuating { node },

@@ -32,7 +32,8 @@ pub struct Config {
     /// Weights of nodes by hand, 1 to 255.
     pub weights: Vec<(NodeId, u8)>,
     /// What processors and devices have to the nodes. Where memory lies that more than one of them
-    /// accesses follows this; empty: nothing is known, and it does not.
+    /// accesses follows this, and where it is placed under [`crate::mempolicy::Mode::AccessedBy`];
+    /// empty: nothing is known, the first does not, and there is none of the second.
     pub accessors: Vec<Access>,
     /// Who may have what. Of several that fit a program, the first counts.
     pub tenants: Vec<TenantConfig>,

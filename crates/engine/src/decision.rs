@@ -23,7 +23,8 @@ pub struct Decision {
     pub asked: Asked,
     /// What came of it.
     pub outcome: Outcome,
-    /// What stood in the way, in the order in which nodes were tried.
+    /// What decided that: what stood in the way, in the order in which nodes were tried, and why
+    /// they were tried in this order.
     pub rules: Vec<Rule>,
 }
 
@@ -57,8 +58,8 @@ pub enum Outcome {
     TimedOut,
 }
 
-/// What stood in the way. Amounts are pageblocks. Exhaustive, so that whoever tells of rules names
-/// them all.
+/// What decided. All but [`Rule::AccessedBy`] stood in the way. Amounts are pageblocks. Exhaustive,
+/// so that whoever tells of rules names them all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rule {
     /// The tenant may not use this kind.
@@ -104,6 +105,26 @@ pub enum Rule {
     Full {
         /// Which.
         node: NodeId,
+    },
+    /// It is not to move, and what is free lies in zones where all must be able to.
+    MovableOnly {
+        /// Which.
+        node: NodeId,
+        /// What was still missing when its turn came.
+        asked: u64,
+        /// What was free of it then where anything may lie.
+        kernel: u64,
+        /// What is free of it in the other zones.
+        movable: u64,
+    },
+    /// The node was tried in its turn by what it costs those who access the memory.
+    AccessedBy {
+        /// Which.
+        node: NodeId,
+        /// Nanoseconds that an access takes them on average.
+        latency_ns: u64,
+        /// MiB a second that each of them has at least; 0: not known.
+        bandwidth_mib: u64,
     },
     /// The node's memory has not arrived yet, or has left.
     NoCapacity {

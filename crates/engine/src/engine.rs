@@ -104,7 +104,6 @@ impl Engine {
         check_limits(&config.limits)?;
         let pool = Pool::new(&config)?;
         let zonelists = zonelists(&config, &pool)?;
-        tenant::check(&config, &zonelists)?;
         let performance: Vec<_> =
             config.nodes.iter().map(|node| (node.node, node.performance)).collect();
         let known = |&&(node, _): &&(NodeId, u8)| pool.index_of(node).is_none();
@@ -116,10 +115,11 @@ impl Engine {
             return Err(ConfigError::NoSuchNode { field: "accessors", node });
         }
         let accessors = AccessTable::new(&config.accessors)?;
+        tenant::check(&config, &zonelists, &accessors)?;
         let weights = Weights::new(config.weighting, &config.weights, &performance)?;
         let sums = sums(&config);
         let tenant = |tenant: tenant::TenantConfig| {
-            let route = Route::new(tenant.policy.clone(), &zonelists, &pool);
+            let route = Route::new(tenant.policy.clone(), &zonelists, &accessors, &pool);
             Tenant::new(tenant, Arc::new(route))
         };
         Ok(Self {

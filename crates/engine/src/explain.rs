@@ -123,6 +123,21 @@ impl Rule {
                 format!("{awaited} programs have not said yet what they hold")
             }
             Self::Full { node } => format!("{}: nothing is free", name(node)),
+            Self::MovableOnly { node, asked, kernel, movable } => format!(
+                "{}: of {} that is not to move, {} had room, and {} is free only where all must \
+                 be able to move",
+                name(node),
+                size(asked),
+                size(kernel),
+                size(movable)
+            ),
+            Self::AccessedBy { node, latency_ns, bandwidth_mib: 0 } => {
+                format!("{}: those who access it wait {latency_ns}ns", name(node))
+            }
+            Self::AccessedBy { node, latency_ns, bandwidth_mib } => format!(
+                "{}: those who access it wait {latency_ns}ns and have {bandwidth_mib}MiB/s",
+                name(node)
+            ),
             Self::NoCapacity { node } => format!("{}: all of it is offline", name(node)),
             Self::NoEmergency { node } => {
                 format!("{}: not even in an emergency, for this tenant", name(node))

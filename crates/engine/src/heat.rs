@@ -141,7 +141,7 @@ impl Engine {
         let kind = |node: usize| self.pool.nodes()[node].kind;
         heat.home = match heat.home {
             Some(home) => Some(home).filter(|&home| kind(home) != kind(here)),
-            None => self.route_of(lease).home_after(left, here, kind),
+            None => self.as_now(self.route_of(lease)).home_after(left, here, kind),
         };
         let route = lease.route.clone();
         let lease = self.leases.get_mut(&to).expect("the caller found it");

@@ -38,11 +38,13 @@
 //! * `fork`: sharing after a fork, and its end.
 //! * `moves`: orders to move pageblocks, and their answers.
 //! * [`migrate_reason`]: why memory moved.
+//! * `migration_target`: where what has to leave a node goes.
 //! * `elsewhere`: whether there is room for what is to leave a block.
 //! * `giveback`: capacity leaves a node, and comes back.
 //! * `poison`, `lost`: memory that is broken, or gone; `loss`: what both do to processes.
 //! * `device`, `evacuate`, `online`: devices, and all or these very blocks that go and come.
 //! * `heat`, [`idle`], `rebalance`: who uses what, who does not, and what comes of it.
+//! * `demotion`: where what is idle goes.
 //! * `link`, `mbind`: a node's speed changes; a program's memory is to lie elsewhere.
 //! * `moveto`: a process's memory goes to a node.
 //! * `report`: who holds what could not leave, and why.
@@ -59,6 +61,7 @@ extern crate alloc;
 pub mod config;
 pub mod decision;
 mod demand;
+mod demotion;
 mod device;
 pub mod dynamic_capacity;
 pub mod effect;
@@ -80,6 +83,7 @@ mod mbind;
 mod member;
 pub mod mempolicy;
 pub mod migrate_reason;
+mod migration_target;
 mod moves;
 mod moveto;
 pub mod nodes;

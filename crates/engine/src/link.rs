@@ -1,16 +1,15 @@
 //! A node becomes faster or slower: its link was renegotiated, or a switch on its way is loaded.
 //!
-//! Automatic weights follow at once, and so do tiers, which are worked out when they are asked
-//! for, and what accessors have to the node, in proportion. Nothing that lies somewhere is moved
-//! for it at once. (Linux does the same: weights are for new allocations only.) What several
-//! access may follow later, as it is accessed.
+//! Automatic weights follow at once, and so do tiers, which are worked out when something makes
+//! way, and what accessors have to the node, in proportion, with the order in which nodes are tried
+//! for them. Nothing that lies somewhere is moved for it at once. (Linux does the same: weights are
+//! for new allocations only.) What several access may follow later, as it is accessed.
 
 use memtide_units::{NodeId, NodeKind};
 
 use crate::{
     config::Performance,
     engine::Engine,
-    nodes::NodeMask,
     refusal::Refusal,
     tiers::{
         AdistanceError, DramReference, MemoryTiers, TierNode,
@@ -58,9 +57,8 @@ impl Engine {
             };
             all.push(TierNode { node: node.id, class, adistance });
         }
-        let processors: NodeMask = near().map(|(node, _)| node.id).collect();
         let distance = |from, to| self.zonelists.distance(from, to);
-        Ok(MemoryTiers::establish(&all, &processors, distance))
+        Ok(MemoryTiers::establish(&all, distance))
     }
 
     /// The weight of a node for the weighted interleave.

@@ -35,7 +35,7 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let token = self.connected(member)?;
         let named = self.check_held(member, token, extents)?;
-        let to = self.nodes_named(&*self.route(policy)?);
+        let to = self.nodes_named(&self.as_now(&*self.route(policy)?));
         let lies_wrong = |pageblock: &Pageblock| !to.contains(&self.pool.block_of(*pageblock).node);
         let only: BTreeSet<_> = if to.is_empty() {
             BTreeSet::new()
@@ -54,7 +54,7 @@ impl Engine {
         let nodes = route.nodes.iter().copied();
         let id = |node: usize| self.pool.nodes()[node].id;
         match &route.policy.mode {
-            Mode::Local => nodes.take(1).collect(),
+            Mode::Local | Mode::AccessedBy(_) => nodes.take(1).collect(),
             Mode::Preferred(one) => nodes.filter(|&node| id(node) == *one).collect(),
             Mode::PreferredMany(mask) => nodes.filter(|&node| mask.contains(id(node))).collect(),
             Mode::Bind(_) | Mode::Interleave(_) | Mode::WeightedInterleave(_) => nodes.collect(),

@@ -3,18 +3,19 @@
 //! A lease has a policy: its own, else its process's, else its tenant's. The policy makes a
 //! [`Route`]: nodes in the order in which they are tried. It starts at the *local* node, which is
 //! the first of the placement. (Programs are not asked on which processor they run: their pages
-//! are shared by threads that run anywhere.) Three legs, each tried when the one before has no
-//! more room:
+//! are shared by threads that run anywhere. Who knows better says it, with
+//! [`Mode::AccessedBy`].) Three legs, each tried when the one before has no more room:
 //!
 //! 1. **policy**: the nodes that the policy allows.
 //! 2. **beyond**: public nodes that it leaves out, if the tenant falls back on depletion.
 //! 3. **emergency**: special nodes, when all public nodes have been tried in vain and the tenant
 //!    may do that, but never a node that is being evacuated.
 //!
-//! A node outside the placement is on no route unless its policy names it. How much of a node is
-//! taken is a matter of quotas ([`Engine::room`]). The interleaving policies spread over the nodes
-//! of the first leg instead of filling one after the other; whose turn it is stays with the
-//! process.
+//! A node outside the placement is on no route unless its policy names it. Where the policy says
+//! who accesses the memory, the nodes of a route are tried in the order of what they cost those at
+//! that moment ([`Engine::as_now`]). How much of a node is taken is a matter of quotas
+//! ([`Engine::room`]). The interleaving policies spread over the nodes of the first leg instead of
+//! filling one after the other; whose turn it is stays with the process.
 //!
 //! What then is missing is not granted; the caller lets the process wait for it
 //! ([`crate::queue`]), or it goes on with ordinary memory. Every node that had less room than was
@@ -24,11 +25,8 @@
 //! ([`crate::promise`]).
 //!
 //! What was leased with a policy of its own keeps it, wherever it goes and whatever policy its
-//! process has meanwhile (as a range does in Linux that was bound by mbind(2)). Moves away from a
-//! node ask here for destinations, too ([`Engine::destinations`]): they follow the same route, and
-//! take all its legs whatever the tenant does on depletion, for what has to leave must go somewhere
-//! (Linux's `alloc_migration_target` asks no policy at all when a block goes offline). Still, who
-//! asked for extended memory only does not find itself in near memory: no leg leads there.
+//! process has meanwhile (as a range does in Linux that was bound by mbind(2)). What has to leave a
+//! node goes along the same route ([`crate::migration_target`]).
 
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
@@ -39,13 +37,12 @@ use crate::{
     engine::Engine,
     lease::{Lease, Share},
     mempolicy::{MemPolicy, Mode, Turn, candidates},
-    nodes::Zonelists,
-    pageblocks::MOVABLE,
+    nodes::{NodeClass, Zonelists},
     parts::parts_of,
     pool::Pool,
-    quota::PerKind,
     refusal::Refusal,
     tenant::{Access, Emergency, OnDepletion},
+    tiers::AccessTable,
 };
 
 /// Nodes, by their place in the pool, in the order in which they are tried.
@@ -85,10 +82,15 @@ struct Draft {
 
 impl Route {
     /// Where a policy leads. It makes sense ([`MemPolicy::check`]).
-    pub(crate) fn new(policy: MemPolicy, zonelists: &Zonelists, pool: &Pool) -> Self {
+    pub(crate) fn new(
+        policy: MemPolicy,
+        zonelists: &Zonelists,
+        accessors: &AccessTable,
+        pool: &Pool,
+    ) -> Self {
         let index = |node: NodeId| pool.index_of(node).expect("zonelists are of the pool's nodes");
         let is_extended = |node: NodeId| pool.nodes()[index(node)].is_extended();
-        let found = candidates(&policy, pool.local(), zonelists, is_extended);
+        let found = candidates(&policy, pool.local(), zonelists, accessors, is_extended);
         let named = |node: NodeId| match &policy.mode {
             Mode::Local => false,
             Mode::Preferred(one) => *one == node,
@@ -96,6 +98,8 @@ impl Route {
             | Mode::PreferredMany(mask)
             | Mode::Interleave(mask)
             | Mode::WeightedInterleave(mask) => mask.contains(node),
+            // Whoever says that a device works on it means the device's memory.
+            Mode::AccessedBy(_) => zonelists.class(node) == Some(NodeClass::Special),
         };
         let placed = |node: &NodeId| pool.is_placed(index(*node)) || named(*node);
         let all = |nodes: Vec<NodeId>| nodes.into_iter().filter(placed).map(index).collect();
@@ -150,8 +154,8 @@ impl Engine {
 
     /// Where a policy leads, if it makes sense.
     pub(crate) fn route(&self, policy: MemPolicy) -> Result<Arc<Route>, Refusal> {
-        policy.check(&self.zonelists)?;
-        Ok(Arc::new(Route::new(policy, &self.zonelists, &self.pool)))
+        policy.check(&self.zonelists, &self.accessors)?;
+        Ok(Arc::new(Route::new(policy, &self.zonelists, &self.accessors, &self.pool)))
     }
 
     /// Takes up to `count` pageblocks along a route and leases them to a process.
@@ -165,16 +169,17 @@ impl Engine {
         let tenant = self.tenant_of(token);
         let placed = Placed::default();
         let mut draft = Draft { token, tenant, left: count, after, placed };
+        let now = self.as_now(route);
         match route.policy.mode {
             Mode::Interleave(_) | Mode::WeightedInterleave(_) => {
                 self.spread_over(&mut draft, route);
             }
-            _ => self.take_along(&mut draft, &route.nodes),
+            _ => self.take_along(&mut draft, &now, &now.nodes),
         }
-        self.take_along(&mut draft, self.beyond(tenant, route));
+        self.take_along(&mut draft, route, self.beyond(tenant, route));
         let inside = draft.placed.count;
-        let special = self.emergency(tenant, route);
-        self.take_along(&mut draft, special);
+        let special = self.emergency(tenant, &now);
+        self.take_along(&mut draft, &now, special);
         if draft.left > 0 && special.is_empty() && self.all_tried(tenant, route) {
             let nodes = route.emergency.iter().map(|&node| self.pool.nodes()[node].id);
             draft.placed.rules.extend(nodes.map(|node| Rule::NoEmergency { node }));
@@ -193,9 +198,10 @@ impl Engine {
     /// elsewhere.
     fn note_routes(&mut self, token: TokenId, placed: &Placed, route: &Arc<Route>) {
         let own = (!Arc::ptr_eq(route, &self.process(token).route)).then_some(route);
+        let now = self.as_now(route);
         for pageblock in placed.extents.iter().flat_map(|extent| extent.iter()) {
             let nodes = self.pool.nodes();
-            let home = route.home_of(self.pool.block_of(pageblock).node, |node| nodes[node].kind);
+            let home = now.home_of(self.pool.block_of(pageblock).node, |node| nodes[node].kind);
             let lease = self.leases.get_mut(&pageblock).expect("just leased");
             lease.heat.home = home;
             lease.route = own.cloned();
@@ -239,12 +245,13 @@ impl Engine {
         route.nodes.iter().chain(beyond).chain(emergency).copied()
     }
 
-    /// Takes from one node after the other.
-    fn take_along(&mut self, draft: &mut Draft, nodes: &[usize]) {
+    /// Takes from one node of a route after the other.
+    fn take_along(&mut self, draft: &mut Draft, route: &Route, nodes: &[usize]) {
         for &node in nodes {
             if draft.left == 0 {
                 return;
             }
+            draft.placed.rules.extend(self.cost_of(route, node));
             self.take_from(draft, node, draft.left);
             self.note_shortage(draft, node);
         }
@@ -304,9 +311,26 @@ impl Engine {
 
     fn note_shortage(&self, draft: &mut Draft, node: usize) {
         if draft.left > 0 {
-            let (_, rule) = self.room_in(draft, node);
+            let rule = match self.room_in(draft, node).1 {
+                Rule::Full { .. } => self.full(draft, node),
+                rule => rule,
+            };
             draft.placed.rules.push(rule);
         }
+    }
+
+    /// Why a node has no more for what is being placed: nothing is free, or nothing where it may
+    /// lie.
+    fn full(&self, draft: &Draft, node: usize) -> Rule {
+        let movability = self.movability(draft.tenant);
+        let (id, frames) = (self.pool.nodes()[node].id, self.pool.frames(node));
+        let movable = frames.counts().free - frames.free_for(movability);
+        if movable == 0 {
+            return Rule::Full { node: id };
+        }
+        let here = draft.placed.shares.iter().find(|&&(at, _)| at == id);
+        let kernel = here.map_or(0, |&(_, count)| count);
+        Rule::MovableOnly { node: id, asked: draft.left + kernel, kernel, movable }
     }
 
     /// Leases what there is on a node, `most` at most.
@@ -330,68 +354,5 @@ impl Engine {
             Some((_, share)) => *share += count,
             None => placed.shares.push((id, count)),
         }
-    }
-
-    /// Takes places for pageblocks of a process to move to, away from a node, each along its own
-    /// route. They are not leased yet. Some have none when the process's tenant may have no more
-    /// where they may go.
-    pub(crate) fn destinations(
-        &mut self,
-        token: TokenId,
-        from: &[Pageblock],
-        mut after: Option<Pageblock>,
-        leaving: usize,
-    ) -> Vec<(Pageblock, Pageblock)> {
-        let route = |at: &Pageblock| self.route_of(&self.leases[at]).clone();
-        let from: Vec<_> = from.iter().map(|at| (*at, route(at))).collect();
-        let mut pairs = Vec::new();
-        // Charged only when it is leased.
-        let mut taken = PerKind::default();
-        for run in from.chunk_by(|one, next| Arc::ptr_eq(&one.1, &next.1)) {
-            let count = run.len() as u64;
-            let to = self.take_away_from(leaving, token, &run[0].1, count, after, &mut taken);
-            let to = to.iter().flat_map(|extent| extent.iter());
-            pairs.extend(run.iter().map(|&(at, _)| at).zip(to));
-            after = pairs.last().map(|&(_, to)| to).or(after);
-        }
-        pairs
-    }
-
-    /// Where memory along this route may go when it has to leave: all legs, whatever the tenant
-    /// does on depletion.
-    pub(crate) fn ways_out<'a>(
-        &self,
-        tenant: TenantId,
-        route: &'a Route,
-    ) -> impl Iterator<Item = usize> + use<'a> {
-        let special = match self.tenant(tenant).config.emergency {
-            Emergency::On => &route.emergency[..],
-            Emergency::Off => &[],
-        };
-        route.nodes.iter().chain(&route.beyond).chain(special).copied()
-    }
-
-    /// The same, of a run with one route; fewer when there is not enough.
-    fn take_away_from(
-        &mut self,
-        leaving: usize,
-        token: TokenId,
-        route: &Route,
-        count: u64,
-        after: Option<Pageblock>,
-        taken: &mut PerKind,
-    ) -> Vec<Extent> {
-        let kind = self.pool.nodes()[leaving].kind;
-        let (mut left, mut all) = (count, Vec::new());
-        for node in self.ways_out(self.tenant_of(token), route) {
-            let to = self.pool.nodes()[node].kind;
-            let room = self.room_for_move(token, kind, node, taken[to as usize]);
-            let some = self.pool.take_on(node, left.min(room), after, MOVABLE);
-            let count: u64 = some.iter().map(|extent| u64::from(extent.count)).sum();
-            taken[to as usize] += count;
-            left -= count;
-            all.extend(some);
-        }
-        all
     }
 }

@@ -323,7 +323,7 @@ impl Engine {
                 matches!(self.tenant(tenant).config.on_depletion, OnDepletion::Reclaim(_));
             if let Wish::Lease(count, _, route) = &head.wish
                 && reclaims
-                && let Some(&first) = route.nodes.first()
+                && let Some(&first) = self.as_now(route).nodes.first()
             {
                 let kind = self.pool.nodes()[first].kind;
                 *lacking.entry((tenant, kind)).or_default() += u64::from(*count);

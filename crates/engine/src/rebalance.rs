@@ -3,9 +3,10 @@
 //! One program holds scarce memory and does not use it; another, which does use its own, had to
 //! fall back, or waits with [`crate::tenant::OnDepletion::Reclaim`]. That is found out, and put
 //! right: first what is hot goes where it should be (its *home*), as far as there is room; for the
-//! rest, what is idle is moved out of the way, to where its owner may have it, but never what a
-//! tenant is guaranteed. What was moved out has a home it is not in, and if it gets hot it is like
-//! any other that fell back: it comes back when there is room, or something else is idle.
+//! rest, what is idle is moved out of the way, to where its owner may have it and a step down first
+//! ([`crate::demotion`]), but never what a tenant is guaranteed. What was moved out has a home it
+//! is not in, and if it gets hot it is like any other that fell back: it comes back when there is
+//! room, or something else is idle.
 //!
 //! Nothing ping-pongs:
 //! * what is to be moved for balance, whatever comes of it, is left alone from then on for
@@ -195,7 +196,7 @@ impl Engine {
     }
 
     /// Whether the owner of a node permits something; of one that is not private, all is.
-    fn permits(&self, node: usize, capability: Capability) -> bool {
+    pub(crate) fn permits(&self, node: usize, capability: Capability) -> bool {
         match self.zonelists.class(self.pool.nodes()[node].id) {
             Some(NodeClass::Private(capabilities)) => capabilities.has(capability),
             _ => true,
@@ -282,6 +283,8 @@ impl Engine {
         idle.sort_by_key(|(pageblock, lease)| (lease.heat.since, *pageblock));
         let mut spare: BTreeMap<TenantId, u64> = BTreeMap::new();
         let mut taken: BTreeMap<usize, u64> = BTreeMap::new();
+        // Where near nodes differ too much to say what is further, policies alone decide.
+        let tiers = self.tiers().ok();
         let mut count = count;
         for (pageblock, lease) in idle {
             let token = lease.owner.token;
@@ -290,8 +293,8 @@ impl Engine {
             if count == 0 || *left == 0 {
                 return;
             }
-            let Some(to) = self.way_out(pageblock, lease, kind, &taken).filter(|_| *spare > 0)
-            else {
+            let target = self.demotion_target(pageblock, lease, kind, tiers.as_ref(), &taken);
+            let Some(to) = target.filter(|_| *spare > 0) else {
                 continue;
             };
             *taken.entry(to).or_default() += 1;
@@ -299,25 +302,5 @@ impl Engine {
             (count, *left) = (count - 1, *left - 1);
             plan.moves.entry((Way::Out(kind), to, token)).or_default().push(pageblock);
         }
-    }
-
-    /// Where something may go that is to leave a kind of node: along its route, as far as its
-    /// tenant may.
-    fn way_out(
-        &self,
-        at: Pageblock,
-        lease: &Lease,
-        kind: NodeKind,
-        taken: &BTreeMap<usize, u64>,
-    ) -> Option<usize> {
-        let (route, tenant) = (self.route_of(lease), self.tenant_of(lease.owner.token));
-        let has_room = |node: &usize| {
-            let room = self.room_to_fill(lease.owner.token, *node, &[at]);
-            room > taken.get(node).copied().unwrap_or(0)
-        };
-        let elsewhere = |node: &usize| {
-            self.pool.nodes()[*node].kind != kind && self.permits(*node, Capability::Demotion)
-        };
-        self.legs(tenant, route).filter(elsewhere).find(has_room)
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     mempolicy::{MemPolicy, PolicyError},
     nodes::Zonelists,
     onlining::OnlineZone,
+    tiers::AccessTable,
 };
 
 /// Most tenants.
@@ -211,7 +212,11 @@ pub enum TenantError {
 }
 
 /// Checks the tenants of a configuration, one by one and together.
-pub(crate) fn check(config: &Config, zonelists: &Zonelists) -> Result<(), ConfigError> {
+pub(crate) fn check(
+    config: &Config,
+    zonelists: &Zonelists,
+    accessors: &AccessTable,
+) -> Result<(), ConfigError> {
     let (tenants, most) = (config.tenants.len(), TENANTS_MAX);
     if !(1..=most).contains(&tenants) {
         return Err(ConfigError::Tenants { tenants, most });
@@ -221,7 +226,8 @@ pub(crate) fn check(config: &Config, zonelists: &Zonelists) -> Result<(), Config
         if config.tenants[..place].iter().any(|other| other.name == name) {
             return Err(ConfigError::TenantTwice { name });
         }
-        check_one(tenant, zonelists).map_err(|source| ConfigError::Tenant { name, source })?;
+        let checked = check_one(tenant, zonelists, accessors);
+        checked.map_err(|source| ConfigError::Tenant { name, source })?;
     }
     for kind in NodeKind::ALL {
         let guaranteed = config.tenants.iter().map(|tenant| tenant.quota(kind).min);
@@ -244,7 +250,11 @@ pub(crate) fn check(config: &Config, zonelists: &Zonelists) -> Result<(), Config
     Ok(())
 }
 
-fn check_one(tenant: &TenantConfig, zonelists: &Zonelists) -> Result<(), TenantError> {
+fn check_one(
+    tenant: &TenantConfig,
+    zonelists: &Zonelists,
+    accessors: &AccessTable,
+) -> Result<(), TenantError> {
     if tenant.name.is_empty() {
         return Err(TenantError::NoName);
     }
@@ -268,5 +278,5 @@ fn check_one(tenant: &TenantConfig, zonelists: &Zonelists) -> Result<(), TenantE
             return Err(TenantError::MinAboveMax { kind, min, max });
         }
     }
-    Ok(tenant.policy.check(zonelists)?)
+    Ok(tenant.policy.check(zonelists, accessors)?)
 }

@@ -16,6 +16,6 @@ pub mod memory_tier;
 
 pub use self::{
     abstract_distance::{AdistanceError, DramReference},
-    accessor::{Access, AccessTable},
+    accessor::{Access, AccessTable, Cost},
     memory_tier::{MemoryTiers, TierNode},
 };

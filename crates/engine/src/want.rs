@@ -266,10 +266,12 @@ impl Engine {
     fn too_small(&self, rules: &[Rule]) -> Vec<usize> {
         let node = |rule: &Rule| match *rule {
             Rule::Full { node }
+            | Rule::MovableOnly { node, .. }
             | Rule::NoCapacity { node }
             | Rule::Guaranteed { node, .. }
             | Rule::Promised { node, .. } => self.pool.index_of(node),
-            Rule::NoAccess { .. }
+            Rule::AccessedBy { .. }
+            | Rule::NoAccess { .. }
             | Rule::Maximum { .. }
             | Rule::Queue { .. }
             | Rule::NoEmergency { .. }

@@ -82,6 +82,8 @@ fn random_machines_hold_what_must_hold_and_cover_the_rules() {
         "rule Maximum",
         "rule Guaranteed",
         "rule Full",
+        "rule MovableOnly",
+        "rule AccessedBy",
         "rule NoCapacity",
         "rule NoEmergency",
         "rule Evacuating",

@@ -144,3 +144,13 @@ fn keys_that_an_event_has_no_use_for_are_refused() {
         refused(&[change], &[&problem, &format!("expected only {known}")]);
     }
 }
+
+#[test]
+fn memory_is_added_into_no_zone_that_its_node_cannot_have() {
+    let give_back = "do = \"give-back\"";
+    let add = |zone: &str| format!("do = \"add\"\nnode = \"near\"\nzone = \"{zone}\"");
+    machine(&[(give_back, &add("movable"))]).unwrap();
+    refused(&[(give_back, &add("exmem"))], &["zone \"exmem\" on node \"near\", which is in"]);
+    refused(&[(give_back, &add("normal"))], &["normal"]);
+    refused(&[(give_back, "do = \"give-back\"\nzone = \"movable\"")], &["\"zone\" of an event"]);
+}

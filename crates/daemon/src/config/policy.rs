@@ -3,7 +3,10 @@
 //! A list of nodes is one of names and numbers, or a text as numactl takes it: `"near,far"`,
 //! `"0,2-3"`, `"all"`. Numbers are positions in the file, from 0.
 
-use memtide_engine::mempolicy::{Extended, MemPolicy, Mode};
+use memtide_engine::{
+    mempolicy::{Extended, MemPolicy, Mode},
+    tiers::AccessTable,
+};
 use memtide_units::NodeId;
 
 use super::{
@@ -23,6 +26,8 @@ const PREFERRED: &str = "preferred";
 const PREFERRED_MANY: &str = "preferred-many";
 const INTERLEAVE: &str = "interleave";
 const WEIGHTED_INTERLEAVE: &str = "weighted-interleave";
+/// Of a pool whose file cannot say who accesses what, only ever seen, never read.
+const ACCESSED_BY: &str = "accessed-by";
 
 /// How the mode of a policy is written, and its nodes.
 pub fn words(mode: &Mode) -> (&'static str, Vec<NodeId>) {
@@ -33,6 +38,7 @@ pub fn words(mode: &Mode) -> (&'static str, Vec<NodeId>) {
         Mode::PreferredMany(mask) => (PREFERRED_MANY, mask.iter().collect()),
         Mode::Interleave(mask) => (INTERLEAVE, mask.iter().collect()),
         Mode::WeightedInterleave(mask) => (WEIGHTED_INTERLEAVE, mask.iter().collect()),
+        Mode::AccessedBy(_) => (ACCESSED_BY, Vec::new()),
     }
 }
 
@@ -130,7 +136,7 @@ pub(super) fn makes_sense(
     zonelists: &memtide_engine::nodes::Zonelists,
     nodes: &[NodeConfig],
 ) -> Result<(), Located> {
-    let Err(error) = policy.check(zonelists) else { return Ok(()) };
+    let Err(error) = policy.check(zonelists, &AccessTable::default()) else { return Ok(()) };
     let (kind, of) = words(&policy.mode);
     let names: Vec<&str> = of.iter().map(|node| nodes[usize::from(node.0)].name.as_str()).collect();
     let at = raw.policy.as_ref().unwrap_or(&raw.name);

@@ -10,6 +10,7 @@ use memtide_engine::{
     mempolicy::{MemPolicy, Mode, candidates::candidates},
     nodes::{NodeClass, Zonelists},
     tenant::{Access, Emergency, Migration, OnDepletion},
+    tiers::AccessTable,
 };
 use memtide_proto::program::OnFull;
 use memtide_units::{NodeId, NodeKind, OnlineZone};
@@ -44,7 +45,8 @@ impl PoolRules<'_> {
         let is_extended = |node| {
             kind(node) != NodeKind::Near || self.nodes[index(node)].zone == OnlineZone::Exmem
         };
-        let found = candidates(&tenant.policy, local, zonelists, is_extended);
+        let nobody = AccessTable::default();
+        let found = candidates(&tenant.policy, local, zonelists, &nobody, is_extended);
         let mut all = found.policy;
         let falls_back = match tenant.on_depletion {
             Some(what) => what == OnDepletion::FallBack,
@@ -84,7 +86,7 @@ impl PoolRules<'_> {
 /// Whether a policy names a node.
 fn names(policy: &MemPolicy, node: NodeId) -> bool {
     match &policy.mode {
-        Mode::Local => false,
+        Mode::Local | Mode::AccessedBy(_) => false,
         Mode::Preferred(one) => *one == node,
         Mode::Bind(mask)
         | Mode::PreferredMany(mask)

@@ -3,7 +3,8 @@
 //! A policy names nodes; the zonelist of the node where the request starts puts them in order
 //! (`policy_nodemask` and `policy_zonelist`, mm/mempolicy.c). Local and preferred take the list as
 //! it is, bind only what its mask names, preferred-many first what its mask names. The interleaving
-//! policies take their nodes by number, as `next_node_in` does.
+//! policies take their nodes by number, as `next_node_in` does. A policy that names no nodes but
+//! who accesses the memory has an order of its own ([`Mode::AccessedBy`]).
 //!
 //! Special and private nodes are in the lists of no other node, so a mask that names one would not
 //! reach it. The proposal for coherent devices has a rule for it: if the node where a bind starts
@@ -23,8 +24,11 @@ use alloc::vec::Vec;
 
 use memtide_units::NodeId;
 
-use super::{Extended, MemPolicy, Mode};
-use crate::nodes::{Capability, NodeClass, NodeMask, Zonelists};
+use super::{Extended, MemPolicy, Mode, accessed_by};
+use crate::{
+    nodes::{Capability, NodeClass, NodeMask, Zonelists},
+    tiers::AccessTable,
+};
 
 /// Where a request may go.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -42,18 +46,23 @@ pub struct Candidates {
 
 /// Where a request under a policy that starts at `local` may go. The policy makes sense
 /// ([`MemPolicy::check`]). Which nodes are extended memory is the pool's to say. Every node is in
-/// one list at most; one that cannot be reached from `local` is in none.
+/// one list at most; one that cannot be reached from `local`, or by one of those who access the
+/// memory, is in none.
 #[must_use]
 pub fn candidates(
     policy: &MemPolicy,
     local: NodeId,
     zonelists: &Zonelists,
+    accessors: &AccessTable,
     is_extended: impl Fn(NodeId) -> bool,
 ) -> Candidates {
-    let nearest = zonelists.nearest(local);
+    let nearest = match &policy.mode {
+        Mode::AccessedBy(by) => accessors.reached_by(by),
+        _ => zonelists.nearest(local).to_vec(),
+    };
     let allowed =
         |node: &NodeId| policy.extended.allows(is_extended(*node)) && nearest.contains(node);
-    let mut listed = listed(&policy.mode, local, zonelists);
+    let mut listed = listed(&policy.mode, local, &nearest, zonelists);
     listed.retain(allowed);
 
     let class = |node: NodeId| zonelists.class(node);
@@ -69,8 +78,8 @@ pub fn candidates(
     Candidates { policy: listed, beyond, emergency }
 }
 
-/// What a mode allows, best first, of whatever kind.
-fn listed(mode: &Mode, local: NodeId, zonelists: &Zonelists) -> Vec<NodeId> {
+/// What a mode allows, best first, of whatever kind; of what is reached.
+fn listed(mode: &Mode, local: NodeId, reached: &[NodeId], zonelists: &Zonelists) -> Vec<NodeId> {
     match mode {
         Mode::Local => unnamed(local, zonelists),
         Mode::Preferred(node) => zonelist(*node, zonelists).to_vec(),
@@ -82,6 +91,7 @@ fn listed(mode: &Mode, local: NodeId, zonelists: &Zonelists) -> Vec<NodeId> {
             nodes
         }
         Mode::Interleave(mask) | Mode::WeightedInterleave(mask) => mask.iter().collect(),
+        Mode::AccessedBy(_) => accessed_by::zonelist(reached, zonelists),
     }
 }
 

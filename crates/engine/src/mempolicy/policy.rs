@@ -13,9 +13,15 @@
 //! of the mask, which ends as `EINVAL` if nothing else is named; but it is there and the policy is
 //! well-formed, and who is told "not permitted" knows whom to ask.
 
-use memtide_units::NodeId;
+use alloc::vec::Vec;
 
-use crate::nodes::{Capability, NodeClass, NodeMask, Zonelists};
+use memtide_units::{AccessorId, NodeId};
+
+use super::accessed_by;
+use crate::{
+    nodes::{Capability, NodeClass, NodeMask, Zonelists},
+    tiers::AccessTable,
+};
 
 /// Where memory goes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -42,6 +48,9 @@ pub enum Mode {
     Interleave(NodeMask),
     /// `MPOL_WEIGHTED_INTERLEAVE`: these in turn, each as often as it weighs.
     WeightedInterleave(NodeMask),
+    /// Near those who will access it, whoever asks, then further from them: who, and how often in
+    /// proportion to each other. One that is there with 0 does not count.
+    AccessedBy(Vec<(AccessorId, u64)>),
 }
 
 /// Whether extended (EXMEM) memory is asked for: nodes that are not
@@ -95,6 +104,18 @@ pub enum PolicyError {
         /// Which.
         node: NodeId,
     },
+    /// Nobody named where whoever accesses the memory is.
+    #[error("the policy names nobody who accesses the memory; expected one accessor or more")]
+    NoAccessors,
+    /// No node for all who access the memory.
+    #[error(
+        "the policy is for memory that {accessors} accessors use; expected a node that is not \
+         private and that all of them reach"
+    )]
+    NotReached {
+        /// How many.
+        accessors: usize,
+    },
     /// A private node whose owner does not let users bind to it.
     #[error("the policy binds to {node}, whose owner does not permit user placement")]
     NotPermitted {
@@ -118,14 +139,15 @@ impl MemPolicy {
     /// Near the processor, then the order of fallback.
     pub const LOCAL: Self = Self { mode: Mode::Local, extended: Extended::Any };
 
-    /// Whether the policy makes sense on these nodes. A node of no capacity does: the policy takes
-    /// effect when capacity arrives.
+    /// Whether the policy makes sense on these nodes, which these accessors reach. A node of no
+    /// capacity does: the policy takes effect when capacity arrives.
     ///
     /// # Errors
     /// [`PolicyError`].
-    pub fn check(&self, zonelists: &Zonelists) -> Result<(), PolicyError> {
+    pub fn check(&self, zonelists: &Zonelists, accessors: &AccessTable) -> Result<(), PolicyError> {
         match &self.mode {
             Mode::Local => Ok(()),
+            Mode::AccessedBy(by) => accessed_by::check(by, zonelists, accessors),
             Mode::Preferred(node) => check_named(*node, zonelists),
             Mode::Bind(mask) => check_mask(mask, |node| check_bound(node, zonelists)),
             Mode::PreferredMany(mask) | Mode::Interleave(mask) | Mode::WeightedInterleave(mask) => {
@@ -185,7 +207,8 @@ mod tests {
     }
 
     fn check(mode: Mode) -> Result<(), PolicyError> {
-        MemPolicy { mode, extended: Extended::Any }.check(&zonelists())
+        let policy = MemPolicy { mode, extended: Extended::Any };
+        policy.check(&zonelists(), &AccessTable::default())
     }
 
     const WITH_MASK: [fn(NodeMask) -> Mode; 4] =
@@ -197,7 +220,7 @@ mod tests {
             let error = check(mode(mask(&[]))).unwrap_err();
             assert_eq!((error, error.errno()), (PolicyError::NoNodes, Errno::EINVAL));
         }
-        assert_eq!(MemPolicy::LOCAL.check(&zonelists()), Ok(()));
+        assert_eq!(check(Mode::Local), Ok(()));
     }
 
     #[test]

@@ -4,14 +4,18 @@
 //! bandwidth to each node, and a page that all of them use belongs where the time that all of them
 //! spend on it is the least: the sum over accessors of how often, times how long it takes from
 //! there. That is how a buffer follows its use: from the node of the processor that fills it to the
-//! memory of the device that works on it, without either asking.
+//! memory of the device that works on it, without either asking; and how it is placed there from
+//! the start if somebody says who will use it ([`crate::mempolicy::Mode::AccessedBy`]).
 //!
 //! What is not in the table cannot be reached: memory that one of its users cannot reach at all is
 //! no place for a page, however fast it is for the others. Bandwidth decides between nodes of equal
 //! cost, since a page alone does not saturate anything; then the number of the node, so that the
 //! answer is the same every time.
 
-use alloc::collections::BTreeMap;
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
 use memtide_units::{AccessorId, NodeId};
 
@@ -68,9 +72,18 @@ struct Speed {
     bandwidth_mib: u64,
 }
 
+/// What one access costs on a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cost {
+    /// Nanoseconds, the mean over who accesses it how often, rounded up.
+    pub latency_ns: u64,
+    /// MiB a second and direction, the least that any of them has; 0: not known.
+    pub bandwidth_mib: u64,
+}
+
 /// What a page costs on a node; less is better.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Rank {
+pub(crate) struct Rank {
     twice_ns: u128,
     /// The least that any of its accessors has; more is better.
     bandwidth_mib: core::cmp::Reverse<u64>,
@@ -117,8 +130,32 @@ impl AccessTable {
         Some(nodes.iter().filter_map(|&node| self.rank(counts, node)).min()?.node)
     }
 
+    /// The nodes that all of these reach, the best first. None if nobody accesses anything.
+    #[must_use]
+    pub fn reached_by(&self, counts: &[(AccessorId, u64)]) -> Vec<NodeId> {
+        if counts.iter().all(|&(_, count)| count == 0) {
+            return Vec::new();
+        }
+        let nodes: BTreeSet<NodeId> = self.pairs.keys().map(|&(_, node)| node).collect();
+        let mut ranks: Vec<_> =
+            nodes.into_iter().filter_map(|node| self.rank(counts, node)).collect();
+        ranks.sort_unstable();
+        ranks.into_iter().map(|rank| rank.node).collect()
+    }
+
+    /// What an access costs there, on average over who accesses it how often. None if one of them
+    /// cannot reach it, or nobody accesses it.
+    #[must_use]
+    pub fn cost(&self, counts: &[(AccessorId, u64)], node: NodeId) -> Option<Cost> {
+        let rank = self.rank(counts, node)?;
+        let accesses: u128 = counts.iter().map(|&(_, count)| u128::from(count)).sum();
+        let latency_ns = rank.twice_ns.div_ceil((2 * accesses).max(1));
+        let latency_ns = u64::try_from(latency_ns).expect("no mean is above all latencies");
+        (accesses > 0).then_some(Cost { latency_ns, bandwidth_mib: rank.bandwidth_mib.0 / 2 })
+    }
+
     /// What a page costs there; none if one of its accessors cannot reach it.
-    fn rank(&self, counts: &[(AccessorId, u64)], node: NodeId) -> Option<Rank> {
+    pub(crate) fn rank(&self, counts: &[(AccessorId, u64)], node: NodeId) -> Option<Rank> {
         let mut rank = Rank { twice_ns: 0, bandwidth_mib: core::cmp::Reverse(u64::MAX), node };
         for &(accessor, count) in counts.iter().filter(|count| count.1 > 0) {
             let speed = self.pairs.get(&(accessor, node))?;

@@ -4,9 +4,8 @@
 //! nodes of the next tier below its own, and if those are full, to any that lies further below
 //! (`establish_demotion_targets`). A tier of which nothing can take pages is passed over.
 //!
-//! A page goes up only from tiers without processors of their own: the lowest tier that has some,
-//! and all above it, count as the top. So memory that is faster than the processors' own is filled
-//! by asking for it, not by promotion.
+//! Up, pages do not go by tiers here but to where their policies, or those who access them, have
+//! them ([`super::accessor`]). So it is not asked which tiers are the top (`node_is_toptier`).
 //!
 //! What takes demoted pages: public nodes, and private ones whose owner permits it
 //! ([`Capability::Demotion`]). Never a special node, since nobody named it. What gives them away:
@@ -38,21 +37,15 @@ pub struct TierNode {
 pub struct MemoryTiers {
     tiers: BTreeMap<u32, NodeMask>,
     tier_of: BTreeMap<NodeId, u32>,
-    top: Option<u32>,
     preferred: BTreeMap<NodeId, NodeMask>,
     allowed: BTreeMap<NodeId, NodeMask>,
 }
 
 impl MemoryTiers {
-    /// The tiers of these nodes; of one that is named twice the last counts. `processors`: nodes
-    /// that have some of their own. `distance` is as ACPI's SLIT has it; a node that has none to
-    /// another, or 255, demotes nothing to it.
+    /// The tiers of these nodes; of one that is named twice the last counts. `distance` is as
+    /// ACPI's SLIT has it; a node that has none to another, or 255, demotes nothing to it.
     #[must_use]
-    pub fn establish(
-        nodes: &[TierNode],
-        processors: &NodeMask,
-        distance: impl Fn(NodeId, NodeId) -> Option<u8>,
-    ) -> Self {
+    pub fn establish(nodes: &[TierNode], distance: impl Fn(NodeId, NodeId) -> Option<u8>) -> Self {
         let nodes: BTreeMap<NodeId, &TierNode> =
             nodes.iter().map(|node| (node.node, node)).collect();
         let mut made = Self::default();
@@ -60,9 +53,6 @@ impl MemoryTiers {
             made.tiers.entry(tier(of.adistance)).or_default().insert(node);
             made.tier_of.insert(node, tier(of.adistance));
         }
-        let has_processors = |mask: &NodeMask| !mask.and(processors).is_empty();
-        made.top =
-            made.tiers.iter().rev().find(|(_, mask)| has_processors(mask)).map(|(&tier, _)| tier);
         for of in nodes.values().filter(|of| gives(of.class)) {
             made.establish_demotion_targets(of, &nodes, &distance);
         }
@@ -82,7 +72,7 @@ impl MemoryTiers {
         };
         let mut allowed = NodeMask::default();
         let mut preferred = NodeMask::default();
-        for (_, mask) in self.tiers.range(tier(of.adistance) + 1..) {
+        for (_, mask) in self.tiers.range(self.tier_of[&of.node] + 1..) {
             let targets: NodeMask = mask.iter().filter(|to| reached(to).is_some()).collect();
             if preferred.is_empty() {
                 let nearest = targets.iter().filter_map(|to| reached(&to)).min();
@@ -100,11 +90,6 @@ impl MemoryTiers {
         self.tier_of.get(&node).copied()
     }
 
-    /// All tiers that there are, the best first, and their nodes.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &NodeMask)> {
-        self.tiers.iter().map(|(&tier, mask)| (tier, mask))
-    }
-
     /// Where cold pages of a node go: one of these (`node_demotion[].preferred`).
     #[must_use]
     pub fn preferred(&self, node: NodeId) -> NodeMask {
@@ -115,16 +100,6 @@ impl MemoryTiers {
     #[must_use]
     pub fn allowed(&self, node: NodeId) -> NodeMask {
         self.allowed.get(&node).cloned().unwrap_or_default()
-    }
-
-    /// Whether pages of a node are as high as they get (`node_is_toptier`); so is what has no tier.
-    #[must_use]
-    pub fn is_top(&self, node: NodeId) -> bool {
-        match (self.tier_of(node), self.top) {
-            (Some(tier), Some(top)) => tier <= top,
-            (Some(_), None) => false,
-            (None, _) => true,
-        }
     }
 }
 

@@ -131,6 +131,39 @@ fn who_waits_gets_what_is_idle() {
     assert!(!has(&bench, idle, FAR).is_empty());
 }
 
+/// As far down as it must, though the policy has far memory before the device's.
+#[test]
+fn what_is_idle_goes_a_step_down_and_further_only_if_that_is_full() {
+    let speed = |ns, mib| Performance {
+        read_latency_ns: ns,
+        read_bandwidth_mib: mib,
+        ..Performance::default()
+    };
+    let between = memtide_units::NodeId(2);
+    for (is_known, moved) in [(true, [4, 6]), (false, [10, 0])] {
+        let mut config = two(0);
+        let node = NodeConfig::new(between, "between", NodeKind::Device, Pageblock(48), 6);
+        config.nodes.push(NodeConfig { block_pageblocks: 1, ..node });
+        for (node, (ns, mib)) in [(100, 80_000), (900, 20_000), (200, 40_000)].iter().enumerate() {
+            config.nodes[node].performance = speed(*ns, if is_known { *mib } else { 0 });
+        }
+        config.tenants[1].on_depletion = OnDepletion::Reclaim(Duration::from_secs(600));
+        config.tenants[1].policy = bind(&[NEAR]);
+        let mut bench = Bench::with(config);
+        let (idle, waits) = (bench.join_as(1), bench.join_as(2));
+        bench.lease(idle, 16);
+        for _ in 0..10 {
+            let lease = Input::Lease { member: waits.member, count: 1, after: None, policy: None };
+            bench.say(lease);
+            for _ in 0..30 {
+                bench.pass(1);
+                bench.quiet();
+            }
+        }
+        assert_eq!([FAR, between].map(|node| bench.counts(node).1), moved, "known: {is_known}");
+    }
+}
+
 /// A buffer that a processor fills and a device works on follows its use.
 #[test]
 fn what_several_access_goes_where_it_is_best_for_all_of_them() {

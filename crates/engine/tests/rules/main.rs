@@ -1,5 +1,6 @@
 //! The rules, one test each.
 
+mod accessed_by;
 mod balance;
 mod bench;
 mod errors;

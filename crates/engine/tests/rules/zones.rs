@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use memtide_engine::{
-    Config, ConfigError, Effect, Input, Lineage, MoveOutcome, Refusal, TenantConfig,
+    Config, ConfigError, Effect, Input, Lineage, MoveOutcome, Refusal, Rule, TenantConfig,
     mempolicy::{Extended, MemPolicy, Mode},
     onlining::OnlineZone::{self, Exmem, Kernel, Movable, PreferMovable},
     tenant::{Migration, OnDepletion, Quota, Who},
@@ -131,6 +131,37 @@ fn who_is_never_moved_gets_kernel_then_prefer_movable_and_nothing_of_movable() {
     // Four are free in MOVABLE, and one where it may lie.
     assert_eq!(bench.lease(never, 3), run(5, 1));
     assert_eq!(bench.counts(NEAR), (4, 12, 0, 0));
+}
+
+#[test]
+fn who_is_never_moved_is_told_that_what_is_free_is_for_what_can_move() {
+    let mut bench = Bench::with(with_never(zones([Movable, Kernel, PreferMovable, Movable])));
+    let (never, other) = (join_as(&mut bench, 0), join_as(&mut bench, 1));
+    let bind = |nodes: &[NodeId]| {
+        let mode = Mode::Bind(nodes.iter().copied().collect());
+        Some(MemPolicy { mode, extended: Extended::Any })
+    };
+    let ask = |bench: &mut Bench, program: Program, count, nodes: &[NodeId]| {
+        let policy = bind(nodes);
+        bench.say(Input::Lease { member: program.member, count, after: None, policy });
+        let tenant = memtide_units::TenantId(u16::from(program == other));
+        bench.engine.decisions(tenant).last().unwrap().rules.clone()
+    };
+    let movable_only =
+        |asked, kernel, movable| Rule::MovableOnly { node: NEAR, asked, kernel, movable };
+    // It may lie in KERNEL and PREFER_MOVABLE.
+    assert_eq!(ask(&mut bench, never, 6, &[NEAR]), []);
+    assert_eq!(ask(&mut bench, never, 6, &[NEAR]), [movable_only(6, 2, 8)]);
+    assert_eq!(ask(&mut bench, never, 3, &[NEAR]), [movable_only(3, 0, 8)]);
+    let text = movable_only(3, 0, 8).to_string();
+    let expected = "node0: of 6MiB that is not to move, 0B had room, and 16MiB is free only where \
+                    all must be able to move";
+    assert_eq!(text, expected);
+    // What can move has it all; then nothing is free.
+    assert_eq!(ask(&mut bench, other, 5, &[NEAR]), []);
+    assert_eq!(ask(&mut bench, never, 1, &[NEAR]), [movable_only(1, 0, 3)]);
+    assert_eq!(ask(&mut bench, other, 4, &[NEAR]), [Rule::Full { node: NEAR }]);
+    assert_eq!(ask(&mut bench, never, 1, &[NEAR]), [Rule::Full { node: NEAR }]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ const ALWAYS: [&str; 2] = ["at", "do"];
 fn keys_of(what: &str) -> Option<&'static [&'static str]> {
     Some(match what {
         "give-back" => &["size", "node", "deadline"],
-        "add" => &["size", "node"],
+        "add" => &["size", "node", "zone"],
         "evacuate" => &["node", "deadline"],
         "move-to" => &["program", "node", "deadline"],
         "set-link" => &["link", "percent"],

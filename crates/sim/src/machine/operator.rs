@@ -60,9 +60,12 @@ impl World<'_> {
                     Input::MoveTo { request, member, to, bytes: None, deadline: deadline_at };
                 self.ask(request, what, deadline, input)
             }
-            Happening::Add { pageblocks, to } => {
+            Happening::Add { pageblocks, to, zone } => {
                 let bytes = ByteSize::from_pageblocks(pageblocks);
-                match self.say(Input::Add { bytes, to: id(to), zone: None })? {
+                self.adds_into = zone;
+                let said = self.say(Input::Add { bytes, to: id(to), zone })?;
+                self.adds_into = None;
+                match said {
                     Ok(()) | Err(Refusal::NotOffline { .. } | Refusal::NotLetGo { .. }) => Ok(()),
                     Err(refusal) => Err(format!("refused: {refusal}; it was {bytes} to put back")),
                 }

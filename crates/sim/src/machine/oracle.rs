@@ -5,6 +5,7 @@
 //!
 //! * *Isolation:* what is granted, or is the destination of a move, is mapped by nobody, and was
 //!   zeroed since it was last used. What is zeroed or leaves is mapped by nobody.
+//! * *Zones:* what never moves, or was asked to stay, does not lie where all must be able to move.
 //! * *Conservation:* free, leased, isolated and offline pageblocks of a node are all of it; and
 //!   what the engine thinks is leased is what the oracle saw in use.
 //! * *Quotas:* no tenant has more of a kind than its maximum, none of a kind that it may not use.
@@ -15,18 +16,21 @@
 //! * *No ping-pong:* what was moved away from a node for the sake of balance does not come back
 //!   before it has settled.
 //!
-//! `isolation`: who maps what. `rights`: quotas and guarantees. `answers`: deadlines, ping-pong.
+//! `isolation`: who maps what. `zones`: what may lie where. `rights`: quotas and guarantees.
+//! `answers`: deadlines, ping-pong.
 
 mod answers;
 mod isolation;
 mod rights;
+mod zones;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use memtide_engine::onlining::OnlineZone;
 use memtide_units::{ImageId, NodeKind, Pageblock};
 
 pub use self::answers::Went;
-use super::plan::{Nanos, Plan};
+use super::plan::{Nanos, Node, Plan};
 
 /// A check that failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -80,6 +84,10 @@ pub struct Oracle {
     ends: Vec<u64>,
     kinds: Vec<NodeKind>,
     states: Vec<State>,
+    /// Where each of them came online last.
+    zones: Vec<OnlineZone>,
+    /// Per node, where all must be able to move: free, and there at all.
+    movable_only: Vec<[u64; 2]>,
     /// Per node: mapped, coming, dirty or being zeroed.
     in_use: Vec<u64>,
     /// Per node: offline, and gone.
@@ -122,10 +130,20 @@ impl Oracle {
             end
         });
         let nodes = plan.nodes.len();
+        let zones = plan
+            .nodes
+            .iter()
+            .flat_map(|node| std::iter::repeat_n(node.zone, node.pageblocks as usize));
+        let movable_only = |node: &Node| match node.zone.is_movable_only() {
+            true => [node.pageblocks; 2],
+            false => [0; 2],
+        };
         Self {
             ends: ends.collect(),
             kinds: plan.nodes.iter().map(|node| node.kind).collect(),
             states: vec![State::Free; plan.pageblocks() as usize],
+            zones: zones.collect(),
+            movable_only: plan.nodes.iter().map(movable_only).collect(),
             in_use: vec![0; nodes],
             away: vec![[0; 2]; nodes],
             used: vec![vec![0; nodes]; plan.tenants.len()],
@@ -169,6 +187,15 @@ impl Oracle {
                 *count =
                     count.checked_add_signed(by).expect("nothing is taken out that was not put in");
             };
+            if self.zones[pageblock.0 as usize].is_movable_only() {
+                let [free, there] = &mut self.movable_only[node];
+                if state == State::Free {
+                    add(free);
+                }
+                if !matches!(state, State::Offline | State::Gone) {
+                    add(there);
+                }
+            }
             if let Some(image) = state.image() {
                 add(&mut self.in_use[node]);
                 add(&mut self.charged[self.images[&image]][node]);

@@ -5,11 +5,12 @@
 
 use memtide_engine::{
     Config, Limits, NodeConfig, Performance, TenantConfig,
-    mempolicy::{MemPolicy, Weighting},
+    mempolicy::{MemPolicy, Mode, Weighting},
     nodes::NodeClass,
     onlining::OnlineZone,
+    tiers::Access as Accessor,
 };
-use memtide_units::{HoldReason, NodeId, NodeKind, Pageblock};
+use memtide_units::{AccessorId, HoldReason, NodeId, NodeKind, Pageblock};
 
 use super::topology::{Topology, Width};
 
@@ -196,6 +197,8 @@ pub enum Happening {
         pageblocks: u64,
         /// To which node.
         to: usize,
+        /// Into which zone; into that of the node when absent.
+        zone: Option<OnlineZone>,
     },
     /// A node is to be emptied.
     Evacuate {
@@ -309,8 +312,8 @@ impl Plan {
         let narrow =
             |bandwidth: u32| path.bandwidth_mib.map_or(bandwidth, |least| least.min(bandwidth));
         Some(Performance {
-            read_latency_ns: media.read_latency_ns + path.latency_ns,
-            write_latency_ns: media.write_latency_ns + path.latency_ns,
+            read_latency_ns: media.read_latency_ns.saturating_add(path.latency_ns),
+            write_latency_ns: media.write_latency_ns.saturating_add(path.latency_ns),
             read_bandwidth_mib: narrow(media.read_bandwidth_mib),
             write_bandwidth_mib: narrow(media.write_bandwidth_mib),
         })
@@ -321,6 +324,27 @@ impl Plan {
     pub fn best_performance(&self, now: &Topology, node: usize) -> Option<Performance> {
         let all = (0..self.processors.len()).filter_map(|from| self.performance(now, from, node));
         all.min_by_key(|speed| (speed.read_latency_ns, u32::MAX - speed.read_bandwidth_mib))
+    }
+
+    /// What every processor that reaches a node has to it, over links at full width.
+    fn accessors(&self) -> Vec<Accessor> {
+        let mut all = Vec::new();
+        for from in 0..self.processors.len() {
+            let accessor = AccessorId(from as u16);
+            all.extend((0..self.nodes.len()).filter_map(|node| {
+                let performance = self.performance(&self.topology, from, node)?;
+                Some(Accessor { accessor, node: NodeId(node as u16), performance })
+            }));
+        }
+        all
+    }
+
+    /// Whether all processors that a policy names reach a node, if it names any.
+    #[must_use]
+    pub fn is_reached(&self, mode: &Mode, node: usize) -> bool {
+        let Mode::AccessedBy(by) = mode else { return true };
+        let mut named = by.iter().filter(|(_, times)| *times > 0);
+        named.all(|(id, _)| self.topology.path(usize::from(id.0), node).is_some())
     }
 
     /// What the engine is made from.
@@ -345,6 +369,7 @@ impl Plan {
         config.weighting = self.weighting;
         config.weights.clone_from(&self.weights);
         config.limits = self.limits;
+        config.accessors = self.accessors();
         config
     }
 

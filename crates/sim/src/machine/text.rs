@@ -16,7 +16,7 @@ use core::num::NonZeroU32;
 use std::collections::BTreeMap;
 
 use memtide_engine::{mempolicy::Weighting, tenant::Access};
-use memtide_units::{NodeId, NodeKind};
+use memtide_units::{NodeId, NodeKind, OnlineZone};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -30,7 +30,7 @@ use self::{
     value::{Time, second},
 };
 use super::{
-    plan::{Plan, Window},
+    plan::{Happening, Plan, Window},
     topology::{Link, Place, Topology},
 };
 use crate::scenario::Wrong;
@@ -274,6 +274,17 @@ impl Text {
                     );
                     return Err(wrong(self.tenant[number].span().start, problem));
                 }
+            }
+        }
+        for (number, event) in plan.events.iter().enumerate() {
+            let Happening::Add { to, zone: Some(zone), .. } = event.what else { continue };
+            let (own, name) = (plan.nodes[to].zone, &plan.nodes[to].name);
+            if (zone == OnlineZone::Exmem) != (own == OnlineZone::Exmem) {
+                let problem = format!(
+                    "zone \"{zone}\" on node {name:?}, which is in \"{own}\"; expected all of a \
+                     node in \"exmem\" or nothing"
+                );
+                return Err(wrong(self.event[number].span().start, problem));
             }
         }
         for kind in NodeKind::ALL {

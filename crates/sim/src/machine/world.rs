@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use memtide_engine::{Effect, Engine, Input, Refusal};
+use memtide_engine::{Effect, Engine, Input, Refusal, onlining::OnlineZone};
 use memtide_units::{Extent, ImageId, Instant, PAGEBLOCK_BYTES, Pageblock};
 
 use super::{
@@ -83,6 +83,8 @@ pub(super) struct World<'p> {
     pub topology: Topology,
     /// Nodes that are gone.
     pub removed: Vec<bool>,
+    /// The zone into which an operator adds memory just now, if that is not the node's.
+    pub adds_into: Option<OnlineZone>,
     /// Nodes where nothing is sure: evacuated, or with a driver at work.
     pub closed: Vec<bool>,
     pub processes: Vec<Process>,
@@ -129,6 +131,7 @@ impl<'p> World<'p> {
             random: Random::new(seed),
             topology: plan.topology.clone(),
             removed: vec![false; plan.nodes.len()],
+            adds_into: None,
             closed: vec![false; plan.nodes.len()],
             processes: Vec::new(),
             short: Vec::new(),
@@ -329,7 +332,10 @@ impl<'p> World<'p> {
             Effect::Onlined { extents, .. } => {
                 self.reopen(&extents);
                 let mut all = extents.iter().flat_map(|extent| extent.iter());
-                all.try_for_each(|pageblock| self.oracle.onlined(pageblock))
+                all.try_for_each(|pageblock| {
+                    let own = self.plan.nodes[self.oracle.node_of(pageblock)].zone;
+                    self.oracle.onlined(pageblock, self.adds_into.unwrap_or(own))
+                })
             }
             Effect::SaveDevice { node } => self.save(node, Step::Saved),
             Effect::RestoreDevice { node } => self.save(node, Step::Restored),

@@ -47,9 +47,10 @@ impl Machine {
 
     fn go(&self, mode: Mode, extended: Extended, local: u16) -> [Vec<u16>; 3] {
         let policy = MemPolicy { mode, extended };
-        policy.check(&self.zonelists).unwrap();
+        let nobody = AccessTable::default();
+        policy.check(&self.zonelists, &nobody).unwrap();
         let is_extended = |node: NodeId| self.is_extended(node.0);
-        let found = candidates(&policy, NodeId(local), &self.zonelists, is_extended);
+        let found = candidates(&policy, NodeId(local), &self.zonelists, &nobody, is_extended);
         [ids(&found.policy), ids(&found.beyond), ids(&found.emergency)]
     }
 }
@@ -203,6 +204,8 @@ fn every_node_is_where_it_belongs() {
             assert!(is_allowed, "seed {seed}: {id} is of a wrong kind");
             assert!(machine.zonelists.nearest(NodeId(local)).contains(&NodeId(id)), "seed {seed}");
             let named = match &mode {
+                // Nobody accesses anything here.
+                Mode::AccessedBy(_) => false,
                 Mode::Local => id == local && class == CDM,
                 Mode::Preferred(node) => id == node.0,
                 Mode::Bind(mask) | Mode::PreferredMany(mask) => mask.contains(NodeId(id)),

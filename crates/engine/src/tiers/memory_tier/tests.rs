@@ -22,9 +22,9 @@ fn public(adistances: &[u32]) -> Vec<TierNode> {
     adistances.iter().zip(0..).map(node).collect()
 }
 
-fn establish(nodes: &[TierNode], processors: &[u16], table: &[&[u8]]) -> MemoryTiers {
+fn establish(nodes: &[TierNode], table: &[&[u8]]) -> MemoryTiers {
     let distance = |a: NodeId, b: NodeId| Some(table[usize::from(a.0)][usize::from(b.0)]);
-    MemoryTiers::establish(nodes, &mask(processors), distance)
+    MemoryTiers::establish(nodes, distance)
 }
 
 const FOUR: [&[u8]; 4] =
@@ -33,48 +33,32 @@ const FOUR: [&[u8]; 4] =
 #[test]
 fn example_1_two_sockets_with_persistent_memory() {
     let (near, far) = (ADISTANCE_DRAM, ADISTANCE_KMEM);
-    let tiers = establish(&public(&[near, near, far, far]), &[0, 1], &FOUR);
-    let listed: Vec<_> = tiers.iter().map(|(tier, mask)| (tier, mask.clone())).collect();
-    assert_eq!(listed, [(4, mask(&[0, 1])), (22, mask(&[2, 3]))]);
+    let tiers = establish(&public(&[near, near, far, far]), &FOUR);
+    let listed = [0, 1, 2, 3].map(|node| tiers.tier_of(NodeId(node)));
+    assert_eq!(listed, [4, 4, 22, 22].map(Some));
     assert_eq!((tiers.preferred(NodeId(0)), tiers.allowed(NodeId(0))), (mask(&[2]), mask(&[2, 3])));
     assert_eq!(tiers.preferred(NodeId(1)), mask(&[3]));
     for far in [2, 3].map(NodeId) {
         assert!(tiers.preferred(far).is_empty() && tiers.allowed(far).is_empty());
-        assert!(!tiers.is_top(far));
     }
-    assert!(tiers.is_top(NodeId(0)) && tiers.is_top(NodeId(1)));
 }
 
 #[test]
 fn example_2_memory_alone_is_no_reason_for_a_tier() {
     let table: [&[u8]; 3] = [&[10, 20, 30], &[20, 10, 30], &[30, 30, 10]];
-    let tiers = establish(&public(&[ADISTANCE_DRAM; 3]), &[0, 1], &table);
-    assert_eq!(tiers.iter().count(), 1);
+    let tiers = establish(&public(&[ADISTANCE_DRAM; 3]), &table);
+    assert!((0..3).all(|node| tiers.tier_of(NodeId(node)) == Some(4)));
     assert!((0..3).all(|node| tiers.preferred(NodeId(node)).is_empty()));
 }
 
 #[test]
 fn example_3_faster_memory_is_above_the_processors_own() {
     let table: [&[u8]; 3] = [&[10, 20, 30], &[20, 10, 40], &[30, 40, 10]];
-    let tiers = establish(&public(&[ADISTANCE_DRAM, HBM, ADISTANCE_KMEM]), &[0], &table);
+    let tiers = establish(&public(&[ADISTANCE_DRAM, HBM, ADISTANCE_KMEM]), &table);
     assert_eq!(tiers.preferred(NodeId(0)), mask(&[2]));
     assert_eq!(tiers.preferred(NodeId(1)), mask(&[0]));
     assert_eq!(tiers.allowed(NodeId(1)), mask(&[0, 2]));
     assert!(tiers.preferred(NodeId(2)).is_empty());
-    // Nothing is promoted from the processors' own memory to what is faster.
-    assert!(tiers.is_top(NodeId(0)) && tiers.is_top(NodeId(1)) && !tiers.is_top(NodeId(2)));
-}
-
-#[test]
-fn the_lowest_tier_with_processors_is_the_last_of_the_top() {
-    let adistances = [HBM, ADISTANCE_DRAM, ADISTANCE_DRAM + 128, ADISTANCE_KMEM];
-    let tops = |processors: &[u16]| -> Vec<bool> {
-        let tiers = establish(&public(&adistances), processors, &FOUR);
-        (0..4).map(|node| tiers.is_top(NodeId(node))).collect()
-    };
-    assert_eq!(tops(&[0, 2]), [true, true, true, false]);
-    assert_eq!(tops(&[0]), [true, false, false, false]);
-    assert_eq!(tops(&[]), [false; 4]);
 }
 
 #[test]
@@ -86,9 +70,9 @@ fn nothing_goes_where_it_cannot_be_reached() {
         (1, 2) | (2, 1) => None,
         _ => Some(20),
     };
-    let tiers = MemoryTiers::establish(&nodes, &mask(&[0]), distance);
+    let tiers = MemoryTiers::establish(&nodes, distance);
     assert_eq!((tiers.preferred(NodeId(0)), tiers.allowed(NodeId(0))), (mask(&[2]), mask(&[2])));
-    let none = MemoryTiers::establish(&nodes, &mask(&[0]), |_, _| None);
+    let none = MemoryTiers::establish(&nodes, |_, _| None);
     assert!(none.preferred(NodeId(0)).is_empty() && none.allowed(NodeId(0)).is_empty());
 }
 
@@ -97,7 +81,7 @@ fn equally_near_nodes_share_what_comes_down() {
     let table: [&[u8]; 4] =
         [&[10, 30, 30, 40], &[30, 10, 20, 20], &[30, 20, 10, 20], &[40, 20, 20, 10]];
     let far = ADISTANCE_KMEM;
-    let tiers = establish(&public(&[ADISTANCE_DRAM, far, far, far]), &[0], &table);
+    let tiers = establish(&public(&[ADISTANCE_DRAM, far, far, far]), &table);
     assert_eq!(tiers.preferred(NodeId(0)), mask(&[1, 2]));
     assert_eq!(tiers.allowed(NodeId(0)), mask(&[1, 2, 3]));
 }
@@ -113,7 +97,7 @@ fn demotion_goes_to_public_and_permitting_private_nodes_only() {
     for (node, class) in nodes.iter_mut().zip(classes) {
         node.class = class;
     }
-    let tiers = establish(&nodes, &[0], &FOUR);
+    let tiers = establish(&nodes, &FOUR);
     // Tiers 7 and 8 have nobody that takes pages: they are passed over.
     assert_eq!((tiers.preferred(NodeId(0)), tiers.allowed(NodeId(0))), (mask(&[3]), mask(&[3])));
     assert_eq!(tiers.preferred(NodeId(1)), mask(&[3]));
@@ -124,9 +108,8 @@ fn demotion_goes_to_public_and_permitting_private_nodes_only() {
 
 #[test]
 fn without_memory_there_is_no_tier() {
-    let tiers = establish(&public(&[ADISTANCE_DRAM]), &[], &FOUR);
+    let tiers = establish(&public(&[ADISTANCE_DRAM]), &FOUR);
     assert_eq!(tiers.tier_of(NodeId(3)), None);
-    assert!(tiers.is_top(NodeId(3)) && !tiers.is_top(NodeId(0)));
 }
 
 /// `establish_demotion_targets` with `find_next_best_node`, as the source has it.
@@ -166,7 +149,7 @@ fn targets_are_those_of_establish_demotion_targets() {
             })
             .collect();
         let rows: Vec<&[u8]> = table.iter().map(Vec::as_slice).collect();
-        let tiers = establish(&public(&adistances), &[0], &rows);
+        let tiers = establish(&public(&adistances), &rows);
         for node in 0..count {
             let id = NodeId(node as u16);
             let found = (tiers.preferred(id), tiers.allowed(id));

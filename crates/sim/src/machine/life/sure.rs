@@ -8,7 +8,7 @@
 use memtide_engine::{
     mempolicy::{MemPolicy, Mode},
     nodes::{NodeClass, NodeMask},
-    tenant::OnDepletion,
+    tenant::{Access, Emergency, OnDepletion},
 };
 use memtide_units::{Extent, NodeId, NodeKind};
 
@@ -69,10 +69,16 @@ impl World<'_> {
         let mut nodes = self.surely_reached(number);
         nodes.retain(|&node| !self.closed[node]);
         let tenant = self.processes[number].tenant;
-        let others = self.alive_of(tenant).filter(|&(other, _)| other != number);
-        let open =
-            others.map(|(_, other)| other.promised.saturating_sub(other.places.len() as u64));
-        self.oracle.had_its_own(self.plan, tenant, &nodes, open.sum())
+        // Promises of who falls back bind nobody.
+        let binds = self.plan.tenants[tenant].on_depletion != OnDepletion::FallBack;
+        let others = self.alive_of(tenant).filter(|&(other, _)| binds && other != number);
+        let others: Vec<_> = others.map(|(other, one)| (self.may_reach(other), one)).collect();
+        let promised = |kind: NodeKind| {
+            let is_of_kind = |&node: &usize| self.plan.nodes[node].kind == kind;
+            let all = others.iter().filter(|(reach, _)| reach.iter().any(is_of_kind));
+            all.map(|(_, one)| one.promised.saturating_sub(one.places.len() as u64)).sum::<u64>()
+        };
+        self.oracle.had_its_own(self.plan, tenant, &nodes, promised)
     }
 
     fn alive_of(&self, tenant: usize) -> impl Iterator<Item = (usize, &Process)> {
@@ -85,7 +91,8 @@ impl World<'_> {
     fn had_its_promise(&self, number: usize, count: u64) -> Checked<()> {
         let tenant = self.processes[number].tenant;
         let is_all = self.surely_reached(number).len() == self.plan.nodes.len();
-        if !is_all || !self.oracle.is_whole() || self.closed.contains(&true) {
+        let is_whole = self.oracle.is_whole() && self.oracle.can_all_be_met(self.plan);
+        if !is_all || !is_whole || self.closed.contains(&true) {
             return Ok(());
         }
         let (mut promised, mut waits) = (0, false);
@@ -106,6 +113,29 @@ impl World<'_> {
         ))
     }
 
+    /// Nodes where a process's policy may lead: all that it does not leave out for good.
+    fn may_reach(&self, number: usize) -> Vec<usize> {
+        let (plan, process) = (self.plan, &self.processes[number]);
+        let tenant = &plan.tenants[process.tenant];
+        let own = plan.programs[process.program].policy.as_ref();
+        let MemPolicy { mode, extended } = own.unwrap_or(&tenant.policy);
+        let stays =
+            tenant.on_depletion != OnDepletion::FallBack && tenant.emergency == Emergency::Off;
+        let leads_to = |&node: &usize| {
+            let kind = plan.nodes[node].kind;
+            let leads = match mode {
+                Mode::Bind(named) | Mode::Interleave(named) | Mode::WeightedInterleave(named) => {
+                    !stays || named.contains(NodeId(node as u16))
+                }
+                mode => plan.is_reached(mode, node),
+            };
+            leads
+                && extended.allows(plan.nodes[node].is_extended())
+                && tenant.quota(kind).access == Access::Allowed
+        };
+        (0..plan.nodes.len()).filter(leads_to).collect()
+    }
+
     /// Nodes where a process's policy leads in any case.
     fn surely_reached(&self, number: usize) -> Vec<usize> {
         let (plan, process) = (self.plan, &self.processes[number]);
@@ -122,6 +152,8 @@ impl World<'_> {
             let is_public = class == NodeClass::Public;
             let leads = match mode {
                 Mode::Local => is_public,
+                // Of special memory only what is nearest to those who access it.
+                Mode::AccessedBy(_) => is_public && plan.is_reached(mode, node),
                 Mode::Preferred(named) => is_public || *named == id,
                 Mode::PreferredMany(named) => is_public || named.contains(id),
                 Mode::Bind(named) | Mode::Interleave(named) | Mode::WeightedInterleave(named) => {

@@ -1,7 +1,10 @@
 //! What a process lacks, asks for, gets, and gives back.
 
-use memtide_engine::{Input, Refusal, tenant::OnDepletion};
-use memtide_units::{Extent, MemberId, Pageblock, TenantId};
+use memtide_engine::{
+    Input, Refusal,
+    tenant::{Migration, OnDepletion},
+};
+use memtide_units::{Extent, HoldReason, MemberId, Pageblock, TenantId};
 
 use crate::machine::{
     oracle::Checked,
@@ -10,6 +13,9 @@ use crate::machine::{
     trace::variant,
     world::{SLACK, Step, World},
 };
+
+/// Reasons that a program gives because it wants its memory to stay; the others are facts.
+const ASKED_FOR: [HoldReason; 2] = [HoldReason::LongTermPin, HoldReason::NoMigration];
 
 impl World<'_> {
     /// Gives back what is too much.
@@ -127,9 +133,19 @@ impl World<'_> {
             return Err(format!("{member} is granted {got} pageblocks, asked for {}", asked.count));
         }
         let mut kinds = std::collections::BTreeSet::new();
+        let mut kinds_of_never = std::collections::BTreeSet::new();
+        let stays = plan.tenants[tenant].migration == Migration::Never;
         for &pageblock in &all {
             self.oracle.granted(pageblock, image)?;
-            kinds.insert(plan.nodes[self.oracle.node_of(pageblock)].kind);
+            let node = self.oracle.node_of(pageblock);
+            self.is_reached(number, node)?;
+            kinds.insert(plan.nodes[node].kind);
+            if stays {
+                self.oracle.may_stay(pageblock, "granted to who is never moved")?;
+            }
+            if !self.oracle.is_movable_only(pageblock) {
+                kinds_of_never.insert(plan.nodes[node].kind);
+            }
             let place = self.processes[number].pages.len() as u32;
             self.oracle.new_content((number as u64, place));
             self.processes[number].push(Page::Pool(pageblock));
@@ -137,6 +153,9 @@ impl World<'_> {
         self.oracle.quota(plan, tenant)?;
         for kind in kinds {
             self.oracle.guarantees(plan, tenant, kind)?;
+        }
+        for kind in kinds_of_never {
+            self.oracle.guarantees_of_never(plan, tenant, kind)?;
         }
         let waited = self.now - asked.since;
         if waited > 0 {
@@ -170,6 +189,18 @@ impl World<'_> {
         Ok(())
     }
 
+    /// Whether those who access a process's memory, as its policy says, reach a node.
+    fn is_reached(&self, number: usize, node: usize) -> Checked<()> {
+        let process = &self.processes[number];
+        let own = self.plan.programs[process.program].policy.as_ref();
+        let policy = own.unwrap_or(&self.plan.tenants[process.tenant].policy);
+        if self.plan.is_reached(&policy.mode, node) {
+            return Ok(());
+        }
+        let name = &self.plan.nodes[node].name;
+        Err(format!("{} gets memory on {name:?}, which not all reach who use it", process.member))
+    }
+
     /// Makes what was granted unmovable, for a program that does that.
     pub(in crate::machine) fn pin(&mut self, number: usize, all: &[Pageblock]) -> Checked<()> {
         let process = &self.processes[number];
@@ -183,8 +214,17 @@ impl World<'_> {
             return Ok(());
         }
         match self.say(Input::Pin { member, extents, reason })? {
-            Ok(()) => self.processes[number].pinned.extend(still),
-            Err(Refusal::PinLimit { .. } | Refusal::PinNotPermitted { .. }) => {}
+            Ok(()) => {
+                if ASKED_FOR.contains(&reason) {
+                    still.iter().try_for_each(|&at| self.oracle.may_stay(at, "pinned"))?;
+                }
+                self.processes[number].pinned.extend(still);
+            }
+            Err(
+                Refusal::PinLimit { .. }
+                | Refusal::PinNotPermitted { .. }
+                | Refusal::PinInZone { .. },
+            ) => {}
             Err(refusal) => return Err(format!("refused: {refusal}; it was a pin")),
         }
         Ok(())

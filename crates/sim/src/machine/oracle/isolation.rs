@@ -1,5 +1,6 @@
 //! Who maps a pageblock, step by step; what must not follow what is refused.
 
+use memtide_engine::onlining::OnlineZone;
 use memtide_units::{ImageId, Pageblock};
 
 use super::{Checked, Oracle, State};
@@ -108,10 +109,13 @@ impl Oracle {
         Ok(())
     }
 
-    /// It comes.
-    pub fn onlined(&mut self, pageblock: Pageblock) -> Checked<()> {
+    /// It comes, into this zone.
+    pub fn onlined(&mut self, pageblock: Pageblock, zone: OnlineZone) -> Checked<()> {
         match self.state(pageblock) {
-            State::Offline => self.set(pageblock, State::Free),
+            State::Offline => {
+                self.comes_into(pageblock, zone);
+                self.set(pageblock, State::Free);
+            }
             State::Gone if self.poisoned.contains(&pageblock) => {}
             other => return Err(format!("{pageblock} comes but is {other:?}")),
         }

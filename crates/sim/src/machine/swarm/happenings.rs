@@ -1,6 +1,6 @@
 //! What programs do, what happens to them, and what goes wrong.
 
-use memtide_units::HoldReason;
+use memtide_units::{HoldReason, OnlineZone};
 
 use super::{DURATION, Features, Swarm};
 use crate::machine::{
@@ -36,8 +36,9 @@ impl Swarm {
                     processor: self.below(2) as usize,
                     phases,
                     repeats: self.between(1, 5) as u32,
-                    policy: (has.policies && self.percent(30)).then(|| self.policy(nodes)),
-                    pin: (has.pins && self.percent(30)).then_some(HoldReason::MemoryLock),
+                    policy: (has.policies && self.percent(30)).then(|| self.policy(has, nodes)),
+                    pin: (has.pins && self.percent(30))
+                        .then(|| self.one_of(&[HoldReason::MemoryLock, HoldReason::LongTermPin])),
                     promise: match has.promises && self.percent(60) {
                         true => Promise::Asked,
                         false => Promise::NotAsked,
@@ -82,7 +83,10 @@ impl Swarm {
                     let from = self.percent(70).then_some(node);
                     Happening::GiveBack { pageblocks, from, deadline }
                 }
-                2 if has.operators => Happening::Add { pageblocks, to: node },
+                2 if has.operators => {
+                    let zone = self.zone_to_add(has, nodes[node].zone);
+                    Happening::Add { pageblocks, to: node, zone }
+                }
                 3 if has.operators => Happening::MoveTo { program, to: node, deadline },
                 4 if has.evacuations => Happening::Evacuate { node, deadline },
                 5 if has.losses && self.percent(40) => Happening::Remove { node },
@@ -97,7 +101,7 @@ impl Swarm {
                 8 if has.extents => Happening::GiveBackExtents { node, block, blocks, deadline },
                 9 if has.extents => Happening::Online { node, block, blocks },
                 10 if has.mbinds => {
-                    let policy = self.policy(nodes);
+                    let policy = self.policy(has, nodes);
                     Happening::Mbind { program, policy, deadline }
                 }
                 11 | 12 if has.leaves => {
@@ -109,6 +113,15 @@ impl Swarm {
             events.push(Event { at: self.below(DURATION), what });
         }
         events
+    }
+
+    /// Into which zone memory is added to a node in this one: in EXMEM is all of a node or nothing.
+    fn zone_to_add(&mut self, has: &Features, own: OnlineZone) -> Option<OnlineZone> {
+        if !has.zones || own == OnlineZone::Exmem {
+            return None;
+        }
+        use OnlineZone::{Kernel, Movable, PreferMovable};
+        self.one_of(&[None, Some(Kernel), Some(Movable), Some(PreferMovable)])
     }
 
     pub(super) fn faults(&mut self, has: &Features) -> Faults {

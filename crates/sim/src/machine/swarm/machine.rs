@@ -33,7 +33,11 @@ impl Swarm {
                     name: format!("{kind}{number}"),
                     kind,
                     class,
-                    zone: OnlineZone::default(),
+                    zone: if has.zones {
+                        self.one_of(&OnlineZone::ALL)
+                    } else {
+                        OnlineZone::default()
+                    },
                     pageblocks: self.between(1, 64 / block_pageblocks) * block_pageblocks,
                     block_pageblocks,
                     media: speed(

@@ -7,15 +7,16 @@ use memtide_engine::{
     TenantConfig,
     mempolicy::{Extended, MemPolicy, Mode},
     nodes::{Capability, NodeClass, NodeMask},
+    onlining::OnlineZone,
     tenant::{Access as Allowed, Emergency, Migration, OnDepletion, Quota, Who},
 };
-use memtide_units::{NodeId, NodeKind};
+use memtide_units::{AccessorId, NodeId, NodeKind};
 
 use super::{Features, Swarm};
 use crate::machine::plan::Node;
 
 impl Swarm {
-    pub(super) fn policy(&mut self, nodes: &[Node]) -> MemPolicy {
+    pub(super) fn policy(&mut self, has: &Features, nodes: &[Node]) -> MemPolicy {
         // What is private is bound to, if its owner permits that, and named by nothing else.
         let bindable = |node: &Node| match node.class {
             NodeClass::Private(capabilities) => capabilities.has(Capability::UserNuma),
@@ -27,12 +28,16 @@ impl Swarm {
         };
         let public = ids(&|node| !matches!(node.class, NodeClass::Private(_)));
         let all = ids(&bindable);
-        let mode = match self.below(6) {
+        let mode = match self.below(7) {
             1 => Mode::Bind(self.some(&all)),
             2 => Mode::Preferred(self.one_of(&public)),
             3 => Mode::PreferredMany(self.some(&public)),
             4 => Mode::Interleave(self.some(&public)),
             5 => Mode::WeightedInterleave(self.some(&public)),
+            // One processor, or both, who reach every node.
+            6 if has.accessors => Mode::AccessedBy(
+                [0, 1].map(|id| (AccessorId(id), u64::from(id == 0) + self.below(4))).to_vec(),
+            ),
             _ => Mode::Local,
         };
         let extended = match self.below(10) {
@@ -51,20 +56,31 @@ impl Swarm {
 
     pub(super) fn tenants(&mut self, has: &Features, nodes: &[Node]) -> Vec<TenantConfig> {
         let count = self.between(1, 4);
-        // What is left to guarantee.
-        let mut left: BTreeMap<NodeKind, u64> = BTreeMap::new();
+        // What is left to guarantee, and what of that to who is never moved.
+        let mut left: BTreeMap<NodeKind, [u64; 2]> = BTreeMap::new();
         for node in nodes {
-            *left.entry(node.kind).or_default() += node.pageblocks;
+            let [all, for_never] = left.entry(node.kind).or_default();
+            *all += node.pageblocks;
+            *for_never += if node.zone == OnlineZone::Exmem { 0 } else { node.pageblocks };
         }
         (0..count)
             .map(|number| {
                 let name = format!("t{number}");
                 let mut quotas = BTreeMap::new();
-                for (&kind, left) in &mut left {
+                let migration =
+                    if self.percent(85) { Migration::Allowed } else { Migration::Never };
+                for (&kind, [left, for_never]) in &mut left {
                     if !self.percent(60) {
                         continue;
                     }
-                    let min = if has.guarantees { self.below(*left / 2 + 1) } else { 0 };
+                    let most = match migration {
+                        Migration::Allowed => *left,
+                        Migration::Never => (*left).min(*for_never),
+                    };
+                    let min = if has.guarantees { self.below(most / 2 + 1) } else { 0 };
+                    if migration == Migration::Never {
+                        *for_never -= min;
+                    }
                     let max = (has.quotas && self.percent(60)).then(|| min + self.below(40));
                     let denied = has.quotas && min == 0 && self.percent(15);
                     *left -= min;
@@ -84,7 +100,10 @@ impl Swarm {
                     name,
                     quotas,
                     weight: self.between(1, 5) as u32,
-                    policy: if has.policies { self.policy(nodes) } else { MemPolicy::LOCAL },
+                    policy: match has.policies {
+                        true => self.policy(has, nodes),
+                        false => MemPolicy::LOCAL,
+                    },
                     on_depletion: match (has.waits, self.below(4)) {
                         (true, 0) => OnDepletion::Wait(wait),
                         (true, 1) => OnDepletion::Reclaim(wait),
@@ -92,7 +111,7 @@ impl Swarm {
                         _ => OnDepletion::Fail,
                     },
                     emergency: self.one_of(&[Emergency::Off, Emergency::On]),
-                    migration: if self.percent(85) { Migration::Allowed } else { Migration::Never },
+                    migration,
                 }
             })
             .collect()

@@ -1,5 +1,6 @@
 //! What operators, devices and links do, and when.
 
+use memtide_units::OnlineZone;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -29,6 +30,7 @@ pub(super) struct EventText {
     deadline: Option<Time>,
     percent: Option<u32>,
     pageblock: Option<u64>,
+    zone: Option<OnlineZone>,
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +67,7 @@ impl EventText {
                 let from = self.node.as_ref().map(|name| find(&names.nodes, "node", name));
                 Happening::GiveBack { pageblocks: size()?, from: from.transpose()?, deadline }
             }
-            DoText::Add => Happening::Add { pageblocks: size()?, to: node()? },
+            DoText::Add => Happening::Add { pageblocks: size()?, to: node()?, zone: self.zone },
             DoText::Evacuate => Happening::Evacuate { node: node()?, deadline },
             DoText::MoveTo => {
                 let name = self.program.as_ref().ok_or_else(|| need("program"))?;
