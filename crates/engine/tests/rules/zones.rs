@@ -104,8 +104,10 @@ fn what_is_on_its_way_to_movable_cannot_be_asked_to_stay() {
     });
     let refusal = bench.refused(pin(program, run(0, 2), HoldReason::NoMigration));
     let expected =
-        Refusal::PinInZone { pageblock: Pageblock(0), node: NEAR, zone: Movable, by: 2, of: 2 };
+        Refusal::PinInZone { pageblock: Pageblock(0), node: FAR, zone: Movable, by: 2, of: 2 };
     assert_eq!(refusal, expected);
+    let text = refusal.to_string();
+    assert!(text.contains("movable of node1, or on its way there; 2 of the 2"), "{text}");
     // Once it is known that it stays, it may.
     bench.answer(MoveOutcome::Held(HoldReason::DirectRead));
     bench.say(pin(program, run(0, 2), HoldReason::NoMigration));
