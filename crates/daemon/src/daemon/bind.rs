@@ -12,9 +12,10 @@ use crate::{
     dcd::{self, Dcd},
     explain::Refusals,
     images::Images,
+    notice::Notice,
     retire,
     start::{self, BindError},
-    state::{self, State},
+    state::{self, Left, State},
     summary::{NodeSummary, Summary},
     tokens::Tokens,
     zeroing::Zeroing,
@@ -41,12 +42,16 @@ impl Daemon {
             None => None,
         };
         let fresh = start::fresh_nodes(&config);
-        let mut left = left.unwrap_or_else(|| State {
-            nodes: fresh.clone(),
-            next_member: 1,
-            next_image: 1,
-            ..State::default()
-        });
+        let nothing = || Left {
+            state: State {
+                nodes: fresh.clone(),
+                next_member: 1,
+                next_image: 1,
+                ..State::default()
+            },
+            forgotten: Vec::new(),
+        };
+        let Left { state: mut left, forgotten } = left.unwrap_or_else(nothing);
         let until = dcd::takeover::prepare(&config, &mut left, &fresh);
         if left.members.is_empty() {
             // Otherwise they hold some of it already.
@@ -111,6 +116,7 @@ impl Daemon {
             stop,
             dcd,
             start,
+            unsaid: forgotten.into_iter().map(Notice::Forgotten).collect(),
             notices: Box::new(|_| ()),
             config,
         })
