@@ -169,6 +169,32 @@ fn a_guarantee_to_who_is_never_moved_is_kept_where_it_may_lie() {
 }
 
 #[test]
+fn a_guarantee_to_who_is_never_moved_is_of_what_may_be_its() {
+    for (zone, present) in [(Kernel, 20), (PreferMovable, 20), (Movable, 4), (Exmem, 4)] {
+        let mut config = with_never(config());
+        let own =
+            memtide_engine::NodeConfig::new(NodeId(2), "own", NodeKind::Near, Pageblock(100), 4);
+        config.nodes.push(memtide_engine::NodeConfig { block_pageblocks: 4, ..own });
+        config.nodes[0].zone = zone;
+        let guaranteed = |config: &Config, tenant: usize, min| {
+            let mut config = config.clone();
+            let quota = Quota { min, ..Quota::default() };
+            config.tenants[tenant].quotas = BTreeMap::from([(NodeKind::Near, quota)]);
+            memtide_engine::Engine::new(config).map(drop)
+        };
+        assert_eq!(guaranteed(&config, 0, present), Ok(()), "{zone}");
+        let kind = NodeKind::Near;
+        let refused = match present {
+            20 => ConfigError::Guarantees { kind, guaranteed: 21, present },
+            _ => ConfigError::GuaranteesNeverMoved { kind, guaranteed: present + 1, present },
+        };
+        assert_eq!(guaranteed(&config, 0, present + 1), Err(refused), "{zone}");
+        // Whose memory can move may have all of it.
+        assert_eq!(guaranteed(&config, 1, 20), Ok(()), "{zone}");
+    }
+}
+
+#[test]
 fn a_give_back_takes_what_is_promised_to_come_back_first_when_it_costs_the_same() {
     let mut bench = Bench::with(zones([PreferMovable, Movable, Kernel, Kernel]));
     for left in [run(4, 4), run(0, 4), run(12, 4)] {
