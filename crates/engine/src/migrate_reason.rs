@@ -72,15 +72,16 @@ pub enum MigrateReason {
         /// How much of its tenant was used and lay wrong, when that was planned.
         misplaced: u64,
     },
-    /// It is not used, and others lack memory of its kind (`MR_DEMOTION`).
+    /// It is not used, and somebody lacks memory of its kind (`MR_DEMOTION`): others, or its own
+    /// tenant, or its own process for something that it does use.
     Demotion {
         /// For how long it was not, at least.
         idle_for: Duration,
         /// Of which kind.
         kind: NodeKind,
-        /// How much others lacked.
+        /// How much was lacking.
         lacking: u64,
-        /// The first of them.
+        /// To which tenant first.
         lacks: TenantId,
     },
 }
@@ -117,10 +118,10 @@ impl MigrateReason {
                 bytes(misplaced)
             ),
             Self::Demotion { idle_for, kind, lacking, lacks } => format!(
-                "it was idle for {}s, and others, tenant {} first, lacked {} of {kind} memory",
+                "it was idle for {}s, and {} of {kind} memory was lacking, to tenant {} first",
                 idle_for.as_secs(),
-                tenant(lacks),
-                bytes(lacking)
+                bytes(lacking),
+                tenant(lacks)
             ),
         }
     }
