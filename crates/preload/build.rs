@@ -6,11 +6,13 @@
 
 fn main() {
     let system = ["mmap", "munmap", "mprotect", "madvise", "pthread_atfork"];
-    // Names of jemalloc's own, for src/books.rs: one that jemalloc 5.3.1 no longer had under them
-    // would fail to link.
+    // Names of jemalloc's own, for src/books.rs, which refers to both of the functions that are
+    // wrapped: a jemalloc without one of these would fail to link.
     let own = ["_rjem_je_base_new", "_rjem_je_cache_bin_stack_use_thp"];
     for name in system.into_iter().chain(own) {
         println!("cargo::rustc-cdylib-link-arg=-Wl,--wrap={name}");
     }
+    // Otherwise what is not there would be missed only when a program is started.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,defs");
     println!("cargo::rerun-if-changed=build.rs");
 }

@@ -43,6 +43,7 @@ unsafe extern "C" {
         hooks: *const extent_hooks_t,
         hooks_for_metadata: bool,
     ) -> *mut Base;
+    fn __real__rjem_je_cache_bin_stack_use_thp() -> bool;
     fn _rjem_je_b0get() -> *mut Base;
     fn _rjem_je_base_extent_hooks_set(
         base: *mut Base,
@@ -92,8 +93,9 @@ pub unsafe extern "C" fn __wrap__rjem_je_base_new(
 }
 
 /// Whether the caches of threads come from the first base rather than from the program's heap.
-/// The question is jemalloc's, which means huge pages by it; asked before the first cache, and
-/// answered alike for ever.
+/// The question is jemalloc's, which means huge pages by it. It is asked in `tcache.c`, whenever a
+/// cache is made or destroyed, and answered alike each time. `cache_bin.c` asks itself, which no
+/// linker leads here, for an alignment that is ignored then.
 #[unsafe(no_mangle)]
 pub extern "C" fn __wrap__rjem_je_cache_bin_stack_use_thp() -> bool {
     true
@@ -101,6 +103,9 @@ pub extern "C" fn __wrap__rjem_je_cache_bin_stack_use_thp() -> bool {
 
 /// Gives the first base our hooks. Call once jemalloc has booted; doing it again changes nothing.
 pub(crate) fn take_over() {
+    // Never called, and referred to here only: a jemalloc that has none would not ask ours either,
+    // and must not link.
+    core::hint::black_box(__real__rjem_je_cache_bin_stack_use_thp as unsafe extern "C" fn() -> _);
     // SAFETY: the first base lives for ever once jemalloc has booted, and belongs to arena 0. Its
     // pointer to the hooks is atomic; a thread that reads it meanwhile finds either.
     unsafe {

@@ -41,8 +41,8 @@ mod kind {
 
     /// Reserves an arena after a text like `shared`, `anonymous:64` or `shared:64:300:1`: the sort
     /// of content, how many blocks are promised at most, how many of a thousand promises are
-    /// refused all the same, and the seed that says which. `after-loss` is anonymous memory of which
-    /// some was lost once, and none is now.
+    /// refused all the same, and the seed that says which. `after-loss` is anonymous memory of
+    /// which some was lost once, and none is now.
     pub(crate) fn install(how: &str) -> Result<(), String> {
         let mut parts = how.split(':');
         let sort = parts.next().unwrap_or_default();

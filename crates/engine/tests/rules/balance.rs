@@ -258,8 +258,8 @@ fn room_is_counted_for_each_tenant() {
     assert_eq!([hot, sure, idle].map(|program| moved(&bench, program)), [0, 2, 2]);
 }
 
-/// What leaves memory where anything may lie makes room for who is promised that; what leaves a zone
-/// for what can move does not.
+/// What leaves memory where anything may lie makes room for who is promised that; what leaves a
+/// zone for what can move does not.
 #[test]
 fn room_is_counted_for_each_part_of_a_node() {
     let mut config = two(0);

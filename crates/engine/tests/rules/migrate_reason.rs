@@ -188,7 +188,8 @@ fn who_lacks_something_may_be_the_tenant_whose_idle_memory_makes_way() {
     };
     assert_eq!((kind, lacking, lacks), (NodeKind::Near, 3, ONE));
     let text = out.text(|node| node.to_string(), |tenant| tenant.to_string());
-    assert!(text.ends_with("and 6MiB of near memory was lacking, to tenant tenant0 first"), "{text}");
+    let why = "and 6MiB of near memory was lacking, to tenant tenant0 first";
+    assert!(text.ends_with(why), "{text}");
 }
 
 #[test]
