@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use memtide_engine::{
-    Config, Input, Limits, MigrateReason, Migration, MoveOutcome, TenantConfig,
+    Config, Input, Limits, MigrateReason, Migrated, MoveOutcome, TenantConfig,
     migrate_reason::MIGRATIONS_MAX, tenant::OnDepletion,
 };
 use memtide_units::{
@@ -18,13 +18,13 @@ use crate::{
 const ONE: TenantId = TenantId(0);
 const OTHER: TenantId = TenantId(1);
 
-fn told(bench: &Bench, tenant: TenantId) -> Vec<Migration> {
+fn told(bench: &Bench, tenant: TenantId) -> Vec<Migrated> {
     bench.engine.migrations(tenant).cloned().collect()
 }
 
 /// From where to where, how much, in how many plans, why.
-fn parts(all: &[Migration]) -> Vec<(NodeId, NodeId, u64, u64, MigrateReason)> {
-    let parts = |m: &Migration| (m.from, m.to, m.pageblocks, m.times, m.reason);
+fn parts(all: &[Migrated]) -> Vec<(NodeId, NodeId, u64, u64, MigrateReason)> {
+    let parts = |m: &Migrated| (m.from, m.to, m.pageblocks, m.times, m.reason);
     all.iter().map(parts).collect()
 }
 
