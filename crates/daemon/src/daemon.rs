@@ -129,6 +129,8 @@ pub struct Daemon {
     accept_after: Option<Instant>,
     stop: Arc<Stop>,
     start: Instant,
+    /// What came up before anybody could listen.
+    unsaid: Vec<Notice>,
     notices: Box<dyn FnMut(Notice) + Send>,
 }
 
@@ -161,6 +163,9 @@ impl Daemon {
     /// [`RunError`], when it cannot go on.
     pub fn run(&mut self) -> Result<Summary, RunError> {
         let mut buffer = Box::new([0; MAX_PACKET_BYTES]);
+        for notice in std::mem::take(&mut self.unsaid) {
+            self.notice(notice);
+        }
         self.keep_state()?;
         while !self.stopping && !self.is_told_to_stop() {
             let ready = self.wait()?;

@@ -39,6 +39,8 @@ mod records;
 mod session;
 mod sharing;
 pub(crate) mod takeover;
+#[cfg(test)]
+mod tests;
 mod told;
 mod wants;
 

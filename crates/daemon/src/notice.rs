@@ -5,6 +5,8 @@ use std::{fmt, io};
 use memtide_engine::dynamic_capacity;
 use memtide_units::{ByteSize, Extent, ImageId};
 
+use crate::state::{Forgotten, Why};
+
 /// Something that a daemon says besides its answers.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -118,6 +120,8 @@ pub enum Notice {
         /// Which region.
         region: u8,
     },
+    /// An earlier pool had other nodes, and this was retired of one of them.
+    Forgotten(Forgotten),
     /// A manager says that it has taken capacity.
     Taken {
         /// Of which node.
@@ -183,6 +187,13 @@ impl fmt::Display for Notice {
                     "node {node}: region {region} of its device was configured anew; restart the \
                      daemon to use what it has become"
                 )
+            }
+            Self::Forgotten(Forgotten { node, bytes, why }) => {
+                let why = match why {
+                    Why::Gone => "the pool has no such node any more",
+                    Why::Smaller => "it is smaller than it was",
+                };
+                write!(f, "node {node}: {bytes} that were retired are forgotten: {why}")
             }
             Self::Taken { node, bytes } => {
                 write!(f, "node {node}: the fabric manager says that it took {bytes}")

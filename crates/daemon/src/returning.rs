@@ -184,10 +184,7 @@ impl Daemon {
             name, pid, started, who, token, token_file, child_files, files, claims, ..
         } = claiming;
         let (member, image) = (claims.member, claims.image);
-        // Others may have come since it said hello.
-        self.images
-            .check(image, &files)
-            .map_err(|error| refused("files", error, "the files that this process was given"))?;
+        self.check_files(image, &files)?;
         let children = claims.children.clone();
         self.take_device_files(&files);
         let held: Vec<Extent> = claims.leased.iter().chain(&claims.shared).copied().collect();
@@ -206,11 +203,7 @@ impl Daemon {
             None => self.tokens.add_without_file(token, pid, started),
         }
         self.tokens.set_connected(token, true, now);
-        for (child, file) in children.into_iter().zip(child_files) {
-            if !self.tokens.contains(child) {
-                self.tokens.add_child(child, file, pid, started, now);
-            }
-        }
+        self.add_children(children.into_iter().zip(child_files), (pid, started), now);
         self.awaited.retain(|awaited| awaited.member != member);
         self.settle(image, member, held);
         self.enter(id, member, Member::new(id, token, image, (pid, name, started)));
@@ -218,6 +211,26 @@ impl Daemon {
         self.carry_out_all(effects);
         self.send_devices(image, id);
         Ok(())
+    }
+
+    /// A process that has come back has these children, some of which may be known.
+    fn add_children(
+        &mut self,
+        children: impl Iterator<Item = (TokenId, OwnedFd)>,
+        (pid, started): (u32, u64),
+        now: Instant,
+    ) {
+        for (child, file) in children {
+            if !self.tokens.contains(child) {
+                self.tokens.add_child(child, file, pid, started, now);
+            }
+        }
+    }
+
+    /// Others may have come since it said hello.
+    fn check_files(&self, image: ImageId, files: &Files) -> Result<(), Refused> {
+        let checked = self.images.check(image, files);
+        checked.map_err(|error| refused("files", error, "the files that this process was given"))
     }
 
     /// A process of an earlier daemon has come back with these, or is gone.

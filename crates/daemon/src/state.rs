@@ -4,7 +4,8 @@
 //! know whom to wait for; it must use no name again that they know; and capacity that had left is
 //! to stay away, and bad memory out of use. The file is small and replaced as a whole, before
 //! anything is answered that depends on it. It survives the daemon, not the machine: after a boot
-//! no program is left, and only the capacity counts.
+//! no program is left, and only the capacity counts. Of a pool of other nodes, only what is bad of
+//! them (`other_nodes`).
 
 use std::{
     fs, io,
@@ -16,6 +17,10 @@ use memtide_units::{Extent, ImageId, MemberId, NodeId, OnlineZone, Pageblock};
 use serde::{Deserialize, Serialize};
 
 use crate::{dcd::takeover, zones::ZoneState};
+
+mod other_nodes;
+
+pub use other_nodes::{Forgotten, Why};
 
 /// The whole of it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -97,6 +102,15 @@ impl MemberState {
     pub fn is_alive(&self) -> bool {
         process::is_alive(self.pid, self.started)
     }
+}
+
+/// What an earlier daemon left, for the nodes that there are now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Left {
+    /// What is known.
+    pub state: State,
+    /// What was bad of other nodes.
+    pub forgotten: Vec<Forgotten>,
 }
 
 /// Why a state file is of no use.
@@ -195,7 +209,7 @@ fn pids(state: &State) -> String {
 ///
 /// # Errors
 /// [`StateError`]; `nodes` are those of the new daemon, without their offline extents.
-pub fn load(path: &Path, nodes: &[NodeState]) -> Result<Option<State>, StateError> {
+pub fn load(path: &Path, nodes: &[NodeState]) -> Result<Option<Left>, StateError> {
     let text = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => {
@@ -219,6 +233,7 @@ pub fn load(path: &Path, nodes: &[NodeState]) -> Result<Option<State>, StateErro
             .iter()
             .zip(nodes)
             .all(|(then, now)| then.name == now.name && then.pageblocks == now.pageblocks);
+    let mut forgotten = Vec::new();
     if !same {
         if !state.members.is_empty() {
             let then: Vec<_> = state.nodes.iter().map(|node| node.name.clone()).collect();
@@ -228,11 +243,12 @@ pub fn load(path: &Path, nodes: &[NodeState]) -> Result<Option<State>, StateErro
                 pids: pids(&state),
             });
         }
-        state.nodes = nodes.to_vec();
+        let then = std::mem::replace(&mut state.nodes, nodes.to_vec());
+        forgotten = other_nodes::carry_retired(&then, &mut state.nodes);
     }
     take_numa(path, &mut state, nodes)?;
     take_zones(path, &mut state, nodes)?;
-    Ok(Some(state))
+    Ok(Some(Left { state, forgotten }))
 }
 
 /// Another NUMA node than before counts if no program is left: what programs have of a node lies
@@ -314,8 +330,8 @@ mod tests {
 
     fn some_state() -> State {
         let mut far = node("far");
-        far.offline = vec![Extent::new(Pageblock(6), 2)];
-        far.retired = vec![Extent::new(Pageblock(3), 1)];
+        far.offline = vec![Extent::new(Pageblock(14), 2)];
+        far.retired = vec![Extent::new(Pageblock(11), 1)];
         State {
             format: FORMAT,
             boot: process::boot_id().unwrap(),
@@ -336,7 +352,8 @@ mod tests {
         let path = file("saved");
         save(&path, &some_state()).unwrap();
         let nodes = [node("near"), node("far")];
-        assert_eq!(load(&path, &nodes).unwrap(), Some(some_state()));
+        let loaded = load(&path, &nodes).unwrap().unwrap();
+        assert_eq!(loaded, Left { state: some_state(), forgotten: Vec::new() });
         fs::remove_file(&path).unwrap();
         assert_eq!(load(&path, &nodes).unwrap(), None);
     }
@@ -347,12 +364,12 @@ mod tests {
         let mut state = some_state();
         state.members[0].started += 1;
         save(&path, &state).unwrap();
-        let loaded = load(&path, &[node("near"), node("far")]).unwrap().unwrap();
+        let loaded = load(&path, &[node("near"), node("far")]).unwrap().unwrap().state;
         assert!(loaded.members.is_empty());
         state = some_state();
         state.boot = "another".to_owned();
         save(&path, &state).unwrap();
-        let loaded = load(&path, &[node("near"), node("far")]).unwrap().unwrap();
+        let loaded = load(&path, &[node("near"), node("far")]).unwrap().unwrap().state;
         assert!(loaded.members.is_empty());
         assert_eq!(loaded.nodes[1].offline.len(), 1);
         fs::remove_file(&path).unwrap();
@@ -368,7 +385,15 @@ mod tests {
         state.members.clear();
         save(&path, &state).unwrap();
         let loaded = load(&path, &[node("near")]).unwrap().unwrap();
-        assert_eq!(loaded.nodes, [node("near")]);
+        assert_eq!(loaded.state.nodes, [node("near")]);
+        let bytes = memtide_units::ByteSize::from_pageblocks(1);
+        let forgotten = Forgotten { node: "far".to_owned(), bytes, why: Why::Gone };
+        assert_eq!(loaded.forgotten, [forgotten]);
+        // What is bad is so wherever its node lies now; what had left is there again.
+        let mut far = node("far");
+        far.retired = vec![Extent::new(Pageblock(3), 1)];
+        let loaded = load(&path, &[node("far"), node("near")]).unwrap().unwrap();
+        assert_eq!(loaded.state.nodes, [far, node("near")]);
         fs::remove_file(&path).unwrap();
     }
 
@@ -383,7 +408,7 @@ mod tests {
             nodes[0].zone = zone;
             nodes
         };
-        let load_with = |zone| load(&path, &nodes(zone)).map(|state| state.unwrap().nodes);
+        let load_with = |zone| load(&path, &nodes(zone)).map(|left| left.unwrap().state.nodes);
         // While programs run, what is there keeps its zone.
         save(&path, &state).unwrap();
         for zone in [OnlineZone::Kernel, OnlineZone::PreferMovable] {

@@ -5,10 +5,12 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Pool, Program, blocks};
-use memtide_daemon::config::TenantConfig;
+use memtide_daemon::{NodeConfig, config::TenantConfig};
 use memtide_engine::tenant::{OnDepletion, Who};
-use memtide_proto::{ControlReply, ControlRequest, FromProgram, ToProgram, control::TenantStatus};
-use memtide_units::{ByteSize, HoldReason, NodeKind, OnlineZone};
+use memtide_proto::{
+    ControlReply, ControlRequest, FromProgram, ToProgram, control::TenantStatus, program::Backing,
+};
+use memtide_units::{ByteSize, HoldReason, NodeKind, OnlineZone, Pageblock};
 
 const WAIT: OnDepletion = OnDepletion::Wait(Duration::from_secs(3600));
 const GRANTED: Option<ToProgram> = Some(ToProgram::Commit { granted: true });
@@ -146,4 +148,43 @@ fn a_block_keeps_its_zone_over_a_restart() {
     program.send(&FromProgram::Pin { extents: leased, reason: HoldReason::NoMigration });
     let Some(ToProgram::Refused(why)) = program.hear() else { panic!("it may not stay there") };
     assert!(why.value.contains("2 of the 3 pageblocks"), "{why}");
+}
+
+/// Bad memory does not get better when no program is left and the nodes are configured anew.
+#[test]
+fn what_is_retired_of_a_node_stays_so_wherever_the_node_lies() {
+    let size = ByteSize::from_pageblocks;
+    let mut pool = Pool::start(4, 8);
+    for (node, offset) in [("near", 2), ("far", 1), ("far", 6)] {
+        let retire = ControlRequest::Retire { node: node.to_owned(), offset: size(offset) };
+        assert_eq!(pool.control(retire), ControlReply::Done { bytes: size(1) });
+    }
+    let node = |name: &str, kind, pageblocks| {
+        NodeConfig::new(name, kind, size(pageblocks), Backing::Memfd)
+    };
+    let anew = |pool: &mut Pool, nodes| {
+        pool.stop_daemon();
+        pool.config.nodes = nodes;
+        pool.start_daemon();
+        pool.status().nodes.iter().map(|node| node.retired).collect::<Vec<_>>()
+    };
+    let (near, far) = (node("near", NodeKind::Near, 4), node("far", NodeKind::Far, 8));
+    let other = node("other", NodeKind::Far, 3);
+    let retired = anew(&mut pool, vec![other.clone(), far, near.clone()]);
+    assert_eq!(retired, [0, 2, 1].map(size));
+    let program = Program::join(pool.socket());
+    let mut all = blocks(&program.lease(12));
+    all.sort_unstable();
+    assert_eq!(all, [0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 14].map(Pageblock));
+    assert_eq!(*pool.notices.lock().unwrap(), Vec::<String>::new());
+    drop(program);
+    pool.wait_until("gone", |status| status.programs.is_empty());
+
+    assert_eq!(anew(&mut pool, vec![node("far", NodeKind::Far, 5)]), [size(1)]);
+    let said = [
+        "node far: 2MiB that were retired are forgotten: it is smaller than it was",
+        "node near: 2MiB that were retired are forgotten: the pool has no such node any more",
+    ];
+    assert_eq!(*pool.notices.lock().unwrap(), said);
+    assert_eq!(anew(&mut pool, vec![near, other]), [0, 0].map(size));
 }

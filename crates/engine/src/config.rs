@@ -350,4 +350,17 @@ pub enum ConfigError {
         /// What there is.
         present: u64,
     },
+    /// More is guaranteed to who is never moved than there is where that may lie.
+    #[error(
+        "{guaranteed} pageblocks of {kind} memory are guaranteed to tenants that are never moved; \
+         expected {present} at most, which is what lies outside of zones for what can move"
+    )]
+    GuaranteesNeverMoved {
+        /// Of which kind.
+        kind: NodeKind,
+        /// What is guaranteed to all such tenants together.
+        guaranteed: u64,
+        /// What nodes have whose zone is neither MOVABLE nor EXMEM.
+        present: u64,
+    },
 }

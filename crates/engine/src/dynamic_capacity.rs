@@ -36,6 +36,7 @@
 //! * [`config`]: partitions, limits. [`input`], [`effect`], [`refused`]: in, out, and why not.
 //! * [`host`]: [`Host`], and the way an input takes. `device`: what is known of one device.
 //! * `pending`: records until a chain ends. `add_pending`: a chain is weighed and answered.
+//!   `again`: what is offered twice meanwhile.
 //! * `validate_extent`, `classify_extent`, `check_group_seq`, `check_group_partition`: the gates.
 //! * `tag_group`: extents of one tag, from the answer to the last release.
 //! * `rm_extent`: asked back. `reclaim`: what is asked of the user, and when again.
@@ -43,6 +44,7 @@
 //! * [`on_engine`]: [`Port`], dynamic capacity as blocks of an engine's nodes.
 
 mod add_pending;
+mod again;
 mod check_group_partition;
 mod check_group_seq;
 mod classify_extent;

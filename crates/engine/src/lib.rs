@@ -122,7 +122,7 @@ pub use effect::{Effect, Holder, MemberStatus, NodeStatus, Report, ZoneStatus};
 pub use engine::Engine;
 pub use idle::IdleHolder;
 pub use input::{Claims, Input, Lineage, MoveOutcome};
-pub use migrate_reason::{MigrateReason, Migration};
+pub use migrate_reason::{MigrateReason, Migrated};
 pub use refusal::{Ground, Refusal};
 pub use tenant::TenantConfig;
 pub use tenant_status::{KindStatus, TenantStatus};

@@ -24,7 +24,7 @@ pub const MIGRATIONS_MAX: usize = 64;
 
 /// What was moved of a process from one node to another, and why.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Migration {
+pub struct Migrated {
     /// When the last of it arrived.
     pub at: Instant,
     /// How many plans in a row.
@@ -72,20 +72,21 @@ pub enum MigrateReason {
         /// How much of its tenant was used and lay wrong, when that was planned.
         misplaced: u64,
     },
-    /// It is not used, and others lack memory of its kind (`MR_DEMOTION`).
+    /// It is not used, and somebody lacks memory of its kind (`MR_DEMOTION`): others, or its own
+    /// tenant, or its own process for something that it does use.
     Demotion {
         /// For how long it was not, at least.
         idle_for: Duration,
         /// Of which kind.
         kind: NodeKind,
-        /// How much others lacked.
+        /// How much was lacking.
         lacking: u64,
-        /// The first of them.
+        /// To which tenant first.
         lacks: TenantId,
     },
 }
 
-impl Migration {
+impl Migrated {
     /// It in words, with nodes and tenants called so.
     pub fn text(
         &self,
@@ -117,18 +118,18 @@ impl MigrateReason {
                 bytes(misplaced)
             ),
             Self::Demotion { idle_for, kind, lacking, lacks } => format!(
-                "it was idle for {}s, and others, tenant {} first, lacked {} of {kind} memory",
+                "it was idle for {}s, and {} of {kind} memory was lacking, to tenant {} first",
                 idle_for.as_secs(),
-                tenant(lacks),
-                bytes(lacking)
+                bytes(lacking),
+                tenant(lacks)
             ),
         }
     }
 }
 
 /// Adds to what is kept of a tenant.
-fn note(all: &mut VecDeque<Migration>, new: Migration) {
-    let is_alike = |old: &Migration| {
+fn note(all: &mut VecDeque<Migrated>, new: Migrated) {
+    let is_alike = |old: &Migrated| {
         (old.member, old.from, old.to) == (new.member, new.from, new.to)
             && discriminant(&old.reason) == discriminant(&new.reason)
     };
@@ -142,7 +143,7 @@ fn note(all: &mut VecDeque<Migration>, new: Migration) {
     let (before, times) = known.map_or((0, 1), |known| {
         (known.pageblocks, known.times + u64::from(known.plan != new.plan))
     });
-    all.push_back(Migration { times, pageblocks: before + new.pageblocks, ..new });
+    all.push_back(Migrated { times, pageblocks: before + new.pageblocks, ..new });
 }
 
 impl Engine {
@@ -177,7 +178,7 @@ impl Engine {
             MigrateReason::Promotion { .. } | MigrateReason::Demotion { .. } => work.0,
         };
         let node = |at| self.pool.nodes()[self.pool.block_of(at).node].id;
-        let new = Migration {
+        let new = Migrated {
             at: self.now,
             times: 1,
             member: self.process(token).member().expect("who answers has joined"),
@@ -192,7 +193,7 @@ impl Engine {
     }
 
     /// What was moved lately of a tenant, the oldest first. Nothing when there is no such tenant.
-    pub fn migrations(&self, tenant: TenantId) -> impl DoubleEndedIterator<Item = &Migration> {
+    pub fn migrations(&self, tenant: TenantId) -> impl DoubleEndedIterator<Item = &Migrated> {
         let tenant = self.tenants.get(usize::from(tenant.0));
         tenant.into_iter().flat_map(|tenant| &tenant.migrations)
     }

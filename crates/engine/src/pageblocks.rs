@@ -259,11 +259,14 @@ impl Pageblocks {
 
     /// The pageblocks of blocks that are offline, as runs, ascending.
     pub(crate) fn offline_extents(&self) -> impl Iterator<Item = Extent> {
-        self.away.runs().map(|run| {
-            let count = (run.end - run.start) * self.block_pageblocks;
-            let count = u32::try_from(count).expect("no more than PAGEBLOCKS_MAX");
-            Extent::new(self.block_start(run.start), count)
-        })
+        self.away.runs().map(|run| self.extent(run))
+    }
+
+    /// The pageblocks of a run of blocks, one at least.
+    fn extent(&self, run: core::ops::Range<u64>) -> Extent {
+        let count = (run.end - run.start) * self.block_pageblocks;
+        let count = u32::try_from(count).expect("no more than PAGEBLOCKS_MAX");
+        Extent::new(self.block_start(run.start), count)
     }
 
     /// The blocks that are in the pool, ascending.

@@ -104,15 +104,15 @@ impl Engine {
 
     /// Whether these lie, and will lie, where it may be asked that they stay.
     fn check_zones(&self, pageblocks: &[Pageblock]) -> Result<(), Refusal> {
-        let zone = |&at: &Pageblock| {
+        let promised = |&at: &Pageblock| {
             let ends = [Some(at), self.destination_of(at)].into_iter().flatten();
-            let mut zones = ends.map(|at| self.pool.zone(self.pool.block_of(at)));
-            zones.find(|zone| zone.is_movable_only())
+            let mut ends = ends.map(|end| self.pool.block_of(end));
+            ends.find(|&end| self.pool.zone(end).is_movable_only())
         };
-        let mut promised = pageblocks.iter().filter_map(|at| Some((*at, zone(at)?)));
-        let Some((pageblock, zone)) = promised.next() else { return Ok(()) };
-        let (by, of) = (1 + promised.count() as u64, pageblocks.len() as u64);
-        let node = self.pool.nodes()[self.pool.block_of(pageblock).node].id;
+        let mut all = pageblocks.iter().filter_map(|at| Some((*at, promised(at)?)));
+        let Some((pageblock, end)) = all.next() else { return Ok(()) };
+        let (by, of) = (1 + all.count() as u64, pageblocks.len() as u64);
+        let (node, zone) = (self.pool.nodes()[end.node].id, self.pool.zone(end));
         Err(Refusal::PinInZone { pageblock, node, zone, by, of })
     }
 

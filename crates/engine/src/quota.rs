@@ -22,7 +22,7 @@ use memtide_units::{ImageId, NodeKind, Pageblock, TenantId, TokenId};
 use crate::{
     decision::{Decision, Rule},
     engine::Engine,
-    migrate_reason::Migration,
+    migrate_reason::Migrated,
     place::Route,
     refusal::Refusal,
     tenant::{Access, Credentials, TenantConfig},
@@ -44,7 +44,7 @@ pub(crate) struct Tenant {
     /// The oldest first.
     pub(crate) decisions: VecDeque<Decision>,
     /// The oldest first.
-    pub(crate) migrations: VecDeque<Migration>,
+    pub(crate) migrations: VecDeque<Migrated>,
 }
 
 impl Tenant {

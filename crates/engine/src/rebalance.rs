@@ -245,9 +245,9 @@ impl Engine {
                 continue;
             }
             *more += 1;
-            // What guarantees leave of a node differs by tenant; what is taken is gone for all.
-            let here = self.pool.block_of(pageblock).node;
-            let key = (token, here, home);
+            // What guarantees and promises leave of a node differs by who comes from where; what is
+            // taken is gone for all.
+            let key = (token, self.part_of(pageblock), home);
             let room =
                 room.entry(key).or_insert_with(|| self.room_to_fill(token, home, &[pageblock]));
             let filled = filled.entry(home).or_default();

@@ -234,17 +234,17 @@ pub enum Refusal {
     },
     /// That memory cannot move is asked for where all must be able to.
     #[error(
-        "{pageblock} is in zone {zone} of {node}, and so are {by} of the {of} pageblocks that are \
-         not to move; expected none where only what can move may lie"
+        "{pageblock} is in zone {zone} of {node}, or on its way there; {by} of the {of} pageblocks \
+         that are not to move are, or will be, where only what can move may lie; expected none"
     )]
     PinInZone {
         /// The first of them.
         pageblock: Pageblock,
-        /// Its node.
+        /// Its node, or that to which it is on its way.
         node: NodeId,
-        /// Its zone, or that to which it is on its way.
+        /// The zone of that node.
         zone: OnlineZone,
-        /// How many of them are in such a zone.
+        /// How many of them are in a zone for what can move, of any node, or on their way to one.
         by: u64,
         /// How many are asked for.
         of: u64,

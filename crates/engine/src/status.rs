@@ -145,16 +145,7 @@ impl Engine {
     #[must_use]
     pub fn zones(&self, node: NodeId) -> Vec<(Extent, OnlineZone)> {
         let Some(node) = self.pool.index_of(node) else { return Vec::new() };
-        let mut blocks: BTreeMap<OnlineZone, Vec<BlockId>> = BTreeMap::new();
-        for block in self.pool.online_blocks(&[node]) {
-            blocks.entry(self.pool.zone(block)).or_default().push(block);
-        }
-        let extents = |(zone, blocks): (OnlineZone, Vec<BlockId>)| {
-            let spans = blocks.into_iter().map(|block| self.pool.span(block));
-            let all = spans.flat_map(|span| (span.start.0..span.end.0).map(Pageblock));
-            self.pool.extents(all).into_iter().map(move |extent| (extent, zone))
-        };
-        blocks.into_iter().flat_map(extents).collect()
+        self.pool.frames(node).zone_extents()
     }
 
     /// Pageblocks that have been moved since this engine was made.

@@ -13,7 +13,6 @@ use crate::{
     config::{Config, ConfigError},
     mempolicy::{MemPolicy, PolicyError},
     nodes::Zonelists,
-    onlining::OnlineZone,
     tiers::AccessTable,
 };
 
@@ -237,14 +236,15 @@ pub(crate) fn check(
         if guaranteed > present {
             return Err(ConfigError::Guarantees { kind, guaranteed, present });
         }
-        // Who is never moved gets nothing of what is all for what can move.
+        // Who is never moved gets nothing of what is all for what can move, and a guarantee of it
+        // would keep that from the others.
         let never = config.tenants.iter().filter(|tenant| tenant.migration == Migration::Never);
         let never = never.map(|tenant| tenant.quota(kind).min).fold(0, u64::saturating_add);
         let nodes = config.nodes.iter().filter(|node| node.kind == kind);
-        let nodes = nodes.filter(|node| node.zone != OnlineZone::Exmem);
+        let nodes = nodes.filter(|node| !node.zone.is_movable_only());
         let present = nodes.map(|node| node.pageblocks).sum();
         if never > present {
-            return Err(ConfigError::Guarantees { kind, guaranteed: never, present });
+            return Err(ConfigError::GuaranteesNeverMoved { kind, guaranteed: never, present });
         }
     }
     Ok(())

@@ -24,6 +24,7 @@ const NULL: u8 = 0;
 enum Op {
     Add { device: u8, start: u64, pages: u64, skew: u64, tag: u8, sequence: u16, more: bool },
     Again { device: u8, which: u8, more: bool },
+    InPieces { device: u8 },
     Answer { device: u8, taken: bool },
     Release { device: u8, start: u64, pages: u64, tag: u8, more: bool },
     ReleaseHeld { device: u8, which: u8, more: bool },
@@ -46,6 +47,7 @@ fn op() -> impl Strategy<Value = Op> {
             }
         ),
         2 => (d(), n(), more()).prop_map(|(device, which, more)| Op::Again { device, which, more }),
+        8 => d().prop_map(|device| Op::InPieces { device }),
         16 => (d(), prop::bool::weighted(0.8))
             .prop_map(|(device, taken)| Op::Answer { device, taken }),
         2 => (d(), 0..260u64, 0..4u64, 0..4u8, more()).prop_map(
@@ -81,6 +83,8 @@ struct Pending {
 struct Allocation {
     tag: Tag,
     surfaced: bool,
+    /// That which was accepted, of which this is what one chain named again.
+    first: usize,
 }
 
 /// What waits for the device's word.
@@ -170,6 +174,7 @@ impl World {
                 self.mark("again");
                 self.add(device, DcExtent { range, tag, sequence: 0 }, more);
             }
+            Op::InPieces { device } => self.in_pieces(device.into()),
             Op::Answer { device, taken } => self.answer(device.into(), taken),
             Op::Release { device, start, pages, tag: number, more } => {
                 let range = DpaRange::new(start * PAGE, pages * PAGE);
@@ -267,6 +272,24 @@ impl World {
         let pages: Vec<u64> = held.iter().filter(same).map(|(key, _)| key.1).collect();
         let range = DpaRange::new(pages[0] * PAGE, pages.len() as u64 * PAGE);
         Some((range, self.allocations[page.allocation].tag))
+    }
+
+    /// Offers the first allocation of several extents that waits again, each in a chain of its own.
+    fn in_pieces(&mut self, device: u16) {
+        let mut waiting: BTreeMap<usize, BTreeMap<usize, Vec<u64>>> = BTreeMap::new();
+        for (&(of, number), page) in &self.pages {
+            if of == device && !self.allocations[page.allocation].surfaced {
+                let places = waiting.entry(page.allocation).or_default();
+                places.entry(page.place).or_default().push(number);
+            }
+        }
+        let several = waiting.into_iter().find(|(_, places)| places.len() > 1);
+        let Some((allocation, places)) = several else { return };
+        let tag = self.allocations[allocation].tag;
+        for pages in places.into_values() {
+            let range = DpaRange::new(pages[0] * PAGE, pages.len() as u64 * PAGE);
+            self.add(device, DcExtent { range, tag, sequence: 0 }, false);
+        }
     }
 
     fn add(&mut self, device: u16, extent: DcExtent, more: bool) {
@@ -370,7 +393,8 @@ impl World {
                 continue;
             }
             let allocation = self.allocations.len();
-            self.allocations.push(Allocation { tag: group[0].tag, surfaced: false });
+            let (tag, first) = (group[0].tag, allocation);
+            self.allocations.push(Allocation { tag, surfaced: false, first });
             for (place, extent) in group.iter().enumerate() {
                 for page in pages_of(extent.range) {
                     let asked = false;
@@ -423,19 +447,34 @@ impl World {
         }
     }
 
-    /// The first chain that named some of it again takes that over.
+    /// Every page goes to the first chain that named it again, with those of the same allocation
+    /// that are there.
     fn reject(&mut self, device: u16, allocation: usize) {
-        let pages = self.pages_in(allocation);
-        let mut later = self.answered.iter_mut().filter(|later| later.device == device);
-        let next = later.find(|later| !later.again.is_disjoint(&pages));
-        let kept = next.map_or_else(BTreeSet::new, |next| {
-            next.new.push(allocation);
-            next.again.clone()
-        });
-        self.pages
-            .retain(|(_, number), page| page.allocation != allocation || kept.contains(number));
-        if pages.iter().any(|page| kept.contains(page)) {
-            self.mark("rejected but named again");
+        let Allocation { tag, first, .. } = self.allocations[allocation];
+        let mut chains = BTreeSet::new();
+        for number in self.pages_in(allocation) {
+            let names = |later: &Answered| later.device == device && later.again.contains(&number);
+            let Some(at) = self.answered.iter().position(names) else {
+                self.pages.remove(&(device, number));
+                continue;
+            };
+            chains.insert(at);
+            let is_there = |&&other: &&usize| {
+                self.allocations[other].first == first && !self.pages_in(other).is_empty()
+            };
+            let there = self.answered[at].new.iter().find(is_there).copied();
+            let to = there.unwrap_or_else(|| {
+                self.allocations.push(Allocation { tag, surfaced: false, first });
+                let to = self.allocations.len() - 1;
+                self.answered[at].new.push(to);
+                to
+            });
+            self.pages.get_mut(&(device, number)).unwrap().allocation = to;
+        }
+        match chains.len() {
+            0 => {}
+            1 => self.mark("rejected but named again"),
+            _ => self.mark("named again by several"),
         }
     }
 
@@ -640,6 +679,7 @@ fn everything_happens_in_a_random_fabric() {
             "accepted",
             "again",
             "rejected but named again",
+            "named again by several",
             "asked back",
             "deferred",
             "duplicate",

@@ -37,7 +37,7 @@ pub unsafe extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
         return unsafe {
             let pointer = malloc(bytes);
             if !pointer.is_null() {
-                pointer.cast::<u8>().write_bytes(0, bytes);
+                zero(pointer.cast(), bytes);
             }
             pointer
         };
@@ -213,20 +213,47 @@ unsafe fn freshen(pointer: *mut c_void) {
     });
 }
 
-/// `realloc` after something was lost: jemalloc's own would copy before the target is fresh.
+/// Zeros an allocation. Of a large one the whole pages are discarded rather than written to, as
+/// jemalloc does it: who asks for more than there is and uses little of it gets it.
+///
+/// # Safety
+/// `pointer` has just come from this allocator, for so many bytes at least.
+#[cold]
+unsafe fn zero(pointer: *mut u8, len: usize) {
+    let start = pointer.expose_provenance();
+    let pages = AddrRange::between(start.next_multiple_of(PAGE), (start + len) & !(PAGE - 1));
+    // What is locked cannot be discarded, for one.
+    let written = if len >= LEAST_LARGE && mapping::discard(pages).is_ok() {
+        [(0, pages.start - start), (pages.end() - start, start + len - pages.end())]
+    } else {
+        [(0, len), (len, 0)]
+    };
+    for (from, count) in written {
+        // SAFETY: the caller's promise: within the allocation, which nobody else knows yet.
+        unsafe { pointer.add(from).write_bytes(0, count) }
+    }
+}
+
+/// `realloc` after something was lost: jemalloc's own would copy before the target is fresh. What
+/// gets no bigger stays where it is if that is as good, or if there is no room elsewhere.
 ///
 /// # Safety
 /// `pointer` is from this allocator and not freed.
 #[cold]
 unsafe fn realloc_fresh(pointer: *mut c_void, size: usize) -> *mut c_void {
-    // SAFETY: any size; the caller's promise for the old one, which does not overlap the new one.
+    // SAFETY: any size but 0, which `realloc` has dealt with; the caller's promise for the old
+    // one, which does not overlap the new one.
     unsafe {
-        let fresh = malloc(size);
-        if !fresh.is_null() {
-            let kept = size.min(jemalloc::malloc_usable_size(pointer));
-            fresh.cast::<u8>().copy_from_nonoverlapping(pointer.cast(), kept);
-            jemalloc::free(pointer);
+        let had = jemalloc::malloc_usable_size(pointer);
+        if size <= had && jemalloc::xallocx(pointer, size, 0, 0) == jemalloc::nallocx(size, 0) {
+            return pointer;
         }
+        let fresh = malloc(size);
+        if fresh.is_null() {
+            return if size <= had { pointer } else { fresh };
+        }
+        fresh.cast::<u8>().copy_from_nonoverlapping(pointer.cast(), size.min(had));
+        jemalloc::free(pointer);
         fresh
     }
 }

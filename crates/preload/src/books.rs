@@ -92,8 +92,9 @@ pub unsafe extern "C" fn __wrap__rjem_je_base_new(
 }
 
 /// Whether the caches of threads come from the first base rather than from the program's heap.
-/// The question is jemalloc's, which means huge pages by it; asked before the first cache, and
-/// answered alike for ever.
+/// The question is jemalloc's, which means huge pages by it. It is asked in `tcache.c`, whenever a
+/// cache is made or destroyed, and answered alike each time. `cache_bin.c` asks itself, which no
+/// linker leads here, for an alignment that is ignored then.
 #[unsafe(no_mangle)]
 pub extern "C" fn __wrap__rjem_je_cache_bin_stack_use_thp() -> bool {
     true

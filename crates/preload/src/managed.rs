@@ -19,7 +19,10 @@ mod kind {
 /// An arena without a pager, for tests.
 #[cfg(feature = "stand-in")]
 mod kind {
-    use std::sync::OnceLock;
+    use std::sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    };
 
     use memtide_pager::calls::{
         Content,
@@ -30,6 +33,7 @@ mod kind {
     pub(crate) type Memory = StandIn;
 
     static MEMORY: OnceLock<Memory> = OnceLock::new();
+    static HAS_LOST: AtomicBool = AtomicBool::new(false);
 
     pub(crate) fn get() -> Option<&'static Memory> {
         MEMORY.get()
@@ -37,11 +41,14 @@ mod kind {
 
     /// Reserves an arena after a text like `shared`, `anonymous:64` or `shared:64:300:1`: the sort
     /// of content, how many blocks are promised at most, how many of a thousand promises are
-    /// refused all the same, and the seed that says which.
+    /// refused all the same, and the seed that says which. `after-loss` is anonymous memory of
+    /// which some was lost once, and none is now.
     pub(crate) fn install(how: &str) -> Result<(), String> {
         let mut parts = how.split(':');
-        let content = match parts.next().unwrap_or_default() {
-            "anonymous" => Content::Anonymous,
+        let sort = parts.next().unwrap_or_default();
+        HAS_LOST.store(sort == "after-loss", Ordering::Relaxed);
+        let content = match sort {
+            "anonymous" | "after-loss" => Content::Anonymous,
             "shared" => Content::Shared,
             "huge" => Content::SharedHuge,
             "frozen" => Content::Frozen,
@@ -75,9 +82,9 @@ mod kind {
         }
     }
 
-    /// There is no device to lose.
-    pub(crate) const fn has_lost() -> bool {
-        false
+    /// There is no device to lose, but the allocator can be made to believe it.
+    pub(crate) fn has_lost() -> bool {
+        HAS_LOST.load(Ordering::Relaxed)
     }
 
     /// There is no pager to wait for.

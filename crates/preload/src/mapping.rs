@@ -29,6 +29,15 @@ pub(crate) fn freshen(range: AddrRange) {
     }
 }
 
+/// Makes `range`, whole pages of the program's, read as zero and take no memory.
+///
+/// # Errors
+/// The kernel's for `MADV_DONTNEED`: `EINVAL` for locked pages. A part may be done then.
+pub(crate) fn discard(range: AddrRange) -> Result<(), Errno> {
+    // The program's call: what is promised for these pages stays so.
+    advise_to(Caller::Program, range, libc::MADV_DONTNEED)
+}
+
 fn kernel() -> Kernel {
     // SAFETY: used below for what the program, or its allocator, asked for, and nothing else.
     unsafe { Kernel::for_program() }
@@ -67,11 +76,15 @@ fn protect_for(caller: Caller, range: AddrRange, prot: c_int) -> c_int {
     })
 }
 
-fn advise_for(caller: Caller, range: AddrRange, advice: c_int) -> c_int {
-    status(match calls(caller) {
+fn advise_to(caller: Caller, range: AddrRange, advice: c_int) -> Result<(), Errno> {
+    match calls(caller) {
         Some(calls) => calls.advise(range.start, range.len, advice),
         None => kernel().madvise(range, advice),
-    })
+    }
+}
+
+fn advise_for(caller: Caller, range: AddrRange, advice: c_int) -> c_int {
+    status(advise_to(caller, range, advice))
 }
 
 /// mmap(2).

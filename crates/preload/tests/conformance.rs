@@ -191,6 +191,13 @@ mod stand_in {
     }
 
     #[test]
+    fn the_allocator_conforms_after_a_loss() {
+        conforms("allocation.c", StandIn("after-loss"));
+        conforms("operators.cc", StandIn("after-loss"));
+        conforms("after_loss.c", StandIn("after-loss:128"));
+    }
+
+    #[test]
     fn what_is_not_promised_is_refused_and_can_be_had_again() {
         let python = "blobs = []\n\
             try:\n\

@@ -51,8 +51,9 @@ const SPAN: Duration = Duration::from_secs(1);
 /// What is wanted of one device, and what of it was said.
 #[derive(Debug, Default)]
 pub(super) struct Lacks {
-    /// Bytes that were in the pool at the last look.
-    size: u64,
+    /// Bytes that were in the pool at the last look. Nothing before the first: what is there then
+    /// was adopted, and is no growth.
+    size: Option<u64>,
     grown_at: Instant,
     /// By how much in this spurt.
     grown: u64,
@@ -91,13 +92,13 @@ impl Lacks {
 
     /// Looks at how things are; what the manager is to be told, if anything.
     fn look(&mut self, look: Look) -> Option<u64> {
-        let has_grown = look.size > self.size;
+        let before = self.size.replace(look.size).unwrap_or(look.size);
+        let has_grown = look.size > before;
         if has_grown {
-            self.grown = self.grown_in_spurt(look.now).saturating_add(look.size - self.size);
+            self.grown = self.grown_in_spurt(look.now).saturating_add(look.size - before);
             self.grown_at = look.now;
             self.lately.clear();
         }
-        self.size = look.size;
         self.note_fallen(look.now, look.want.fell_back.0);
         let wanted = self.wanted(look);
         if wanted >= self.told {
@@ -295,6 +296,15 @@ mod tests {
         lacks.look(look(400, 128, (0, 0, 0)));
         lacks.look(look(420, 128, (0, 0, 0)));
         assert_eq!(step(&mut lacks, 430, 128), Some(32));
+    }
+
+    #[test]
+    fn what_is_there_at_the_first_look_is_no_growth() {
+        let look = |tenths, want| Look { most: 4096, least: 32, ..look(tenths, 128, want) };
+        let mut lacks = Lacks::default();
+        assert_eq!(lacks.look(look(0, (0, 0, 0))), None);
+        assert_eq!(lacks.since(at(1)), at(0), "nor does it end what counts");
+        assert_eq!(lacks.look(look(1, (1, 0, 0))), Some(32));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use memtide_engine::{MigrateReason, Migration};
+use memtide_engine::{MigrateReason, Migrated};
 use memtide_proto::control::{self, NodeBytes, Reason};
 use memtide_units::{ByteSize, TenantId};
 
@@ -10,7 +10,7 @@ use super::{Past, milliseconds};
 use crate::daemon::Daemon;
 
 impl Daemon {
-    pub(super) fn migration(&self, tenant: TenantId, migration: &Migration) -> control::Decision {
+    pub(super) fn migration(&self, tenant: TenantId, migration: &Migrated) -> control::Decision {
         let Past { pid, image, name } = self.called(migration.member);
         let bytes = ByteSize::from_pageblocks(migration.pageblocks);
         let now = self.engine_now();
@@ -31,7 +31,7 @@ impl Daemon {
         }
     }
 
-    fn reason_to_move(&self, migration: &Migration) -> Reason {
+    fn reason_to_move(&self, migration: &Migrated) -> Reason {
         let from = self.node_name(migration.from);
         let text = migration.reason.text(&from, |tenant| self.tenant_name(tenant));
         let (rule, amounts, count) = parts(&migration.reason);

@@ -154,7 +154,10 @@ impl Daemon {
                 let amounts = [("by", by), ("of", of)];
                 let amounts = amounts.map(|(name, count)| (name.to_owned(), size(count)));
                 let (name, by, of) = (self.node_name(node), size(by), size(of));
-                let text = format!("{name}: {by} of {of} are in zone {zone}, where all can move");
+                let text = format!(
+                    "{by} of {of} are, or will be, where only what can move may lie; the first in \
+                     zone {zone} of {name}"
+                );
                 Reason { node: Some(name), amounts: amounts.into(), ..reason("pin-in-zone", text) }
             }
             _ => reason("limit", why.to_string()),

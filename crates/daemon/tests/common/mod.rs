@@ -8,7 +8,10 @@ use std::{
     fs,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -36,6 +39,8 @@ pub const LONG: Duration = Duration::from_secs(20);
 /// A daemon in a thread, in a directory of its own.
 pub struct Pool {
     pub config: Config,
+    /// What the daemons said beside their answers.
+    pub notices: Arc<Mutex<Vec<String>>>,
     directory: PathBuf,
     running: Option<(StopHandle, JoinHandle<Summary>)>,
 }
@@ -64,7 +69,7 @@ impl Pool {
         fs::create_dir_all(&directory).unwrap();
         let mut config = Config::new(directory.join("sock"), nodes).unwrap();
         config.tenants = tenants;
-        let mut pool = Self { config, directory, running: None };
+        let mut pool = Self { config, notices: Arc::default(), directory, running: None };
         pool.start_daemon();
         pool
     }
@@ -72,6 +77,8 @@ impl Pool {
     pub fn start_daemon(&mut self) {
         let mut daemon = Daemon::bind(self.config.clone()).unwrap();
         let stop = daemon.stop_handle();
+        let notices = Arc::clone(&self.notices);
+        daemon.on_notice(move |notice| notices.lock().unwrap().push(notice.to_string()));
         let thread = std::thread::spawn(move || daemon.run().unwrap());
         self.running = Some((stop, thread));
     }

@@ -1,10 +1,7 @@
-//! A chain has ended: its groups are weighed, one by one, and it is answered.
-//!
-//! A device that withdraws an offer may make it again before the host has answered the first. Both
-//! are accepted, the second as a duplicate; the device rejects the first answer and takes the
-//! second. So what is rejected, and was named again meanwhile, waits for the word on that.
+//! A chain has ended: its groups are weighed, one by one, and it is answered. What the device says
+//! of the answer lets them be used, or not (`again`).
 
-use alloc::{collections::BTreeSet, vec::Vec};
+use alloc::vec::Vec;
 
 use super::{
     classify_extent::Class,
@@ -68,16 +65,6 @@ impl Host {
         self.answer(device, accepted, new);
     }
 
-    /// Remembers what this chain names that an earlier one did, if the device's word on that is yet
-    /// to come.
-    fn name_again(&mut self, device: DeviceId, range: DpaRange) {
-        let chain = ChainId(self.next_chain);
-        let group = self.devices[&device].held[&range.start].group;
-        if matches!(self.groups[&group].state, GroupState::Answered(_)) {
-            self.device_mut(device).again.entry(chain).or_default().push(range);
-        }
-    }
-
     /// All gates, for one group. Puts it into the order in which its user sees it.
     pub(super) fn check_group(
         &mut self,
@@ -138,27 +125,6 @@ impl Host {
         let known = self.device_mut(device);
         known.answered.remove(&chain);
         known.again.remove(&chain);
-    }
-
-    /// Takes a group out of the books, but for what a later chain named again.
-    fn reject_group(&mut self, device: DeviceId, chain: ChainId, id: GroupId) {
-        let pieces = self.pieces_of(id);
-        let is_in =
-            |again: &[DpaRange], piece: &DpaRange| again.iter().any(|range| range.contains(*piece));
-        let mut later = self.devices[&device].again.iter().filter(|&(&other, _)| other > chain);
-        let next = later.find(|(_, again)| pieces.iter().any(|piece| is_in(again, piece)));
-        let (next, again) = next.map_or((None, &[][..]), |(&next, again)| (Some(next), again));
-        let lost = pieces.iter().filter(|piece| !is_in(again, piece)).map(|piece| piece.start);
-        let lost: BTreeSet<u64> = lost.collect();
-        for gone in self.remove_pieces(device, &lost).values() {
-            self.device_mut(device).totals.rejected += gone.bytes();
-        }
-        if let Some(next) = next {
-            let group = self.groups.get_mut(&id).expect("some of it was named again");
-            group.state = GroupState::Answered(next);
-            let waiting = self.device_mut(device).answered.get_mut(&next);
-            waiting.expect("its word is yet to come").push(id);
-        }
     }
 
     /// Lets a group be used.

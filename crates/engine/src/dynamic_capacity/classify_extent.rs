@@ -29,7 +29,7 @@ impl Host {
         if group.iter().all(|extent| self.is_duplicate(device, extent)) {
             return Ok(Class::Duplicate);
         }
-        if let Some(taken) = self.tags.get(&tag) {
+        if let Some(taken) = self.tags.get(&tag).and_then(|groups| groups.first()) {
             let by = self.groups[taken].device;
             return Err(Fault::of_all(Refused::TagTaken { tag, by }));
         }

@@ -4,7 +4,10 @@
 //! input. A device cannot make it fail: what a device says is done, or refused with a reason and
 //! an answer.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
 use memtide_units::Instant;
 
@@ -26,8 +29,8 @@ pub struct Host {
     pub(super) now: Instant,
     pub(super) devices: BTreeMap<DeviceId, Device>,
     pub(super) groups: BTreeMap<GroupId, TagGroup>,
-    /// Which groups have which tags, on all devices.
-    pub(super) tags: BTreeMap<Tag, GroupId>,
+    /// Which groups have which tags, on all devices: several if they are parts of one.
+    pub(super) tags: BTreeMap<Tag, BTreeSet<GroupId>>,
     pub(super) next_group: u64,
     pub(super) next_chain: u64,
     /// Empty between inputs.

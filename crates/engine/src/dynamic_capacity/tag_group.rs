@@ -8,6 +8,9 @@
 //!     │ rejects it             │ recovered                     │
 //!     └────────────────────────┼───────────────────────────────┘
 //! ```
+//!
+//! What was offered again meanwhile is not gone when the first answer is rejected: it goes on
+//! waiting, for the word on the later one (`again`).
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +28,8 @@ use super::{
 pub(super) struct TagGroup {
     pub(super) device: DeviceId,
     pub(super) tag: Tag,
+    /// The group that was accepted: itself, or that of which it is a part.
+    pub(super) first: GroupId,
     pub(super) state: GroupState,
     /// What is held of it: the place of an extent, and where a piece of it starts.
     pub(super) pieces: BTreeSet<(u32, u64)>,
@@ -74,11 +79,9 @@ impl Host {
         let places = 0..u32::try_from(extents.len()).expect("no more than extents_max");
         let pieces = places.clone().zip(extents.iter().map(|extent| extent.range.start)).collect();
         let bytes = extents.iter().map(|extent| extent.range.length).sum();
-        self.groups.insert(id, TagGroup { device, tag, state, pieces, bytes });
-        if !tag.is_null() {
-            let before = self.tags.insert(tag, id);
-            assert!(before.is_none(), "tag {tag} is used twice");
-        }
+        self.groups.insert(id, TagGroup { device, tag, first: id, state, pieces, bytes });
+        assert!(!self.tags.contains_key(&tag), "tag {tag} is used twice");
+        self.note_tag(tag, id);
         let known = self.device_mut(device);
         for (place, extent) in places.zip(extents) {
             let DpaRange { start, length } = extent.range;
@@ -87,6 +90,13 @@ impl Host {
             assert!(before.is_none(), "{} is held twice", extent.range);
         }
         id
+    }
+
+    /// A group has a tag.
+    pub(super) fn note_tag(&mut self, tag: Tag, group: GroupId) {
+        if !tag.is_null() {
+            self.tags.entry(tag).or_default().insert(group);
+        }
     }
 
     /// The pieces of a group, in the order in which its user sees them.
@@ -139,10 +149,14 @@ impl Host {
         gone
     }
 
-    fn drop_group(&mut self, id: GroupId) {
+    /// Forgets a group of which nothing is left.
+    pub(super) fn drop_group(&mut self, id: GroupId) {
         let group = self.groups.remove(&id).expect("the caller found it");
-        if !group.tag.is_null() {
-            self.tags.remove(&group.tag);
+        if let Some(groups) = self.tags.get_mut(&group.tag) {
+            groups.remove(&id);
+            if groups.is_empty() {
+                self.tags.remove(&group.tag);
+            }
         }
         if let GroupState::Answered(chain) = group.state {
             let known = self.device_mut(group.device);

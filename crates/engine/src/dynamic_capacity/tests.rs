@@ -80,10 +80,14 @@ impl Test {
 
     /// The device takes all answers: what surfaces.
     fn taken(&mut self, effects: &[Effect]) -> Vec<Effect> {
+        self.answered(effects, Outcome::Taken)
+    }
+
+    /// The device's word on all answers.
+    fn answered(&mut self, effects: &[Effect], outcome: Outcome) -> Vec<Effect> {
         let mut all = Vec::new();
         for effect in effects {
             if let Effect::AddResponse { device, chain, .. } = *effect {
-                let outcome = Outcome::Taken;
                 all.extend(self.say(Input::Answered { device, chain, outcome }));
             }
         }

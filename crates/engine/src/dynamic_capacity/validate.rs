@@ -1,6 +1,6 @@
 //! The books agree with each other.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::{
     device::{Device, Standing},
@@ -45,14 +45,19 @@ impl Host {
             };
             assert_eq!(group.pieces.iter().filter(of_it).count(), group.pieces.len());
             let by_tag = self.tags.get(&group.tag);
-            assert_eq!(by_tag, (!group.tag.is_null()).then_some(id), "tag {}", group.tag);
+            let is_listed = by_tag.is_some_and(|groups| groups.contains(id));
+            assert_eq!(is_listed, !group.tag.is_null(), "tag {}", group.tag);
+            let parts = by_tag.into_iter().flatten().map(|part| self.groups[part].first);
+            assert!(parts.into_iter().all(|first| first == group.first), "tag {}", group.tag);
             if let GroupState::Answered(chain) = group.state {
                 let waiting = &self.devices[&group.device].answered[&chain];
                 assert!(waiting.contains(id), "{id} waits for the device's word");
             }
         }
         let tagged = self.groups.values().filter(|group| !group.tag.is_null()).count();
-        assert_eq!(self.tags.len(), tagged, "tags have a group");
+        let listed = self.tags.values().map(BTreeSet::len).sum::<usize>();
+        assert_eq!(listed, tagged, "tags have groups");
+        assert!(self.tags.values().all(|groups| !groups.is_empty()), "tags have groups");
     }
 }
 

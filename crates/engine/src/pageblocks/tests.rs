@@ -40,6 +40,32 @@ fn nonsense_makes_no_node() {
     assert!(Pageblocks::new(Pageblock((1 << 55) - 8), 4, 4).is_ok());
 }
 
+/// Block by block.
+fn zones_one_by_one(node: &Pageblocks) -> Vec<(Extent, OnlineZone)> {
+    let of_zone = |zone| {
+        let there = node.blocks_there().filter(|&block| node.zone(block) == zone);
+        let starts = there.map(|block| node.block_start(block).0);
+        let all = starts.flat_map(|start| start..start + node.block_pageblocks()).map(Pageblock);
+        Extent::from_blocks(all).into_iter().map(move |extent| (extent, zone)).collect::<Vec<_>>()
+    };
+    OnlineZone::ALL.into_iter().flat_map(of_zone).collect()
+}
+
+#[test]
+fn what_is_in_one_zone_is_told_without_a_walk() {
+    let start = std::time::Instant::now();
+    let mut node = online(Pageblock(0), 1 << 18, 1);
+    let one_walk = start.elapsed();
+    node.isolate(7);
+    node.offline(7);
+    let start = std::time::Instant::now();
+    for _ in 0..1000 {
+        let all = [(run(0, 7), OnlineZone::Kernel), (run(8, (1 << 18) - 8), OnlineZone::Kernel)];
+        assert_eq!(node.zone_extents(), all);
+    }
+    assert!(start.elapsed() < one_walk, "{:?} and {one_walk:?}", start.elapsed());
+}
+
 #[test]
 fn low_holes_are_filled_before_high_ones() {
     let mut node = node(4);
@@ -402,6 +428,7 @@ proptest! {
                 Op::Block(block, to, zone) => bring(&mut node, block, to, zone),
             }
             node.validate();
+            prop_assert_eq!(node.zone_extents(), zones_one_by_one(&node));
             for (n, &used) in used.iter().enumerate() {
                 let state = node.state(Pageblock(START + n as u64));
                 prop_assert_eq!(state == PageblockState::Used, used);

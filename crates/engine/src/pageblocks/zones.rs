@@ -25,6 +25,7 @@ use memtide_frames::{Channel, Movability, Zone};
 use memtide_units::{Extent, Order, PAGES_PER_PAGEBLOCK, Pageblock};
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::{Counts, Pageblocks, usize_from};
 use crate::onlining::OnlineZone;
@@ -67,6 +68,30 @@ impl Pageblocks {
     /// The zone of a block; of one that is offline, that which it was in last.
     pub(crate) fn zone(&self, block: u64) -> OnlineZone {
         self.blocks[usize_from(block)].zone
+    }
+
+    /// What of the node is in the pool, by zone, as runs. This is asked whenever a process comes or
+    /// goes: a node of one zone, as most are, is not walked block by block.
+    pub(crate) fn zone_extents(&self) -> Vec<(Extent, OnlineZone)> {
+        let mut there = OnlineZone::ALL.into_iter().filter(|&z| self.counts_in(z).present() > 0);
+        let mut runs: Vec<(Range<u64>, OnlineZone)> = Vec::new();
+        match (there.next(), there.next()) {
+            (Some(only), None) => {
+                let gaps = self.away.gaps(self.blocks()).filter(|run| !run.is_empty());
+                runs.extend(gaps.map(|run| (run, only)));
+            }
+            _ => {
+                for block in self.blocks_there() {
+                    let zone = self.zone(block);
+                    match runs.last_mut() {
+                        Some((run, of)) if run.end == block && *of == zone => run.end += 1,
+                        _ => runs.push((block..block + 1, zone)),
+                    }
+                }
+                runs.sort_by_key(|&(_, zone)| zone);
+            }
+        }
+        runs.into_iter().map(|(run, zone)| (self.extent(run), zone)).collect()
     }
 
     /// What is free for this movability.

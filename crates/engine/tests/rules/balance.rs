@@ -5,7 +5,8 @@ use std::time::Duration;
 use memtide_engine::{
     Config, Effect, Input, Limits, NodeConfig, Performance, TenantConfig,
     nodes::{Capabilities, Capability, NodeClass},
-    tenant::OnDepletion,
+    onlining::OnlineZone,
+    tenant::{Migration, OnDepletion},
     tiers::Access,
 };
 use memtide_units::{AccessorId, Extent, NodeKind, Pageblock, Random};
@@ -288,6 +289,28 @@ fn room_is_counted_for_each_tenant() {
         of.map(|(_, _, pairs)| pairs.len()).sum::<usize>()
     };
     assert_eq!([hot, sure, idle].map(|program| moved(&bench, program)), [0, 2, 2]);
+}
+
+/// What leaves memory where anything may lie makes room for who is promised that; what leaves a
+/// zone for what can move does not.
+#[test]
+fn room_is_counted_for_each_part_of_a_node() {
+    let mut config = two(0);
+    config.nodes[1].zones = vec![(run(16, 4)[0], OnlineZone::Movable)];
+    config.tenants[1] = TenantConfig { migration: Migration::Never, ..tenant("never", 2, &[]) };
+    let mut bench = Bench::with(config);
+    let (full, away, never) = (bench.join_as(1), bench.join_as(1), bench.join_as(2));
+    bench.lease(full, 16);
+    assert_eq!(bench.lease(away, 6), [run(16, 4), run(20, 2)].concat());
+    bench.release(full, run(0, 2));
+    bench.quiet();
+    // All that is free where it may lie: 2 of near and 26 of far memory.
+    assert!(bench.commit(never, 28));
+    access(&mut bench, &run(16, 6));
+    bench.pass(2);
+    let ordered = bench.orders.iter().flat_map(|(_, _, pairs)| pairs);
+    let from: Vec<u64> = ordered.map(|(from, _)| from.0).collect();
+    assert_eq!(from, [20, 21]);
 }
 
 const PRIVATE: memtide_units::NodeId = memtide_units::NodeId(2);

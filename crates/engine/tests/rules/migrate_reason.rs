@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use memtide_engine::{
-    Config, Input, Limits, MigrateReason, Migration, MoveOutcome, TenantConfig,
+    Config, Input, Limits, MigrateReason, Migrated, MoveOutcome, TenantConfig,
     migrate_reason::MIGRATIONS_MAX, tenant::OnDepletion,
 };
 use memtide_units::{
@@ -18,13 +18,13 @@ use crate::{
 const ONE: TenantId = TenantId(0);
 const OTHER: TenantId = TenantId(1);
 
-fn told(bench: &Bench, tenant: TenantId) -> Vec<Migration> {
+fn told(bench: &Bench, tenant: TenantId) -> Vec<Migrated> {
     bench.engine.migrations(tenant).cloned().collect()
 }
 
 /// From where to where, how much, in how many plans, why.
-fn parts(all: &[Migration]) -> Vec<(NodeId, NodeId, u64, u64, MigrateReason)> {
-    let parts = |m: &Migration| (m.from, m.to, m.pageblocks, m.times, m.reason);
+fn parts(all: &[Migrated]) -> Vec<(NodeId, NodeId, u64, u64, MigrateReason)> {
+    let parts = |m: &Migrated| (m.from, m.to, m.pageblocks, m.times, m.reason);
     all.iter().map(parts).collect()
 }
 
@@ -153,8 +153,8 @@ fn balance_says_who_was_idle_and_who_lacked_what() {
     let node = |node: NodeId| String::from(["near", "far"][usize::from(node.0)]);
     let names = |tenant: TenantId| String::from(["one", "other"][usize::from(tenant.0)]);
     let text = format!(
-        "{}: 16MiB moved from near to far; because it was idle for {}s, and others, tenant other \
-         first, lacked 16MiB of near memory",
+        "{}: 16MiB moved from near to far; because it was idle for {}s, and 16MiB of near memory \
+         was lacking, to tenant other first",
         idle.member,
         idle_for.as_secs()
     );
@@ -165,6 +165,31 @@ fn balance_says_who_was_idle_and_who_lacked_what() {
         busy.member
     );
     assert_eq!(home[0].text(node, names), text);
+}
+
+/// What makes way for a process of the same tenant, or of the same process, does so for no others.
+#[test]
+fn who_lacks_something_may_be_the_tenant_whose_idle_memory_makes_way() {
+    let mut config = balanced();
+    config.tenants = vec![TenantConfig { who: Vec::new(), ..config.tenants.remove(0) }];
+    let mut bench = Bench::with(config);
+    let program = bench.join();
+    bench.lease(program, 16);
+    let far = bench.lease(program, 3);
+    bench.pass(20);
+    let hot = far.into_iter().map(|extent| (extent, 1)).collect();
+    bench.say(Input::Accessed { accessor: AccessorId(0), extents: hot });
+    bench.pass(2);
+    bench.quiet();
+    let out = told(&bench, ONE);
+    let out = out.iter().find(|migration| migration.from == NEAR).expect("something makes way");
+    let MigrateReason::Demotion { kind, lacking, lacks, .. } = out.reason else {
+        panic!("{out:#?}")
+    };
+    assert_eq!((kind, lacking, lacks), (NodeKind::Near, 3, ONE));
+    let text = out.text(|node| node.to_string(), |tenant| tenant.to_string());
+    let why = "and 6MiB of near memory was lacking, to tenant tenant0 first";
+    assert!(text.ends_with(why), "{text}");
 }
 
 #[test]

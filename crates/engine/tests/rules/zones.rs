@@ -104,8 +104,10 @@ fn what_is_on_its_way_to_movable_cannot_be_asked_to_stay() {
     });
     let refusal = bench.refused(pin(program, run(0, 2), HoldReason::NoMigration));
     let expected =
-        Refusal::PinInZone { pageblock: Pageblock(0), node: NEAR, zone: Movable, by: 2, of: 2 };
+        Refusal::PinInZone { pageblock: Pageblock(0), node: FAR, zone: Movable, by: 2, of: 2 };
     assert_eq!(refusal, expected);
+    let text = refusal.to_string();
+    assert!(text.contains("movable of node1, or on its way there; 2 of the 2"), "{text}");
     // Once it is known that it stays, it may.
     bench.answer(MoveOutcome::Held(HoldReason::DirectRead));
     bench.say(pin(program, run(0, 2), HoldReason::NoMigration));
@@ -195,6 +197,32 @@ fn a_guarantee_to_who_is_never_moved_is_kept_where_it_may_lie() {
     let got: u64 = bench.lease(other, 16).iter().map(|extent| u64::from(extent.count)).sum();
     assert_eq!(got, 13);
     assert_eq!(bench.lease(never, 3), run(9, 3));
+}
+
+#[test]
+fn a_guarantee_to_who_is_never_moved_is_of_what_may_be_its() {
+    for (zone, present) in [(Kernel, 20), (PreferMovable, 20), (Movable, 4), (Exmem, 4)] {
+        let mut config = with_never(config());
+        let own =
+            memtide_engine::NodeConfig::new(NodeId(2), "own", NodeKind::Near, Pageblock(100), 4);
+        config.nodes.push(memtide_engine::NodeConfig { block_pageblocks: 4, ..own });
+        config.nodes[0].zone = zone;
+        let guaranteed = |config: &Config, tenant: usize, min| {
+            let mut config = config.clone();
+            let quota = Quota { min, ..Quota::default() };
+            config.tenants[tenant].quotas = BTreeMap::from([(NodeKind::Near, quota)]);
+            memtide_engine::Engine::new(config).map(drop)
+        };
+        assert_eq!(guaranteed(&config, 0, present), Ok(()), "{zone}");
+        let kind = NodeKind::Near;
+        let refused = match present {
+            20 => ConfigError::Guarantees { kind, guaranteed: 21, present },
+            _ => ConfigError::GuaranteesNeverMoved { kind, guaranteed: present + 1, present },
+        };
+        assert_eq!(guaranteed(&config, 0, present + 1), Err(refused), "{zone}");
+        // Whose memory can move may have all of it.
+        assert_eq!(guaranteed(&config, 1, 20), Ok(()), "{zone}");
+    }
 }
 
 #[test]

@@ -73,6 +73,64 @@ fn a_block_shared_by_two_mappings_is_promised_once() {
     assert_eq!(space.charged_blocks(pages(0, PAGES)), 1);
 }
 
+/// As a block is lost: whatever the program has in it.
+fn lose(space: &mut Space, block: BlockIndex) {
+    space.change(space.block_range(block), |run| run.kind = Kind::Lost);
+    space.validate();
+}
+
+#[test]
+fn what_is_lost_is_so_page_by_page_and_gaps_between_are_not() {
+    let mut space = space();
+    space.carve(charged(pages(10, 90)));
+    space.carve(Run::private(pages(200, 400), Prot::NONE, Charge::Uncharged));
+    lose(&mut space, BlockIndex(0));
+    let lost: Vec<_> = space.iter().filter(|run| run.kind == Kind::Lost).collect();
+    assert_eq!(
+        lost.iter().map(|run| run.range).collect::<Vec<_>>(),
+        [pages(10, 90), pages(200, 312)]
+    );
+    // Protection and promise are as they were.
+    assert_eq!((lost[0].prot, lost[0].charge), (Prot::READ_WRITE, Charge::Charged));
+    assert_eq!((lost[1].prot, lost[1].charge), (Prot::NONE, Charge::Uncharged));
+    assert_eq!((space.charged_pages(BlockIndex(0)), space.pages_carved(BlockIndex(0))), (90, 402));
+    // It stays where it is, and what the other block has may move.
+    assert!(lost.iter().all(Run::is_foreign) && space.has_foreign(BlockIndex(0)));
+    assert!(!space.has_foreign(BlockIndex(1)));
+    // What is mapped in a gap is no part of what is lost, side by side as they are.
+    assert!(
+        space.is_free(pages(100, 100)) && space.find(100 * PAGE, PAGE) == Some(BASE + 100 * PAGE)
+    );
+    space.carve(charged(pages(100, 100)));
+    space.validate();
+    assert_eq!(space.run_at(BASE + 100 * PAGE).unwrap(), charged(pages(100, 100)));
+}
+
+#[test]
+fn what_is_lost_ends_where_its_content_is_given_up() {
+    let mut space = space();
+    space.carve(charged(pages(0, 600)));
+    lose(&mut space, BlockIndex(0));
+    let kinds = |space: &Space| space.iter().map(|run| (run.range, run.kind)).collect::<Vec<_>>();
+    let (lost, private) = (Kind::Lost, Kind::Private);
+    assert_eq!(kinds(&space), [(pages(0, 512), lost), (pages(512, 88), private)]);
+    // As advice does it, in the middle.
+    space.change(pages(100, 12), |run| run.kind = Kind::Private);
+    space.free(pages(0, 50));
+    space.validate();
+    let rest = [
+        (pages(50, 50), lost),
+        (pages(100, 12), private),
+        (pages(112, 400), lost),
+        (pages(512, 88), private),
+    ];
+    assert_eq!(kinds(&space), rest);
+    space.change(pages(50, 462), |run| run.kind = Kind::Private);
+    space.validate();
+    assert_eq!(kinds(&space), [(pages(50, 550), private)]);
+    assert!(!space.has_foreign(BlockIndex(0)));
+}
+
 #[test]
 #[should_panic(expected = "is not free")]
 fn a_page_is_carved_once() {
@@ -88,6 +146,8 @@ enum Op {
     Protect { first: usize, pages: usize, prot: u32 },
     Lock { first: usize, pages: usize },
     Foreign { first: usize, pages: usize },
+    Lose { block: usize },
+    Renew { first: usize, pages: usize },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -103,7 +163,9 @@ fn op() -> impl Strategy<Value = Op> {
             prot
         }),
         (first.clone(), small.clone()).prop_map(|(first, pages)| Op::Lock { first, pages }),
-        (first, small).prop_map(|(first, pages)| Op::Foreign { first, pages }),
+        (first.clone(), small.clone()).prop_map(|(first, pages)| Op::Foreign { first, pages }),
+        (0..BLOCKS).prop_map(|block| Op::Lose { block }),
+        (first, small).prop_map(|(first, pages)| Op::Renew { first, pages }),
     ]
 }
 
@@ -156,6 +218,17 @@ impl Model {
                 space.carve(Run::foreign(range, Prot::READ));
                 self.each(range, |range, page| *page = Some(Run::foreign(range, Prot::READ)));
             }
+            Op::Lose { block } => {
+                let range = space.block_range(BlockIndex(block));
+                self.change(space, range, |run| run.kind = Kind::Lost);
+            }
+            Op::Renew { first, pages } => {
+                self.change(space, Self::clip(first, pages), |run| {
+                    if run.kind == Kind::Lost {
+                        run.kind = Kind::Private;
+                    }
+                });
+            }
         }
     }
 
@@ -191,7 +264,7 @@ impl Model {
             assert_eq!(space.pages_carved(index), count(|_| true));
             assert_eq!(space.charged_pages(index), count(Run::is_charged));
             assert_eq!(space.is_locked(index), count(Run::is_locked) > 0);
-            assert_eq!(space.has_foreign(index), count(Run::is_foreign) > 0);
+            assert_eq!(space.has_foreign(index), count(|run| run.kind != Kind::Private) > 0);
         }
     }
 

@@ -33,6 +33,41 @@ fn an_answer_that_the_device_rejects_leaves_nothing() {
     test.have(&[extent(0, GIB, A)]);
 }
 
+/// An allocation that is withdrawn, and offered again extent by extent.
+#[test]
+fn what_is_offered_again_in_pieces_waits_for_the_chain_that_names_it() {
+    let all = [extent(0, GIB, A), extent(GIB, GIB, A), extent(2 * GIB, GIB, A)];
+    let mut test = Test::new(Splitting::Group);
+    let whole = test.chain(&all);
+    let parts = [0, 1].map(|n| test.chain(&all[n..=n]));
+    assert_eq!(surfaced(&test.answered(&whole, Outcome::Rejected)), []);
+    assert_eq!(test.held(), 2 * GIB, "the third nobody has named again");
+    for n in [0, 1] {
+        let effects = test.taken(&parts[n]);
+        assert_eq!(surfaced(&effects), [(A, vec![all[n].range])]);
+    }
+    // The tag is in use as long as one of them is.
+    test.release(all[0].range, A);
+    test.reclaimed(&[all[0].range]);
+    let effects = test.chain(&all);
+    assert_eq!(refused(&effects)[0].1, Refused::TagTaken { tag: A, by: MEM });
+    test.release(all[1].range, A);
+    test.reclaimed(&[all[1].range]);
+    test.have(&all);
+}
+
+#[test]
+fn what_comes_to_wait_for_the_same_word_is_one_allocation_again() {
+    let all = [extent(0, GIB, A), extent(GIB, GIB, A)];
+    let mut test = Test::new(Splitting::Group);
+    let chains = [test.chain(&all), test.chain(&all[1..]), test.chain(&all)];
+    test.answered(&chains[0], Outcome::Rejected);
+    assert_eq!(test.host.groups().len(), 2);
+    test.answered(&chains[1], Outcome::Rejected);
+    let effects = test.taken(&chains[2]);
+    assert_eq!(surfaced(&effects), [(A, all.map(|extent| extent.range).to_vec())]);
+}
+
 #[test]
 fn a_chain_that_does_not_end_is_refused_after_20_s() {
     let mut test = Test::new(Splitting::Group);
