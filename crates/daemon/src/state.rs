@@ -443,7 +443,7 @@ mod tests {
             nodes
         };
         save(&path, &state).unwrap();
-        assert_eq!(load(&path, &nodes(Some(NodeId(1)))).unwrap(), Some(state.clone()));
+        assert_eq!(load(&path, &nodes(Some(NodeId(1)))).unwrap().unwrap().state, state);
         for other in [None, Some(NodeId(0))] {
             let error = load(&path, &nodes(other)).unwrap_err();
             assert!(matches!(error, StateError::OtherNuma { .. }), "{error}");
@@ -452,7 +452,7 @@ mod tests {
         }
         state.members.clear();
         save(&path, &state).unwrap();
-        assert_eq!(load(&path, &nodes(None)).unwrap().unwrap().nodes[1].numa, None);
+        assert_eq!(load(&path, &nodes(None)).unwrap().unwrap().state.nodes[1].numa, None);
         fs::remove_file(&path).unwrap();
     }
 

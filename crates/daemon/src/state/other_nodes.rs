@@ -103,6 +103,7 @@ mod tests {
             zone: OnlineZone::Kernel,
             zones: Vec::new(),
             retired: retired.collect(),
+            numa: None,
         }
     }
 

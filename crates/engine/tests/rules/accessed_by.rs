@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use memtide_engine::{
-    Config, Effect, Input, Migration, NodeConfig, Outcome, Performance, Refusal, Rule,
-    TenantConfig,
+    Config, Effect, Input, Migrated, NodeConfig, Outcome, Performance, Refusal, Rule, TenantConfig,
     mempolicy::{Extended, MemPolicy, Mode, PolicyError},
     nodes::NodeClass,
     tenant::{Emergency, OnDepletion},
@@ -216,6 +215,6 @@ fn what_is_placed_by_cost_is_at_home() {
         bench.pass(1);
         bench.quiet();
     }
-    let none: Vec<&Migration> = bench.engine.migrations(TenantId(0)).collect();
+    let none: Vec<&Migrated> = bench.engine.migrations(TenantId(0)).collect();
     assert!(none.is_empty(), "{none:?}");
 }
