@@ -39,6 +39,8 @@ pub(super) struct Held {
     pub(super) group: GroupId,
     /// The place of the extent in its group.
     pub(super) place: u32,
+    /// The extent as it was accepted: what the device calls it by, whatever of it is left here.
+    pub(super) of: DpaRange,
     pub(super) standing: Standing,
 }
 
@@ -104,6 +106,12 @@ impl Device {
             at = piece.end();
         }
         member.filter(|_| at >= range.end())
+    }
+
+    /// What is left of the extent that had all of a range when it was accepted, as far as it lies
+    /// in that range.
+    pub(super) fn left_of(&self, range: DpaRange) -> impl Iterator<Item = (DpaRange, &Held)> + '_ {
+        self.overlapping(range).filter(move |(_, held)| held.of.contains(range))
     }
 
     /// A range made larger until it starts and ends at multiples of the alignment. What lies

@@ -85,7 +85,8 @@ impl Host {
         let known = self.device_mut(device);
         for (place, extent) in places.zip(extents) {
             let DpaRange { start, length } = extent.range;
-            let held = Held { length, group: id, place, standing: Standing::Kept };
+            let (of, standing) = (extent.range, Standing::Kept);
+            let held = Held { length, group: id, place, of, standing };
             let before = known.held.insert(start, held);
             assert!(before.is_none(), "{} is held twice", extent.range);
         }

@@ -189,3 +189,33 @@ fn what_is_taken_by_force_is_lost() {
     assert_eq!(test.say(Input::ForcedRelease { device: MEM, range, tag: A }), []);
     assert_eq!(surfaced(&test.taken(&effects)), []);
 }
+
+#[test]
+fn what_is_left_of_an_extent_is_lost_with_it() {
+    let mut test = Test::new(Splitting::Block);
+    test.have(&[extent(0, GIB, A), extent(GIB, GIB, A)]);
+    test.release(range(64 * MIB, 64 * MIB), A);
+    assert_eq!(released(&test.reclaimed(&[range(64 * MIB, 32 * MIB)])).len(), 1);
+    // The device has not heard of that yet.
+    let all = Input::ForcedRelease { device: MEM, range: range(0, GIB), tag: A };
+    let effects = test.say(all);
+    let [Effect::Lost { extents, left, .. }] = &effects[..] else { panic!("{effects:?}") };
+    let lost = [(0, 64 * MIB), (96 * MIB, 32 * MIB), (128 * MIB, GIB - 128 * MIB)];
+    assert_eq!(*extents, lost.map(|(start, length)| range(start, length)));
+    assert_eq!(*left, GIB);
+    assert_eq!(test.host.groups()[0].extents, [range(GIB, GIB)]);
+}
+
+#[test]
+fn a_record_of_force_that_is_read_again_takes_nothing_that_came_later() {
+    let mut host = Host::new(Limits::default());
+    host.add_device(MEM, config(Splitting::Block)).unwrap();
+    let mut test = Test { host, now: at(0) };
+    let accepted = vec![extent(64 * MIB, 64 * MIB, Tag::NULL)];
+    test.say(Input::Probe { device: MEM, decoder: range(0, PARTITION), accepted });
+    let before = test.host.groups();
+    let all = Input::ForcedRelease { device: MEM, range: range(0, GIB), tag: Tag::NULL };
+    assert_eq!(not_released(&test.say(all)).unwrap().errno(), Errno::Einval);
+    assert_eq!(test.host.groups(), before);
+    assert_eq!(before.len(), 1);
+}
