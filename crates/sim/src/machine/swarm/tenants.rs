@@ -7,7 +7,6 @@ use memtide_engine::{
     TenantConfig,
     mempolicy::{Extended, MemPolicy, Mode},
     nodes::{Capability, NodeClass, NodeMask},
-    onlining::OnlineZone,
     tenant::{Access as Allowed, Emergency, Migration, OnDepletion, Quota, Who},
 };
 use memtide_units::{AccessorId, NodeId, NodeKind};
@@ -61,7 +60,7 @@ impl Swarm {
         for node in nodes {
             let [all, for_never] = left.entry(node.kind).or_default();
             *all += node.pageblocks;
-            *for_never += if node.zone == OnlineZone::Exmem { 0 } else { node.pageblocks };
+            *for_never += if node.zone.is_movable_only() { 0 } else { node.pageblocks };
         }
         (0..count)
             .map(|number| {
