@@ -44,6 +44,19 @@ fn add() -> Request {
     }
 }
 
+/// A service of one host and one device, which nobody serves; its disk, and where its socket is.
+pub(super) fn alone() -> (Service, Arc<Disk>, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let places = Places { socket: directory.path().join("fm"), store: None };
+    let device = format!("pool=unix:{}", directory.path().join("none").display());
+    let (devices, hosts) = ([device.parse().unwrap()], ["h1=0".parse().unwrap()]);
+    let config = Config::from_arguments(places, Vec::new(), &devices, &hosts).unwrap();
+    let disk = Arc::new(Disk::default());
+    disk.set_room(PLENTY);
+    let service = Service::with_store(config, on(&disk).unwrap()).unwrap();
+    (service, disk, directory)
+}
+
 /// A host that takes everything, until its fabric ends.
 fn accept_all(mut link: Link) {
     let log = EventLog::DynamicCapacity;
@@ -159,14 +172,7 @@ fn on_a_full_disk_a_request_is_refused_and_nothing_changes() {
 
 #[test]
 fn while_the_store_cannot_be_read_the_manager_hears_nothing() {
-    let directory = tempfile::tempdir().unwrap();
-    let places = Places { socket: directory.path().join("fm"), store: None };
-    let device = format!("pool=unix:{}", directory.path().join("none").display());
-    let (devices, hosts) = ([device.parse().unwrap()], ["h1=0".parse().unwrap()]);
-    let config = Config::from_arguments(places, Vec::new(), &devices, &hosts).unwrap();
-    let disk = Arc::new(Disk::default());
-    disk.set_room(PLENTY);
-    let mut service = Service::with_store(config, on(&disk).unwrap()).unwrap();
+    let (mut service, ..) = alone();
     let wants = Input::HostWants { host: "h1".parse().unwrap(), bytes: BLOCK };
     for (suspended, wanted) in [(Some(Instant::now()), 0), (None, BLOCK)] {
         service.suspended = suspended;
@@ -271,14 +277,7 @@ fn devices_come_in_pages_and_all_of_them_come() {
 
 #[test]
 fn a_page_behind_the_last_device_is_empty() {
-    let directory = tempfile::tempdir().unwrap();
-    let places = Places { socket: directory.path().join("fm"), store: None };
-    let device = format!("pool=unix:{}", directory.path().join("none").display());
-    let (devices, hosts) = ([device.parse().unwrap()], ["h1=0".parse().unwrap()]);
-    let config = Config::from_arguments(places, Vec::new(), &devices, &hosts).unwrap();
-    let disk = Arc::new(Disk::default());
-    disk.set_room(PLENTY);
-    let mut service = Service::with_store(config, on(&disk).unwrap()).unwrap();
+    let (mut service, ..) = alone();
     for from in [1, u64::MAX] {
         let body = frame::encode(&ToService::Devices(from)).unwrap().split_off(frame::HEADER_BYTES);
         service.operators.insert(1, Operator::default());

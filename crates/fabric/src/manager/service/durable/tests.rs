@@ -18,11 +18,9 @@ use rustix::event::{EventfdFlags, PollFlags};
 
 use super::*;
 use crate::manager::{
-    Config,
     backend::{Backend, BackendError, Connector},
-    config::Places,
-    service::devices::Devices,
-    store::tests::{Disk, PLENTY, on},
+    service::{devices::Devices, tests::alone},
+    store::tests::{Disk, PLENTY},
 };
 
 /// A device that never replies; what it was told.
@@ -85,14 +83,7 @@ struct Bed {
 impl Bed {
     /// A service whose device is connected.
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let places = Places { socket: folder.path().join("fm"), store: None };
-        let device = format!("pool=unix:{}", folder.path().join("none").display());
-        let (devices, hosts) = ([device.parse().unwrap()], ["h1=0".parse().unwrap()]);
-        let config = Config::from_arguments(places, Vec::new(), &devices, &hosts).unwrap();
-        let disk = Arc::new(Disk::default());
-        disk.set_room(PLENTY);
-        let mut service = Service::with_store(config, on(&disk).unwrap()).unwrap();
+        let (mut service, disk, folder) = alone();
         let told = Told::default();
         let connector: Arc<dyn Connector> = Arc::new(DeafConnector(Arc::clone(&told)));
         service.devices = Devices::new([("pool".parse().unwrap(), connector)].into());
