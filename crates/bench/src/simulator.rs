@@ -1,8 +1,8 @@
 //! How many accesses a second the simulator of tiers looks up, on one core.
 //!
 //! The limit is what the machine does with the same list of random pages: a plain loop that reads
-//! a map of one byte a page at each of them, with the list already made. The simulator makes the
-//! list, too, looks every page up, counts, lets time pass, samples, and asks the policy.
+//! the same map of one byte a page at each of them, with the list already made. The simulator makes
+//! the list, too, looks every page up, counts, lets time pass, samples, and asks the policy.
 //!
 //! All cases take turns in each round, on one pinned thread. The first tenth of each is not timed:
 //! setting up and warming up. What is timed is visits with a burst of 1, so a visit is an access.
@@ -13,11 +13,14 @@
 use std::{cell::Cell, fs, hint::black_box, io, thread, time::Duration};
 
 use memtide_sim::tiering::{
-    Contender, Job, probe, run_job,
+    Contender, Job,
+    page_map::PageMap,
+    probe::{self, Paged},
+    run_job,
     workload::{Pattern, stream},
 };
 use memtide_sys::processor::{pin_to, processors};
-use memtide_units::{ByteSize, PAGE_BYTES};
+use memtide_units::ByteSize;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
@@ -37,8 +40,8 @@ pub struct SimulatorOptions {
     pub rounds: u32,
     /// Accesses of each case in each round.
     pub accesses: u64,
-    /// Pages of 4 KiB of the simulated programs.
-    pub pages: Vec<u32>,
+    /// The memory of the simulated programs.
+    pub memories: Vec<Paged>,
 }
 
 /// Who looks pages up.
@@ -74,6 +77,8 @@ pub struct SimulatorRow {
     pub pattern: &'static str,
     /// Pages of the simulated program.
     pub pages: u32,
+    /// Bytes of each.
+    pub page_bytes: u64,
     /// Who looks them up.
     pub looker: Looker,
     /// Accesses a second of CPU time.
@@ -124,7 +129,7 @@ fn on_this_core(
     told: &dyn Fn(u32, u32),
 ) -> io::Result<SimulatorReport> {
     let mut cases: Vec<Case> =
-        options.pages.iter().flat_map(|&pages| cases(pages, options.accesses)).collect();
+        options.memories.iter().flat_map(|&memory| cases(memory, options.accesses)).collect();
     for round in 0..options.rounds {
         for case in &mut cases {
             forget_peak()?;
@@ -137,18 +142,18 @@ fn on_this_core(
         told(round + 1, options.rounds);
     }
     let mut rows = Vec::new();
-    for like in cases.chunk_by(|a, b| (a.pattern, pages(a)) == (b.pattern, pages(b))) {
+    for like in cases.chunk_by(|a, b| (a.pattern, memory(a)) == (b.pattern, memory(b))) {
         let limit = &like[0].rates;
         rows.extend(like.iter().filter_map(|case| row(case, limit)));
     }
     Ok(SimulatorReport { rows })
 }
 
-const fn pages(case: &Case) -> u32 {
-    case.job.workload.pages
+const fn memory(case: &Case) -> Paged {
+    Paged { pages: case.job.workload.pages, page_bytes: case.job.page_bytes }
 }
 
-fn cases(pages: u32, accesses: u64) -> impl Iterator<Item = Case> {
+fn cases(memory: Paged, accesses: u64) -> impl Iterator<Item = Case> {
     let patterns = [
         ("uniform", Pattern::Uniform),
         ("hot set", Pattern::HotSet { hot_pages: 10, hot_visits: 90, phase: None }),
@@ -159,7 +164,7 @@ fn cases(pages: u32, accesses: u64) -> impl Iterator<Item = Case> {
             // The plain loop takes no policy; its job is a stream of the same pages.
             let policy = if looker == Looker::Memtide { "memtide" } else { "static" };
             let contender = Contender::Policy(policy.to_owned());
-            let job = probe::job(pattern.clone(), pages, accesses, contender);
+            let job = probe::job(pattern.clone(), memory, accesses, contender);
             Case { pattern: name, looker, job, rates: Vec::new(), peak_bytes: 0 }
         })
     })
@@ -167,9 +172,11 @@ fn cases(pages: u32, accesses: u64) -> impl Iterator<Item = Case> {
 
 fn row(case: &Case, limit: &[f64]) -> Option<SimulatorRow> {
     let ratios: Vec<f64> = case.rates.iter().zip(limit).map(|(rate, limit)| rate / limit).collect();
+    let Paged { pages, page_bytes } = memory(case);
     Some(SimulatorRow {
         pattern: case.pattern,
-        pages: pages(case),
+        pages,
+        page_bytes,
         looker: case.looker,
         per_second: Spread::of(&case.rates)?,
         of_limit: Spread::of(&ratios)?.median,
@@ -194,7 +201,8 @@ fn simulate(job: &Job) -> f64 {
 
 /// Accesses a second of reading a map of one byte a page at the job's pages; only the reading.
 fn plain_loop(job: &Job) -> f64 {
-    let map = vec![1_u8; job.workload.pages as usize];
+    let mut map = PageMap::new(job.workload.pages);
+    map.fill(1);
     let mut stream = stream(&job.workload, SEED);
     let mut run = vec![0; RUN];
     let (mut timed, mut took) = (0, Duration::ZERO);
@@ -234,14 +242,15 @@ impl SimulatorReport {
     /// Cells below a heading.
     #[must_use]
     pub fn rows(&self) -> Vec<Vec<String>> {
-        let heading = ["PATTERN", "MEMORY", "BY", "M ACCESSES/S", "OF LIMIT", "PEAK MiB"];
+        let heading = ["PATTERN", "MEMORY", "PAGES", "BY", "M ACCESSES/S", "OF LIMIT", "PEAK MiB"];
         let mut rows = vec![heading.map(str::to_owned).to_vec()];
         rows.extend(self.rows.iter().map(|row| {
             let Spread { min, median, max } = row.per_second;
             let [min, median, max] = [min, median, max].map(|rate| rate / 1e6);
             vec![
                 row.pattern.to_owned(),
-                ByteSize(u64::from(row.pages) * PAGE_BYTES).to_string(),
+                ByteSize(u64::from(row.pages) * row.page_bytes).to_string(),
+                ByteSize(row.page_bytes).to_string(),
                 row.looker.name().to_owned(),
                 format!("{median:.0} ({min:.0}–{max:.0})"),
                 format!("{:.2}", row.of_limit),
@@ -258,8 +267,9 @@ mod tests {
 
     #[test]
     fn every_case_has_a_row_and_the_limit_is_one() {
-        let options =
-            SimulatorOptions { rounds: 2, accesses: 1 << 21, pages: vec![1 << 12, 1 << 25] };
+        let memories = [(1 << 12, 2 << 20), (1 << 25, 4096)];
+        let memories = memories.map(|(pages, page_bytes)| Paged { pages, page_bytes }).into();
+        let options = SimulatorOptions { rounds: 2, accesses: 1 << 21, memories };
         let report = bench_simulator(&options, |_, _| {}).unwrap();
         assert_eq!(report.rows.len(), 2 * 3 * 3);
         for rows in report.rows.chunks(3) {

@@ -4,7 +4,7 @@
 //! around them:
 //! * [`machine`]: tiers with a load-latency curve; throughput by Little's law.
 //! * [`workload`]: which pages the program accesses. [`trace`]: what a real one did.
-//! * [`placement`]: where every page lies. `scatter`: where the popular ones are.
+//! * [`placement`]: where every page lies, in a [`page_map`]. `scatter`: where the popular ones are.
 //! * `drive`: the loop: accesses, time, samples, ticks. `manager`: the policy at work, and what it
 //!   costs. `oracle`: the best placements that a look into the future finds.
 //! * [`config`]: the scenario. [`row`]: what came out. [`probe`]: for a stopwatch.
@@ -21,6 +21,7 @@ mod drive;
 pub mod machine;
 mod manager;
 mod oracle;
+pub mod page_map;
 pub mod placement;
 mod plot;
 pub mod probe;

@@ -121,7 +121,7 @@ pub struct BenchSim {
         value_parser = clap::value_parser!(u64).range(1_000_000..=100_000_000_000)
     )]
     pub accesses: u64,
-    /// Programs of 1 TiB, too, besides those of 4 GiB
+    /// Programs of 1 TiB, too, in pages of 2 MiB and of 4 KiB, besides those of 4 GiB
     #[arg(long)]
     pub large: bool,
     #[command(flatten)]

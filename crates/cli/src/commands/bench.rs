@@ -12,6 +12,7 @@ use memtide_bench::{
     simulator::{SimulatorOptions, bench_simulator},
     writer,
 };
+use memtide_sim::tiering::probe::Paged;
 use serde::Serialize;
 
 use crate::{
@@ -97,11 +98,15 @@ fn run(options: BenchRun) -> Result<ExitCode, Failure> {
 }
 
 fn simulator(options: &BenchSim) -> Result<ExitCode, Failure> {
-    const GIB_4: u32 = 1 << 20;
-    const TIB_1: u32 = 1 << 28;
-    let pages = if options.large { vec![GIB_4, TIB_1] } else { vec![GIB_4] };
+    const SMALL: u64 = 4 << 10;
+    const HUGE: u64 = 2 << 20;
+    let mut memories = vec![Paged { pages: 1 << 20, page_bytes: SMALL }];
+    if options.large {
+        memories.push(Paged { pages: 1 << 19, page_bytes: HUGE });
+        memories.push(Paged { pages: 1 << 28, page_bytes: SMALL });
+    }
     let (rounds, accesses) = (options.measured.rounds, options.accesses);
-    let options_of_bench = SimulatorOptions { rounds, accesses, pages };
+    let options_of_bench = SimulatorOptions { rounds, accesses, memories };
     let report = bench_simulator(&options_of_bench, progress).map_err(Failure::failed)?;
     print(options.measured.json, &report, || output::table(&report.rows()))
 }

@@ -6,7 +6,7 @@
 
 use memtide_engine::tiering::{Page, Tier};
 
-use super::machine::TIERS_MAX;
+use super::{machine::TIERS_MAX, page_map::PageMap};
 
 /// A visit is the number of a page; this bit of it says that it writes.
 pub const WRITE: u32 = 1 << 31;
@@ -24,7 +24,7 @@ const FIRST_SHIFT: u32 = 2;
 /// Where every page lies.
 #[derive(Clone, Debug)]
 pub struct Placement {
-    of: Vec<u8>,
+    of: PageMap,
     used: [u32; TIERS_MAX],
     capacity: [u32; TIERS_MAX],
 }
@@ -50,16 +50,17 @@ impl Placement {
         mut place: impl FnMut(Page, &[u32; TIERS_MAX]) -> Tier,
     ) -> Self {
         let mut free = capacity;
-        let of = (0..pages).map(|page| {
+        let mut of = PageMap::new(pages);
+        for (page, byte) in of.iter_mut().enumerate() {
+            let page = page as Page;
             let mut tier = usize::from(place(page, &free));
             if free.get(tier).is_none_or(|&free| free == 0) {
                 let room = free.iter().position(|&free| free > 0);
                 tier = room.expect("the capacities hold all pages");
             }
             free[tier] -= 1;
-            (tier | tier << FIRST_SHIFT) as u8
-        });
-        let of = of.collect();
+            *byte = (tier | tier << FIRST_SHIFT) as u8;
+        }
         let used = std::array::from_fn(|tier| capacity[tier] - free[tier]);
         Self { of, used, capacity }
     }

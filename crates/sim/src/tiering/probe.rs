@@ -8,9 +8,18 @@ use super::{
     workload::Pattern,
 };
 
+/// A program's memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Paged {
+    /// How many pages.
+    pub pages: u32,
+    /// Bytes of each.
+    pub page_bytes: u64,
+}
+
 /// So many visits of a pattern, one in twenty of them a write, on DRAM and an expander.
 #[must_use]
-pub fn job(pattern: Pattern, pages: u32, visits: u64, contender: Contender) -> Job {
+pub fn job(pattern: Pattern, memory: Paged, visits: u64, contender: Contender) -> Job {
     let tier = |latency_ns, bandwidth_gbps, capacity_percent| TierModel {
         latency_ns,
         bandwidth_gbps,
@@ -32,7 +41,7 @@ pub fn job(pattern: Pattern, pages: u32, visits: u64, contender: Contender) -> J
     };
     let workload = Workload {
         name: "probe".to_owned(),
-        pages,
+        pages: memory.pages,
         visits,
         burst: 1,
         parallelism: 4,
@@ -40,5 +49,5 @@ pub fn job(pattern: Pattern, pages: u32, visits: u64, contender: Contender) -> J
         pattern,
         recorded: None,
     };
-    Job { machine, page_bytes: 4096, workload, contender }
+    Job { machine, page_bytes: memory.page_bytes, workload, contender }
 }

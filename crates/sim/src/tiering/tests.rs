@@ -363,7 +363,8 @@ fn the_shipped_scenario_is_within_bounds() {
 /// What the stopwatch runs does what it says.
 #[test]
 fn the_probe_visits_as_often_as_asked() {
-    let row =
-        run_job(&probe::job(Pattern::Uniform, 1 << 16, 300_000, Contender::NearOnly), 1, &|_| ());
+    let memory = probe::Paged { pages: 1 << 16, page_bytes: 4096 };
+    let job = probe::job(Pattern::Uniform, memory, 300_000, Contender::NearOnly);
+    let row = run_job(&job, 1, &|_| ());
     assert_eq!((row.accesses, row.near_ppm, row.pages), (300_000, 1_000_000, 1 << 16));
 }
