@@ -6,7 +6,7 @@
 //! Where that, or the component or tool, cannot be had, they are skipped, which says so and fails
 //! where `MEMTIDE_NO_SKIP=1`.
 
-use std::{env, fs, process::Command};
+use std::{env, fs, path::Path, process::Command};
 
 use crate::{
     Options,
@@ -60,9 +60,8 @@ pub fn models(options: &Options) -> Result<(), Failure> {
         return shell::skip("no nightly compiler can be had, and so neither Miri nor libFuzzer");
     }
     miri()?;
-    fuzz(&FRAMES, fuzz_s)?;
-    fuzz(&TABLES, fuzz_s.div_ceil(3))?;
-    fuzz(&MESSAGES, fuzz_s.div_ceil(3))
+    let third = fuzz_s.div_ceil(3);
+    fuzz(&[(&FRAMES, fuzz_s), (&TABLES, third), (&MESSAGES, third)])
 }
 
 /// Every interleaving, up to so many preemptions: three, or as `LOOM_MAX_PREEMPTIONS` says. Without
@@ -88,7 +87,9 @@ fn miri() -> Result<(), Failure> {
     shell::run(&mut miri)
 }
 
-fn fuzz(target: &Target, seconds: u64) -> Result<(), Failure> {
+/// Builds all targets, and then drives them all at once, each for so many seconds: one takes a
+/// single thread.
+fn fuzz(targets: &[(&Target, u64)]) -> Result<(), Failure> {
     let tools = shell::target().join("tools");
     if !shell::is_installed("cargo-fuzz") && !tools.join("bin/cargo-fuzz").is_file() {
         let mut install = cargo(&["install", "--locked", "cargo-fuzz", "--root"]);
@@ -96,18 +97,34 @@ fn fuzz(target: &Target, seconds: u64) -> Result<(), Failure> {
             return shell::skip("cargo-fuzz cannot be installed");
         }
     }
-    // What it finds on the way lies with what is built: the first folder is the one it writes to.
-    let found = shell::target().join("fuzz-corpus").join(target.name);
-    fs::create_dir_all(&found).map_err(|source| Failure::File { path: found.clone(), source })?;
+    for (target, _) in targets {
+        shell::run(&mut cargo_fuzz(&tools, "build", target))?;
+    }
+    let mut runs = Vec::new();
+    for (target, seconds) in targets {
+        // What it finds on the way lies with what is built: the first folder is what it writes to.
+        let found = shell::target().join("fuzz-corpus").join(target.name);
+        let at = |source| Failure::File { path: found.clone(), source };
+        fs::create_dir_all(&found).map_err(at)?;
+        let mut run = cargo_fuzz(&tools, "run", target);
+        run.arg(&found).args(target.seeds).arg("--").args(target.options);
+        // Of three that print at once only the ends and what fails can be read.
+        run.args(["-verbosity=0", "-print_final_stats=1"]);
+        run.arg(format!("-max_total_time={seconds}"));
+        runs.push(run);
+    }
+    shell::run_all(runs)
+}
+
+fn cargo_fuzz(tools: &Path, what: &str, target: &Target) -> Command {
     // No sanitizer: there is no unsafe code to watch.
-    let mut fuzz = nightly(&["fuzz", "run", "--sanitizer", "none", "--target-dir"]);
-    fuzz.arg(shell::target().join("fuzz")).arg(target.name).arg(found).args(target.seeds);
+    let mut fuzz = nightly(&["fuzz", what, "--sanitizer", "none", "--target-dir"]);
+    fuzz.arg(shell::target().join("fuzz")).arg(target.name);
     fuzz.current_dir(shell::workspace().join(target.folder));
     let path = env::var_os("PATH").unwrap_or_default();
     let paths = env::split_paths(&path).chain([tools.join("bin")]);
     fuzz.env("PATH", env::join_paths(paths).unwrap_or(path));
-    fuzz.arg("--").args(target.options).arg(format!("-max_total_time={seconds}"));
-    shell::run(&mut fuzz)
+    fuzz
 }
 
 /// Cargo of the nightly compiler, found by rustup whichever started this.

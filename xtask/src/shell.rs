@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
+    thread,
 };
 
 /// Why a task failed.
@@ -95,6 +96,18 @@ pub fn run(command: &mut Command) -> Result<(), Failure> {
     eprintln!("+ {}", describe(command));
     let status = command.status().map_err(|source| start_failure(command, source))?;
     ended(command, status)
+}
+
+/// Prints and runs commands, all at once; all must succeed. Who fails first, in their order, is
+/// said when all have ended.
+pub fn run_all(commands: Vec<Command>) -> Result<(), Failure> {
+    let runs: Vec<_> =
+        commands.into_iter().map(|mut command| thread::spawn(move || run(&mut command))).collect();
+    let ends: Vec<_> = runs
+        .into_iter()
+        .map(|run| run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        .collect();
+    ends.into_iter().collect()
 }
 
 /// Runs a command and returns what it prints; it must succeed.

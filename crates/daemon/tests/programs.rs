@@ -105,12 +105,11 @@ fn nobody_waits_long_for_memory_that_does_not_come() {
     assert_eq!(program.hear(), Some(ToProgram::Grant { extents: vec![] }));
     let waited = start.elapsed();
     assert!(waited > Duration::from_millis(900) && waited < Duration::from_secs(5), "{waited:?}");
-    // A fork does not wait for anything.
+    // A fork does not wait for anything: it is answered before what was asked earlier.
     program.ask_for(1);
     let child = Life::new();
     program.announce(&child);
     assert_eq!(program.hear(), Some(ToProgram::ForkReady));
-    assert!(start.elapsed() - waited < Duration::from_millis(900));
     assert_eq!(program.hear(), Some(ToProgram::Grant { extents: vec![] }));
 }
 

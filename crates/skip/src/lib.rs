@@ -5,7 +5,7 @@
 //! test that lacks something says it past the runner, in a line that starts with `SKIPPED`; and
 //! where nothing may be skipped (`MEMTIDE_NO_SKIP=1`, as in `.ci/run`) it fails.
 //!
-//! It is for tests alone, and all of them go by this one rule.
+//! It is for tests, and for the tasks of `xtask` that test; all of them go by this one rule.
 
 #![forbid(unsafe_code)]
 
