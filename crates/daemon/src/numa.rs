@@ -5,6 +5,11 @@
 //! nodes of the pool on that NUMA node together. As long as any of it is online, every image's file
 //! is bound; while nothing is, the NUMA node need not even have memory, and files wait.
 //!
+//! The kernel may take that memory away without asking the pool. Files that are bound stay so, and
+//! who has them goes on, with pages from elsewhere; a file that is not cannot be bound then, and who
+//! is to have it would be given something else than is promised. It is refused, until the memory is
+//! back or the pool has given the node back.
+//!
 //! What of a node with `online` came later is there only as long as programs are: a daemon that
 //! finds none of them begins as it is configured, for the memory may be gone, too.
 
@@ -109,6 +114,16 @@ impl Daemon {
         let comes_later = |numa: crate::config::NumaConfig| numa.online.is_some();
         self.is_device(node) || self.config.nodes[node].numa.is_some_and(comes_later)
     }
+}
+
+/// Why there are no bound files for who asked, and what would help.
+pub(crate) fn no_files(field: &str, error: &StoreError, expected: &str) -> Refused {
+    let StoreError::NumaMemoryGone { node, .. } = error else {
+        return refused(field, error, expected);
+    };
+    let expected =
+        format!("memory there again, or all of it out of the pool (give-back --from {node})");
+    refused(field, error, expected)
 }
 
 /// A node's store, on its NUMA node.

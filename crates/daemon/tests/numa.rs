@@ -7,10 +7,17 @@ mod common;
 use std::os::fd::AsFd;
 
 use common::{Pool, Program};
-use memtide_daemon::{BindError, Config, Daemon, NodeConfig, config::NumaConfig};
-use memtide_proto::{ControlReply, ControlRequest, ToProgram, program::Backing};
+use memtide_daemon::{
+    BindError, Config, Daemon, NodeConfig,
+    config::NumaConfig,
+    state::{self, State},
+};
+use memtide_proto::{ControlReply, ControlRequest, ToProgram, decode, program::Backing};
 use memtide_store::StoreError;
-use memtide_sys::numa::{Mode, NodeSet, Policy, allowed_nodes, file_policy};
+use memtide_sys::{
+    numa::{Mode, NodeSet, Policy, allowed_nodes, file_policy},
+    process,
+};
 use memtide_units::{ByteSize, NodeId, NodeKind, PAGEBLOCK_BYTES};
 
 fn here() -> NodeId {
@@ -100,6 +107,42 @@ fn a_daemon_does_not_start_on_memory_that_is_not_there() {
     assert!(matches!(error, Some(BindError::Store(StoreError::NoNumaNode { .. }))), "{error:?}");
     assert!(!folder.join("sock").exists() && !folder.join("sock.state").exists());
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// The kernel's node loses its memory while the pool has some of it. (The kernel is not asked: the
+/// node is taken for another, as if it had always been there.)
+#[test]
+fn who_comes_when_the_memory_has_left_is_refused_until_the_node_is_given_back() {
+    let absent = NodeId(1023);
+    let mut pool = Pool::with_nodes(nodes(4, here(), None), Vec::new());
+    let program = Program::join(pool.socket());
+    pool.stop_daemon();
+    let path = pool.config.state.clone().unwrap();
+    let mut left: State = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    left.nodes[1].numa = Some(absent);
+    // Somebody is left, who is to end before the node can be given back.
+    let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    left.members[0].pid = other.id();
+    left.members[0].started = process::start_time(other.id()).unwrap();
+    state::save(&path, &left).unwrap();
+    pool.config.nodes = nodes(4, absent, None);
+    pool.start_daemon();
+
+    let (connection, _life) = Program::say_hello(pool.socket(), "");
+    let answer = common::next_packet(&connection).map(|(packet, _)| decode(&packet).unwrap());
+    let Some(ToProgram::Refused(why)) = answer else { panic!("{answer:?}") };
+    let what = "node far cannot be bound to NUMA node 1023, which has no memory that this daemon";
+    assert!(why.field == "pool" && why.value.contains(what), "{why}");
+    assert!(why.expected.contains("give-back --from far"), "{why}");
+
+    other.kill().unwrap();
+    other.wait().unwrap();
+    pool.wait_until("nobody is awaited", |status| status.awaited == 0);
+    assert_eq!(pool.give_back(4, "far").remaining, ByteSize(0));
+    let late = Program::join(pool.socket());
+    assert_eq!(policies(&late), [Policy::DEFAULT; 2], "nothing can be leased there");
+    assert_eq!(common::blocks(&late.lease(2)).len(), 2);
+    drop((program, late));
 }
 
 #[test]

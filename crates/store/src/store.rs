@@ -126,6 +126,17 @@ pub enum StoreError {
         /// What there is.
         usable: ByteSize,
     },
+    /// A memory file is to take its pages from where there is no memory any more.
+    #[error(
+        "a memory file of node {node} cannot be bound to NUMA node {numa}, which has no memory \
+         that this daemon may use"
+    )]
+    NumaMemoryGone {
+        /// The node.
+        node: String,
+        /// The NUMA node.
+        numa: u16,
+    },
     /// A memory file does not take its pages from where it should.
     #[error("a memory file of node {node} cannot be bound to NUMA node {numa}")]
     Bind {
@@ -172,16 +183,18 @@ impl Store {
     }
 
     /// Sees to it that what comes into a file from now on is of this node's NUMA node, if it has
-    /// one. The NUMA node must have memory by now.
+    /// one. The NUMA node must have memory by now, unless the file has been bound before.
     ///
     /// # Errors
-    /// [`StoreError::Bind`]; the file is as it was.
+    /// [`StoreError::NumaMemoryGone`], [`StoreError::Bind`]; the file is as it was.
     pub fn bind(&self, file: &NodeFile) -> Result<(), StoreError> {
         let Some(numa) = self.numa else { return Ok(()) };
-        bind_file(file.as_fd(), numa).map_err(|errno| StoreError::Bind {
-            node: self.name.clone(),
-            numa: numa.0,
-            source: errno.into(),
+        bind_file(file.as_fd(), numa).map_err(|errno| {
+            let (node, numa, source) = (self.name.clone(), numa.0, io::Error::from(errno));
+            match source.kind() {
+                io::ErrorKind::InvalidInput => StoreError::NumaMemoryGone { node, numa },
+                _ => StoreError::Bind { node, numa, source },
+            }
         })
     }
 
@@ -436,7 +449,9 @@ mod tests {
         }
         let absent = store(Backing::Memfd).on_numa_node(Some(NodeId(1023)));
         let error = absent.bind(&file).unwrap_err().to_string();
-        assert_eq!(error, "a memory file of node far cannot be bound to NUMA node 1023");
+        let expected = "a memory file of node far cannot be bound to NUMA node 1023, which has no \
+                        memory that this daemon may use";
+        assert_eq!(error, expected);
         assert_eq!(policy(&file), Policy::DEFAULT);
     }
 
