@@ -79,7 +79,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Whether so much can come into a node; if so, all files are made ready for it.
+    /// Whether so much can come into a node, in whole blocks; if so, all files are made ready for it.
     pub(crate) fn check_add_on_numa(&self, node: usize, bytes: ByteSize) -> Result<(), Refused> {
         let Some(numa) = self.stores[node].numa() else { return Ok(()) };
         let on_it = self.stores.iter().enumerate().filter(|(_, store)| store.numa() == Some(numa));
@@ -87,13 +87,15 @@ impl Daemon {
         for (other, _) in on_it {
             let untouched = self.untouched(other);
             already.0 = already.0.saturating_add(untouched.0);
-            let coming = if other == node { bytes.0 } else { 0 };
+            let coming = if other == node { self.in_blocks(bytes).0 } else { 0 };
             let bytes = ByteSize(untouched.0.saturating_add(coming));
             wanted.push(Wanted { name: &self.config.nodes[other].name, numa, bytes });
         }
         numa::check(&Kernel::this_machine(), &wanted).map_err(|error| match error {
             StoreError::NumaTooSmall { usable, .. } => {
-                let room = ByteSize(usable.0.saturating_sub(already.0));
+                let room = usable.0.saturating_sub(already.0);
+                // Part of a block would be refused, too.
+                let room = ByteSize(room - room % self.config.block.0);
                 let expected = format!("at most the {room} that NUMA node {} has to give", numa.0);
                 refused("size", bytes, expected)
             }

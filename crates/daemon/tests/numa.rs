@@ -93,6 +93,24 @@ fn more_than_the_numa_node_has_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_refusal_names_what_was_asked_for_and_whole_blocks_that_can_be_had() {
+    let gib = (1 << 30) / PAGEBLOCK_BYTES;
+    let mut pool = Pool::with_nodes(nodes(2048 * gib, here(), Some(0)), Vec::new());
+    pool.stop_daemon();
+    pool.config.block = ByteSize(1 << 30);
+    pool.config.nodes[0].size = ByteSize(1 << 30);
+    pool.start_daemon();
+    // In whole blocks that would read 1.1TiB.
+    let bytes = ByteSize((1 << 40) + (102 << 30) + (1 << 20));
+    let reply = pool.control(ControlRequest::Add { bytes, to: "far".to_owned(), zone: None });
+    let ControlReply::Refused(why) = reply else { panic!("{reply:?}") };
+    assert_eq!((why.field.as_str(), why.value.as_str()), ("size", "1TiB"), "{why}");
+    let room = why.expected.strip_prefix("at most the ").and_then(|text| text.split(' ').next());
+    let room: ByteSize = room.unwrap().parse().unwrap();
+    assert!(room.0 < bytes.0 && room.0.is_multiple_of(1 << 30), "{why}");
+}
+
+#[test]
 fn a_daemon_does_not_start_on_memory_that_is_not_there() {
     let folder = std::env::temp_dir().join(format!("memtide-numa-start-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
