@@ -6,8 +6,8 @@
 //! is bound; while nothing is, the NUMA node need not even have memory, and files wait.
 //!
 //! The kernel may take that memory away without asking the pool. Files that are bound stay so, and
-//! who has them goes on, with pages from elsewhere; a file that is not cannot be bound then, and who
-//! is to have it would be given something else than is promised. It is refused, until the memory is
+//! who has them goes on, with pages from elsewhere; a file that is not cannot be bound then, and
+//! whose it is would be given something else than is promised. He is refused, until the memory is
 //! back or the pool has given the node back.
 //!
 //! What of a node with `online` came later is there only as long as programs are: a daemon that
@@ -79,7 +79,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Whether so much can come into a node, in whole blocks; if so, all files are made ready for it.
+    /// Whether so much can come into a node, in whole blocks; if so, all files are made ready for
+    /// it.
     pub(crate) fn check_add_on_numa(&self, node: usize, bytes: ByteSize) -> Result<(), Refused> {
         let Some(numa) = self.stores[node].numa() else { return Ok(()) };
         let on_it = self.stores.iter().enumerate().filter(|(_, store)| store.numa() == Some(numa));

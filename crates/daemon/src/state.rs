@@ -13,7 +13,7 @@ use std::{
 };
 
 use memtide_sys::process;
-use memtide_units::{Extent, ImageId, MemberId, NodeId, OnlineZone, Pageblock};
+use memtide_units::{ByteSize, Extent, ImageId, MemberId, NodeId, OnlineZone, Pageblock};
 use serde::{Deserialize, Serialize};
 
 use crate::{dcd::takeover, zones::ZoneState};
@@ -80,6 +80,10 @@ pub struct NodeState {
     /// The NUMA node that its files are bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub numa: Option<NodeId>,
+    /// How much of it was to be online at the start, when it was last begun with no program left.
+    /// Not there: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub online: Option<ByteSize>,
 }
 
 /// One process.
@@ -208,7 +212,7 @@ fn pids(state: &State) -> String {
 /// left out already.
 ///
 /// # Errors
-/// [`StateError`]; `nodes` are those of the new daemon, without their offline extents.
+/// [`StateError`]; `nodes` are those of the new daemon, as it would begin with nothing left.
 pub fn load(path: &Path, nodes: &[NodeState]) -> Result<Option<Left>, StateError> {
     let text = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -251,17 +255,23 @@ pub fn load(path: &Path, nodes: &[NodeState]) -> Result<Option<Left>, StateError
     Ok(Some(Left { state, forgotten }))
 }
 
-/// Another NUMA node than before counts if no program is left: what programs have of a node lies
-/// where the node is to lie.
+/// Another NUMA node than before, or more or less of it at the start, counts if no program is left:
+/// what programs have of a node lies where the node is to lie, and may be more than it would begin
+/// with. What had left says nothing then: it was other memory, or was only to come later.
 fn take_numa(path: &Path, state: &mut State, nodes: &[NodeState]) -> Result<(), StateError> {
     let pids = pids(state);
-    for (then, now) in state.nodes.iter_mut().zip(nodes).filter(|(then, now)| then.numa != now.numa)
-    {
-        if !state.members.is_empty() {
+    let changed = |(then, now): &(&mut NodeState, &NodeState)| {
+        (then.numa, then.online) != (now.numa, now.online)
+    };
+    for (then, now) in state.nodes.iter_mut().zip(nodes).filter(changed) {
+        if state.members.is_empty() {
+            (then.numa, then.online) = (now.numa, now.online);
+            then.offline = now.offline.clone();
+            then.zones.clear();
+        } else if then.numa != now.numa {
             let (path, node) = (path.to_owned(), now.name.clone());
             return Err(StateError::OtherNuma { path, node, then: then.numa, now: now.numa, pids });
         }
-        then.numa = now.numa;
     }
     Ok(())
 }
@@ -319,7 +329,8 @@ mod tests {
     fn node(name: &str) -> NodeState {
         let (offline, retired, zones) = (Vec::new(), Vec::new(), Vec::new());
         let (name, zone) = (name.to_owned(), OnlineZone::Kernel);
-        NodeState { name, pageblocks: 8, offline, retired, zone, zones, numa: None }
+        let (numa, online) = (None, None);
+        NodeState { name, pageblocks: 8, offline, retired, zone, zones, numa, online }
     }
 
     fn this_process() -> MemberState {
@@ -453,6 +464,42 @@ mod tests {
         state.members.clear();
         save(&path, &state).unwrap();
         assert_eq!(load(&path, &nodes(None)).unwrap().unwrap().state.nodes[1].numa, None);
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn what_was_to_come_later_is_there_once_it_is_configured_so_and_no_program_is_left() {
+        let path = file("online");
+        let size = ByteSize::from_pageblocks;
+        let with = |online: Option<ByteSize>, offline: &[Extent], numa: u16| {
+            let mut nodes = [node("near"), node("far")];
+            nodes[1].numa = Some(NodeId(numa));
+            nodes[1].online = online;
+            nodes[1].offline = offline.to_vec();
+            nodes
+        };
+        // Of 8, 2 were there at the start, and 3 have come.
+        let mut state = some_state();
+        let came = [Extent::new(Pageblock(13), 3)];
+        state.nodes = with(Some(size(2)), &came, 1).to_vec();
+        let load_with = |state: &State, nodes: &[NodeState]| {
+            save(&path, state).unwrap();
+            load(&path, nodes).unwrap().unwrap().state
+        };
+        let all = with(None, &[], 1);
+        // While programs run, they may have what came, and what did not is not there. That they
+        // began with less is known for as long.
+        let loaded = load_with(&state, &all);
+        assert_eq!(loaded, state);
+        state.members.clear();
+        assert_eq!(load_with(&state, &all).nodes, all);
+        let less = with(Some(size(1)), &[Extent::new(Pageblock(9), 7)], 1);
+        assert_eq!(load_with(&state, &less).nodes, less);
+        // What an operator took stays away, but on another NUMA node it is other memory.
+        state.nodes = with(None, &came, 1).to_vec();
+        assert_eq!(load_with(&state, &all).nodes, state.nodes);
+        let elsewhere = with(None, &[], 0);
+        assert_eq!(load_with(&state, &elsewhere).nodes, elsewhere);
         fs::remove_file(&path).unwrap();
     }
 

@@ -184,3 +184,28 @@ fn what_came_later_stays_over_a_restart_as_long_as_programs_do() {
     pool.start_daemon();
     assert_eq!(pool.status().nodes[1].offline, ByteSize::from_pageblocks(7));
 }
+
+/// `online` goes out of the file while programs run: they are not to lose what they have, nor is
+/// what has not come to be thought there; but once nobody is left all of the node is.
+#[test]
+fn what_is_configured_counts_for_a_daemon_that_finds_no_program() {
+    let mut pool = Pool::with_nodes(nodes(8, here(), Some(1)), Vec::new());
+    let mut program = Program::join(pool.socket());
+    add(&pool, 2);
+    let leased = program.lease(5);
+    pool.stop_daemon();
+    pool.config.nodes = nodes(8, here(), None);
+    pool.start_daemon();
+    program.come_back(pool.socket(), &leased);
+    assert_eq!(pool.status().nodes[1].offline, ByteSize::from_pageblocks(5));
+    drop(program);
+    pool.wait_until("nobody is left", |status| status.programs.is_empty());
+    pool.stop_daemon();
+    pool.start_daemon();
+    assert_eq!(pool.status().nodes[1].offline, ByteSize(0));
+    // What is taken from here on stays away.
+    assert_eq!(pool.give_back(3, "far").remaining, ByteSize(0));
+    pool.stop_daemon();
+    pool.start_daemon();
+    assert_eq!(pool.status().nodes[1].offline, ByteSize::from_pageblocks(3));
+}
