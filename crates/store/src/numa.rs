@@ -335,13 +335,20 @@ Node 2, zone   Normal
 
     #[test]
     fn a_numa_node_that_the_daemon_may_not_use_is_named() {
-        let (_root, kernel) = machine("cpuset");
-        if numa::allowed_nodes().unwrap().contains(NodeId(1)) {
-            eprintln!("SKIPPED: this machine has a node 1, which this test may use");
-            return;
-        }
-        let error = check(&kernel, &[wanted(1, 1)]).unwrap_err();
-        assert!(matches!(error, StoreError::NumaNotAllowed { numa: 1, .. }), "{error}");
+        let (root, kernel) = machine("cpuset");
+        // One with as much memory as node 1, but not of this process's.
+        let allowed = numa::allowed_nodes().unwrap();
+        let other = (0..1024).rev().find(|&node| !allowed.contains(NodeId(node)));
+        let other = other.expect("no machine has 1024 nodes");
+        let zoneinfo = ZONEINFO.replace("Node 1,", &format!("Node {other},"));
+        fs::write(root.0.join("proc/zoneinfo"), zoneinfo).unwrap();
+        let error = check(&kernel, &[wanted(other, 1)]).unwrap_err();
+        let expected = format!(
+            "numa of node far is {other}, of which this daemon's cpuset lets it have none; \
+             expected one of {allowed}"
+        );
+        assert!(matches!(error, StoreError::NumaNotAllowed { .. }), "{error}");
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]
