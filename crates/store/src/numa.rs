@@ -17,7 +17,7 @@ use std::{
 use memtide_sys::numa::{self, NodeSet};
 use memtide_units::{ByteSize, NodeId};
 
-use crate::{kernel::Kernel, store::StoreError};
+use crate::{error::StoreError, kernel::Kernel};
 
 const PAGE: u64 = 4096;
 
