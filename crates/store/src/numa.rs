@@ -3,10 +3,10 @@
 //! The memory is the kernel's own: it keeps it, hands it to others as well, and takes it offline
 //! when told to. What a node of the pool has of it is a promise, that every page of its files comes
 //! from there (`memtide_sys::numa::file`). The kernel keeps that promise at any price: a page that
-//! finds the NUMA node full has the OOM killer end some program, ours or another. So a pool must not
-//! promise what is not there: [`check`] refuses whatever is more than the kernel could give at that
-//! moment, and is asked before capacity comes into a node, at the start and later. What others take
-//! of the NUMA node afterwards it cannot know; an operator keeps them off (a cpuset, a memory
+//! finds the NUMA node full has the OOM killer end some program, ours or another. So a pool must
+//! not promise what is not there: [`check`] refuses whatever is more than the kernel could give at
+//! that moment, and is asked before capacity comes into a node, at the start and later. What others
+//! take of the NUMA node afterwards it cannot know; an operator keeps them off (a cpuset, a memory
 //! policy), or leaves them room.
 
 use std::{
