@@ -148,15 +148,11 @@ impl Daemon {
         let node = self.node("to", to)?;
         check_bytes(bytes)?;
         self.check_add(usize::from(node.0))?;
-        let whole = self.config.block.0;
-        let rounded = ByteSize(bytes.0.div_ceil(whole).saturating_mul(whole));
-        self.check_add_on_numa(usize::from(node.0), rounded)?;
+        self.check_add_on_numa(usize::from(node.0), bytes)?;
         let own = self.config.nodes[usize::from(node.0)].zone;
         match self.ask_engine(Input::Add { bytes, to: node, zone }) {
             Ok(()) => {
-                let block = self.config.block.0;
-                let bytes = ByteSize(bytes.0.div_ceil(block) * block);
-                self.send(id, &ControlReply::Done { bytes });
+                self.send(id, &ControlReply::Done { bytes: self.in_blocks(bytes) });
                 self.close(id);
                 Ok(())
             }
@@ -172,6 +168,12 @@ impl Daemon {
             }
             Err(error) => Err(refused("request", error, "one that can be carried out")),
         }
+    }
+
+    /// So much in the blocks that come and go.
+    pub(crate) fn in_blocks(&self, bytes: ByteSize) -> ByteSize {
+        let block = self.config.block.0;
+        ByteSize(bytes.0.div_ceil(block).saturating_mul(block))
     }
 
     fn send_status(&mut self, id: ConnectionId) {

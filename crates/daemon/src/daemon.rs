@@ -22,7 +22,7 @@ use std::{
 use memtide_engine::{self as engine, Engine};
 use memtide_proto::{MAX_PACKET_BYTES, program::Counters};
 use memtide_store::Store;
-use memtide_units::{ImageId, MemberId, NodeId, Pageblock, RequestId, TenantId, TokenId};
+use memtide_units::{ByteSize, ImageId, MemberId, NodeId, Pageblock, RequestId, TenantId, TokenId};
 
 use self::stop::Stop;
 pub use self::stop::StopHandle;
@@ -104,6 +104,8 @@ pub struct Daemon {
     pub(crate) tokens: Tokens,
     pub(crate) zeroing: Zeroing,
     pub(crate) dcd: Dcd,
+    /// Of each node what [`state::NodeState::online`] says.
+    pub(crate) began_with: Vec<Option<ByteSize>>,
     pub(crate) members: BTreeMap<MemberId, Member>,
     /// Processes that have ended, and of which decisions are still known.
     pub(crate) past: BTreeMap<MemberId, Past>,
@@ -249,8 +251,7 @@ impl Daemon {
     }
 
     fn finish(&mut self) {
-        self.summary.moved =
-            memtide_units::ByteSize::from_pageblocks(self.engine.moved_pageblocks());
+        self.summary.moved = ByteSize::from_pageblocks(self.engine.moved_pageblocks());
         self.summary.remaining = self.members.values().map(|member| member.pid).collect();
     }
 }

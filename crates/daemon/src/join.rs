@@ -22,6 +22,7 @@ use crate::{
     daemon::{ConnectionId, Daemon, Member, Role},
     explain,
     images::Files,
+    numa::no_files,
     program::{exactly_one, is_gone, refusal, refused, wrong_version},
 };
 
@@ -99,7 +100,7 @@ impl Daemon {
         // Made first: what can fail comes before the engine knows.
         let files = Files::create(&self.stores)
             .and_then(|files| self.bind_files(&files).map(|()| files))
-            .map_err(|error| refused("pool", error, "memory files for this program"))?;
+            .map_err(|error| no_files("pool", &error, "memory files for this program"))?;
         let member = self.new_member_name();
         let (pid, started, name) = (applicant.pid, applicant.started, applicant.name.clone());
         let effects = self.join_engine(member, applicant, token, EngineLineage::Fresh)?;

@@ -5,6 +5,11 @@
 //! nodes of the pool on that NUMA node together. As long as any of it is online, every image's file
 //! is bound; while nothing is, the NUMA node need not even have memory, and files wait.
 //!
+//! The kernel may take that memory away without asking the pool. Files that are bound stay so, and
+//! who has them goes on, with pages from elsewhere; a file that is not cannot be bound then, and
+//! whose it is would be given something else than is promised. He is refused, until the memory is
+//! back or the pool has given the node back.
+//!
 //! What of a node with `online` came later is there only as long as programs are: a daemon that
 //! finds none of them begins as it is configured, for the memory may be gone, too.
 
@@ -74,7 +79,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Whether so much can come into a node; if so, all files are made ready for it.
+    /// Whether so much can come into a node, in whole blocks; if so, all files are made ready for
+    /// it.
     pub(crate) fn check_add_on_numa(&self, node: usize, bytes: ByteSize) -> Result<(), Refused> {
         let Some(numa) = self.stores[node].numa() else { return Ok(()) };
         let on_it = self.stores.iter().enumerate().filter(|(_, store)| store.numa() == Some(numa));
@@ -82,13 +88,15 @@ impl Daemon {
         for (other, _) in on_it {
             let untouched = self.untouched(other);
             already.0 = already.0.saturating_add(untouched.0);
-            let coming = if other == node { bytes.0 } else { 0 };
+            let coming = if other == node { self.in_blocks(bytes).0 } else { 0 };
             let bytes = ByteSize(untouched.0.saturating_add(coming));
             wanted.push(Wanted { name: &self.config.nodes[other].name, numa, bytes });
         }
         numa::check(&Kernel::this_machine(), &wanted).map_err(|error| match error {
             StoreError::NumaTooSmall { usable, .. } => {
-                let room = ByteSize(usable.0.saturating_sub(already.0));
+                let room = usable.0.saturating_sub(already.0);
+                // Part of a block would be refused, too.
+                let room = ByteSize(room - room % self.config.block.0);
                 let expected = format!("at most the {room} that NUMA node {} has to give", numa.0);
                 refused("size", bytes, expected)
             }
@@ -109,6 +117,16 @@ impl Daemon {
         let comes_later = |numa: crate::config::NumaConfig| numa.online.is_some();
         self.is_device(node) || self.config.nodes[node].numa.is_some_and(comes_later)
     }
+}
+
+/// Why there are no bound files for who asked, and what would help.
+pub(crate) fn no_files(field: &str, error: &StoreError, expected: &str) -> Refused {
+    let StoreError::NumaMemoryGone { node, .. } = error else {
+        return refused(field, error, expected);
+    };
+    let expected =
+        format!("memory there again, or all of it out of the pool (give-back --from {node})");
+    refused(field, error, expected)
 }
 
 /// A node's store, on its NUMA node.

@@ -15,6 +15,7 @@ use crate::{
     images::Files,
     join::Applicant,
     notice::Notice,
+    numa::no_files,
     program::{CHILDREN_MAX, is_gone, refused},
 };
 
@@ -66,7 +67,7 @@ impl Daemon {
             .and_then(|files| self.images.check(claims.image, &files).map(|()| files))
             .map_err(|error| refused("files", error, "the files that this process was given"))?;
         // Nothing may have been online when they were made.
-        self.bind_files(&files).map_err(|error| refused("files", error, "files to be bound"))?;
+        self.bind_files(&files).map_err(|error| no_files("files", &error, "files to be bound"))?;
         let Applicant { name, pid, started, who } = applicant;
         let claiming = Claiming {
             name,

@@ -103,8 +103,8 @@ pub(crate) fn fresh_nodes(config: &Config) -> Vec<NodeState> {
             let offline = dcd::takeover::whole(rest, pageblocks - online);
             let (retired, zones) = (Vec::new(), Vec::new());
             let (name, zone) = (node.name.clone(), node.zone);
-            let numa = node.numa.map(|numa| numa.node);
-            NodeState { name, pageblocks, offline, retired, zone, zones, numa }
+            let (online, numa) = (node.numa.and_then(|it| it.online), node.numa.map(|it| it.node));
+            NodeState { name, pageblocks, offline, retired, zone, zones, numa, online }
         })
         .collect()
 }

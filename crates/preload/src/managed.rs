@@ -42,14 +42,15 @@ mod kind {
     /// Reserves an arena after a text like `shared`, `anonymous:64` or `shared:64:300:1`: the sort
     /// of content, how many blocks are promised at most, how many of a thousand promises are
     /// refused all the same, and the seed that says which. `after-loss` is anonymous memory of
-    /// which some was lost once, and none is now.
+    /// which some was lost once, and none is now; `after-loss-shared` a shared file of that kind,
+    /// as a device's memory is.
     pub(crate) fn install(how: &str) -> Result<(), String> {
         let mut parts = how.split(':');
         let sort = parts.next().unwrap_or_default();
-        HAS_LOST.store(sort == "after-loss", Ordering::Relaxed);
+        HAS_LOST.store(sort.starts_with("after-loss"), Ordering::Relaxed);
         let content = match sort {
             "anonymous" | "after-loss" => Content::Anonymous,
-            "shared" => Content::Shared,
+            "shared" | "after-loss-shared" => Content::Shared,
             "huge" => Content::SharedHuge,
             "frozen" => Content::Frozen,
             other => return Err(format!("unknown content {other}")),

@@ -13,7 +13,11 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::store::{Backing, NodeFile, Store, StoreError};
+use crate::{
+    error::StoreError,
+    file::NodeFile,
+    store::{Backing, Store},
+};
 
 impl Store {
     /// The device's memory.

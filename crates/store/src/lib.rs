@@ -5,7 +5,9 @@
 //! pageblock; the kernel sees to it that no image sees another's file. Giving a pageblock back is
 //! punching a hole: the memory is the machine's again, and reads as zero in the next hands.
 //!
-//! * [`store`]: a node's [`Store`], its files, and what can be wrong with them.
+//! * [`store`]: a node's [`Store`], which makes its files.
+//! * [`file`](mod@file): an image's file on one node.
+//! * [`error`]: what can be wrong with them.
 //! * [`dcd`]: a device's memory: one file for all images.
 //! * [`numa`]: memory of one NUMA node of the kernel's.
 //! * [`kernel`]: what the kernel offers: huge pages, transparent huge pages.
@@ -15,8 +17,12 @@
 #![forbid(unsafe_code)]
 
 pub mod dcd;
+pub mod error;
+pub mod file;
 pub mod kernel;
 pub mod numa;
 pub mod store;
 
-pub use store::{Backing, NodeFile, Store, StoreError};
+pub use error::StoreError;
+pub use file::NodeFile;
+pub use store::{Backing, Store};

@@ -3,10 +3,10 @@
 //! The memory is the kernel's own: it keeps it, hands it to others as well, and takes it offline
 //! when told to. What a node of the pool has of it is a promise, that every page of its files comes
 //! from there (`memtide_sys::numa::file`). The kernel keeps that promise at any price: a page that
-//! finds the NUMA node full has the OOM killer end some program, ours or another. So a pool must not
-//! promise what is not there: [`check`] refuses whatever is more than the kernel could give at that
-//! moment, and is asked before capacity comes into a node, at the start and later. What others take
-//! of the NUMA node afterwards it cannot know; an operator keeps them off (a cpuset, a memory
+//! finds the NUMA node full has the OOM killer end some program, ours or another. So a pool must
+//! not promise what is not there: [`check`] refuses whatever is more than the kernel could give at
+//! that moment, and is asked before capacity comes into a node, at the start and later. What others
+//! take of the NUMA node afterwards it cannot know; an operator keeps them off (a cpuset, a memory
 //! policy), or leaves them room.
 
 use std::{
@@ -17,7 +17,7 @@ use std::{
 use memtide_sys::numa::{self, NodeSet};
 use memtide_units::{ByteSize, NodeId};
 
-use crate::{kernel::Kernel, store::StoreError};
+use crate::{error::StoreError, kernel::Kernel};
 
 const PAGE: u64 = 4096;
 
@@ -335,13 +335,20 @@ Node 2, zone   Normal
 
     #[test]
     fn a_numa_node_that_the_daemon_may_not_use_is_named() {
-        let (_root, kernel) = machine("cpuset");
-        if numa::allowed_nodes().unwrap().contains(NodeId(1)) {
-            eprintln!("SKIPPED: this machine has a node 1, which this test may use");
-            return;
-        }
-        let error = check(&kernel, &[wanted(1, 1)]).unwrap_err();
-        assert!(matches!(error, StoreError::NumaNotAllowed { numa: 1, .. }), "{error}");
+        let (root, kernel) = machine("cpuset");
+        // One with as much memory as node 1, but not of this process's.
+        let allowed = numa::allowed_nodes().unwrap();
+        let other = (0..1024).rev().find(|&node| !allowed.contains(NodeId(node)));
+        let other = other.expect("no machine has 1024 nodes");
+        let zoneinfo = ZONEINFO.replace("Node 1,", &format!("Node {other},"));
+        fs::write(root.0.join("proc/zoneinfo"), zoneinfo).unwrap();
+        let error = check(&kernel, &[wanted(other, 1)]).unwrap_err();
+        let expected = format!(
+            "numa of node far is {other}, of which this daemon's cpuset lets it have none; \
+             expected one of {allowed}"
+        );
+        assert!(matches!(error, StoreError::NumaNotAllowed { .. }), "{error}");
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]

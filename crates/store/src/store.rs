@@ -1,17 +1,17 @@
-//! A node's store and its files.
+//! A node's store, which makes its files.
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
 };
 
 use memtide_sys::{
-    memfd::{self, FileIdentity, Pages},
+    memfd::{self, Pages},
     numa::bind_file,
 };
-use memtide_units::{ByteSize, Extent, NodeId, PAGEBLOCK_BYTES, Pageblock};
+use memtide_units::{ByteSize, Extent, NodeId, Pageblock};
 
-use crate::kernel::Kernel;
+use crate::{error::StoreError, file::NodeFile, kernel::Kernel};
 
 /// What a node is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,117 +33,6 @@ impl Backing {
             Self::Hugetlb => Pages::Huge2M,
         }
     }
-}
-
-/// Why a store cannot be had, or a file not be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// The kernel's pool has too few huge pages.
-    #[error(
-        "{needed} huge pages of 2 MiB are needed, {available} are available; run: sysctl -w \
-         vm.nr_hugepages={suggested}"
-    )]
-    TooFewHugePages {
-        /// How many it takes.
-        needed: u64,
-        /// How many there are.
-        available: u64,
-        /// The setting that would do.
-        suggested: u64,
-    },
-    /// The kernel makes no transparent huge pages for shared memory.
-    #[error(
-        "transparent huge pages for shared memory are set to {setting:?}; run: echo advise > \
-         /sys/kernel/mm/transparent_hugepage/shmem_enabled"
-    )]
-    NoTransparentHugePages {
-        /// How they are set.
-        setting: String,
-    },
-    /// The kernel knows no such pages.
-    #[error("this kernel has no {what}")]
-    Unsupported {
-        /// What it lacks.
-        what: &'static str,
-        /// How that showed.
-        source: io::Error,
-    },
-    /// The file that a returning process brought is not one of this node.
-    #[error("the file is not a memory file of {size}, sealed as this program makes them")]
-    ForeignFile {
-        /// The size that was expected.
-        size: ByteSize,
-    },
-    /// The NUMA node that a node is to lie on has no memory.
-    #[error("numa of node {node} is {numa}, which has no memory; expected one of {known}")]
-    NoNumaMemory {
-        /// The node.
-        node: String,
-        /// The NUMA node.
-        numa: u16,
-        /// Those that have memory.
-        known: String,
-    },
-    /// There is no such NUMA node, and will be none.
-    #[error(
-        "numa of node {node} is {numa}, which there is not; expected one that this kernel may \
-         have: {possible}"
-    )]
-    NoNumaNode {
-        /// The node.
-        node: String,
-        /// The NUMA node.
-        numa: u16,
-        /// Those that there may be.
-        possible: String,
-    },
-    /// The daemon may not have memory of that NUMA node.
-    #[error(
-        "numa of node {node} is {numa}, of which this daemon's cpuset lets it have none; expected \
-         one of {allowed}"
-    )]
-    NumaNotAllowed {
-        /// The node.
-        node: String,
-        /// The NUMA node.
-        numa: u16,
-        /// Those of the cpuset.
-        allowed: String,
-    },
-    /// The NUMA node does not bear what is to lie there.
-    #[error(
-        "nodes {nodes}: {needed} are more than NUMA node {numa} has to give now; expected at most \
-         {usable}"
-    )]
-    NumaTooSmall {
-        /// The nodes of the pool that lie there.
-        nodes: String,
-        /// The NUMA node.
-        numa: u16,
-        /// What they are to have.
-        needed: ByteSize,
-        /// What there is.
-        usable: ByteSize,
-    },
-    /// A memory file does not take its pages from where it should.
-    #[error("a memory file of node {node} cannot be bound to NUMA node {numa}")]
-    Bind {
-        /// The node.
-        node: String,
-        /// The NUMA node.
-        numa: u16,
-        /// Why not.
-        source: io::Error,
-    },
-    /// A system call failed.
-    #[error("{what}")]
-    Io {
-        /// While doing what.
-        what: &'static str,
-        /// How.
-        source: io::Error,
-    },
 }
 
 /// The memory behind one node.
@@ -172,16 +61,18 @@ impl Store {
     }
 
     /// Sees to it that what comes into a file from now on is of this node's NUMA node, if it has
-    /// one. The NUMA node must have memory by now.
+    /// one. The NUMA node must have memory by now, unless the file has been bound before.
     ///
     /// # Errors
-    /// [`StoreError::Bind`]; the file is as it was.
+    /// [`StoreError::NumaMemoryGone`], [`StoreError::Bind`]; the file is as it was.
     pub fn bind(&self, file: &NodeFile) -> Result<(), StoreError> {
         let Some(numa) = self.numa else { return Ok(()) };
-        bind_file(file.as_fd(), numa).map_err(|errno| StoreError::Bind {
-            node: self.name.clone(),
-            numa: numa.0,
-            source: errno.into(),
+        bind_file(file.as_fd(), numa).map_err(|errno| {
+            let (node, numa, source) = (self.name.clone(), numa.0, io::Error::from(errno));
+            match source.kind() {
+                io::ErrorKind::InvalidInput => StoreError::NumaMemoryGone { node, numa },
+                _ => StoreError::Bind { node, numa, source },
+            }
         })
     }
 
@@ -277,100 +168,11 @@ impl Store {
     }
 }
 
-/// An image's file on one node.
-#[derive(Debug)]
-pub struct NodeFile {
-    fd: OwnedFd,
-    identity: FileIdentity,
-    first: Pageblock,
-    pageblocks: u64,
-    shared: bool,
-}
-
-impl NodeFile {
-    /// Whether other images have the same file, or will.
-    #[must_use]
-    pub const fn is_shared(&self) -> bool {
-        self.shared
-    }
-
-    /// The same file once more.
-    ///
-    /// # Errors
-    /// Those of fcntl(2).
-    pub fn try_clone(&self) -> io::Result<Self> {
-        let Self { identity, first, pageblocks, shared, .. } = *self;
-        Ok(Self { fd: self.fd.try_clone()?, identity, first, pageblocks, shared })
-    }
-
-    /// Which file it is.
-    #[must_use]
-    pub const fn identity(&self) -> FileIdentity {
-        self.identity
-    }
-
-    /// Frees what backs these pageblocks: they are zero for whoever looks next.
-    ///
-    /// # Errors
-    /// Those of fallocate(2).
-    ///
-    /// # Panics
-    /// If the node does not have these pageblocks: the engine never asks for that.
-    pub fn zero(&self, extent: Extent) -> io::Result<()> {
-        let start = extent.start.0.checked_sub(self.first.0).expect("a pageblock of this node");
-        let count = u64::from(extent.count);
-        assert!(
-            start.checked_add(count).is_some_and(|end| end <= self.pageblocks),
-            "{extent} is not in this node"
-        );
-        if count > 0 {
-            let (offset, length) = (start * PAGEBLOCK_BYTES, count * PAGEBLOCK_BYTES);
-            memfd::punch_hole(self.fd.as_fd(), offset, length)?;
-        }
-        Ok(())
-    }
-
-    /// Frees everything but these runs, which are ascending and do not overlap.
-    ///
-    /// # Errors
-    /// Those of fallocate(2).
-    pub fn zero_all_but(&self, kept: &[Extent]) -> io::Result<()> {
-        let end = self.first.0 + self.pageblocks;
-        let mut next = self.first.0;
-        for run in kept {
-            let (start, stop) = (run.start.0.clamp(next, end), run.start.0 + u64::from(run.count));
-            self.zero_span(next, start)?;
-            next = stop.clamp(next, end);
-        }
-        self.zero_span(next, end)
-    }
-
-    fn zero_span(&self, start: u64, end: u64) -> io::Result<()> {
-        if start < end {
-            let offset = (start - self.first.0) * PAGEBLOCK_BYTES;
-            memfd::punch_hole(self.fd.as_fd(), offset, (end - start) * PAGEBLOCK_BYTES)?;
-        }
-        Ok(())
-    }
-
-    /// Memory that the file uses.
-    ///
-    /// # Errors
-    /// Those of fstat(2).
-    pub fn allocated(&self) -> io::Result<ByteSize> {
-        Ok(ByteSize(memfd::allocated_bytes(self.fd.as_fd())?))
-    }
-}
-
-impl AsFd for NodeFile {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::FileExt};
+
+    use memtide_units::PAGEBLOCK_BYTES;
 
     use super::*;
 
@@ -383,38 +185,6 @@ mod tests {
     fn write(file: &NodeFile, pageblock: u64) {
         let file = fs::File::from(file.fd.try_clone().unwrap());
         file.write_at(b"x", (pageblock - FIRST.0) * PAGEBLOCK_BYTES).unwrap();
-    }
-
-    #[test]
-    fn what_is_zeroed_uses_no_memory() {
-        let file = store(Backing::Memfd).create_file().unwrap();
-        write(&file, 101);
-        write(&file, 107);
-        assert_eq!(file.allocated().unwrap(), ByteSize(8192));
-        file.zero(Extent::new(Pageblock(107), 1)).unwrap();
-        assert_eq!(file.allocated().unwrap(), ByteSize(4096));
-        file.zero(Extent::new(FIRST, 8)).unwrap();
-        assert_eq!(file.allocated().unwrap(), ByteSize(0));
-    }
-
-    #[test]
-    #[should_panic(expected = "is not in this node")]
-    fn what_is_not_there_cannot_be_zeroed() {
-        let file = store(Backing::Memfd).create_file().unwrap();
-        let _ = file.zero(Extent::new(Pageblock(107), 2));
-    }
-
-    #[test]
-    fn all_but_what_is_kept_goes() {
-        let file = store(Backing::Memfd).create_file().unwrap();
-        for pageblock in 100..108 {
-            write(&file, pageblock);
-        }
-        file.zero_all_but(&[Extent::new(Pageblock(101), 2), Extent::new(Pageblock(107), 1)])
-            .unwrap();
-        assert_eq!(file.allocated().unwrap(), ByteSize(3 * 4096));
-        file.zero_all_but(&[]).unwrap();
-        assert_eq!(file.allocated().unwrap(), ByteSize(0));
     }
 
     #[test]
@@ -436,7 +206,9 @@ mod tests {
         }
         let absent = store(Backing::Memfd).on_numa_node(Some(NodeId(1023)));
         let error = absent.bind(&file).unwrap_err().to_string();
-        assert_eq!(error, "a memory file of node far cannot be bound to NUMA node 1023");
+        let expected = "a memory file of node far cannot be bound to NUMA node 1023, which has no \
+                        memory that this daemon may use";
+        assert_eq!(error, expected);
         assert_eq!(policy(&file), Policy::DEFAULT);
     }
 

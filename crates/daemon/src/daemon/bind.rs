@@ -78,6 +78,7 @@ impl Daemon {
             images,
             tokens: Tokens::default(),
             zeroing: Zeroing::default(),
+            began_with: left.nodes.iter().map(|node| node.online).collect(),
             members: BTreeMap::new(),
             past: BTreeMap::new(),
             refusals: Refusals::default(),

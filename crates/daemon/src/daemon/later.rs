@@ -23,6 +23,7 @@ impl Daemon {
             node.offline = self.engine.offline(node_id(index));
             node.zones = zones::kept(self.engine.zones(node_id(index)));
             node.retired = self.engine.retired(node_id(index));
+            node.online = self.began_with[index];
         }
         let present = self.members.iter().map(|(id, member)| state::MemberState {
             member: *id,

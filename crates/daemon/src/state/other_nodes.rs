@@ -104,6 +104,7 @@ mod tests {
             zones: Vec::new(),
             retired: retired.collect(),
             numa: None,
+            online: None,
         }
     }
 

@@ -3,9 +3,13 @@
 //! A shared mapping of a memory file has no policy of its own. `mbind(2)` on it sets one of the
 //! *file* (`shmem_set_policy`, mm/shmem.c), which the kernel keeps in the inode, past the mapping's
 //! end, for as long as the file is there. It holds for every page that comes into the file from
-//! then on, in whatever process and under whatever policy of its thread: by a touch in a shared or
-//! private mapping, by `write(2)`, by `fallocate(2)`, by `UFFDIO_COPY`. Pages that are there stay
-//! where they are.
+//! then on, in whatever process and under whatever policy of its thread, as long as its cpuset has
+//! the node (`policy_nodemask`, mm/mempolicy.c): by a touch in a shared or private mapping, by
+//! `write(2)`, by `fallocate(2)`, by `UFFDIO_COPY`. Pages that are there stay where they are.
+//!
+//! Only a node with memory that the caller may use can be named (`mpol_set_nodemask`); a file that
+//! was bound stays so when the memory leaves, and has its pages from elsewhere meanwhile, as with a
+//! cpuset that lacks the node. So a file that is bound already is left alone.
 //!
 //! Files of huge pages have no such thing: `hugetlb_vm_ops` has no `set_policy`, and `mbind` on
 //! their mappings ends with the mapping. So a policy counts here only once it is read back from
@@ -38,7 +42,8 @@ const UNIT: usize = 2 << 20;
 
 /// Binds a whole file to one node: all pages that come into it are from there. There is no way back
 /// to none: the kernel takes `MPOL_DEFAULT` for no change in a mapping that has no policy
-/// (`mbind_range`, mm/mempolicy.c).
+/// (`mbind_range`, mm/mempolicy.c). A file that has been bound to this node needs no memory there
+/// any more, and is not mapped as a whole.
 ///
 /// # Errors
 /// The kernel's. `EINVAL`: the node has no memory that this thread may use, or the file is empty.
@@ -46,6 +51,9 @@ const UNIT: usize = 2 << 20;
 pub fn bind_file(file: BorrowedFd<'_>, node: NodeId) -> Result<(), Errno> {
     let nodes = NodeSet::only(node).map_err(|_| Errno::INVAL)?;
     let policy = Policy::new(Mode::Bind, nodes);
+    if file_policy(file) == Ok(policy) {
+        return Ok(());
+    }
     let bytes = usize::try_from(rustix::fs::fstat(file)?.st_size).map_err(|_| Errno::INVAL)?;
     let mapping = Mapping::of(file, bytes)?;
     let (nodes, maxnode) = nodes_of(&policy);
@@ -155,6 +163,48 @@ mod tests {
         assert!(maps.lines().any(|it| it.starts_with(&line)), "{line}\n{maps}");
     }
 
+    /// Has the kernel answer `mbind(2)` in this thread as it does for a node whose memory has left.
+    fn lose_all_memory_to_bind_to() {
+        let statement =
+            |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+        let is_mbind = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        let refuse = libc::SECCOMP_RET_ERRNO | Errno::INVAL.raw_os_error() as u32;
+        let number = core::mem::offset_of!(libc::seccomp_data, nr) as u32;
+        let mut filter = [
+            statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, number),
+            libc::sock_filter { jf: 1, ..statement(is_mbind, libc::SYS_mbind as u32) },
+            statement(libc::BPF_RET | libc::BPF_K, refuse),
+            statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+        // SAFETY: the kernel copies the filter, which is of that length; what it refuses is an
+        // error to whoever asks.
+        unsafe {
+            assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+            let mode = libc::SECCOMP_MODE_FILTER;
+            assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program), 0);
+        }
+    }
+
+    #[test]
+    fn a_file_stays_bound_to_a_node_whose_memory_has_left() {
+        let node = first_allowed();
+        let create = || memfd::create("bound", 4 * MIB, Pages::Small).unwrap();
+        let (before, later) = (create(), create());
+        bind_file(before.as_fd(), node).unwrap();
+        // In a thread of its own, which is not heard of again.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                lose_all_memory_to_bind_to();
+                assert_eq!(bind_file(before.as_fd(), node), Ok(()));
+                assert_eq!(bind_file(later.as_fd(), node), Err(Errno::INVAL));
+            });
+        });
+        let bound = Policy::new(Mode::Bind, NodeSet::only(node).unwrap());
+        assert_eq!(file_policy(before.as_fd()).unwrap(), bound);
+        assert_eq!(file_policy(later.as_fd()).unwrap(), Policy::DEFAULT);
+    }
+
     #[test]
     fn a_node_that_is_not_there_is_refused_and_changes_nothing() {
         let file = memfd::create("bound", 4 * MIB, Pages::Small).unwrap();
@@ -172,7 +222,7 @@ mod tests {
     fn files_of_huge_pages_keep_no_policy_and_that_is_said() {
         // A file of no page that was ever touched takes none of the kernel's pool.
         let Ok(file) = memfd::create("huge", 4 * MIB, Pages::Huge2M) else {
-            eprintln!("SKIPPED: no huge pages of 2 MiB in this kernel");
+            memtide_skip::skip("needs a kernel with huge pages of 2 MiB");
             return;
         };
         assert_eq!(bind_file(file.as_fd(), first_allowed()), Err(Errno::OPNOTSUPP));
