@@ -269,6 +269,7 @@ impl Manager {
         match event.kind {
             Kind::AddResponse => {
                 self.read_again(on, Subject::Extents(event.host));
+                self.note_accepted(on, event.host, event.extent.range);
                 if self.is_answer_to_dead(on, event.host, event.extent) {
                     return;
                 }
