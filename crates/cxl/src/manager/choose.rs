@@ -151,7 +151,11 @@ impl Manager {
             let stays = self.sure_of(on, host).saturating_sub(self.moving_from(on, host));
             let lacks = port.limits().minimum.saturating_sub(stays);
             if lacks != 0 {
-                let own = self.clean_for(on, host, free.clone()).bytes() - common.bytes();
+                // Who has nothing of its own can have what is common, and that was counted already.
+                let own = match device.unsanitized.contains_key(&device.former(host)) {
+                    true => self.clean_for(on, host, free.clone()).bytes() - common.bytes(),
+                    false => 0,
+                };
                 kept = kept.saturating_add(lacks);
                 kept_common = kept_common.saturating_add(lacks.saturating_sub(own));
             }
