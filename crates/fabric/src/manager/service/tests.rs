@@ -81,6 +81,16 @@ fn accept_all(mut link: Link) {
     }
 }
 
+/// Waits until it is so.
+#[track_caller]
+fn until(client: &mut Client, is: impl Fn(&mut Client) -> bool) {
+    let late = Instant::now() + Duration::from_secs(60);
+    while !is(client) {
+        assert!(Instant::now() < late, "{:#?}", client.devices().unwrap());
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
 #[test]
 fn on_a_full_disk_a_request_is_refused_and_nothing_changes() {
     let directory = tempfile::tempdir().unwrap();
@@ -105,9 +115,11 @@ fn on_a_full_disk_a_request_is_refused_and_nothing_changes() {
     let service = thread::spawn(move || service.run());
 
     let mut client = Client::connect(&socket).unwrap();
-    while client.devices().unwrap()[0].state != DeviceStateView::Ready {
-        thread::sleep(Duration::from_millis(2));
-    }
+    let is_ready = |client: &mut Client| {
+        let devices = client.devices().unwrap();
+        devices[0].state == DeviceStateView::Ready
+    };
+    until(&mut client, is_ready);
     let (mut held, mut refused, mut unread) = (0, 0, 0);
     for round in 0..24 {
         let is_full = round % 3 != 2;
@@ -147,16 +159,11 @@ fn on_a_full_disk_a_request_is_refused_and_nothing_changes() {
             }
         }
         disk.set_room(PLENTY);
-        while client.devices().unwrap()[0].state != DeviceStateView::Ready {
-            thread::sleep(Duration::from_millis(2));
-        }
-        let is_open = |client: &mut Client| {
+        until(&mut client, is_ready);
+        until(&mut client, |client| {
             let requests = client.requests().unwrap();
-            requests.iter().any(|request| request.report.state == State::Open)
-        };
-        while is_open(&mut client) {
-            thread::sleep(Duration::from_millis(2));
-        }
+            requests.iter().all(|request| request.report.state != State::Open)
+        });
         let now = client.devices().unwrap()[0].hosts[0].held;
         assert!(now == held || now == held + BLOCK && is_add, "round {round}: {now}, not {held}");
         held = now;
