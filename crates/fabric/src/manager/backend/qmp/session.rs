@@ -359,3 +359,6 @@ impl Backend for Session {
         said.or_else(|| self.shadow.unknown().map(waits)).or_else(|| self.complaint.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;
