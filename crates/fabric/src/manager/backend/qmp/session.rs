@@ -36,8 +36,8 @@ pub(super) struct Session {
     asking: Option<(Order, Instant)>,
     /// What agents said, and has not been played yet.
     heard: BTreeMap<HostId, Heard>,
-    /// What QEMU said last that could not be done.
-    complaint: Option<String>,
+    /// Whose QEMU said last that something could not be done, and what.
+    complaint: Option<(u16, String)>,
 }
 
 /// Ranges that one host's agent may have answered, and nobody has looked at: more are forgotten.
@@ -177,22 +177,28 @@ impl Session {
 
     /// What people are to know of an answer of QEMU's.
     fn note_answer(&mut self, order: &Order, answer: &Answer) -> Result<(), QmpError> {
-        self.complaint = match answer {
-            Answer::Return(_) => None,
+        match answer {
+            Answer::Return(_) => self.forget_complaint(order.host),
             Answer::Error { class, description } if class == "DeviceNotFound" => {
                 return Err(QmpError::Unplugged(description.clone()));
             }
             Answer::Error { description, .. } => {
-                Some(format!("QEMU refused {}: {description}", order.command()))
+                let complaint = format!("QEMU refused {}: {description}", order.command());
+                self.complaint = Some((order.host, complaint));
             }
-        };
+        }
         Ok(())
+    }
+
+    /// What a guest's QEMU did not do was of what is over now.
+    fn forget_complaint(&mut self, host: u16) {
+        self.complaint.take_if(|(of, _)| *of == host);
     }
 
     /// Plays what agents said into the shadow.
     fn listen(&mut self) -> Result<(), QmpError> {
         loop {
-            let mut changed = false;
+            let mut changed = Vec::new();
             for (&host, heard) in &mut self.heard {
                 let Some(accepted) = heard.accepted.take() else { continue };
                 match self.shadow.hear(host, &accepted, &heard.answered) {
@@ -200,7 +206,7 @@ impl Session {
                         heard.answered.clear();
                         self.guests.log(host).keep_offers(&self.shadow.offered(host));
                         (heard.disputed, heard.complaint) = (None, None);
-                        changed = true;
+                        changed.push(host);
                     }
                     Err(HearError::Unasked { range }) => {
                         return Err(QmpError::Unasked { host: host.0, range });
@@ -214,11 +220,10 @@ impl Session {
                     }
                 }
             }
-            if !changed {
+            if changed.is_empty() {
                 return Ok(());
             }
-            // What QEMU did not do was of what is over now.
-            self.complaint = None;
+            changed.into_iter().for_each(|host| self.forget_complaint(host.0));
             self.hear_again();
         }
     }
@@ -356,7 +361,8 @@ impl Backend for Session {
             format!("no agent of host {host} has said yet what it has accepted; expected one")
         };
         let said = self.heard.values().find_map(|heard| heard.complaint.clone());
-        said.or_else(|| self.shadow.unknown().map(waits)).or_else(|| self.complaint.clone())
+        said.or_else(|| self.shadow.unknown().map(waits))
+            .or_else(|| self.complaint.as_ref().map(|(_, complaint)| complaint.clone()))
     }
 }
 

@@ -219,3 +219,35 @@ fn what_is_asked_back_waits_for_room_in_the_log() {
     // A guest that there is not says nothing.
     session.host_says(HostId(2), HostSays::Connected);
 }
+
+/// What one guest's QEMU refused is told of until something comes of that guest.
+#[test]
+fn what_one_qemu_refused_is_not_forgotten_for_another_guest() {
+    let refused = "QEMU refused cxl-add-dynamic-capacity: no";
+    let (mut qemus, mut session) = session();
+    let refuses = |qemu: &mut UnixStream, number: u64| {
+        let error = json!({ "class": "GenericError", "desc": "no" });
+        writeln!(qemu, "{}", json!({ "error": error, "id": number })).unwrap();
+    };
+    session.begin(&add(HOST, &[range(0, 1)])).unwrap();
+    refuses(&mut qemus[0], 1);
+    assert_eq!(session.finish().unwrap(), Some(Err(ReturnCode::RETRY_REQUIRED)));
+    // The other one's agent speaks, and its QEMU does what it is told.
+    says(&mut session, HostId(1), &[], &[]);
+    assert_eq!(session.problem().as_deref(), Some(refused));
+    session.begin(&add(HostId(1), &[range(1, 1)])).unwrap();
+    returns(&mut qemus[1], 1);
+    assert_eq!(session.finish().unwrap(), Some(Ok(Response::Done)));
+    assert_eq!(session.problem().as_deref(), Some(refused));
+    says(&mut session, HOST, &[], &[]);
+    assert_eq!(session.problem(), None);
+    // So is what it does itself.
+    session.begin(&add(HOST, &[range(2, 1)])).unwrap();
+    refuses(&mut qemus[0], 2);
+    assert_eq!(session.finish().unwrap(), Some(Err(ReturnCode::RETRY_REQUIRED)));
+    assert_eq!(session.problem().as_deref(), Some(refused));
+    session.begin(&add(HOST, &[range(2, 1)])).unwrap();
+    returns(&mut qemus[0], 3);
+    assert_eq!(session.finish().unwrap(), Some(Ok(Response::Done)));
+    assert_eq!(session.problem(), None);
+}
