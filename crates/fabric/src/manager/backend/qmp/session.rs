@@ -20,6 +20,7 @@ use super::{
     error::HearError,
     guests::Guests,
     lines::{Answer, Lines},
+    log::Log,
     orders::{Order, What},
     shadow::{Shadow, Trial},
 };
@@ -95,19 +96,28 @@ impl Session {
         if self.shadow.unknown().is_some() || self.asking.is_some() {
             return Ok(Work::Waiting(command));
         }
+        let now = Instant::now();
         let mut trial = self.shadow.try_command(&command)?;
+        if let (Command::InitiateAdd(add), Err(ReturnCode::RETRY_REQUIRED)) =
+            (&command, &trial.reply)
+            && self.guests.has(add.host)
+        {
+            // As much is offered already as the log holds.
+            self.guests.log(add.host).yield_room(now);
+        }
         let orders = VecDeque::from(std::mem::take(&mut trial.orders)).into_iter();
         let (asks, orders): (VecDeque<Order>, VecDeque<Order>) =
             orders.partition(|order| order.what == What::Release);
-        for order in orders.iter().filter(|order| order.what == What::Add) {
+        // What is offered and what is taken both make records.
+        for order in &orders {
             let log = self.guests.log(HostId(order.host));
             if order.len() > log.room() {
-                log.yield_room();
+                log.yield_room(now);
                 return Ok(Work::Done(Err(ReturnCode::RETRY_REQUIRED)));
             }
         }
         for ask in asks {
-            self.guests.log(HostId(ask.host)).ask(ask);
+            self.guests.log(HostId(ask.host)).ask(ask, now);
         }
         self.tell(Box::new(trial), orders)
     }
@@ -118,10 +128,12 @@ impl Session {
             return Ok(());
         }
         let shadow = &self.shadow;
-        let order = self.guests.logs().find_map(|(host, log)| log.next_ask(|| shadow.held(host)));
+        let now = Instant::now();
+        let ask = |(host, log): (HostId, &mut Log)| log.next_ask(now, || shadow.held(host));
+        let order = self.guests.logs().find_map(ask);
         if let Some(order) = order {
             self.guests.tell(&order)?;
-            self.asking = Some((order, Instant::now() + PATIENCE));
+            self.asking = Some((order, now + PATIENCE));
         }
         Ok(())
     }
@@ -360,9 +372,12 @@ impl Backend for Session {
         let waits = |host| {
             format!("no agent of host {host} has said yet what it has accepted; expected one")
         };
+        let is_full =
+            |host| format!("no room in the event log of {host}; expected its agent to look at it");
         let said = self.heard.values().find_map(|heard| heard.complaint.clone());
         said.or_else(|| self.shadow.unknown().map(waits))
             .or_else(|| self.complaint.as_ref().map(|(_, complaint)| complaint.clone()))
+            .or_else(|| self.guests.lacks_room().map(is_full))
     }
 }
 

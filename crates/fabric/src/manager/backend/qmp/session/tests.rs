@@ -220,6 +220,41 @@ fn what_is_asked_back_waits_for_room_in_the_log() {
     session.host_says(HostId(2), HostSays::Connected);
 }
 
+#[test]
+fn what_is_taken_needs_room_in_the_log_as_well() {
+    let (mut qemus, mut session) = session();
+    let all = apart(9);
+    says(&mut session, HOST, &all, &[]);
+    session.begin(&release(Force::Ask, &all[..8])).unwrap();
+    assert_eq!(session.finish().unwrap(), Some(Ok(Response::Done)));
+    returns(&mut qemus[0], 1);
+    assert_eq!(session.finish().unwrap(), None);
+    session.begin(&release(Force::Take, &all[8..])).unwrap();
+    assert_eq!(session.finish().unwrap(), Some(Err(ReturnCode::RETRY_REQUIRED)));
+    assert_eq!(given(&mut qemus[0]).len(), 1);
+    says_after(&mut session, HOST, &all, &[], 8);
+    session.begin(&release(Force::Take, &all[8..])).unwrap();
+    assert_eq!(given(&mut qemus[0])[0]["forced-removal"], true);
+}
+
+#[test]
+fn an_offer_that_waits_for_an_agent_to_look_is_told_of() {
+    let (mut qemus, mut session) = session();
+    let all = apart(9);
+    session.begin(&add(HostId(1), &all[..8])).unwrap();
+    returns(&mut qemus[1], 1);
+    assert_eq!(session.finish().unwrap(), Some(Ok(Response::Done)));
+    assert_eq!(session.problem(), None);
+    session.begin(&add(HostId(1), &all[8..])).unwrap();
+    assert_eq!(session.finish().unwrap(), Some(Err(ReturnCode::RETRY_REQUIRED)));
+    let problem = "no room in the event log of host 1; expected its agent to look at it";
+    assert_eq!(session.problem().as_deref(), Some(problem));
+    says_after(&mut session, HostId(1), &all[..8], &[], 8);
+    assert_eq!(session.problem(), None);
+    session.begin(&add(HostId(1), &all[8..])).unwrap();
+    assert_eq!(given(&mut qemus[1]).len(), 2);
+}
+
 /// What one guest's QEMU refused is told of until something comes of that guest.
 #[test]
 fn what_one_qemu_refused_is_not_forgotten_for_another_guest() {
