@@ -19,7 +19,7 @@ use super::{
     check::MAX_EXTENTS,
     device::{is_sharable, range_of},
     entry::Entry,
-    ranges::{Ranges, bytes_of},
+    ranges::{Below, Ranges, bytes_of},
     state::Manager,
 };
 use crate::command::{HostId, fabric_manager::HostRegion};
@@ -53,12 +53,41 @@ impl Share {
         if self.is_enough_without(&chosen) {
             return chosen;
         }
+        if shape == Shape::OnePiece {
+            return self.piece(region, bytes).into_iter().collect();
+        }
         // First of all what is no use to others.
         let mut fewer = self.clean.clone();
         self.common.iter().for_each(|range| fewer.remove(range));
         let spared = pick(&self.common, region, self.spare, Shape::Some);
         spared.into_iter().for_each(|range| fewer.insert(range));
         pick(&fewer, region, bytes, shape)
+    }
+
+    /// One piece that leaves enough for all others, of the smallest run that has one.
+    ///
+    /// As a piece slides along a run, what it has of `common` grows or shrinks evenly between the
+    /// places where one of its ends passes an end of something common. So the least of all is at
+    /// such a place, or a block's edge beside it.
+    fn piece(&self, region: &HostRegion, bytes: u64) -> Option<DpaRange> {
+        let block = region.block_size;
+        let bytes = bytes / block * block;
+        let mut runs = runs_of(&self.clean, region);
+        runs.retain(|run| bytes != 0 && run.length >= bytes);
+        runs.sort_by_key(|run| (run.length, run.start));
+        runs.into_iter().find_map(|run| {
+            let last = run.start + run.length - bytes;
+            let common = Below::of(self.common.common(run));
+            let passing = |end: u64| [end, end.saturating_sub(bytes)];
+            let beside = |at: u64| [at / block * block, at.next_multiple_of(block)];
+            let starts = common.ends().flat_map(passing).flat_map(beside);
+            let mut starts = [run.start, last].into_iter().chain(starts);
+            let is_one = |start: &u64| {
+                let is_there = (run.start..=last).contains(start);
+                is_there && common.below(start + bytes) - common.below(*start) <= self.spare
+            };
+            starts.find(is_one).map(|start| DpaRange::new(start, bytes))
+        })
     }
 
     fn is_enough_without(&self, chosen: &[DpaRange]) -> bool {
@@ -151,7 +180,11 @@ impl Manager {
             let stays = self.sure_of(on, host).saturating_sub(self.moving_from(on, host));
             let lacks = port.limits().minimum.saturating_sub(stays);
             if lacks != 0 {
-                let own = self.clean_for(on, host, free.clone()).bytes() - common.bytes();
+                // Who has nothing of its own can have what is common, and that was counted already.
+                let own = match device.unsanitized.contains_key(&device.former(host)) {
+                    true => self.clean_for(on, host, free.clone()).bytes() - common.bytes(),
+                    false => 0,
+                };
                 kept = kept.saturating_add(lacks);
                 kept_common = kept_common.saturating_add(lacks.saturating_sub(own));
             }
@@ -211,15 +244,8 @@ impl Manager {
 
 /// Whole blocks of a region: of the smallest run that has all, or of the largest runs.
 fn pick(free: &Ranges, region: &HostRegion, bytes: u64, shape: Shape) -> Vec<DpaRange> {
-    let block = region.block_size;
-    let bytes = bytes / block * block;
-    let aligned = |run: DpaRange| {
-        let start = run.start.next_multiple_of(block);
-        let end = (run.start + run.length) / block * block;
-        (start < end).then(|| DpaRange::new(start, end - start))
-    };
-    let runs = free.common(range_of(region)).into_iter().filter_map(aligned);
-    let mut runs: Vec<DpaRange> = runs.collect();
+    let bytes = bytes / region.block_size * region.block_size;
+    let mut runs = runs_of(free, region);
     if bytes == 0 {
         return Vec::new();
     }
@@ -245,9 +271,22 @@ fn pick(free: &Ranges, region: &HostRegion, bytes: u64, shape: Shape) -> Vec<Dpa
     runs
 }
 
+/// What of a set lies in a region, in whole blocks.
+fn runs_of(free: &Ranges, region: &HostRegion) -> Vec<DpaRange> {
+    let block = region.block_size;
+    let aligned = |run: DpaRange| {
+        let start = run.start.next_multiple_of(block);
+        let end = (run.start + run.length) / block * block;
+        (start < end).then(|| DpaRange::new(start, end - start))
+    };
+    free.common(range_of(region)).into_iter().filter_map(aligned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use memtide_units::Random;
+
     use crate::command::Sanitize;
 
     const REGION: HostRegion = HostRegion {
@@ -281,5 +320,59 @@ mod tests {
         let all = pick(&free, &REGION, 1000, Shape::Some);
         assert_eq!(all, [both[0], both[1], DpaRange::new(1000, 200)]);
         assert_eq!(pick(&free, &REGION, 99, Shape::Some), []);
+    }
+
+    #[test]
+    fn a_piece_that_leaves_enough_is_found_wherever_it_is() {
+        // 8 blocks; the last is its own, and 3 of the others may be had.
+        let share =
+            Share { budget: 400, clean: free(&[(0, 800)]), common: free(&[(0, 700)]), spare: 300 };
+        assert_eq!(share.pick(&REGION, 400, Shape::OnePiece), [DpaRange::new(400, 400)]);
+        assert_eq!(share.pick(&REGION, 300, Shape::OnePiece), [DpaRange::new(0, 300)]);
+        assert_eq!(share.pick(&REGION, 500, Shape::OnePiece), []);
+    }
+
+    /// Against all pieces that there are.
+    #[test]
+    fn a_piece_is_found_if_there_is_one() {
+        let (mut found, mut none) = (0, 0);
+        for seed in 0..3000 {
+            let mut random = Random::new(seed);
+            let (mut clean, mut common) = (Ranges::default(), Ranges::default());
+            // Data of another block size lies there, too.
+            let step = [50, 100][random.below(2) as usize];
+            for at in (0..1600).step_by(step) {
+                let piece = DpaRange::new(at, step as u64);
+                match random.below(6) {
+                    0 => {}
+                    1 | 2 => clean.insert(piece),
+                    _ => {
+                        clean.insert(piece);
+                        common.insert(piece);
+                    }
+                }
+            }
+            let spare = 50 * random.below(12);
+            let bytes = 100 * (1 + random.below(8));
+            let share = Share { budget: bytes, clean, common, spare };
+            let is_one = |start: u64| {
+                let piece = DpaRange::new(start, bytes);
+                share.clean.contains(piece) && share.is_enough_without(&[piece])
+            };
+            let there_is = (0..1600).step_by(100).any(is_one);
+            match share.pick(&REGION, bytes, Shape::OnePiece)[..] {
+                [] => {
+                    assert!(!there_is, "seed {seed}");
+                    none += 1;
+                }
+                [piece] => {
+                    assert!(is_one(piece.start) && piece.is_aligned(100), "seed {seed}: {piece}");
+                    assert_eq!(piece.length, bytes, "seed {seed}");
+                    found += 1;
+                }
+                ref more => panic!("seed {seed}: {more:?}"),
+            }
+        }
+        assert!(found > 500 && none > 500, "{found}, {none}");
     }
 }

@@ -98,6 +98,33 @@ impl FromIterator<DpaRange> for Ranges {
     }
 }
 
+/// Addresses, and how many of them lie before each of their runs.
+pub(super) struct Below(Vec<(DpaRange, u64)>);
+
+impl Below {
+    /// Of these runs, which ascend.
+    pub(super) fn of(runs: Vec<DpaRange>) -> Self {
+        let counted = |sum: &mut u64, run: DpaRange| {
+            let before = *sum;
+            *sum += run.length;
+            Some((run, before))
+        };
+        Self(runs.into_iter().scan(0, counted).collect())
+    }
+
+    /// How many lie below an address.
+    pub(super) fn below(&self, at: u64) -> u64 {
+        let count = self.0.partition_point(|(run, _)| run.start < at);
+        let last = self.0[..count].last();
+        last.map_or(0, |(run, before)| before + run.length.min(at - run.start))
+    }
+
+    /// Where runs begin and end.
+    pub(super) fn ends(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().flat_map(|(run, _)| [run.start, run.start + run.length])
+    }
+}
+
 /// How many bytes ranges have together.
 pub(super) fn bytes_of(ranges: &[DpaRange]) -> u64 {
     ranges.iter().fold(0, |sum: u64, range| sum.saturating_add(range.length))
@@ -130,6 +157,9 @@ mod tests {
                 assert_eq!(bytes_of(&pieces), u64::from((bits & mask).count_ones()), "seed {seed}");
                 let all = range.length != 0 && bits & mask == mask;
                 assert_eq!(runs.contains(range), all, "seed {seed}");
+                let below = Below::of(runs.to_vec()).below(start);
+                let bits_below = bits & ((1 << start) - 1);
+                assert_eq!(below, u64::from(bits_below.count_ones()), "seed {seed}");
                 let mut ends = runs.iter().map(|run| (run.start, run.start + run.length));
                 let mut last = ends.next();
                 for next in ends {

@@ -199,6 +199,8 @@ impl Manager {
                 if let Some(offer) = &mut self.devices[on].port_mut(host).offer {
                     (offer.standing, offer.due) = (Standing::Pending, until);
                 }
+                // What was looked at of others is not what there is after the pause either.
+                self.be_quiet(on, until);
             }
             InFlight::Release { request, .. } | InFlight::Reference(request) => {
                 if let Some(entry) = self.requests.get_mut(&request) {
@@ -267,6 +269,7 @@ impl Manager {
         match event.kind {
             Kind::AddResponse => {
                 self.read_again(on, Subject::Extents(event.host));
+                self.note_accepted(on, event.host, event.extent.range);
                 if self.is_answer_to_dead(on, event.host, event.extent) {
                     return;
                 }

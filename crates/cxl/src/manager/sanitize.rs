@@ -4,7 +4,8 @@
 //! until the device has overwritten it because a release asked for that; and a host may release
 //! unasked. So for such regions it is kept, durably, what was given to whom and not overwritten
 //! since ([`Key::Unsanitized`]): from before an offer is sent, and of all that a host is found to
-//! hold, whoever gave it, known to this manager or not. What one had, another does not get. An offer
+//! hold, or a record says that it accepted, whoever gave it, known to this manager or not. What one
+//! had, another does not get. An offer
 //! that the device did not make, or of which it says that the host took nothing, has given nothing
 //! to anybody, as long as nothing was lost in between: not the word on it, no record, no connection.
 //!
@@ -27,7 +28,7 @@ use alloc::vec::Vec;
 use memtide_units::DpaRange;
 
 use super::{
-    device::{Device, is_sharable, sanitizes},
+    device::{Device, is_sharable, range_of, sanitizes},
     journal::{Former, Key},
     output::Notice,
     ranges::Ranges,
@@ -92,6 +93,23 @@ impl Manager {
             self.forget_dirty(on, former, &only_its);
         }
         if !dirty.is_empty() {
+            self.note_dirty(on, host, dirty);
+        }
+    }
+
+    /// A record says that a host accepted this: it may have written there, whatever is found later
+    /// of what it was offered, and also if it has given it back by the time that is looked at.
+    pub(super) fn note_accepted(&mut self, on: usize, host: HostId, range: DpaRange) {
+        let device = &self.devices[on];
+        // No more hosts are remembered than a device may have.
+        let is_there = device.info.as_ref().is_some_and(|info| host.0 < u16::from(info.hosts));
+        let is_whole = device.regions.iter().any(|region| range_of(region).contains(range));
+        if !is_there || !is_whole || range.length == 0 {
+            return;
+        }
+        let dirty = device.dirty_of([range].into_iter());
+        let known = device.unsanitized.get(&device.former(host));
+        if !dirty.is_empty() && known.is_none_or(|known| !known.contains(range)) {
             self.note_dirty(on, host, dirty);
         }
     }

@@ -106,6 +106,15 @@ fn host_does_as_it_is_told(device: &mut Device, host: HostId) {
     }
 }
 
+/// Tells a thread to end, also when what it runs beside panics.
+struct Until<'a>(&'a AtomicBool);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Hosts act in a thread of their own for as long as `during` takes.
 pub fn with_hosts<R>(bed: &Bed, port: u8, during: impl FnOnce() -> R) -> R {
     let stop = AtomicBool::new(false);
@@ -116,8 +125,7 @@ pub fn with_hosts<R>(bed: &Bed, port: u8, during: impl FnOnce() -> R) -> R {
                 std::thread::sleep(Duration::from_millis(1));
             }
         });
-        let done = during();
-        stop.store(true, Ordering::Relaxed);
-        done
+        let _until = Until(&stop);
+        during()
     })
 }

@@ -21,7 +21,7 @@ use memtide_fabric::{
 };
 
 /// Longer than anything takes on a machine that has other things to do.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// A service that serves until it is dropped.
 pub struct Managed {
@@ -101,10 +101,10 @@ impl Drop for Managed {
 /// An agent's connection, once it has said who it is.
 pub fn introduce(agents: &Path, name: &str) -> Result<Channel, String> {
     let address = Address::Unix(agents.to_owned());
-    let socket = address.connect(Duration::from_secs(5)).map_err(|error| error.to_string())?;
+    let socket = address.connect(LONG).map_err(|error| error.to_string())?;
     let mut channel = Channel::new(socket, MAX_FRAME_BYTES);
     channel.send(&ToManager::Hello { version: VERSION, host: name.to_owned() }, None).unwrap();
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + LONG;
     while Instant::now() < until {
         channel.flush();
         match channel.receive() {

@@ -1,6 +1,9 @@
 //! A manager of one device, `pool`, and the QEMUs of its guests.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use memtide_cxl::manager::{Forcing, Report, Request, Rest};
 use memtide_fabric::{
@@ -95,6 +98,19 @@ impl Bed {
             let hosts = view.hosts.iter().map(|host| host.held / BLOCK);
             view.state == DeviceStateView::Ready && hosts.eq(held.iter().copied())
         });
+    }
+
+    /// Asks for an addition that nobody answers: what has become of it when its time is over.
+    #[track_caller]
+    pub fn unanswered(&mut self, host: usize, blocks: u64) -> Report {
+        let deadline = Duration::from_secs(2);
+        let id = self.client.ask(add(&format!("h{host}"), blocks, deadline)).unwrap();
+        let until = Instant::now() + LONG;
+        while self.qemus[host].device().pending.is_empty() {
+            assert!(Instant::now() < until, "{:#?}", self.qemus[host].device());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.client.report(id).unwrap()
     }
 
     pub fn done(&mut self, request: Request) -> Report {

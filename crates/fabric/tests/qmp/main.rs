@@ -85,7 +85,7 @@ fn without_an_agent_nothing_is_known_and_that_is_said() {
 
     // Gone, it leaves an offer that stays one, until the deadline.
     drop(first);
-    let report = bed.done(add("h0", 1, Duration::from_millis(300)));
+    let report = bed.unanswered(0, 1);
     assert_eq!((report.accepted, report.pending), (0, BLOCK), "{report:?}");
     bed.wait(|view| view.hosts[0].pending == BLOCK);
     // The next agent has answered it before it says what it has.
@@ -133,7 +133,7 @@ fn what_qemu_refuses_has_not_happened() {
     // Somebody has offered this by hand.
     let half = [BASE, BASE + SIZE / 2].map(|start| DpaRange::new(start, SIZE / 2));
     bed.qemus[0].device().pending.push_back(half.to_vec());
-    let report = bed.done(add("h0", 8, Duration::from_millis(500)));
+    let report = bed.done(add("h0", 8, Duration::from_secs(2)));
     assert_eq!((report.accepted, report.missing), (0, 8 * BLOCK), "{report:?}");
     let says = "QEMU refused cxl-add-dynamic-capacity: cannot add DPA again while still pending";
     let view = bed.wait(|view| view.problem.as_deref() == Some(says));
@@ -217,8 +217,7 @@ fn the_next_manager_learns_all_of_it_from_agents() {
         assert_eq!(bed.client.report(id).unwrap().accepted, 2 * BLOCK);
     }
     // This one is answered while no manager is there.
-    bed.done(add("h0", 1, Duration::from_millis(100)));
-    agents[0].wait("an offer", |device| !device.pending.is_empty());
+    bed.unanswered(0, 1);
     bed.restart();
     bed.connected();
     let mut first = bed.agent(0);

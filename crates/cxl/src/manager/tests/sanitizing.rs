@@ -1,5 +1,7 @@
 //! Whose data is in what is free, in a region that does not overwrite what is released.
 
+mod momentary;
+
 use alloc::{vec, vec::Vec};
 
 use memtide_units::{DpaRange, Tag};
@@ -9,7 +11,7 @@ use crate::{
     ReturnCode,
     command::{
         HostId, More, Sanitize,
-        dynamic_capacity::{AddResponse, Release},
+        dynamic_capacity::AddResponse,
         fabric_manager::{InitiateAdd, Selection},
     },
     device::Sharing,
@@ -22,6 +24,11 @@ fn bench() -> Bench {
 
 /// Somebody else than the manager gives a host the first block.
 fn given_by_another(bench: &mut Bench, host: u16) {
+    given_without_a_look(bench, host);
+    bench.run();
+}
+
+fn given_without_a_look(bench: &mut Bench, host: u16) {
     let range = DpaRange::new(0, BLOCK);
     let extent = memtide_units::DcExtent { range, tag: Tag::NULL, sequence: 0 };
     let add = InitiateAdd {
@@ -35,7 +42,6 @@ fn given_by_another(bench: &mut Bench, host: u16) {
     bench.device.initiate_add(&add).expect("it is free");
     let answer = AddResponse { more: More::Last, accepted: vec![range] };
     bench.device.add_response(HostId(host), &answer).expect("it is offered");
-    bench.run();
 }
 
 /// What a host can get at most, of 2 GiB.
@@ -229,58 +235,6 @@ fn a_host_that_declines_what_was_its_own_keeps_it_to_itself() {
     bench.give(0, DpaRange::new(0, BLOCK));
     bench.answers[0] = Answers::Nothing;
     bench.ask(bench.add(0, GIB, Rest::Drop)).expect("it could be");
-    assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
-}
-
-/// A host accepts the first block of what it is offered, and gives it back at once.
-fn has_for_a_moment(bench: &mut Bench, host: u16) {
-    let range = DpaRange::new(0, BLOCK);
-    let answer = AddResponse { more: More::Last, accepted: vec![range] };
-    bench.device.add_response(HostId(host), &answer).expect("it is offered");
-    let release = Release { more: More::Last, released: vec![range] };
-    bench.device.release(HostId(host), &release).expect("it has that");
-}
-
-#[test]
-fn what_a_host_had_for_a_moment_is_not_clean() {
-    let mut bench = bench();
-    bench.answers[0] = Answers::Never;
-    let id = bench.ask(bench.add(0, BLOCK, Rest::Drop)).expect("there is room").id;
-    has_for_a_moment(&mut bench, 0);
-    bench.run();
-    assert_eq!((bench.report(id).accepted, bench.report(id).pending), (0, 0));
-    assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
-}
-
-#[test]
-fn what_is_declined_on_another_connection_is_not_clean() {
-    let mut bench = bench();
-    bench.answers[0] = Answers::Never;
-    bench.ask(bench.add(0, BLOCK, Rest::Drop)).expect("there is room");
-    bench.tell(Input::DeviceUp { device: bench.name() });
-    bench.run();
-    bench.answers[0] = Answers::Nothing;
-    bench.run();
-    assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
-}
-
-/// What it declines is only the second making of the offer: of the first no record is left.
-#[test]
-fn what_is_declined_after_records_were_lost_is_not_clean() {
-    let mut bench = bench();
-    bench.answers[0] = Answers::Never;
-    let id = memtide_units::RequestId(500);
-    let request = bench.add(0, BLOCK, Rest::Drop);
-    let out = bench.manager.request(bench.now, id, request).expect("there is room");
-    bench.take_all(out);
-    bench.step(super::bench::Fate::ReplyLost);
-    has_for_a_moment(&mut bench, 0);
-    bench.forget_records();
-    bench.run();
-    assert_eq!(bench.report(id).pending, BLOCK);
-    bench.answers[0] = Answers::Nothing;
-    bench.run();
-    assert_eq!((bench.report(id).refused, bench.report(id).pending), (BLOCK, 0));
     assert_eq!(gets(&mut bench, 1), 2 * GIB - BLOCK);
 }
 

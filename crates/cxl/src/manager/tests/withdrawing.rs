@@ -216,6 +216,31 @@ fn what_is_tried_again_to_withdraw_is_looked_at_again() {
     }
 }
 
+/// The device has no time for the first of two withdrawals: the other is looked at again, too.
+#[test]
+fn a_look_at_one_offer_does_not_outlast_the_pause_of_another() {
+    for code in [ReturnCode::BUSY, ReturnCode::RETRY_REQUIRED] {
+        let mut bench = Bench::new();
+        bench.answers = [Answers::Never; 3];
+        for host in [1, 2] {
+            bench.ask(bench.add(host, BLOCK, Rest::Drop)).expect("there is room");
+        }
+        bench.now = bench.now.after(Duration::from_secs(10));
+        bench.tell(Input::Tick);
+        while !matches!(bench.next_command(), Some(Command::InitiateRelease(_))) {
+            bench.step(Fate::Done).expect("the offers are to be withdrawn");
+        }
+        bench.take_command();
+        bench.accepts_without_a_word(2);
+        bench.tell(Input::Reply { device: bench.name(), reply: Err(code) });
+        bench.run();
+        bench.wait(20);
+        let hosts: Vec<HostId> = taken(&bench).iter().map(|command| command.host).collect();
+        assert_eq!(hosts, [HostId(1); 2], "{code:?}");
+        assert_eq!((bench.held_bytes(1), bench.held_bytes(2)), (0, BLOCK), "{code:?}");
+    }
+}
+
 /// Without a log no record tells of the answer to a dead offer: it is not waited for.
 #[test]
 fn a_host_is_offered_more_when_the_log_is_gone() {

@@ -41,16 +41,17 @@
 //! **What cannot be known** without an agent in the guest is what the guest has. So until each has
 //! spoken, commands are not answered: the device is "reading", with whose agent it waits for as its
 //! problem. Requests are accepted as far as the manager knows enough, stay pending, and end at
-//! their deadlines. Once an agent has spoken and is gone, what it said last holds: offers go out,
-//! and stay pending. A new connection, after a restart of the manager or because QEMU was away,
-//! begins with a shadow of which nothing is known: the agents are sent away, come again, and say
-//! what they have once they have answered all that was offered before. A connection is to all
-//! guests of a device or to none.
+//! their deadlines. Once an agent has spoken and is gone, what it said last holds: offers of up to 8
+//! extents in all go out, and stay pending; more wait for an agent to make room in QEMU's log, which
+//! is the device's problem then. A new connection, after a restart of the manager or because QEMU
+//! was away, begins with a shadow of which nothing is known: the agents are sent away, come again,
+//! and say what they have once they have answered all that was offered before. A connection is to
+//! all guests of a device or to none.
 //!
 //! **What is refused.** Other block sizes and sharing, which the shadow does not have. Taking by
 //! force, as long as QEMU refuses it (10.0: "Forced removal not supported yet"). Offers of more
-//! than 8 extents: QEMU's event log holds no more. Offers for which it has no room now, because of
-//! what the guest was offered or asked for before, are refused with "retry required".
+//! than 8 extents: QEMU's event log holds no more. What is offered or taken and has no room there
+//! now, because of what the guest was offered or asked for before, is refused with "retry required".
 //!
 //! [`ToManager::Extents`]: crate::wire::ToManager::Extents
 

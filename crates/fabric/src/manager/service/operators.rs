@@ -29,6 +29,9 @@ const WATCH_PAUSE: Duration = Duration::from_millis(20);
 pub struct Operator {
     /// What he was told of devices last, if he watches.
     watches: Option<BTreeMap<String, DeviceView>>,
+    /// The device that he is told of first, if there is something new: so that those that change all
+    /// the time do not keep him from hearing of the others.
+    next: usize,
     /// Something has changed while he was still being told of something else, or more has than is
     /// told at a time. When he has read that, the loop wakes up, and he is told what is new then.
     behind: bool,
@@ -191,10 +194,12 @@ impl Service {
                 continue;
             }
             let knew_all = told.len() == views.len();
-            let mut new = views.iter().filter(|view| told.get(&view.name) != Some(view));
-            let page: Vec<&DeviceView> = new.by_ref().take(DEVICES_PAGE).collect();
+            let all = (0..views.len()).cycle().skip(operator.next).take(views.len());
+            let mut new = all.filter(|&at| told.get(&views[at].name) != Some(&views[at]));
+            let page: Vec<usize> = new.by_ref().take(DEVICES_PAGE).collect();
             operator.behind = new.next().is_some();
-            for view in page {
+            operator.next = page.last().map_or(operator.next, |last| (last + 1) % views.len());
+            for view in page.into_iter().map(|at| &views[at]) {
                 self.hub.send(*id, &FromService::Device(view.clone()), None);
                 told.insert(view.name.clone(), view.clone());
             }
@@ -204,3 +209,6 @@ impl Service {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,6 +100,12 @@ impl Guests {
         (0..).map(HostId).zip(self.all.iter_mut().map(|guest| &mut guest.log))
     }
 
+    /// A guest whose log has no room for what it was to be offered.
+    pub(super) fn lacks_room(&self) -> Option<HostId> {
+        let mut guests = (0..).map(HostId).zip(&self.all);
+        guests.find_map(|(host, guest)| guest.log.lacks_room().then_some(host))
+    }
+
     /// When something may be asked back that leaves room for an offer now.
     pub(super) fn due(&self) -> Option<Instant> {
         self.all.iter().filter_map(|guest| guest.log.due()).min()

@@ -252,3 +252,6 @@ impl AsFd for Lines {
 fn shown(line: &[u8]) -> String {
     String::from_utf8_lossy(line).trim_end().chars().take(SHOWN_CHARS).collect()
 }
+
+#[cfg(test)]
+mod tests;

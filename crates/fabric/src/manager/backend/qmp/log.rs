@@ -13,7 +13,8 @@
 //!
 //! An offer that has no room is not made; the manager tries again. What is asked back waits here
 //! and goes out as there is room, one command after the other: so what a guest keeps does not stand
-//! before what it could give. An offer that had no room has it next.
+//! before what it could give. An offer that had no room has it next. What nobody asks back any more
+//! is forgotten after a while: a manager does not say that it has given up.
 //!
 //! [`FromManager::Look`]: crate::wire::FromManager::Look
 
@@ -29,8 +30,12 @@ use super::{
     orders::{Order, RECORDS_MAX, What},
 };
 
-/// How long room is left for an offer that had none: a manager makes it again after a second.
+/// How long room is left for an offer that had none: a manager makes it again after a second, by
+/// default. One that takes longer may find that what is asked back has taken the room.
 const YIELD: Duration = Duration::from_secs(2);
+/// How long something waits to be asked back: a manager that still wants it asks again, by default
+/// each minute at least.
+const ASK_LASTS: Duration = Duration::from_secs(5 * 60);
 
 /// What a guest was told on this connection, and what it will be.
 #[derive(Debug, Default)]
@@ -47,8 +52,8 @@ pub(super) struct Log {
     look: u64,
     /// Offers that may be without an answer, and how many records were made with each.
     offers: VecDeque<(u64, Vec<DpaRange>)>,
-    /// What waits for room to be asked back: no byte twice.
-    asks: VecDeque<Order>,
+    /// What waits for room to be asked back, and until when: no byte twice.
+    asks: VecDeque<(Order, Instant)>,
     /// Until then it leaves room to an offer.
     yields_until: Option<Instant>,
 }
@@ -63,7 +68,7 @@ impl Log {
     /// QEMU is given this.
     pub(super) fn tell(&mut self, order: &Order) {
         self.telling = order.len() as u64;
-        if order.what == What::Add {
+        if order.what != What::Release {
             self.yields_until = None;
         }
     }
@@ -112,40 +117,54 @@ impl Log {
         self.offers.retain(|(_, ranges)| ranges.iter().any(is_there));
     }
 
-    /// Asks for this once there is room, but for what is about to be asked for anyway.
-    pub(super) fn ask(&mut self, mut order: Order) {
-        let waits = |range: &DpaRange| {
-            let mut asks = self.asks.iter().flat_map(Order::extents);
-            asks.any(|asked| asked.overlaps(*range))
-        };
-        order.retain(|range| !waits(range));
+    /// Asks for this once there is room; what is about to be asked for anyway waits anew.
+    pub(super) fn ask(&mut self, mut order: Order, now: Instant) {
+        let until = now + ASK_LASTS;
+        let asked = order.extents().to_vec();
+        for (waiting, lasts) in &mut self.asks {
+            let of_it = waiting.extents();
+            if asked.iter().any(|range| of_it.iter().any(|other| other.overlaps(*range))) {
+                *lasts = until;
+            }
+            order.retain(|range| !of_it.iter().any(|other| other.overlaps(*range)));
+        }
         if order.len() > 0 {
-            self.asks.push_back(order);
+            self.asks.push_back((order, until));
         }
     }
 
-    /// What is asked back next, of what the guest has, if there is room for it.
-    pub(super) fn next_ask(&mut self, held: impl FnOnce() -> Vec<DpaRange>) -> Option<Order> {
-        let yields = self.yields_until.is_some_and(|until| Instant::now() < until);
+    /// What is asked back next, of what the guest has and is still wanted, if there is room for it.
+    pub(super) fn next_ask(
+        &mut self,
+        now: Instant,
+        held: impl FnOnce() -> Vec<DpaRange>,
+    ) -> Option<Order> {
+        self.asks.retain(|(_, until)| now < *until);
+        let yields = self.yields_until.is_some_and(|until| now < until);
         if yields || self.asks.is_empty() {
             return None;
         }
         self.yields_until = None;
         let held = held();
-        while let Some(order) = self.asks.front_mut() {
+        while let Some((order, _)) = self.asks.front_mut() {
             order.retain(|range| without(*range, held.iter().copied()).is_empty());
             match order.len() {
                 0 => drop(self.asks.pop_front()),
                 records if records > self.room() => return None,
-                _ => return self.asks.pop_front(),
+                _ => return self.asks.pop_front().map(|(order, _)| order),
             }
         }
         None
     }
 
     /// There was no room for an offer: it is the next thing that there is room for.
-    pub(super) fn yield_room(&mut self) {
-        self.yields_until = Some(Instant::now() + YIELD);
+    pub(super) fn yield_room(&mut self, now: Instant) {
+        self.yields_until = Some(now + YIELD);
+    }
+
+    /// Whether there was no room for an offer, and nobody has looked at all records since.
+    pub(super) const fn lacks_room(&self) -> bool {
+        self.yields_until.is_some() && self.seen < self.told
     }
 
     /// When something may be asked back that yields now.
@@ -153,3 +172,6 @@ impl Log {
         self.yields_until.filter(|_| !self.asks.is_empty())
     }
 }
+
+#[cfg(test)]
+mod tests;

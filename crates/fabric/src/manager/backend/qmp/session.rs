@@ -20,6 +20,7 @@ use super::{
     error::HearError,
     guests::Guests,
     lines::{Answer, Lines},
+    log::Log,
     orders::{Order, What},
     shadow::{Shadow, Trial},
 };
@@ -36,8 +37,8 @@ pub(super) struct Session {
     asking: Option<(Order, Instant)>,
     /// What agents said, and has not been played yet.
     heard: BTreeMap<HostId, Heard>,
-    /// What QEMU said last that could not be done.
-    complaint: Option<String>,
+    /// Whose QEMU said last that something could not be done, and what.
+    complaint: Option<(u16, String)>,
 }
 
 /// Ranges that one host's agent may have answered, and nobody has looked at: more are forgotten.
@@ -95,19 +96,28 @@ impl Session {
         if self.shadow.unknown().is_some() || self.asking.is_some() {
             return Ok(Work::Waiting(command));
         }
+        let now = Instant::now();
         let mut trial = self.shadow.try_command(&command)?;
+        if let (Command::InitiateAdd(add), Err(ReturnCode::RETRY_REQUIRED)) =
+            (&command, &trial.reply)
+            && self.guests.has(add.host)
+        {
+            // As much is offered already as the log holds.
+            self.guests.log(add.host).yield_room(now);
+        }
         let orders = VecDeque::from(std::mem::take(&mut trial.orders)).into_iter();
         let (asks, orders): (VecDeque<Order>, VecDeque<Order>) =
             orders.partition(|order| order.what == What::Release);
-        for order in orders.iter().filter(|order| order.what == What::Add) {
+        // What is offered and what is taken both make records.
+        for order in &orders {
             let log = self.guests.log(HostId(order.host));
             if order.len() > log.room() {
-                log.yield_room();
+                log.yield_room(now);
                 return Ok(Work::Done(Err(ReturnCode::RETRY_REQUIRED)));
             }
         }
         for ask in asks {
-            self.guests.log(HostId(ask.host)).ask(ask);
+            self.guests.log(HostId(ask.host)).ask(ask, now);
         }
         self.tell(Box::new(trial), orders)
     }
@@ -118,10 +128,12 @@ impl Session {
             return Ok(());
         }
         let shadow = &self.shadow;
-        let order = self.guests.logs().find_map(|(host, log)| log.next_ask(|| shadow.held(host)));
+        let now = Instant::now();
+        let ask = |(host, log): (HostId, &mut Log)| log.next_ask(now, || shadow.held(host));
+        let order = self.guests.logs().find_map(ask);
         if let Some(order) = order {
             self.guests.tell(&order)?;
-            self.asking = Some((order, Instant::now() + PATIENCE));
+            self.asking = Some((order, now + PATIENCE));
         }
         Ok(())
     }
@@ -177,22 +189,28 @@ impl Session {
 
     /// What people are to know of an answer of QEMU's.
     fn note_answer(&mut self, order: &Order, answer: &Answer) -> Result<(), QmpError> {
-        self.complaint = match answer {
-            Answer::Return(_) => None,
+        match answer {
+            Answer::Return(_) => self.forget_complaint(order.host),
             Answer::Error { class, description } if class == "DeviceNotFound" => {
                 return Err(QmpError::Unplugged(description.clone()));
             }
             Answer::Error { description, .. } => {
-                Some(format!("QEMU refused {}: {description}", order.command()))
+                let complaint = format!("QEMU refused {}: {description}", order.command());
+                self.complaint = Some((order.host, complaint));
             }
-        };
+        }
         Ok(())
+    }
+
+    /// What a guest's QEMU did not do was of what is over now.
+    fn forget_complaint(&mut self, host: u16) {
+        self.complaint.take_if(|(of, _)| *of == host);
     }
 
     /// Plays what agents said into the shadow.
     fn listen(&mut self) -> Result<(), QmpError> {
         loop {
-            let mut changed = false;
+            let mut changed = Vec::new();
             for (&host, heard) in &mut self.heard {
                 let Some(accepted) = heard.accepted.take() else { continue };
                 match self.shadow.hear(host, &accepted, &heard.answered) {
@@ -200,7 +218,7 @@ impl Session {
                         heard.answered.clear();
                         self.guests.log(host).keep_offers(&self.shadow.offered(host));
                         (heard.disputed, heard.complaint) = (None, None);
-                        changed = true;
+                        changed.push(host);
                     }
                     Err(HearError::Unasked { range }) => {
                         return Err(QmpError::Unasked { host: host.0, range });
@@ -214,11 +232,10 @@ impl Session {
                     }
                 }
             }
-            if !changed {
+            if changed.is_empty() {
                 return Ok(());
             }
-            // What QEMU did not do was of what is over now.
-            self.complaint = None;
+            changed.into_iter().for_each(|host| self.forget_complaint(host.0));
             self.hear_again();
         }
     }
@@ -355,7 +372,14 @@ impl Backend for Session {
         let waits = |host| {
             format!("no agent of host {host} has said yet what it has accepted; expected one")
         };
+        let is_full =
+            |host| format!("no room in the event log of {host}; expected its agent to look at it");
         let said = self.heard.values().find_map(|heard| heard.complaint.clone());
-        said.or_else(|| self.shadow.unknown().map(waits)).or_else(|| self.complaint.clone())
+        said.or_else(|| self.shadow.unknown().map(waits))
+            .or_else(|| self.complaint.as_ref().map(|(_, complaint)| complaint.clone()))
+            .or_else(|| self.guests.lacks_room().map(is_full))
     }
 }
+
+#[cfg(test)]
+mod tests;

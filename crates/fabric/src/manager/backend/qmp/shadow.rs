@@ -261,3 +261,6 @@ impl Shadow {
 fn refused(shadow: Shadow, code: ReturnCode) -> Trial {
     Trial { shadow, reply: Err(code), orders: Vec::new() }
 }
+
+#[cfg(test)]
+mod tests;
