@@ -36,15 +36,8 @@ use memtide_engine::dynamic_capacity::{
 use memtide_units::{ByteSize, NodeId};
 
 use super::{
-    decoder::Span,
-    error::DcdError,
-    log::Log,
-    mailbox::Commands,
-    memory::Memory,
-    pool::{Pool, Supplied},
-    report::Report,
-    standing::Offers,
-    stuck::Stuck,
+    decoder::Span, error::DcdError, log::Log, mailbox::Commands, memory::Memory, pool::Pool,
+    report::Report, standing::Offers, stuck::Stuck, supply::Supplied,
 };
 use crate::plan::Kernel;
 

@@ -12,8 +12,8 @@ use super::{
     agent::{Agent, Online, Say},
     error::DcdError,
     mailbox::Commands,
-    pool::Supplied,
     report::Report,
+    supply::Supplied,
 };
 use crate::{
     BlockId, BlockState, MemoryBlocks,
