@@ -19,7 +19,8 @@
 //!
 //! **What it refuses.** To take anything offline of a device whose pool does not answer: nobody can
 //! say then what is held, and programs of the pool would be killed for memory that they were
-//! promised. To fill a pool that is bound to another NUMA node.
+//! promised. To touch a pool that is bound to another NUMA node than the device's: nothing that it has
+//! is the device's, so nothing is taken from it, nothing added, and nothing leaves.
 
 use std::{fmt, time::Duration};
 
@@ -38,14 +39,15 @@ pub type PoolError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A pool's node is not where the device is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error(
-    "its node has {}; expected numa = {}, the NUMA node of the device",
-    has.map_or_else(|| "no numa".to_owned(), |numa| format!("numa = {}", numa.0)),
-    device.0
-)]
-pub(super) struct OtherNode {
-    pub(super) has: Option<NodeId>,
-    pub(super) device: NodeId,
+pub(super) enum Misplaced {
+    #[error(
+        "its node has {}; expected numa = {}, the NUMA node of the device",
+        has.map_or_else(|| "no numa".to_owned(), |numa| format!("numa = {}", numa.0)),
+        device.0
+    )]
+    Elsewhere { has: Option<NodeId>, device: NodeId },
+    #[error("the device has no NUMA node: expected a target_node of its dax devices")]
+    NoNode,
 }
 
 /// What a pool's node has.
@@ -57,6 +59,15 @@ pub struct PoolState {
     pub online: ByteSize,
     /// The most that it may ever have.
     pub size: ByteSize,
+}
+
+impl PoolState {
+    /// Whether it is where the device is. If not, what the node has is none of the device's.
+    pub(super) fn check(&self, device: Option<NodeId>) -> Result<(), Misplaced> {
+        let device = device.ok_or(Misplaced::NoNode)?;
+        let has = self.numa;
+        if has == Some(device) { Ok(()) } else { Err(Misplaced::Elsewhere { has, device }) }
+    }
 }
 
 /// A node of a pool, as whoever serves the device asks it.

@@ -13,11 +13,11 @@ use super::{
     error::DcdError,
     fetch::{Fetched, fetch},
     mailbox::Commands,
-    pool::{OtherNode, Pool, PoolError, may_leave, room},
+    pool::{Pool, PoolError, may_leave, room},
     report::Report,
 };
 use crate::{
-    BlockId, BlockState, MemoryBlocks,
+    BlockId, BlockState, MemoryBlocks, Root,
     give_back::answer::{Answer, Holder},
     plan::Kernel,
 };
@@ -63,21 +63,23 @@ impl Supplied {
     }
 }
 
-/// What of the device is online, where, and asked back.
+/// What of the device is online and asked back, and of which node it is.
 struct Sums {
     online: ByteSize,
     asked: ByteSize,
-    nodes: BTreeSet<NodeId>,
+    node: Option<NodeId>,
 }
 
 impl<C: Commands> Agent<C> {
-    fn sums(&self, blocks: &MemoryBlocks) -> Sums {
+    fn sums(&self, root: &Root) -> Result<Sums, DcdError> {
+        let blocks = MemoryBlocks::read(root)?.ok_or(DcdError::NoHotPlug)?;
         let groups = self.groups();
         let extents: Vec<DpaRange> =
             groups.iter().flat_map(|group| group.extents.iter().copied()).collect();
-        let online = self.online_of(&extents, Some(blocks));
+        let online = self.online_of(&extents, Some(&blocks)).bytes;
         let asked = groups.iter().map(|group| group.asked).fold(0, u64::saturating_add);
-        Sums { online: online.bytes, asked: ByteSize(asked), nodes: online.nodes }
+        let node = self.setup.memory.region().node(root)?;
+        Ok(Sums { online, asked: ByteSize(asked), node })
     }
 
     /// Compares the sums, if it is time for that: the pool gets what it may have more.
@@ -91,8 +93,7 @@ impl<C: Commands> Agent<C> {
         if !self.supplied.as_ref().is_some_and(is_due) {
             return Ok(());
         }
-        let blocks = MemoryBlocks::read(kernel.root())?.ok_or(DcdError::NoHotPlug)?;
-        let sums = self.sums(&blocks);
+        let sums = self.sums(kernel.root())?;
         let Some(mut supplied) = self.supplied.take() else { return Ok(()) };
         supplied.due = Some(now + LOOK_EVERY);
         match self.balance(&mut supplied, &sums) {
@@ -108,6 +109,7 @@ impl<C: Commands> Agent<C> {
 
     fn balance(&self, supplied: &mut Supplied, sums: &Sums) -> Result<Option<Report>, PoolError> {
         let state = supplied.pool.state()?;
+        state.check(sums.node)?;
         let (online, pool) = (sums.online, state.online);
         if pool > online {
             // Taken by force, or by others: what is not there must not be used.
@@ -120,9 +122,6 @@ impl<C: Commands> Agent<C> {
         let most = room(stays).min(state.size);
         if most <= pool {
             return Ok(None);
-        }
-        if let Some(node) = sums.nodes.iter().find(|node| Some(**node) != state.numa) {
-            return Err(Box::new(OtherNode { has: state.numa, device: *node }));
         }
         supplied.pool.add(ByteSize(most.0 - pool.0))?;
         let bytes = supplied.pool.state()?.online;
@@ -140,13 +139,13 @@ impl<C: Commands> Agent<C> {
             return Ok(Allowed::default());
         }
         let blocks = MemoryBlocks::read(kernel.root())?.ok_or(DcdError::NoHotPlug)?;
+        let sums = self.sums(kernel.root())?;
         let Some(mut supplied) = self.supplied.take() else { return Ok(Allowed::default()) };
         let is_online = |block: &&BlockId| {
             blocks.blocks.get(block).is_some_and(|block| block.state == BlockState::Online)
         };
         let count = asked.iter().filter(is_online).count() as u64;
-        let online = self.sums(&blocks).online;
-        let shrunk = self.shrink(&mut supplied, online, count);
+        let shrunk = self.shrink(&mut supplied, &sums, count);
         let (leave, holders) = shrunk.unwrap_or_else(|error| {
             supplied.complain(format!("the pool: {error}; nothing leaves without it"), say);
             (0, Vec::new())
@@ -167,11 +166,13 @@ impl<C: Commands> Agent<C> {
     fn shrink(
         &self,
         supplied: &mut Supplied,
-        online: ByteSize,
+        sums: &Sums,
         asked: u64,
     ) -> Result<(u64, Vec<Holder>), PoolError> {
         let block = self.setup.memory.block_bytes();
-        let pool = supplied.pool.state()?.online;
+        let state = supplied.pool.state()?;
+        state.check(sums.node)?;
+        let (online, pool) = (sums.online, state.online);
         let rest = ByteSize(online.0.saturating_sub(asked.saturating_mul(block)));
         let too_much = ByteSize(pool.0.saturating_sub(room(rest).0));
         if asked == 0 || too_much.0 == 0 {

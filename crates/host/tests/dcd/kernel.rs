@@ -85,6 +85,7 @@ impl Model {
         let name = format!("dax0.{}", (0..).find(is_free).unwrap());
         let target = format!("../../../devices/platform/hmem.0/{name}");
         self.set(&format!("{REGION}/{name}/align"), "2097152");
+        self.set(&format!("{REGION}/{name}/target_node"), "1");
         symlink(target, self.root.at(format!("{DAX}/devices/{name}"))).unwrap();
         self.empty(&name);
     }

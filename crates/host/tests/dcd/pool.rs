@@ -6,6 +6,7 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 use memtide_host::{
     dcd::{Agent, Pool, PoolError, PoolState, pool::room},
     give_back::answer::{Holder, Reason},
+    plan::Kernel as _,
 };
 use memtide_units::{ByteSize, HoldReason, NodeId, Random};
 
@@ -21,6 +22,8 @@ struct Node {
     numa: Option<NodeId>,
     /// Whether the daemon is away.
     away: bool,
+    /// How often it was asked to give back.
+    asked: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -28,9 +31,14 @@ struct Fake(Rc<RefCell<Node>>);
 
 impl Fake {
     fn new() -> Self {
-        let node =
-            Node { online: 0, size: 64 * BLOCK, held: 0, numa: Some(NodeId(1)), away: false };
-        Self(Rc::new(RefCell::new(node)))
+        Self(Rc::new(RefCell::new(Node {
+            online: 0,
+            size: 64 * BLOCK,
+            held: 0,
+            numa: Some(NodeId(1)),
+            away: false,
+            asked: 0,
+        })))
     }
 
     fn online(&self) -> u64 {
@@ -61,6 +69,7 @@ impl Pool for Fake {
     fn give_back(&mut self, bytes: ByteSize, _: Duration) -> Result<Vec<Holder>, PoolError> {
         self.reached()?;
         let mut node = self.0.borrow_mut();
+        node.asked += 1;
         let goes = bytes.0.min(node.online.saturating_sub(node.held));
         node.online -= goes;
         let holder = Holder {
@@ -156,6 +165,41 @@ fn without_its_pool_nothing_leaves() {
     later(&world, &mut agent);
     world.has(&[1]);
     assert_eq!(pool.online(), room_of(1));
+}
+
+#[test]
+fn of_a_pool_on_another_numa_node_nothing_is_taken() {
+    for numa in [None, Some(NodeId(0))] {
+        let (world, pool) = (World::new(), Fake::new());
+        (pool.0.borrow_mut().numa, pool.0.borrow_mut().online) = (numa, 4 * BLOCK);
+        let mut agent = serve(&world, &pool);
+        later(&world, &mut agent);
+        assert_eq!(pool.online(), 4 * BLOCK, "{:#?}", world.said.borrow());
+        world.offer(&[blocks(0, 2)]);
+        world.step(&mut agent);
+        // Nobody knows what of the device programs were promised: it stays.
+        world.ask_back(&[block(0)]);
+        world.step(&mut agent);
+        world.has(&[0, 1]);
+        assert_eq!((pool.online(), pool.0.borrow().asked), (4 * BLOCK, 0));
+        let said = world.said.borrow().join("\n");
+        assert!(said.contains("the NUMA node of the device; nothing leaves without it"), "{said}");
+    }
+}
+
+#[test]
+fn a_device_without_a_numa_node_has_no_pool() {
+    let (world, pool) = (World::new(), Fake::new());
+    pool.0.borrow_mut().online = 4 * BLOCK;
+    drop(serve(&world, &Fake::new()));
+    let attribute = world.kernel.root().at("sys/bus/dax/devices/dax0.0/target_node");
+    std::fs::remove_file(attribute).unwrap();
+    let mut agent = serve(&world, &pool);
+    later(&world, &mut agent);
+    assert_eq!((pool.online(), pool.0.borrow().asked), (4 * BLOCK, 0));
+    let said = world.said.borrow().join("\n");
+    let trouble = "the pool: the device has no NUMA node: expected a target_node";
+    assert_eq!(said.matches(trouble).count(), 1, "{said}");
 }
 
 #[test]
