@@ -155,7 +155,8 @@ impl<C: Commands> Agent<C> {
         Ok(said)
     }
 
-    pub(super) fn lost(&self, ranges: Vec<DpaRange>, kernel: &mut impl Kernel, say: Say<'_>) {
+    pub(super) fn lost(&mut self, ranges: Vec<DpaRange>, kernel: &mut impl Kernel, say: Say<'_>) {
+        self.supplied.iter_mut().for_each(Supplied::look_soon);
         let node = self.node_of(&ranges, kernel).ok().flatten();
         let end = Instant::now() + LOOK_LIMIT;
         let residents = node.map(|node| vacate::residents(kernel.root(), node, end));

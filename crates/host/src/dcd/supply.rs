@@ -50,7 +50,7 @@ impl Supplied {
         Self { pool, due: None, complaint: None }
     }
 
-    /// Something may be there for it.
+    /// Something may be there for it, or is gone.
     pub(super) fn look_soon(&mut self) {
         self.due = None;
     }
@@ -111,9 +111,11 @@ impl<C: Commands> Agent<C> {
         let state = supplied.pool.state()?;
         state.check(sums.node)?;
         let (online, pool) = (sums.online, state.online);
-        if pool > online {
-            // Taken by force, or by others: what is not there must not be used.
-            let much = ByteSize(pool.0 - online.0);
+        let may = room(online);
+        if pool > may {
+            // Taken by force, or by others: what is not there must not be used, nor what the kernel
+            // keeps. A page that is bound to a full node ends a program.
+            let much = ByteSize(pool.0 - may.0);
             supplied.pool.give_back(much, self.setup.deadline)?;
             let bytes = supplied.pool.state()?.online;
             return Ok((bytes != pool).then_some(Report::Pooled { bytes, online }));
