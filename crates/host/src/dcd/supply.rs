@@ -32,8 +32,26 @@ const FETCH_LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct Supplied {
     pool: Box<dyn Pool>,
     due: Option<Instant>,
-    /// What was said last of what does not work.
-    complaint: Option<String>,
+    /// That the sums cannot be evened, and that nothing leaves: each is tried again by itself.
+    uneven: Complaint,
+    stays: Complaint,
+}
+
+/// What was said last of what does not work: it is said once, until it works.
+#[derive(Debug, Default)]
+struct Complaint(Option<String>);
+
+impl Complaint {
+    fn of(&mut self, what: String, say: Say<'_>) {
+        if self.0.as_ref() != Some(&what) {
+            say(Report::Trouble { what: what.clone() });
+            self.0 = Some(what);
+        }
+    }
+
+    fn settled(&mut self) {
+        self.0 = None;
+    }
 }
 
 /// What the device's requests may take, as far as the pool is concerned.
@@ -47,19 +65,12 @@ pub(super) struct Allowed {
 
 impl Supplied {
     pub(super) fn new(pool: Box<dyn Pool>) -> Self {
-        Self { pool, due: None, complaint: None }
+        Self { pool, due: None, uneven: Complaint::default(), stays: Complaint::default() }
     }
 
     /// Something may be there for it, or is gone.
     pub(super) fn look_soon(&mut self) {
         self.due = None;
-    }
-
-    fn complain(&mut self, what: String, say: Say<'_>) {
-        if self.complaint.as_ref() != Some(&what) {
-            say(Report::Trouble { what: what.clone() });
-            self.complaint = Some(what);
-        }
     }
 }
 
@@ -98,10 +109,10 @@ impl<C: Commands> Agent<C> {
         supplied.due = Some(now + LOOK_EVERY);
         match self.balance(&mut supplied, &sums) {
             Ok(changed) => {
-                supplied.complaint = None;
+                supplied.uneven.settled();
                 changed.into_iter().for_each(say);
             }
-            Err(error) => supplied.complain(format!("the pool: {error}"), say),
+            Err(error) => supplied.uneven.of(format!("the pool: {error}"), say),
         }
         self.supplied = Some(supplied);
         Ok(())
@@ -148,10 +159,17 @@ impl<C: Commands> Agent<C> {
         };
         let count = asked.iter().filter(is_online).count() as u64;
         let shrunk = self.shrink(&mut supplied, &sums, count);
-        let (leave, holders) = shrunk.unwrap_or_else(|error| {
-            supplied.complain(format!("the pool: {error}; nothing leaves without it"), say);
-            (0, Vec::new())
-        });
+        let (leave, holders) = match shrunk {
+            Ok(shrunk) => {
+                supplied.stays.settled();
+                shrunk
+            }
+            Err(error) => {
+                let what = format!("the pool: {error}; nothing leaves without it");
+                supplied.stays.of(what, say);
+                (0, Vec::new())
+            }
+        };
         self.supplied = Some(supplied);
         let bytes = ByteSize((count - leave).saturating_mul(self.setup.memory.block_bytes()));
         let answer = (leave < count).then(|| Answer {

@@ -168,6 +168,27 @@ fn without_its_pool_nothing_leaves() {
 }
 
 #[test]
+fn what_does_not_work_is_said_once_however_often_it_is_tried() {
+    let (world, pool) = (World::new(), Fake::new());
+    let mut agent = serve(&world, &pool);
+    world.offer(&[blocks(0, 2)]);
+    world.step(&mut agent);
+    pool.0.borrow_mut().away = true;
+    world.ask_back(&[block(0)]);
+    world.step(&mut agent);
+    // The rules ask again after one second, and after two more; the sums are looked at, too.
+    for _ in 0..3 {
+        later(&world, &mut agent);
+    }
+    let count = |what: &str| world.said.borrow().iter().filter(|said| *said == what).count();
+    let said = [
+        count("trouble: the pool: nobody is there"),
+        count("trouble: the pool: nobody is there; nothing leaves without it"),
+    ];
+    assert_eq!(said, [1, 1], "{:#?}", world.said.borrow());
+}
+
+#[test]
 fn of_a_pool_on_another_numa_node_nothing_is_taken() {
     for numa in [None, Some(NodeId(0))] {
         let (world, pool) = (World::new(), Fake::new());
