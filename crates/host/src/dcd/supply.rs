@@ -22,8 +22,10 @@ use crate::{
     plan::Kernel,
 };
 
-/// How often the sums are compared.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long after the sums were even they are compared again.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The longest pause while they are not; each is twice the one before.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How long pages are fetched back after blocks have left.
 const FETCH_LIMIT: Duration = Duration::from_secs(10);
 
@@ -31,10 +33,56 @@ const FETCH_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Supplied {
     pool: Box<dyn Pool>,
-    due: Option<Instant>,
+    next: Next,
     /// That the sums cannot be evened, and that nothing leaves: each is tried again by itself.
     uneven: Complaint,
     stays: Complaint,
+}
+
+/// How the sums came out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    /// The pool has what it may have.
+    Even,
+    /// It had too much, and no longer has.
+    Lowered,
+    /// It has too much, or too little, or does not answer.
+    Uneven,
+}
+
+/// When the sums are compared next.
+///
+/// Whoever asks the pool waits for it, up to the deadline, or until a daemon that is there and does
+/// not answer is given up; and nobody else is served meanwhile. So the pause begins when that is
+/// over, and grows as long as it is of no use. Having lowered the pool does not end that: it may be
+/// the other half of raising it too much.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Next {
+    due: Option<Instant>,
+    pause: Duration,
+}
+
+impl Default for Next {
+    fn default() -> Self {
+        Self { due: None, pause: PAUSE_MIN }
+    }
+}
+
+impl Next {
+    fn is_due(&self, now: Instant) -> bool {
+        self.due.is_none_or(|due| due <= now)
+    }
+
+    /// They were compared, and that is over now.
+    fn after(&mut self, outcome: Outcome, now: Instant) {
+        if outcome == Outcome::Even {
+            self.pause = PAUSE_MIN;
+        }
+        self.due = Some(now + self.pause);
+        if outcome == Outcome::Uneven {
+            self.pause = (self.pause * 2).min(PAUSE_MAX);
+        }
+    }
 }
 
 /// What was said last of what does not work: it is said once, until it works.
@@ -65,12 +113,13 @@ pub(super) struct Allowed {
 
 impl Supplied {
     pub(super) fn new(pool: Box<dyn Pool>) -> Self {
-        Self { pool, due: None, uneven: Complaint::default(), stays: Complaint::default() }
+        let (uneven, stays) = (Complaint::default(), Complaint::default());
+        Self { pool, next: Next::default(), uneven, stays }
     }
 
     /// Something may be there for it, or is gone.
     pub(super) fn look_soon(&mut self) {
-        self.due = None;
+        self.next = Next::default();
     }
 }
 
@@ -93,52 +142,65 @@ impl<C: Commands> Agent<C> {
         Ok(Sums { online, asked: ByteSize(asked), node })
     }
 
-    /// Compares the sums, if it is time for that: the pool gets what it may have more.
+    /// Compares the sums, if it is time for that: the pool gets what it may have more, and gives
+    /// back what it has too much.
     pub(super) fn supply(
         &mut self,
         kernel: &mut impl Kernel,
         say: Say<'_>,
     ) -> Result<(), DcdError> {
         let now = Instant::now();
-        let is_due = |supplied: &Supplied| supplied.due.is_none_or(|due| due <= now);
-        if !self.supplied.as_ref().is_some_and(is_due) {
+        if !self.supplied.as_ref().is_some_and(|supplied| supplied.next.is_due(now)) {
             return Ok(());
         }
         let sums = self.sums(kernel.root())?;
         let Some(mut supplied) = self.supplied.take() else { return Ok(()) };
-        supplied.due = Some(now + LOOK_EVERY);
-        match self.balance(&mut supplied, &sums) {
-            Ok(changed) => {
-                supplied.uneven.settled();
+        let balanced = self.balance(supplied.pool.as_mut(), &sums);
+        let outcome = match balanced {
+            Ok((outcome, changed)) => {
+                if outcome != Outcome::Lowered {
+                    supplied.uneven.settled();
+                }
                 changed.into_iter().for_each(say);
+                outcome
             }
-            Err(error) => supplied.uneven.of(format!("the pool: {error}"), say),
-        }
+            Err(error) => {
+                supplied.uneven.of(format!("the pool: {error}"), say);
+                Outcome::Uneven
+            }
+        };
+        supplied.next.after(outcome, Instant::now());
         self.supplied = Some(supplied);
         Ok(())
     }
 
-    fn balance(&self, supplied: &mut Supplied, sums: &Sums) -> Result<Option<Report>, PoolError> {
-        let state = supplied.pool.state()?;
+    fn balance(
+        &self,
+        pool: &mut dyn Pool,
+        sums: &Sums,
+    ) -> Result<(Outcome, Option<Report>), PoolError> {
+        let state = pool.state()?;
         state.check(sums.node)?;
-        let (online, pool) = (sums.online, state.online);
+        let (online, before) = (sums.online, state.online);
+        let report = |bytes| (bytes != before).then_some(Report::Pooled { bytes, online });
         let may = room(online);
-        if pool > may {
+        if before > may {
             // Taken by force, or by others: what is not there must not be used, nor what the kernel
             // keeps. A page that is bound to a full node ends a program.
-            let much = ByteSize(pool.0 - may.0);
-            supplied.pool.give_back(much, self.setup.deadline)?;
-            let bytes = supplied.pool.state()?.online;
-            return Ok((bytes != pool).then_some(Report::Pooled { bytes, online }));
+            pool.give_back(ByteSize(before.0 - may.0), self.setup.deadline)?;
+            let bytes = pool.state()?.online;
+            let outcome = if bytes > may { Outcome::Uneven } else { Outcome::Lowered };
+            return Ok((outcome, report(bytes)));
         }
         let stays = ByteSize(online.0.saturating_sub(sums.asked.0));
         let most = room(stays).min(state.size);
-        if most <= pool {
-            return Ok(None);
+        if most <= before {
+            return Ok((Outcome::Even, None));
         }
-        supplied.pool.add(ByteSize(most.0 - pool.0))?;
-        let bytes = supplied.pool.state()?.online;
-        Ok(Some(Report::Pooled { bytes, online }))
+        pool.add(ByteSize(most.0 - before.0))?;
+        let bytes = pool.state()?.online;
+        let outcome = if bytes < most { Outcome::Uneven } else { Outcome::Even };
+        Ok((outcome, report(bytes)))
     }
 
     /// Asks the pool for its part of blocks that are asked back; how many of them may leave.
@@ -218,5 +280,36 @@ impl<C: Commands> Agent<C> {
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_until_the_sums_are_even() {
+        let (mut next, mut now) = (Next::default(), Instant::now());
+        assert!(next.is_due(now), "at the start");
+        let mut wait = |next: &mut Next, outcome, seconds| {
+            next.after(outcome, now);
+            let pause = Duration::from_secs(seconds);
+            assert!(!next.is_due(now + pause - Duration::from_millis(1)), "{outcome:?} {seconds}");
+            now += pause;
+            assert!(next.is_due(now), "{outcome:?} {seconds}");
+        };
+        wait(&mut next, Outcome::Even, 1);
+        for seconds in [1, 2, 4, 8] {
+            wait(&mut next, Outcome::Uneven, seconds);
+        }
+        // Too much was added, and comes back: that is no reason to add it again at once.
+        wait(&mut next, Outcome::Lowered, 16);
+        for seconds in [16, 32, 60, 60] {
+            wait(&mut next, Outcome::Uneven, seconds);
+        }
+        wait(&mut next, Outcome::Lowered, 60);
+        wait(&mut next, Outcome::Even, 1);
+        wait(&mut next, Outcome::Lowered, 1);
+        wait(&mut next, Outcome::Uneven, 1);
     }
 }

@@ -22,7 +22,8 @@ struct Node {
     numa: Option<NodeId>,
     /// Whether the daemon is away.
     away: bool,
-    /// How often it was asked to give back.
+    /// How long it takes to give back, and how often it was asked to.
+    takes: Duration,
     asked: u32,
 }
 
@@ -37,6 +38,7 @@ impl Fake {
             held: 0,
             numa: Some(NodeId(1)),
             away: false,
+            takes: Duration::ZERO,
             asked: 0,
         })))
     }
@@ -69,6 +71,7 @@ impl Pool for Fake {
     fn give_back(&mut self, bytes: ByteSize, _: Duration) -> Result<Vec<Holder>, PoolError> {
         self.reached()?;
         let mut node = self.0.borrow_mut();
+        std::thread::sleep(node.takes);
         node.asked += 1;
         let goes = bytes.0.min(node.online.saturating_sub(node.held));
         node.online -= goes;
@@ -221,6 +224,26 @@ fn a_device_without_a_numa_node_has_no_pool() {
     let said = world.said.borrow().join("\n");
     let trouble = "the pool: the device has no NUMA node: expected a target_node";
     assert_eq!(said.matches(trouble).count(), 1, "{said}");
+}
+
+#[test]
+fn a_give_back_that_takes_long_is_not_followed_by_the_next_at_once() {
+    let (world, pool) = (World::new(), Fake::new());
+    let mut agent = serve(&world, &pool);
+    world.offer(&[blocks(0, 4)]);
+    world.step(&mut agent);
+    {
+        let mut node = pool.0.borrow_mut();
+        (node.online, node.held, node.takes) = (6 * BLOCK, 6 * BLOCK, Duration::from_millis(1200));
+    }
+    later(&world, &mut agent);
+    assert_eq!(pool.0.borrow().asked, 1);
+    world.step(&mut agent);
+    assert_eq!(pool.0.borrow().asked, 1, "others have their turn");
+    // What comes is looked at at once.
+    world.offer(&[block(5)]);
+    world.step(&mut agent);
+    assert_eq!(pool.0.borrow().asked, 2);
 }
 
 #[test]
