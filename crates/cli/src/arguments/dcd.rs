@@ -51,7 +51,7 @@ pub struct DcdServe {
     #[arg(long, value_name = "NAME", requires = "manager")]
     pub host_name: Option<HostName>,
     /// A daemon's socket: a node of its pool, with the device's NUMA node as its numa, has what is
-    /// online, and gives its part back before any of it leaves
+    /// online, and gives its part back before any of it leaves. One agent for one node of a pool
     #[arg(long, value_name = "SOCKET", requires = "pool_node")]
     pub pool: Option<PathBuf>,
     /// The name of that node
