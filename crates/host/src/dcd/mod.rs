@@ -59,7 +59,7 @@ pub use self::{
     agent::{AcceptPolicy, Agent, Setup},
     error::DcdError,
     mailbox::{CommandError, Commands, Mailbox},
-    pool::{Pool, PoolError, PoolState},
+    pool::{AddError, Pool, PoolError, PoolState},
     report::Report,
     serve::{ServeWish, Served, find, serve},
 };

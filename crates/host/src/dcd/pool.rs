@@ -29,13 +29,33 @@ use memtide_units::{ByteSize, NodeId};
 use crate::give_back::answer::Holder;
 
 /// What a pool counts in.
-const UNIT: u64 = 2 << 20;
+pub(super) const UNIT: u64 = 2 << 20;
 /// What of a node the kernel keeps: its watermarks (at most two thousandths of a movable zone, and
 /// 512 KiB), and pages on the lists of processors.
 const KEPT: u64 = 64;
 
 /// Why a pool does not answer, or does not do it.
 pub type PoolError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a pool's node does not grow. It is as it was then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddError {
+    /// It does not take so much. It may take less.
+    #[error("{0}")]
+    Refused(PoolError),
+    /// It does not answer.
+    #[error("{0}")]
+    NoAnswer(PoolError),
+}
+
+/// A pool's node has more than it may have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("it added {added} where {asked} were to be added; expected block = \"2M\" of it")]
+pub(super) struct AddedMore {
+    pub(super) asked: ByteSize,
+    pub(super) added: ByteSize,
+}
 
 /// A pool's node is not where the device is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -78,11 +98,11 @@ pub trait Pool: fmt::Debug {
     /// When it does not answer.
     fn state(&mut self) -> Result<PoolState, PoolError>;
 
-    /// It has so much more.
+    /// It has so much more. How much that is: more than that, where it counts in larger pieces.
     ///
     /// # Errors
-    /// When it does not answer, or refuses; nothing has changed then.
-    fn add(&mut self, bytes: ByteSize) -> Result<(), PoolError>;
+    /// [`AddError`].
+    fn add(&mut self, bytes: ByteSize) -> Result<ByteSize, AddError>;
 
     /// Takes so much from it, as far as that goes within the deadline. Who holds the rest.
     ///

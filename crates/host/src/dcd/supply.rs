@@ -13,7 +13,7 @@ use super::{
     error::DcdError,
     fetch::{Fetched, fetch},
     mailbox::Commands,
-    pool::{Pool, PoolError, may_leave, room},
+    pool::{AddError, AddedMore, Pool, PoolError, UNIT, may_leave, room},
     report::Report,
 };
 use crate::{
@@ -130,6 +130,28 @@ struct Sums {
     node: Option<NodeId>,
 }
 
+/// A pool has so much more, or as much of it as it takes: of what others have taken of its NUMA
+/// node it can promise nothing to programs. Each try is half of the one before, so that what is
+/// missing in the end is less than a unit, or what came free meanwhile.
+fn grow(pool: &mut dyn Pool, bytes: ByteSize) -> Result<(), PoolError> {
+    let (mut left, mut step, mut refusal) = (bytes.0, bytes.0, None);
+    while step > 0 {
+        let asked = ByteSize(step);
+        match pool.add(asked) {
+            Ok(added) if added > asked => return Err(Box::new(AddedMore { asked, added })),
+            Ok(_) => left -= step,
+            Err(AddError::Refused(why)) => refusal = Some(why),
+            Err(AddError::NoAnswer(why)) => return Err(why),
+        }
+        let half = if step > UNIT { (step / 2).next_multiple_of(UNIT) } else { 0 };
+        step = half.min(left);
+    }
+    match refusal {
+        Some(why) if left == bytes.0 => Err(why),
+        _ => Ok(()),
+    }
+}
+
 impl<C: Commands> Agent<C> {
     fn sums(&self, root: &Root) -> Result<Sums, DcdError> {
         let blocks = MemoryBlocks::read(root)?.ok_or(DcdError::NoHotPlug)?;
@@ -194,12 +216,13 @@ impl<C: Commands> Agent<C> {
         }
         let stays = ByteSize(online.0.saturating_sub(sums.asked.0));
         let most = room(stays).min(state.size);
-        if most <= before {
+        let more = ByteSize(most.0.saturating_sub(before.0) / UNIT * UNIT);
+        if more.0 == 0 {
             return Ok((Outcome::Even, None));
         }
-        pool.add(ByteSize(most.0 - before.0))?;
+        grow(pool, more)?;
         let bytes = pool.state()?.online;
-        let outcome = if bytes < most { Outcome::Uneven } else { Outcome::Even };
+        let outcome = if bytes.0 < before.0 + more.0 { Outcome::Uneven } else { Outcome::Even };
         Ok((outcome, report(bytes)))
     }
 

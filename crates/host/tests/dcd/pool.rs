@@ -4,7 +4,7 @@
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use memtide_host::{
-    dcd::{Agent, Pool, PoolError, PoolState, pool::room},
+    dcd::{AddError, Agent, Pool, PoolError, PoolState, pool::room},
     give_back::answer::{Holder, Reason},
     plan::Kernel as _,
 };
@@ -20,11 +20,17 @@ struct Node {
     /// What programs hold on to.
     held: u64,
     numa: Option<NodeId>,
-    /// Whether the daemon is away.
+    /// Whether the daemon is away, or goes when it is to have more.
     away: bool,
+    leaves: bool,
     /// How long it takes to give back, and how often it was asked to.
     takes: Duration,
     asked: u32,
+    /// The most that its NUMA node has for it, and how often it was to have more.
+    most: u64,
+    grown: u32,
+    /// What it counts in.
+    block: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -38,8 +44,12 @@ impl Fake {
             held: 0,
             numa: Some(NodeId(1)),
             away: false,
+            leaves: false,
             takes: Duration::ZERO,
             asked: 0,
+            most: u64::MAX,
+            grown: 0,
+            block: 2 * MIB,
         })))
     }
 
@@ -60,12 +70,20 @@ impl Pool for Fake {
         Ok(PoolState { numa: node.numa, online, size })
     }
 
-    fn add(&mut self, bytes: ByteSize) -> Result<(), PoolError> {
-        self.reached()?;
+    fn add(&mut self, bytes: ByteSize) -> Result<ByteSize, AddError> {
         let mut node = self.0.borrow_mut();
+        node.grown += 1;
+        node.away |= node.leaves;
+        drop(node);
+        self.reached().map_err(AddError::NoAnswer)?;
+        let mut node = self.0.borrow_mut();
+        if node.online + bytes.0 > node.most {
+            return Err(AddError::Refused(format!("{bytes} are not there").into()));
+        }
         assert!(bytes.0 > 0 && node.online + bytes.0 <= node.size, "{bytes} to {node:?}");
-        node.online += bytes.0;
-        Ok(())
+        let added = bytes.0.next_multiple_of(node.block);
+        node.online += added;
+        Ok(ByteSize(added))
     }
 
     fn give_back(&mut self, bytes: ByteSize, _: Duration) -> Result<Vec<Holder>, PoolError> {
@@ -73,14 +91,15 @@ impl Pool for Fake {
         let mut node = self.0.borrow_mut();
         std::thread::sleep(node.takes);
         node.asked += 1;
-        let goes = bytes.0.min(node.online.saturating_sub(node.held));
+        let free = node.online.saturating_sub(node.held) / node.block * node.block;
+        let goes = bytes.0.next_multiple_of(node.block).min(free);
         node.online -= goes;
         let holder = Holder {
             tenant: "everybody".to_owned(),
             image: 3,
             pid: 4711,
             name: "a-program".to_owned(),
-            bytes: ByteSize(bytes.0 - goes),
+            bytes: ByteSize(bytes.0.saturating_sub(goes)),
             reason: Reason::Hold(HoldReason::LongTermPin),
         };
         Ok(if goes < bytes.0 { vec![holder] } else { Vec::new() })
@@ -227,6 +246,72 @@ fn a_device_without_a_numa_node_has_no_pool() {
 }
 
 #[test]
+fn a_pool_gets_what_others_have_left_of_its_numa_node() {
+    let (world, pool) = (World::new(), Fake::new());
+    let mut agent = serve(&world, &pool);
+    for most in [2 * MIB, 126 * MIB, 404 * MIB, room_of(4) - 2 * MIB] {
+        (pool.0.borrow_mut().most, pool.0.borrow_mut().grown) = (most, 0);
+        world.offer(&[blocks(0, 4)]);
+        world.step(&mut agent);
+        assert_eq!(pool.online(), most, "{:#?}", world.said.borrow());
+        assert!(pool.0.borrow().grown <= 10, "{:?}", pool.0);
+        // What they leave later comes, too.
+        pool.0.borrow_mut().most = u64::MAX;
+        later(&world, &mut agent);
+        assert_eq!(pool.online(), room_of(4), "{:#?}", world.said.borrow());
+        world.ask_back(&[blocks(0, 4)]);
+        world.step(&mut agent);
+        world.has(&[]);
+    }
+}
+
+#[test]
+fn a_pool_of_larger_blocks_is_said_once_and_left_more_and_more_alone() {
+    let (world, pool) = (World::new(), Fake::new());
+    pool.0.borrow_mut().block = BLOCK;
+    let mut agent = serve(&world, &pool);
+    world.offer(&[blocks(0, 4)]);
+    world.step(&mut agent);
+    let trouble = |asked: u64, added: u64| {
+        let (asked, added) = (ByteSize(asked), ByteSize(added));
+        format!(
+            "trouble: the pool: it added {added} where {asked} were to be added; expected block = \
+             \"2M\" of it"
+        )
+    };
+    assert_eq!(world.said.borrow().last(), Some(&trouble(room_of(4), 4 * BLOCK)));
+    assert_eq!(pool.online(), 4 * BLOCK);
+    // What is too much comes back, is added, and too much again.
+    later(&world, &mut agent);
+    assert_eq!((pool.online(), pool.0.borrow().grown), (3 * BLOCK, 1));
+    later(&world, &mut agent);
+    assert_eq!((pool.online(), pool.0.borrow().grown), (3 * BLOCK, 1), "two seconds");
+    later(&world, &mut agent);
+    assert_eq!((pool.online(), pool.0.borrow().grown), (4 * BLOCK, 2));
+    assert_eq!(world.said.borrow().last(), Some(&trouble(room_of(4) - 3 * BLOCK, BLOCK)));
+    let said = world.said.borrow().join("\n");
+    assert_eq!(said.matches("expected block").count(), 2, "{said}");
+}
+
+#[test]
+fn a_pool_that_takes_nothing_says_why_and_one_that_is_away_is_asked_no_further() {
+    let (world, pool) = (World::new(), Fake::new());
+    pool.0.borrow_mut().most = 0;
+    let mut agent = serve(&world, &pool);
+    world.offer(&[block(0)]);
+    world.step(&mut agent);
+    assert_eq!(pool.online(), 0);
+    let trouble = format!("trouble: the pool: {} are not there", ByteSize(2 * MIB));
+    assert_eq!(world.said.borrow().last(), Some(&trouble));
+    let mut node = pool.0.borrow_mut();
+    (node.most, node.grown, node.leaves) = (u64::MAX, 0, true);
+    drop(node);
+    later(&world, &mut agent);
+    assert_eq!((pool.online(), pool.0.borrow().grown), (0, 1));
+    assert_eq!(world.said.borrow().last().unwrap(), "trouble: the pool: nobody is there");
+}
+
+#[test]
 fn a_give_back_that_takes_long_is_not_followed_by_the_next_at_once() {
     let (world, pool) = (World::new(), Fake::new());
     let mut agent = serve(&world, &pool);
@@ -311,7 +396,8 @@ fn whatever_happens_the_pool_has_no_more_than_is_online() {
                 if random.below(4) == 0 && !accepted.is_empty() {
                     let at = random.below(accepted.len() as u64) as usize;
                     world.kernel.lose(accepted[at]);
-                    too_much = too_much.max(pool.0.borrow().held);
+                    // The pool counts in pieces of this.
+                    too_much = too_much.max(pool.0.borrow().held.next_multiple_of(2 * MIB));
                 }
             }
             _ => {

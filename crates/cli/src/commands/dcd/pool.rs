@@ -15,7 +15,7 @@ use std::{
 
 use memtide_client::{Answer, ClientError, paths, request};
 use memtide_host::{
-    dcd::{Pool, PoolError, PoolState},
+    dcd::{AddError, Pool, PoolError, PoolState},
     give_back::answer::{Holder, Reason},
 };
 use memtide_proto::{ControlRequest, control};
@@ -113,9 +113,8 @@ impl Pool for Daemon {
         Ok(PoolState { numa: node.numa, online, size: node.size })
     }
 
-    fn add(&mut self, bytes: ByteSize) -> Result<(), PoolError> {
-        self.ask(ControlRequest::Add { bytes, to: self.node.clone(), zone: None })?;
-        Ok(())
+    fn add(&mut self, bytes: ByteSize) -> Result<ByteSize, AddError> {
+        added(self.ask(ControlRequest::Add { bytes, to: self.node.clone(), zone: None }))
     }
 
     fn give_back(&mut self, bytes: ByteSize, deadline: Duration) -> Result<Vec<Holder>, PoolError> {
@@ -125,6 +124,16 @@ impl Pool for Daemon {
             Answer::Report(report) => Ok(report.holders.into_iter().map(held).collect()),
             _ => Err(Trouble::Answer.into()),
         }
+    }
+}
+
+/// What a daemon says of an add: with a refusal it is as it was, and less may do.
+fn added(answer: Result<Answer, Trouble>) -> Result<ByteSize, AddError> {
+    match answer {
+        Ok(Answer::Done(added)) => Ok(added),
+        Ok(_) => Err(AddError::NoAnswer(Trouble::Answer.into())),
+        Err(why @ Trouble::Daemon(ClientError::Refused(_))) => Err(AddError::Refused(why.into())),
+        Err(why) => Err(AddError::NoAnswer(why.into())),
     }
 }
 
@@ -158,6 +167,23 @@ mod tests {
             [take(&socket, "near").unwrap(), take(&pool.join("other.sock"), "far").unwrap()];
         drop(first);
         take(&socket, "far").unwrap();
+    }
+
+    #[test]
+    fn only_a_daemon_that_refuses_may_take_less() {
+        let bytes = ByteSize(2 << 20);
+        assert_eq!(added(Ok(Answer::Done(bytes))).unwrap(), bytes);
+        let refused = memtide_proto::Refused {
+            field: "size".to_owned(),
+            value: "512MiB".to_owned(),
+            expected: "at most 404MiB".to_owned(),
+        };
+        let error = added(Err(Trouble::Daemon(ClientError::Refused(refused)))).unwrap_err();
+        assert!(matches!(error, AddError::Refused(_)), "{error}");
+        assert_eq!(error.to_string(), "size is \"512MiB\"; expected at most 404MiB");
+        for answer in [Ok(Answer::Tenants(Vec::new())), Err(Trouble::Daemon(ClientError::Closed))] {
+            assert!(matches!(added(answer).unwrap_err(), AddError::NoAnswer(_)));
+        }
     }
 
     #[test]
