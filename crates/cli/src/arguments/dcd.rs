@@ -38,7 +38,8 @@ pub struct DcdServe {
     /// Which offers are accepted, until `memtide dcd accept-policy` says otherwise
     #[arg(long, value_enum, default_value = "all")]
     pub accept: AcceptKind,
-    /// How long to try each time that something is asked back: 500ms, 30s, 2m
+    /// How long to try each time that something is asked back: 500ms, 30s, 2m. A pool has so long,
+    /// then the kernel
     #[arg(long, value_name = "TIME", default_value = "10s",
           value_parser = memtide_daemon::duration::parse)]
     pub deadline: Duration,

@@ -294,14 +294,19 @@ impl<C: Commands> Agent<C> {
             return;
         }
         for &node in nodes {
-            let Fetched { moved, left } = fetch(kernel.root(), node, Instant::now() + FETCH_LIMIT);
-            if moved.0 > 0 || left.0 > 0 {
-                let left =
-                    if left.0 > 0 { format!("; {left} would not move") } else { String::new() };
-                say(Report::Note {
-                    what: format!("{moved} that the kernel had moved off {node} are back{left}"),
-                });
+            let fetched = fetch(kernel.root(), node, Instant::now() + FETCH_LIMIT);
+            let Fetched { moved, left, unseen } = fetched;
+            if fetched == Fetched::default() {
+                continue;
             }
+            let mut what = format!("{moved} that the kernel had moved off {node} are back");
+            if left.0 > 0 {
+                what.push_str(&format!("; {left} of programs would not move"));
+            }
+            if unseen > 0 {
+                what.push_str(&format!("; there was no time for {unseen} programs"));
+            }
+            say(Report::Note { what });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A pool that has the device's capacity: what it is given, what it is asked for, and that nothing
 //! leaves that it has.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, mem::MaybeUninit, rc::Rc, time::Duration};
 
 use memtide_host::{
     dcd::{AddError, Agent, Pool, PoolError, PoolState, pool::room},
@@ -9,6 +9,7 @@ use memtide_host::{
     plan::Kernel as _,
 };
 use memtide_units::{ByteSize, HoldReason, NodeId, Random};
+use rustix::fs::inotify;
 
 use crate::{BLOCK, Device, MIB, World, block, blocks};
 
@@ -329,6 +330,32 @@ fn a_give_back_that_takes_long_is_not_followed_by_the_next_at_once() {
     world.offer(&[block(5)]);
     world.step(&mut agent);
     assert_eq!(pool.0.borrow().asked, 2);
+}
+
+/// To look for pages to fetch back is to read all of /proc.
+#[test]
+fn where_nothing_may_leave_nobody_is_looked_for() {
+    let (world, pool) = (World::new(), Fake::new());
+    let mut agent = serve(&world, &pool);
+    world.offer(&[blocks(0, 2)]);
+    world.step(&mut agent);
+    let proc = world.kernel.root().at("proc");
+    std::fs::create_dir(&proc).unwrap();
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&watch, &proc, inotify::WatchFlags::OPEN).unwrap();
+    let was_opened = || {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        inotify::Reader::new(&watch, &mut buffer).next().is_ok()
+    };
+    pool.0.borrow_mut().away = true;
+    world.ask_back(&[block(0)]);
+    world.step(&mut agent);
+    world.has(&[0, 1]);
+    assert!(!was_opened());
+    pool.0.borrow_mut().away = false;
+    later(&world, &mut agent);
+    world.has(&[1]);
+    assert!(was_opened());
 }
 
 #[test]
