@@ -107,14 +107,21 @@ impl ClientError {
     }
 }
 
-/// Whether a daemon (or anybody at all) listens at this socket.
+/// How long a daemon may take to have room for another connection when that is all that is asked.
+const ROOM_WITHIN: Duration = Duration::from_millis(100);
+
+/// Whether a daemon (or anybody at all) listens at this socket. One who has no room for another
+/// connection does.
 #[must_use]
 pub fn is_served(path: &Path) -> bool {
-    socket::connect(path).is_ok()
+    match socket::connect_within(path, ROOM_WITHIN) {
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    }
 }
 
-fn connect(path: &Path) -> Result<OwnedFd, ClientError> {
-    socket::connect(path).map_err(|source| {
+fn connect(path: &Path, patience: Duration) -> Result<OwnedFd, ClientError> {
+    socket::connect_within(path, patience).map_err(|source| {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -123,6 +130,7 @@ fn connect(path: &Path) -> Result<OwnedFd, ClientError> {
             io::ErrorKind::PermissionDenied => {
                 ClientError::NotAllowed { path, user: rustix::process::geteuid().as_raw() }
             }
+            io::ErrorKind::WouldBlock => ClientError::Silent { waited: patience },
             _ => ClientError::Connect { path, source },
         }
     })
@@ -150,7 +158,7 @@ pub fn request(
     request: ControlRequest,
     on_progress: &mut dyn FnMut(ByteSize, ByteSize),
 ) -> Result<Answer, ClientError> {
-    let socket = connect(path)?;
+    let socket = connect(path, PATIENCE)?;
     let waited = patience(&request);
     let until = Instant::now() + waited;
     let hello = Hello::Control { version: VERSION, request };
@@ -253,6 +261,20 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("no memtide daemon at /nonexistent/memtide.sock"), "{text}");
         assert!(text.contains("memtide serve"), "{text}");
+    }
+
+    #[test]
+    fn a_daemon_that_is_stopped_is_there_and_silent() {
+        let path = std::env::temp_dir().join(format!("memtide-stopped-{}", std::process::id()));
+        let _listener = socket::listen(&path, 0o600, 1).unwrap();
+        let patience = Duration::from_millis(50);
+        // As those have left who gave up.
+        let waiting: Vec<_> = (0..8).map_while(|_| connect(&path, patience).ok()).collect();
+        assert!((1..8).contains(&waiting.len()), "{}", waiting.len());
+        let error = connect(&path, patience).unwrap_err();
+        assert!(matches!(error, ClientError::Silent { waited } if waited == patience), "{error:?}");
+        assert!(is_served(&path));
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

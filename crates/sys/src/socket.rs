@@ -144,6 +144,17 @@ pub fn connect(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// As [`connect`], to one who must have room for it within `patience`: whoever is stopped, or hangs,
+/// accepts nothing, and once as many as its backlog holds have tried, the next one waits. Sends over
+/// it give up after the same time.
+///
+/// # Errors
+/// Those of socket(2), setsockopt(2) and connect(2): [`io::ErrorKind::WouldBlock`] where there is no
+/// room in time.
+pub fn connect_within(path: &Path, patience: Duration) -> io::Result<OwnedFd> {
+    connect_as(SocketType::SEQPACKET, path, patience)
+}
+
 /// A stream to `path`, which must accept it within `patience`. It blocks, and its sends give up
 /// after the same time; a nonblocking one ([`set_nonblocking`]) does neither.
 ///
@@ -151,8 +162,12 @@ pub fn connect(path: &Path) -> io::Result<OwnedFd> {
 /// Those of socket(2), setsockopt(2) and connect(2): [`io::ErrorKind::WouldBlock`] where nobody
 /// accepts in time.
 pub fn connect_stream(path: &Path, patience: Duration) -> io::Result<OwnedFd> {
+    connect_as(SocketType::STREAM, path, patience)
+}
+
+fn connect_as(kind: SocketType, path: &Path, patience: Duration) -> io::Result<OwnedFd> {
     let address = address(path)?;
-    let socket = new_socket(SocketType::STREAM)?;
+    let socket = new_socket(kind)?;
     // Connecting to a Unix socket waits for room in its backlog as long as sending may take.
     rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
     rustix::net::connect(&socket, &address)?;
@@ -372,6 +387,20 @@ mod tests {
             fds += got.fds.len();
         }
         assert_eq!((bytes, fds), (10, 1));
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn who_has_no_room_for_a_connection_is_not_waited_for() {
+        let directory = std::env::temp_dir().join(format!("memtide-full-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("packets");
+        let _listener = listen(&path, 0o600, 1).unwrap();
+        let patience = Duration::from_millis(50);
+        let connections: Vec<_> = (0..8).map(|_| connect_within(&path, patience)).collect();
+        assert!(connections[0].is_ok(), "{connections:?}");
+        let error = connections.into_iter().find_map(Result::err).expect("no room for eight");
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         std::fs::remove_dir_all(&directory).unwrap();
     }
 

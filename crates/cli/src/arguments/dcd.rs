@@ -38,7 +38,8 @@ pub struct DcdServe {
     /// Which offers are accepted, until `memtide dcd accept-policy` says otherwise
     #[arg(long, value_enum, default_value = "all")]
     pub accept: AcceptKind,
-    /// How long to try each time that something is asked back: 500ms, 30s, 2m
+    /// How long to try each time that something is asked back: 500ms, 30s, 2m. A pool has so long,
+    /// then the kernel
     #[arg(long, value_name = "TIME", default_value = "10s",
           value_parser = memtide_daemon::duration::parse)]
     pub deadline: Duration,
@@ -51,7 +52,7 @@ pub struct DcdServe {
     #[arg(long, value_name = "NAME", requires = "manager")]
     pub host_name: Option<HostName>,
     /// A daemon's socket: a node of its pool, with the device's NUMA node as its numa, has what is
-    /// online, and gives its part back before any of it leaves
+    /// online, and gives its part back before any of it leaves. One agent for one node of a pool
     #[arg(long, value_name = "SOCKET", requires = "pool_node")]
     pub pool: Option<PathBuf>,
     /// The name of that node

@@ -21,8 +21,10 @@
 //! take badly (QEMU's ends, when nothing is pending). Where an answer comes too early, because an
 //! older offer's records were lost, the older offer is refused first.
 //!
-//! **A give-back takes its time**, at most the deadline, in which nothing else is done. What did
-//! not go is asked for again by the rules, at longer and longer intervals.
+//! **A give-back takes its time**, in which nothing else is done. The pool has the deadline, and who
+//! asks it waits until he gives a silent one up; then the kernel has the deadline, for it is to empty
+//! what the pool let go, however long that took; then pages are fetched back, for 10 s at most. What
+//! did not go is asked for again by the rules, at longer and longer intervals.
 
 use std::{
     collections::BTreeSet,
@@ -36,15 +38,8 @@ use memtide_engine::dynamic_capacity::{
 use memtide_units::{ByteSize, NodeId};
 
 use super::{
-    decoder::Span,
-    error::DcdError,
-    log::Log,
-    mailbox::Commands,
-    memory::Memory,
-    pool::{Pool, Supplied},
-    report::Report,
-    standing::Offers,
-    stuck::Stuck,
+    decoder::Span, error::DcdError, log::Log, mailbox::Commands, memory::Memory, pool::Pool,
+    report::Report, standing::Offers, stuck::Stuck, supply::Supplied,
 };
 use crate::plan::Kernel;
 
@@ -72,7 +67,7 @@ pub struct Setup {
     pub memory: Memory,
     /// Which offers are accepted.
     pub policy: AcceptPolicy,
-    /// How long a give-back may take.
+    /// How long a give-back may take: of the pool, and then of each node of the kernel's.
     pub deadline: Duration,
     /// A pool that is to have the capacity.
     pub pool: Option<Box<dyn Pool>>,

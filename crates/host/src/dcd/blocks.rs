@@ -1,7 +1,7 @@
 //! What is done to the kernel: extents become memory, are emptied, and leave it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -12,8 +12,8 @@ use super::{
     agent::{Agent, Online, Say},
     error::DcdError,
     mailbox::Commands,
-    pool::Supplied,
     report::Report,
+    supply::Supplied,
 };
 use crate::{
     BlockId, BlockState, MemoryBlocks,
@@ -137,13 +137,14 @@ impl<C: Commands> Agent<C> {
         }
         let mut said: Option<Answer> = None;
         let mut may_leave = at_most.map_or(u64::MAX, |most| most.saturating_mul(now.block_bytes));
-        let nodes = of_nodes.keys().copied().collect();
+        let mut nodes = BTreeSet::new();
         for (node, bytes) in of_nodes {
             let (bytes, deadline) = (ByteSize(bytes.min(may_leave)), self.setup.deadline);
             may_leave -= bytes.0;
             if bytes.0 == 0 {
                 continue;
             }
+            nodes.insert(node);
             let wish = GiveBackWish { node, bytes, deadline };
             let is_wanted = |block| blocks.contains_key(&block);
             match give_back::give_back_of(kernel, &wish, is_wanted, &mut |_, _| {}) {
@@ -155,7 +156,8 @@ impl<C: Commands> Agent<C> {
         Ok(said)
     }
 
-    pub(super) fn lost(&self, ranges: Vec<DpaRange>, kernel: &mut impl Kernel, say: Say<'_>) {
+    pub(super) fn lost(&mut self, ranges: Vec<DpaRange>, kernel: &mut impl Kernel, say: Say<'_>) {
+        self.supplied.iter_mut().for_each(Supplied::look_soon);
         let node = self.node_of(&ranges, kernel).ok().flatten();
         let end = Instant::now() + LOOK_LIMIT;
         let residents = node.map(|node| vacate::residents(kernel.root(), node, end));

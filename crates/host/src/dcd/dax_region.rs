@@ -11,7 +11,7 @@
 //! blocks were taken online. So a region may well lie over addresses behind which there is nothing
 //! yet.
 
-use memtide_units::{PhysAddr, PhysRange};
+use memtide_units::{NodeId, PhysAddr, PhysRange};
 
 use super::error::DcdError;
 use crate::{
@@ -80,5 +80,15 @@ impl DaxRegion {
         let mut devices = dax::read(root)?;
         devices.retain(|device| device.parent.as_deref() == Some(self.parent.as_str()));
         Ok(devices)
+    }
+
+    /// The node of the kernel's that memory of it belongs to, also while none is online. It is the
+    /// region's, and so each of its devices has the same (`dev_dax_target_node`, drivers/dax/bus.c);
+    /// `None` where firmware told the kernel of none.
+    ///
+    /// # Errors
+    /// [`DcdError`] for what cannot be read.
+    pub fn node(&self, root: &Root) -> Result<Option<NodeId>, DcdError> {
+        Ok(self.devices(root)?.iter().find_map(|device| device.target_node))
     }
 }

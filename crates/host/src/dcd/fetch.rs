@@ -31,21 +31,27 @@ const ADDRESSES_AT_ONCE: u64 = 64 << 20;
 pub(super) struct Fetched {
     /// Is on the node again.
     pub(super) moved: ByteSize,
-    /// Is elsewhere still.
+    /// Is elsewhere still, as programs have it: what several share counts for each of them.
     pub(super) left: ByteSize,
+    /// Programs that there was no time for.
+    pub(super) unseen: u64,
 }
 
 /// Moves what is bound to a node and lies elsewhere to it, as far as there is time until `end`.
 pub(super) fn fetch(root: &Root, node: NodeId, end: Instant) -> Fetched {
     let names = root.names("proc").unwrap_or_default();
-    let pids = names.iter().filter_map(|name| name.parse::<u32>().ok());
+    let pids: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
     let mut fetched = Fetched::default();
-    for program in pids.filter_map(|pid| Program::find(root, pid).ok()) {
+    for (at, &pid) in pids.iter().enumerate() {
+        // Looking at a program takes its time, too, also where there is nothing to move.
+        if Instant::now() >= end {
+            fetched.unseen = (pids.len() - at) as u64;
+            break;
+        }
         // Who has ended, or may not be looked at, has nothing that could be moved.
-        for mapping in astray(&program, node).unwrap_or_default() {
-            if Instant::now() >= end {
-                return fetched;
-            }
+        let Ok(program) = Program::find(root, pid) else { continue };
+        let mappings = astray(&program, node).unwrap_or_default();
+        for mapping in mappings.into_iter().take_while(|_| Instant::now() < end) {
             fetch_mapping(&program, &mapping, node, end, &mut fetched);
         }
     }
@@ -105,5 +111,25 @@ fn fetch_mapping(
         let count = |what: fn(&Fate) -> bool| fates.iter().filter(|fate| what(fate)).count() as u64;
         fetched.moved.0 += count(|fate| *fate == Fate::Moved) * PAGE_BYTES;
         fetched.left.0 += count(|fate| matches!(fate, Fate::Stays(_))) * PAGE_BYTES;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn when_the_time_is_over_nobody_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["1", "4711", "self", "meminfo"] {
+            std::fs::create_dir_all(folder.path().join("proc").join(name)).unwrap();
+        }
+        let root = Root::new(folder.path());
+        let now = Instant::now();
+        assert_eq!(fetch(&root, NodeId(1), now), Fetched { unseen: 2, ..Fetched::default() });
+        let end = now + Duration::from_secs(60);
+        assert_eq!(fetch(&root, NodeId(1), end), Fetched::default(), "both have ended");
     }
 }

@@ -31,7 +31,8 @@
 //! * [`agent`]: what happens. `answers`, `blocks`: what is said to the device and done to the
 //!   kernel. `log`: event records and the list of extents. [`report`]: as lines.
 //!   `standing`: what is accepted, for a fabric manager that is told of it.
-//! * [`pool`]: a pool that has the capacity; `fetch`: its pages, back on their node.
+//! * [`pool`]: a pool that has the capacity; `supply`: its part of it; `fetch`: its pages, back on
+//!   their node.
 //! * [`mod@serve`]: all of it put together, for a device of this machine.
 
 pub mod agent;
@@ -51,13 +52,14 @@ pub mod report;
 pub mod serve;
 mod standing;
 mod stuck;
+mod supply;
 pub mod window;
 
 pub use self::{
     agent::{AcceptPolicy, Agent, Setup},
     error::DcdError,
     mailbox::{CommandError, Commands, Mailbox},
-    pool::{Pool, PoolError, PoolState},
+    pool::{AddError, Pool, PoolError, PoolState},
     report::Report,
     serve::{ServeWish, Served, find, serve},
 };

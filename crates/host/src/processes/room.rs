@@ -4,6 +4,11 @@
 //! low watermark, and wake kswapd there; up to `high` it frees again. So the room of a node is what
 //! lies above `high`, summed over its zones. The numbers are in `/proc/zoneinfo`
 //! (`zoneinfo_show_print` in mm/vmstat.c).
+//!
+//! A pool's node on a NUMA node asks for another room of the same file (`numa_memory` of
+//! `memtide_store`): what pages could be had from when nobody else may be ended for them. That one
+//! leaves out what zones keep for requests that could go elsewhere (`protection`), and counts half of
+//! the clean file pages, which a promise may push out and a move may not.
 
 use std::collections::BTreeMap;
 

@@ -37,6 +37,8 @@ pub struct Model {
     killing: Rc<Killing>,
     /// Blocks that do not go offline.
     pub held: Rc<RefCell<BTreeSet<u64>>>,
+    /// Blocks that were taken by force while they were online, and still are.
+    pub lost: Rc<RefCell<BTreeSet<u64>>>,
     /// After how many writes one is refused.
     pub refuse: Rc<Cell<Option<usize>>>,
 }
@@ -53,8 +55,8 @@ impl Model {
         killing: Rc<Killing>,
     ) -> Self {
         let root = Root::new(folder.path());
-        let (held, refuse) = (Rc::default(), Rc::default());
-        let model = Self { root, device, killing, held, refuse };
+        let (held, lost, refuse) = (Rc::default(), Rc::default(), Rc::default());
+        let model = Self { root, device, killing, held, lost, refuse };
         model.set(&format!("{MEMORY}/block_size_bytes"), "8000000");
         model.set(&format!("{REGION}/dax_region/size"), &(BLOCKS * BLOCK).to_string());
         model.set(&format!("{REGION}/dax_region/seed"), "dax0.0");
@@ -85,6 +87,7 @@ impl Model {
         let name = format!("dax0.{}", (0..).find(is_free).unwrap());
         let target = format!("../../../devices/platform/hmem.0/{name}");
         self.set(&format!("{REGION}/{name}/align"), "2097152");
+        self.set(&format!("{REGION}/{name}/target_node"), "1");
         symlink(target, self.root.at(format!("{DAX}/devices/{name}"))).unwrap();
         self.empty(&name);
     }
@@ -195,11 +198,21 @@ impl Model {
         self.root.names(MEMORY).unwrap().iter().filter(|name| name.starts_with("memory")).count()
     }
 
-    /// No memory is online without an extent behind it.
+    /// The device takes it by force, whatever is in it.
+    pub fn lose(&self, range: DpaRange) {
+        self.device.borrow_mut().take(range);
+        let online = self.online().into_iter().filter(|block| range.contains(*block));
+        self.lost.borrow_mut().extend(online.map(|block| block.start));
+    }
+
+    /// No memory is online without an extent behind it, but what was taken by force.
     pub fn check(&self) {
-        let device = self.device.borrow();
-        for block in self.online() {
-            assert!(device.accepted.contains(&block), "{block} is online, and nothing behind it");
+        let (device, online) = (self.device.borrow(), self.online());
+        let with_extent = |block: &DpaRange| device.accepted.contains(block);
+        let mut lost = self.lost.borrow_mut();
+        lost.retain(|&at| online.iter().any(|block| block.start == at && !with_extent(block)));
+        for block in online.iter().filter(|block| !with_extent(block)) {
+            assert!(lost.contains(&block.start), "{block} is online, and nothing behind it");
         }
     }
 

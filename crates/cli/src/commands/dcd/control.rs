@@ -11,12 +11,15 @@ use std::{
         fs::PermissionsExt,
         net::{UnixListener, UnixStream},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use memtide_client::paths;
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -69,21 +72,16 @@ impl Control {
         let path = path_of(device);
         paths::prepare_directory_of(&path)
             .map_err(|error| Failure::Failed(crate::failure::chain(&error)))?;
-        let lock_path = path.with_extension("lock");
-        let failed = |path: &std::path::Path| {
-            let path = path.display().to_string();
-            move |error: io::Error| Failure::Failed(format!("{path}: {error}"))
-        };
-        let lock = File::create(&lock_path).map_err(failed(&lock_path))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(Failure::Failed(format!(
+        let lock = lock(&path.with_extension("lock"))?.ok_or_else(|| {
+            Failure::Failed(format!(
                 "device {device} is served already: expected no other `memtide dcd serve` for it"
-            )));
-        }
+            ))
+        })?;
         // Left by one that was killed: the lock says that nobody listens there.
         let _ = fs::remove_file(&path);
-        let listener = UnixListener::bind(&path).map_err(failed(&path))?;
-        fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed(&path))?;
+        let failed = |error| at(&path, &error);
+        let listener = UnixListener::bind(&path).map_err(failed)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
         listener.set_nonblocking(true)?;
         Ok(Self { listener, path, _lock: lock })
     }
@@ -93,6 +91,21 @@ impl Control {
         while let Ok((stream, _)) = self.listener.accept() {
             let _ = answer_one(&stream, &mut to);
         }
+    }
+}
+
+fn at(path: &Path, error: &io::Error) -> Failure {
+    Failure::Failed(format!("{}: {error}", path.display()))
+}
+
+/// Locks a file, which is made if there is none, for as long as it is open here; none if somebody
+/// else has it locked. It is never removed: it could be another's by then.
+pub fn lock(path: &Path) -> Result<Option<File>, Failure> {
+    let file = File::create(path).map_err(|error| at(path, &error))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(errno) => Err(at(path, &errno.into())),
     }
 }
 

@@ -58,8 +58,8 @@ pub fn serve(options: &DcdServe) -> Result<ExitCode, Failure> {
     // Before anything of the machine is changed.
     let mut teller = teller(options, &device, &Root::live())?;
     let control = Control::bind(&device.address)?;
+    let pool = pool::of(options)?;
     let address = device.address.clone();
-    let pool = pool::of(options);
     let mut served = dcd::serve(&mut kernel, device, &wish, pool, &mut say).map_err(failure)?;
     say(Report::Note { what: format!("serving {address}") });
     while !stop.load(Ordering::Relaxed) {
