@@ -61,7 +61,8 @@ impl Swarm {
         chosen.into_iter().fold(Capabilities::NONE, Capabilities::with)
     }
 
-    /// Direct, behind one switch, or behind two in a row.
+    /// Direct, behind one switch, or behind two in a row. What is direct may be out of the second
+    /// processor's reach.
     pub(super) fn topology(&mut self, has: &Features, nodes: usize) -> Topology {
         let mut links = Vec::new();
         let mut link = |from, to, latency_ns, bandwidth_mib| {
@@ -93,7 +94,9 @@ impl Swarm {
             match depth {
                 0 => {
                     link(Place::Processor(0), Place::Node(node), 70, bandwidth);
-                    link(Place::Processor(1), Place::Node(node), 90, bandwidth);
+                    if !(has.accessors && self.percent(50)) {
+                        link(Place::Processor(1), Place::Node(node), 90, bandwidth);
+                    }
                 }
                 depth => link(Place::Switch(depth - 1), Place::Node(node), 70, bandwidth),
             }
