@@ -104,6 +104,7 @@ fn random_machines_hold_what_must_hold_and_cover_the_rules() {
         "check ping-pong",
         "check guarantee",
         "check reach of a grant",
+        "check reach of a move",
     ] {
         assert!(outcome.seen.contains_key(what), "{what} is never seen");
     }

@@ -70,7 +70,9 @@ impl Swarm {
             links.push(Link { name, from, to, latency_ns, bandwidth_mib });
         };
         let far: Vec<usize> = (1..nodes).filter(|_| has.links && self.percent(70)).collect();
-        let depth = self.below(3) as usize;
+        // Who is out of whose reach matters to accessors only.
+        let direct = has.accessors && self.percent(70);
+        let depth = if direct { 0 } else { self.below(3) as usize };
         if !far.is_empty() && depth > 0 {
             for processor in 0..2 {
                 link(

@@ -30,14 +30,14 @@ impl Swarm {
         };
         let public = ids(&|node| !matches!(node.class, NodeClass::Private(_)));
         let all = ids(&bindable);
-        let mode = match self.below(7) {
+        let mode = match self.below(if has.accessors { 10 } else { 7 }) {
             1 => Mode::Bind(self.some(&all)),
             2 => Mode::Preferred(self.one_of(&public)),
             3 => Mode::PreferredMany(self.some(&public)),
             4 => Mode::Interleave(self.some(&public)),
             5 => Mode::WeightedInterleave(self.some(&public)),
             // The first processor, who reaches every node, or both.
-            6 if has.accessors => Mode::AccessedBy(
+            6..10 if has.accessors => Mode::AccessedBy(
                 [0, 1].map(|id| (AccessorId(id), u64::from(id == 0) + self.below(4))).to_vec(),
             ),
             _ => Mode::Local,
