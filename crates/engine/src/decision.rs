@@ -110,7 +110,7 @@ pub enum Rule {
     MovableOnly {
         /// Which.
         node: NodeId,
-        /// What was still missing when its turn came.
+        /// What was missing in the end, with what it gave.
         asked: u64,
         /// What was free of it then where anything may lie.
         kernel: u64,

@@ -25,7 +25,7 @@ use crate::{
     request::Goal,
 };
 
-/// Whose it is, and the nodes that it may go to, in the order of [`crate::place`].
+/// Whose it is, and the nodes that it may go to.
 type Way = (TokenId, Vec<usize>);
 
 /// What is known of the room elsewhere, as long as nothing is started.

@@ -1,8 +1,8 @@
 //! What was decided for a tenant, why, and how to say it.
 //!
-//! Every answer to a lease or a promise is noted, with the rules that stood in the way on the way
-//! there. A tenant's latest [`DECISIONS_MAX`] are kept. Nodes are known by number here; who knows
-//! their names says so ([`Decision::text`]).
+//! Every answer to a lease or a promise is noted, with the rules that decided it. A tenant's latest
+//! [`DECISIONS_MAX`] are kept. Nodes are known by number here; who knows their names says so
+//! ([`Decision::text`]).
 
 use alloc::{format, string::String, vec::Vec};
 use core::fmt;
@@ -131,13 +131,9 @@ impl Rule {
                 size(kernel),
                 size(movable)
             ),
-            Self::AccessedBy { node, latency_ns, bandwidth_mib: 0 } => {
-                format!("{}: those who access it wait {latency_ns}ns", name(node))
+            Self::AccessedBy { node, latency_ns, bandwidth_mib } => {
+                accessed_by(&name(node), latency_ns, bandwidth_mib)
             }
-            Self::AccessedBy { node, latency_ns, bandwidth_mib } => format!(
-                "{}: those who access it wait {latency_ns}ns and have {bandwidth_mib}MiB/s",
-                name(node)
-            ),
             Self::NoCapacity { node } => format!("{}: all of it is offline", name(node)),
             Self::NoEmergency { node } => {
                 format!("{}: not even in an emergency, for this tenant", name(node))
@@ -146,24 +142,28 @@ impl Rule {
             Self::Masks { most } => format!(
                 "its policy's nodes are not among the {most} sets of which promises are counted"
             ),
-            Self::Promises { scope, promised, most } => match scope {
-                Scope::Process => format!(
-                    "it would be promised {} and its policy and its tenant's quotas let it have {}",
-                    size(promised),
-                    size(most)
-                ),
-                Scope::Tenant => format!(
-                    "its tenant would be promised {} and may have {}",
-                    size(promised),
-                    size(most)
-                ),
-                Scope::Pool => format!(
-                    "{} would be promised or guaranteed and {} is there",
-                    size(promised),
-                    size(most)
-                ),
-            },
+            Self::Promises { scope, promised, most } => promises(scope, promised, most),
         }
+    }
+}
+
+fn accessed_by(node: &str, latency_ns: u64, bandwidth_mib: u64) -> String {
+    let waits = format!("{node}: those who access it wait {latency_ns}ns");
+    match bandwidth_mib {
+        0 => waits,
+        known => format!("{waits} and have {known}MiB/s"),
+    }
+}
+
+fn promises(scope: Scope, promised: u64, most: u64) -> String {
+    let (promised, most) = (size(promised), size(most));
+    match scope {
+        Scope::Process => format!(
+            "it would be promised {promised} and its policy and its tenant's quotas let it have \
+             {most}"
+        ),
+        Scope::Tenant => format!("its tenant would be promised {promised} and may have {most}"),
+        Scope::Pool => format!("{promised} would be promised or guaranteed and {most} is there"),
     }
 }
 

@@ -19,6 +19,6 @@ pub mod weights;
 pub use self::{
     candidates::{Candidates, candidates},
     interleave::Turn,
-    policy::{Errno, Extended, MemPolicy, Mode, PolicyError},
+    policy::{ACCESSORS_MAX, Errno, Extended, MemPolicy, Mode, PolicyError},
     weights::{WeightError, Weighting, Weights},
 };

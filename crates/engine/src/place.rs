@@ -36,7 +36,7 @@ use crate::{
     decision::Rule,
     engine::Engine,
     lease::{Lease, Share},
-    mempolicy::{MemPolicy, Mode, Turn, candidates},
+    mempolicy::{MemPolicy, Mode, PolicyError, Turn, candidates},
     nodes::{NodeClass, Zonelists},
     parts::parts_of,
     pool::Pool,
@@ -152,9 +152,17 @@ impl Engine {
         nodes.flat_map(|node| parts_of(node, movability)).collect()
     }
 
+    /// Whether a policy makes sense on this machine: a lease, or a process, may then have it.
+    ///
+    /// # Errors
+    /// [`PolicyError`].
+    pub fn check_policy(&self, policy: &MemPolicy) -> Result<(), PolicyError> {
+        policy.check(&self.zonelists, &self.accessors)
+    }
+
     /// Where a policy leads, if it makes sense.
     pub(crate) fn route(&self, policy: MemPolicy) -> Result<Arc<Route>, Refusal> {
-        policy.check(&self.zonelists, &self.accessors)?;
+        self.check_policy(&policy)?;
         Ok(Arc::new(Route::new(policy, &self.zonelists, &self.accessors, &self.pool)))
     }
 

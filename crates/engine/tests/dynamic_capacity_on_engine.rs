@@ -417,6 +417,41 @@ fn what_is_taken_by_force_meanwhile_is_not_in_the_answer() {
 }
 
 #[test]
+fn what_is_taken_by_force_again_and_again_is_missing_from_the_answer_once() {
+    let mut world = World::new(Splitting::Extent);
+    let tag = world.tag();
+    world.add(&[extent(0, 8, tag), extent(8, 2, tag)]);
+    world.lease(0, 10);
+    world.orders = Some(vec![]);
+    for (start, pages, more) in [(0, 8, More::Follows), (8, 2, More::Last)] {
+        world.hear(Heard::Release { device: MEM, range: range(start, pages), tag, more });
+    }
+    let mut of = tag;
+    // Each time it is given and taken whole and in other pieces.
+    for again in [vec![(0, 8)], vec![(0, 3), (3, 5)], vec![(4, 4)]] {
+        world.hear(Heard::ForcedRelease { device: MEM, range: range(0, 8), tag: of });
+        for &(start, pages) in &again {
+            let next = world.tag();
+            world.add(&[extent(start, pages, next)]);
+            let taken = range(start, pages);
+            world.hear(Heard::ForcedRelease { device: MEM, range: taken, tag: next });
+        }
+        of = world.tag();
+        world.add(&[extent(0, 8, of)]);
+    }
+    assert_eq!((world.answers.len(), world.given()), (0, 10));
+    for order in world.orders.take().unwrap() {
+        let moved = world.moved(order);
+        world.act(vec![moved]);
+    }
+    let [answer] = &world.answers[..] else { panic!("{:?}", world.answers) };
+    assert_eq!((answer.asked, answer.released), (ByteSize(2 * PAGE), ByteSize(2 * PAGE)));
+    // What was given last is used once nothing of what was there before is.
+    world.pass(1);
+    assert_eq!((world.online(), world.given(), world.released.len()), (8, 8, 2));
+}
+
+#[test]
 fn what_no_device_has_given_does_not_stay_online() {
     let mut world = World::new(Splitting::Group);
     let tag = world.tag();

@@ -138,4 +138,10 @@ fn what_makes_no_sense_is_refused_with_its_line() {
     wrong("policy = { mode = \"accessed-by\", accessors = { cpu = 0 } }", "nonzero");
     let both = "policy = { mode = \"accessed-by\", nodes = [\"far\"], accessors = { cpu = 1 } }";
     wrong(both, "no nodes with \"accessed-by\"");
+    // A program's own policy, for two who share no node.
+    let own = "policy = { mode = \"accessed-by\", accessors = { cpu = 1, nic = 1 } }\nstart";
+    let text = CARD.replace("POLICY", "").replace("start", own);
+    let text = format!("{text}\n[[machine.processor]]\nname = \"nic\"\n");
+    let error = Scenario::read(&text).unwrap_err().to_string();
+    assert!(error.contains("program \"other\": the policy is for memory that 2"), "{error}");
 }

@@ -103,6 +103,8 @@ fn random_machines_hold_what_must_hold_and_cover_the_rules() {
         "balance moved",
         "check ping-pong",
         "check guarantee",
+        "check reach of a grant",
+        "check reach of a move",
     ] {
         assert!(outcome.seen.contains_key(what), "{what} is never seen");
     }

@@ -63,15 +63,16 @@ struct Asking {
     ranges: Vec<DpaRange>,
     open: BTreeSet<RequestId>,
     holders: Vec<Holder>,
-    /// Bytes of it that went by force meanwhile.
-    lost: u64,
+    /// What went by force meanwhile, of this and of other things. The device may give an address
+    /// again and take it again before the question is answered: of what was asked it is gone once.
+    lost: Ranges,
 }
 
 impl Asking {
-    /// Whether something that went by force was asked for. Host's pieces only ever get smaller.
-    fn asks_for(&self, range: DpaRange) -> bool {
-        let after = self.ranges.partition_point(|asked| asked.start <= range.start);
-        after.checked_sub(1).is_some_and(|at| self.ranges[at].contains(range))
+    /// Bytes of it that did not go by force meanwhile.
+    fn still_there(&self) -> u64 {
+        let there = self.ranges.iter().flat_map(|&range| self.lost.missing(range));
+        there.map(|range| range.length).sum()
     }
 }
 
@@ -306,8 +307,7 @@ impl Port {
 
     fn lost(&mut self, device: DeviceId, ranges: &[DpaRange]) -> Vec<Action> {
         if let Some(asking) = self.asking.get_mut(&device) {
-            let lost = ranges.iter().filter(|&&range| asking.asks_for(range));
-            asking.lost += lost.map(|range| range.length).sum::<u64>();
+            ranges.iter().for_each(|&range| asking.lost.insert(range));
         }
         let online = self.online.entry(device).or_default();
         ranges.iter().for_each(|&range| online.remove(range));
@@ -367,8 +367,9 @@ impl Port {
 
     /// All requests of a question are answered.
     fn reclaimed(&mut self, now: Instant, device: DeviceId) -> Vec<Action> {
-        let Asking { ranges, mut holders, lost, .. } =
-            self.asking.remove(&device).expect("the caller found it");
+        let asking = self.asking.remove(&device).expect("the caller found it");
+        let asked = asking.still_there();
+        let Asking { ranges, mut holders, .. } = asking;
         let online = self.online.entry(device).or_default();
         let free = ranges.iter().flat_map(|&range| online.missing(range)).collect();
         let input = Input::Reclaimed { device, free };
@@ -378,7 +379,6 @@ impl Port {
             _ => 0,
         });
         let released: u64 = released.sum();
-        let asked = ranges.iter().map(|range| range.length).sum::<u64>() - lost;
         let remaining = asked - released;
         holders.sort_by_key(|holder| core::cmp::Reverse(holder.bytes));
         let answer = Action::Answer(Answer {

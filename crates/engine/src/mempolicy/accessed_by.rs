@@ -23,13 +23,15 @@
 //! ([`crate::Input::LinkChanged`]). Promises are counted on the nodes that can be reached, not on
 //! their order, and so stay as they are.
 //!
-//! All other policies mean what they say: who accesses the memory changes nothing there.
+//! All other policies mean what they say: who will access the memory changes nothing in where it
+//! is placed. (What several are seen to access may follow them later, along its route:
+//! `crate::heat`.)
 
-use alloc::{borrow::Cow, vec::Vec};
+use alloc::{borrow::Cow, collections::BTreeSet, vec::Vec};
 
 use memtide_units::{AccessorId, NodeId};
 
-use super::{Mode, PolicyError};
+use super::{Mode, PolicyError, policy::ACCESSORS_MAX};
 use crate::{
     decision::Rule,
     engine::Engine,
@@ -44,6 +46,14 @@ pub(super) fn check(
     zonelists: &Zonelists,
     accessors: &AccessTable,
 ) -> Result<(), PolicyError> {
+    if by.len() > ACCESSORS_MAX {
+        let (accessors, most) = (by.len(), ACCESSORS_MAX);
+        return Err(PolicyError::TooManyAccessors { accessors, most });
+    }
+    let mut known = BTreeSet::new();
+    if let Some(&(accessor, _)) = by.iter().find(|&&(accessor, _)| !known.insert(accessor)) {
+        return Err(PolicyError::AccessorTwice { accessor });
+    }
     let count = by.iter().filter(|&&(_, times)| times > 0).count();
     if count == 0 {
         return Err(PolicyError::NoAccessors);
@@ -70,8 +80,8 @@ impl Engine {
         let Mode::AccessedBy(by) = &route.policy.mode else { return Cow::Borrowed(route) };
         let rank = |&node: &usize| self.accessors.rank(by, self.pool.nodes()[node].id);
         let mut now = route.clone();
-        now.nodes.sort_by_key(rank);
-        now.emergency.sort_by_key(rank);
+        now.nodes.sort_by_cached_key(rank);
+        now.emergency.sort_by_cached_key(rank);
         Cow::Owned(now)
     }
 

@@ -23,6 +23,9 @@ use crate::{
     tiers::AccessTable,
 };
 
+/// Accessors that a policy names at most.
+pub const ACCESSORS_MAX: usize = 64;
+
 /// Where memory goes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct MemPolicy {
@@ -49,7 +52,8 @@ pub enum Mode {
     /// `MPOL_WEIGHTED_INTERLEAVE`: these in turn, each as often as it weighs.
     WeightedInterleave(NodeMask),
     /// Near those who will access it, whoever asks, then further from them: who, and how often in
-    /// proportion to each other. One that is there with 0 does not count.
+    /// proportion to each other; each once, and [`ACCESSORS_MAX`] at most. One that is there with
+    /// 0 does not count.
     AccessedBy(Vec<(AccessorId, u64)>),
 }
 
@@ -107,6 +111,20 @@ pub enum PolicyError {
     /// Nobody named where whoever accesses the memory is.
     #[error("the policy names nobody who accesses the memory; expected one accessor or more")]
     NoAccessors,
+    /// Too many of them.
+    #[error("the policy names {accessors} accessors of the memory; expected {most} at most")]
+    TooManyAccessors {
+        /// How many.
+        accessors: usize,
+        /// [`ACCESSORS_MAX`].
+        most: usize,
+    },
+    /// One of them twice.
+    #[error("the policy names {accessor} twice; expected each accessor once")]
+    AccessorTwice {
+        /// Which.
+        accessor: AccessorId,
+    },
     /// No node for all who access the memory.
     #[error(
         "the policy is for memory that {accessors} accessors use; expected a node that is not \

@@ -71,79 +71,70 @@ impl World {
         device: u16,
         extents: &[DcExtent],
     ) -> (Vec<DpaRange>, Vec<usize>, BTreeSet<u64>) {
-        let mut order: Vec<Vec<DcExtent>> = Vec::new();
-        for &extent in extents {
-            let null = extent.tag == tag(NULL);
-            match order.iter_mut().find(|group| !null && group[0].tag == extent.tag) {
-                Some(group) => group.push(extent),
-                None => order.push(vec![extent]),
-            }
-        }
         let (mut accepted, mut new, mut again) = (Vec::new(), Vec::new(), BTreeSet::new());
-        for mut group in order {
-            let mut once = Vec::new();
-            group.retain(|extent| {
-                let first = !once.contains(extent);
-                once.push(*extent);
-                first
-            });
-            group.sort_by_key(|extent| extent.sequence);
-            let torn = self.torn[usize::from(device)].remove(&group[0].tag);
-            if torn {
+        for group in by_tag(extents) {
+            if self.torn[usize::from(device)].remove(&group[0].tag) {
                 self.mark("torn");
+            } else if !well_formed(&group) {
                 continue;
-            }
-            if !well_formed(&group) {
-                continue;
-            }
-            let duplicate = group.iter().all(|extent| {
-                let pages = pages_of(extent.range);
-                let first = self.pages.get(&(device, pages[0])).copied();
-                // The whole of an extent, or of what is left of it in one piece.
-                first.is_some_and(|first| {
-                    self.allocations[first.allocation].tag == extent.tag
-                        && self.is_piece(device, extent.range)
-                })
-            });
-            if duplicate {
+            } else if self.is_duplicate(device, &group) {
                 self.mark("duplicate");
                 accepted.extend(group.iter().map(|extent| extent.range));
-                let waits = |page: &u64| {
-                    !self.allocations[self.pages[&(device, *page)].allocation].surfaced
-                };
                 let named = group.iter().flat_map(|extent| pages_of(extent.range));
-                again.extend(named.filter(waits));
-                continue;
+                again.extend(named.filter(|&page| !self.has_surfaced(device, page)));
+            } else if self.has_place(device, &group) {
+                accepted.extend(group.iter().map(|extent| extent.range));
+                new.push(self.accept(device, &group));
             }
-            let tag_taken = group[0].tag != tag(NULL)
-                && self
-                    .pages
-                    .values()
-                    .any(|page| self.allocations[page.allocation].tag == group[0].tag);
-            let mut pages = BTreeSet::new();
-            let free = group.iter().all(|extent| {
-                pages_of(extent.range)
-                    .into_iter()
-                    .all(|page| pages.insert(page) && !self.pages.contains_key(&(device, page)))
-            });
-            if tag_taken || !free {
-                self.mark(if tag_taken { "tag taken" } else { "overlap" });
-                continue;
-            }
-            let allocation = self.allocations.len();
-            let (tag, first) = (group[0].tag, allocation);
-            self.allocations.push(Allocation { tag, surfaced: false, first });
-            for (place, extent) in group.iter().enumerate() {
-                for page in pages_of(extent.range) {
-                    let (extent, asked) = (extent.range, false);
-                    self.pages.insert((device, page), Page { allocation, place, extent, asked });
-                }
-                accepted.push(extent.range);
-            }
-            new.push(allocation);
-            self.mark("accepted");
         }
         (accepted, new, again)
+    }
+
+    fn has_surfaced(&self, device: u16, page: u64) -> bool {
+        self.allocations[self.pages[&(device, page)].allocation].surfaced
+    }
+
+    /// Whether a group is there already: of each extent all, or what is left of it in one piece.
+    fn is_duplicate(&self, device: u16, group: &[DcExtent]) -> bool {
+        group.iter().all(|extent| {
+            let pages = pages_of(extent.range);
+            let first = self.pages.get(&(device, pages[0])).copied();
+            first.is_some_and(|first| {
+                self.allocations[first.allocation].tag == extent.tag
+                    && self.is_piece(device, extent.range)
+            })
+        })
+    }
+
+    /// Whether nobody has a new group's tag or any of its pages.
+    fn has_place(&mut self, device: u16, group: &[DcExtent]) -> bool {
+        let of = group[0].tag;
+        let has_tag = |page: &Page| self.allocations[page.allocation].tag == of;
+        let tag_taken = of != tag(NULL) && self.pages.values().any(has_tag);
+        let mut named = BTreeSet::new();
+        let free = group
+            .iter()
+            .flat_map(|extent| pages_of(extent.range))
+            .all(|page| named.insert(page) && !self.pages.contains_key(&(device, page)));
+        if tag_taken || !free {
+            self.mark(if tag_taken { "tag taken" } else { "overlap" });
+        }
+        !tag_taken && free
+    }
+
+    /// A new group, as an allocation.
+    fn accept(&mut self, device: u16, group: &[DcExtent]) -> usize {
+        let allocation = self.allocations.len();
+        let (tag, first) = (group[0].tag, allocation);
+        self.allocations.push(Allocation { tag, surfaced: false, first });
+        for (place, extent) in group.iter().enumerate() {
+            for page in pages_of(extent.range) {
+                let (extent, asked) = (extent.range, false);
+                self.pages.insert((device, page), Page { allocation, place, extent, asked });
+            }
+        }
+        self.mark("accepted");
+        allocation
     }
 
     /// Whether the host has this range as one extent, as it tells.
@@ -215,6 +206,22 @@ impl World {
             _ => self.mark("named again by several"),
         }
     }
+}
+
+/// The groups of a chain in the order in which they begin, each sorted by its numbers and without
+/// what is there twice.
+fn by_tag(extents: &[DcExtent]) -> Vec<Vec<DcExtent>> {
+    let mut order: Vec<Vec<DcExtent>> = Vec::new();
+    for &extent in extents {
+        let null = extent.tag == tag(NULL);
+        match order.iter_mut().find(|group| !null && group[0].tag == extent.tag) {
+            Some(group) if group.contains(&extent) => {}
+            Some(group) => group.push(extent),
+            None => order.push(vec![extent]),
+        }
+    }
+    order.iter_mut().for_each(|group| group.sort_by_key(|extent| extent.sequence));
+    order
 }
 
 /// Whether a group, sorted by its numbers, is one as far as it alone is concerned.

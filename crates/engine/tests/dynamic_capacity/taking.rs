@@ -81,18 +81,19 @@ impl World {
             _ => DpaRange::new(range.start + skip * PAGE, pages * PAGE),
         };
         let lost = self.left_of(device, range, tag);
+        let expected = self.losses(device, &lost);
         let effects = self.say(Input::ForcedRelease { device: DeviceId(device), range, tag });
-        let told: Vec<&Vec<DpaRange>> = effects
-            .iter()
-            .filter_map(|effect| match effect {
-                Effect::Lost { extents, .. } => Some(extents),
-                _ => None,
-            })
-            .collect();
-        let told = all_pages(told.into_iter().flatten());
-        let is_surfaced =
-            |number: &u64| self.allocations[self.pages[&(device, *number)].allocation].surfaced;
-        assert_eq!(told, lost.iter().copied().filter(is_surfaced).collect());
+        let mut groups = BTreeSet::new();
+        let mut told = Vec::new();
+        for effect in &effects {
+            let Effect::Lost { device: of, group, extents, left } = effect else { continue };
+            assert_eq!(*of, DeviceId(device));
+            assert!(groups.insert(*group), "{group} is told once");
+            assert!(extents.is_sorted(), "{extents:?}");
+            told.push((all_pages(extents), *left));
+        }
+        told.sort();
+        assert_eq!(told, expected);
         if lost.is_empty() {
             return;
         }
@@ -103,6 +104,23 @@ impl World {
                 question.remove(&page);
             }
         }
+    }
+
+    /// What is told when pages are lost: of each allocation that has surfaced which, and how many
+    /// bytes are left of it.
+    fn losses(&self, device: u16, lost: &BTreeSet<u64>) -> Vec<(BTreeSet<u64>, u64)> {
+        let allocation = |number: &u64| self.pages[&(device, *number)].allocation;
+        let allocations: BTreeSet<usize> = lost.iter().map(allocation).collect();
+        let surfaced = allocations.into_iter().filter(|&one| self.allocations[one].surfaced);
+        let loss = |one: usize| {
+            let its: BTreeSet<u64> =
+                lost.iter().copied().filter(|page| allocation(page) == one).collect();
+            let left = (self.pages_in(one).len() - its.len()) as u64 * PAGE;
+            (its, left)
+        };
+        let mut losses: Vec<_> = surfaced.map(loss).collect();
+        losses.sort();
+        losses
     }
 
     /// The user answers: some pages of the question are free.

@@ -48,9 +48,17 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
     at_most("pageblocks looked at: samples x (nodes + working sets)", looked, LOOKED_MAX)?;
     at_most("steps of all programs, in the duration by their periods,", steps(plan), STEPS_MAX)?;
     // The engine's own rules come last: to make one takes memory as the machine has it.
-    Engine::new(plan.config())
-        .map(drop)
-        .map_err(|error| format!("the engine refuses this configuration: {error}"))
+    let engine = Engine::new(plan.config())
+        .map_err(|error| format!("the engine refuses this configuration: {error}"))?;
+    policies(plan, &engine)
+}
+
+/// Programs' policies can be followed. Those of tenants are part of the engine's configuration.
+fn policies(plan: &Plan, engine: &Engine) -> Result<(), String> {
+    let mut own = plan.programs.iter().filter_map(|one| Some((&one.name, one.policy.as_ref()?)));
+    own.try_for_each(|(name, policy)| {
+        engine.check_policy(policy).map_err(|error| format!("program {name:?}: {error}"))
+    })
 }
 
 /// Nothing repeats more often than can be followed.

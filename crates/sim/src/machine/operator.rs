@@ -18,10 +18,21 @@ pub(super) struct Open {
     pub request: RequestId,
     /// What it is.
     pub what: String,
+    /// Who says where memory goes for it.
+    pub chosen: Chosen,
     /// Since when.
     pub since: Nanos,
     /// Until when.
     pub until: Nanos,
+}
+
+/// Who says where memory goes that a request has moved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Chosen {
+    /// The policy of whose it is.
+    ByPolicy,
+    /// The request.
+    ByRequest,
 }
 
 fn id(node: usize) -> NodeId {
@@ -151,7 +162,11 @@ impl World<'_> {
     ) -> Checked<()> {
         let until = self.now.saturating_add(deadline) + SLACK;
         self.oracle.owe(until, what.clone());
-        self.open.push(Open { request, what, since: self.now, until });
+        let chosen = match input {
+            Input::MoveTo { .. } | Input::Mbind { .. } => Chosen::ByRequest,
+            _ => Chosen::ByPolicy,
+        };
+        self.open.push(Open { request, what, chosen, since: self.now, until });
         match self.say(input)? {
             Ok(()) => Ok(()),
             Err(refusal) => {

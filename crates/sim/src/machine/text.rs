@@ -262,6 +262,28 @@ impl Text {
         if plan.duration == 0 {
             return Err("duration 0; expected more".to_owned().into());
         }
+        self.quotas(plan)?;
+        self.zones(plan)?;
+        for kind in NodeKind::ALL {
+            let there: u64 = plan
+                .nodes
+                .iter()
+                .filter(|node| node.kind == kind)
+                .map(|node| node.pageblocks)
+                .sum();
+            let sure: u64 = plan.tenants.iter().map(|tenant| tenant.quota(kind).min).sum();
+            if sure > there {
+                let problem = format!(
+                    "{sure} pageblocks of {kind} are guaranteed, of {there} that there are"
+                );
+                return Err(problem.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody is sure to get more than it may have.
+    fn quotas(&self, plan: &Plan) -> Result<(), Wrong> {
         for (number, tenant) in plan.tenants.iter().enumerate() {
             for (kind, quota) in &tenant.quotas {
                 let max = quota.max.unwrap_or(u64::MAX);
@@ -276,6 +298,11 @@ impl Text {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Memory comes into no zone that its node cannot have.
+    fn zones(&self, plan: &Plan) -> Result<(), Wrong> {
         for (number, event) in plan.events.iter().enumerate() {
             let Happening::Add { to, zone: Some(zone), .. } = event.what else { continue };
             let (own, name) = (plan.nodes[to].zone, &plan.nodes[to].name);
@@ -285,21 +312,6 @@ impl Text {
                      node in \"exmem\" or nothing"
                 );
                 return Err(wrong(self.event[number].span().start, problem));
-            }
-        }
-        for kind in NodeKind::ALL {
-            let there: u64 = plan
-                .nodes
-                .iter()
-                .filter(|node| node.kind == kind)
-                .map(|node| node.pageblocks)
-                .sum();
-            let sure: u64 = plan.tenants.iter().map(|tenant| tenant.quota(kind).min).sum();
-            if sure > there {
-                let problem = format!(
-                    "{sure} pageblocks of {kind} are guaranteed, of {there} that there are"
-                );
-                return Err(problem.into());
             }
         }
         Ok(())

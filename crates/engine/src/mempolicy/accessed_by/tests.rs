@@ -118,6 +118,13 @@ fn nobody_and_no_place_are_einval() {
     };
     assert_eq!(check(&[]), PolicyError::NoAccessors);
     assert_eq!(check(&[(CPU, 0)]), PolicyError::NoAccessors);
+    assert_eq!(
+        check(&[(CPU, 1), (GPU, 1), (CPU, 0)]),
+        PolicyError::AccessorTwice { accessor: CPU }
+    );
+    let many = |count: u16| (0..count).map(|id| (AccessorId(id), 1)).collect::<Vec<_>>();
+    assert_eq!(check(&many(65)), PolicyError::TooManyAccessors { accessors: 65, most: 64 });
+    assert_eq!(check(&many(64)), PolicyError::NotReached { accessors: 64 });
     // Unknown; private memory only; none in common.
     assert_eq!(check(&[(AccessorId(9), 1)]), PolicyError::NotReached { accessors: 1 });
     assert_eq!(check(&[(NIC, 1)]), PolicyError::NotReached { accessors: 1 });

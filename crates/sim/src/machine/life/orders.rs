@@ -6,6 +6,7 @@ use memtide_engine::{Input, MoveOutcome, Refusal, tenant::Migration};
 use memtide_units::{Extent, HoldReason, MemberId, MoveId, PAGEBLOCK_BYTES, Pageblock};
 
 use crate::machine::{
+    operator::Chosen,
     oracle::{Checked, State, Went},
     plan::Nanos,
     process::{Life, Process},
@@ -39,6 +40,11 @@ impl World<'_> {
             if process.pinned.contains(&from) {
                 return Err(format!("{member} is to move {from}, which is pinned"));
             }
+        }
+        // Who names nodes means them, whoever reaches those.
+        if self.open.iter().all(|open| open.chosen == Chosen::ByPolicy) {
+            let to: Vec<Pageblock> = pairs.iter().map(|&(_, to)| to).collect();
+            self.are_reached(number, &to, "check reach of a move")?;
         }
         let kind = |at| self.plan.nodes[self.oracle.node_of(at)].kind;
         let others = pairs.iter().filter(|&&(from, to)| kind(from) != kind(to));

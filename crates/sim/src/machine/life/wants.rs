@@ -1,7 +1,10 @@
 //! What a process lacks, asks for, gets, and gives back.
 
+use std::collections::BTreeSet;
+
 use memtide_engine::{
     Input, Refusal,
+    mempolicy::Mode,
     tenant::{Migration, OnDepletion},
 };
 use memtide_units::{Extent, HoldReason, MemberId, Pageblock, TenantId};
@@ -126,37 +129,14 @@ impl World<'_> {
         let Some(asked) = self.take_asked(number).filter(|asked| asked.what == What::Lease) else {
             return Err(format!("{member} is granted what it did not ask for"));
         };
-        let (image, tenant) = (self.processes[number].image, self.processes[number].tenant);
+        let tenant = self.processes[number].tenant;
         let all: Vec<Pageblock> = extents.iter().flat_map(|extent| extent.iter()).collect();
         let got = all.len() as u64;
         if got > asked.count {
             return Err(format!("{member} is granted {got} pageblocks, asked for {}", asked.count));
         }
-        let mut kinds = std::collections::BTreeSet::new();
-        let mut kinds_of_never = std::collections::BTreeSet::new();
-        let stays = plan.tenants[tenant].migration == Migration::Never;
-        for &pageblock in &all {
-            self.oracle.granted(pageblock, image)?;
-            let node = self.oracle.node_of(pageblock);
-            self.is_reached(number, node)?;
-            kinds.insert(plan.nodes[node].kind);
-            if stays {
-                self.oracle.may_stay(pageblock, "granted to who is never moved")?;
-            }
-            if !self.oracle.is_movable_only(pageblock) {
-                kinds_of_never.insert(plan.nodes[node].kind);
-            }
-            let place = self.processes[number].pages.len() as u32;
-            self.oracle.new_content((number as u64, place));
-            self.processes[number].push(Page::Pool(pageblock));
-        }
-        self.oracle.quota(plan, tenant)?;
-        for kind in kinds {
-            self.oracle.guarantees(plan, tenant, kind)?;
-        }
-        for kind in kinds_of_never {
-            self.oracle.guarantees_of_never(plan, tenant, kind)?;
-        }
+        self.map_granted(number, &all)?;
+        self.judge_grant(number, &all)?;
         let waited = self.now - asked.since;
         if waited > 0 {
             self.measure.saw("lease waited");
@@ -189,16 +169,61 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Whether those who access a process's memory, as its policy says, reach a node.
-    fn is_reached(&self, number: usize, node: usize) -> Checked<()> {
-        let process = &self.processes[number];
-        let own = self.plan.programs[process.program].policy.as_ref();
-        let policy = own.unwrap_or(&self.plan.tenants[process.tenant].policy);
-        if self.plan.is_reached(&policy.mode, node) {
-            return Ok(());
+    /// A process maps what it was granted.
+    fn map_granted(&mut self, number: usize, all: &[Pageblock]) -> Checked<()> {
+        let (image, tenant) = (self.processes[number].image, self.processes[number].tenant);
+        let stays = self.plan.tenants[tenant].migration == Migration::Never;
+        for &pageblock in all {
+            self.oracle.granted(pageblock, image)?;
+            if stays {
+                self.oracle.may_stay(pageblock, "granted to who is never moved")?;
+            }
+            let place = self.processes[number].pages.len() as u32;
+            self.oracle.new_content((number as u64, place));
+            self.processes[number].push(Page::Pool(pageblock));
         }
-        let name = &self.plan.nodes[node].name;
-        Err(format!("{} gets memory on {name:?}, which not all reach who use it", process.member))
+        Ok(())
+    }
+
+    /// Whether a process may have been granted what it maps now.
+    fn judge_grant(&mut self, number: usize, all: &[Pageblock]) -> Checked<()> {
+        let (plan, tenant) = (self.plan, self.processes[number].tenant);
+        self.are_reached(number, all, "check reach of a grant")?;
+        self.oracle.quota(plan, tenant)?;
+        let kind = |&at: &Pageblock| plan.nodes[self.oracle.node_of(at)].kind;
+        for kind in all.iter().map(kind).collect::<BTreeSet<_>>() {
+            self.oracle.guarantees(plan, tenant, kind)?;
+        }
+        let anything = all.iter().filter(|&&at| !self.oracle.is_movable_only(at));
+        for kind in anything.map(kind).collect::<BTreeSet<_>>() {
+            self.oracle.guarantees_of_never(plan, tenant, kind)?;
+        }
+        Ok(())
+    }
+
+    /// Whether those who access a process's memory, as its policy says, reach the nodes where it
+    /// comes to lie. Counted as seen where there is a node that they do not reach.
+    pub(super) fn are_reached(
+        &mut self,
+        number: usize,
+        all: &[Pageblock],
+        seen: &str,
+    ) -> Checked<()> {
+        let (plan, process) = (self.plan, &self.processes[number]);
+        let own = plan.programs[process.program].policy.as_ref();
+        let mode = &own.unwrap_or(&plan.tenants[process.tenant].policy).mode;
+        let Mode::AccessedBy(_) = mode else { return Ok(()) };
+        let nodes: BTreeSet<usize> = all.iter().map(|&at| self.oracle.node_of(at)).collect();
+        if let Some(node) = nodes.into_iter().find(|&node| !plan.is_reached(mode, node)) {
+            let (member, name) = (process.member, &plan.nodes[node].name);
+            return Err(format!(
+                "{member} gets memory on {name:?}, which not all reach who use it"
+            ));
+        }
+        if (0..plan.nodes.len()).any(|node| !plan.is_reached(mode, node)) {
+            self.measure.saw(seen);
+        }
+        Ok(())
     }
 
     /// Makes what was granted unmovable, for a program that does that.

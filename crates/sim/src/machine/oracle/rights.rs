@@ -150,7 +150,8 @@ impl Oracle {
             }
             let all = 0..self.used.len();
             let sure: u64 = all.map(|tenant| self.unused_guarantee(plan, tenant, kind)).sum();
-            if free >= sure && for_never >= self.sure_of_never(plan, kind, None) {
+            let is_room = !stays || for_never >= self.sure_of_never(plan, kind, None);
+            if free >= sure && is_room {
                 let name = &plan.tenants[tenant].name;
                 return Err(format!(
                     "guarantee: tenant {name:?} is not given {kind} memory; it is sure to get \

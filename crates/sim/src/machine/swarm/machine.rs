@@ -61,7 +61,8 @@ impl Swarm {
         chosen.into_iter().fold(Capabilities::NONE, Capabilities::with)
     }
 
-    /// Direct, behind one switch, or behind two in a row.
+    /// Direct, behind one switch, or behind two in a row. What is direct may be out of the second
+    /// processor's reach.
     pub(super) fn topology(&mut self, has: &Features, nodes: usize) -> Topology {
         let mut links = Vec::new();
         let mut link = |from, to, latency_ns, bandwidth_mib| {
@@ -69,7 +70,9 @@ impl Swarm {
             links.push(Link { name, from, to, latency_ns, bandwidth_mib });
         };
         let far: Vec<usize> = (1..nodes).filter(|_| has.links && self.percent(70)).collect();
-        let depth = self.below(3) as usize;
+        // Who is out of whose reach matters to accessors only.
+        let direct = has.accessors && self.percent(70);
+        let depth = if direct { 0 } else { self.below(3) as usize };
         if !far.is_empty() && depth > 0 {
             for processor in 0..2 {
                 link(
@@ -93,7 +96,9 @@ impl Swarm {
             match depth {
                 0 => {
                     link(Place::Processor(0), Place::Node(node), 70, bandwidth);
-                    link(Place::Processor(1), Place::Node(node), 90, bandwidth);
+                    if !(has.accessors && self.percent(50)) {
+                        link(Place::Processor(1), Place::Node(node), 90, bandwidth);
+                    }
                 }
                 depth => link(Place::Switch(depth - 1), Place::Node(node), 70, bandwidth),
             }

@@ -14,6 +14,9 @@ use memtide_units::{AccessorId, NodeId, NodeKind};
 use super::{Features, Swarm};
 use crate::machine::plan::Node;
 
+/// What is left to guarantee of each kind, and what of that to who is never moved.
+type Left = BTreeMap<NodeKind, [u64; 2]>;
+
 impl Swarm {
     pub(super) fn policy(&mut self, has: &Features, nodes: &[Node]) -> MemPolicy {
         // What is private is bound to, if its owner permits that, and named by nothing else.
@@ -27,14 +30,14 @@ impl Swarm {
         };
         let public = ids(&|node| !matches!(node.class, NodeClass::Private(_)));
         let all = ids(&bindable);
-        let mode = match self.below(7) {
+        let mode = match self.below(if has.accessors { 10 } else { 7 }) {
             1 => Mode::Bind(self.some(&all)),
             2 => Mode::Preferred(self.one_of(&public)),
             3 => Mode::PreferredMany(self.some(&public)),
             4 => Mode::Interleave(self.some(&public)),
             5 => Mode::WeightedInterleave(self.some(&public)),
-            // One processor, or both, who reach every node.
-            6 if has.accessors => Mode::AccessedBy(
+            // The first processor, who reaches every node, or both.
+            6..10 if has.accessors => Mode::AccessedBy(
                 [0, 1].map(|id| (AccessorId(id), u64::from(id == 0) + self.below(4))).to_vec(),
             ),
             _ => Mode::Local,
@@ -55,8 +58,7 @@ impl Swarm {
 
     pub(super) fn tenants(&mut self, has: &Features, nodes: &[Node]) -> Vec<TenantConfig> {
         let count = self.between(1, 4);
-        // What is left to guarantee, and what of that to who is never moved.
-        let mut left: BTreeMap<NodeKind, [u64; 2]> = BTreeMap::new();
+        let mut left = Left::new();
         for node in nodes {
             let [all, for_never] = left.entry(node.kind).or_default();
             *all += node.pageblocks;
@@ -65,34 +67,9 @@ impl Swarm {
         (0..count)
             .map(|number| {
                 let name = format!("t{number}");
-                let mut quotas = BTreeMap::new();
                 let migration =
                     if self.percent(85) { Migration::Allowed } else { Migration::Never };
-                for (&kind, [left, for_never]) in &mut left {
-                    if !self.percent(60) {
-                        continue;
-                    }
-                    let most = match migration {
-                        Migration::Allowed => *left,
-                        Migration::Never => (*left).min(*for_never),
-                    };
-                    let min = if has.guarantees { self.below(most / 2 + 1) } else { 0 };
-                    if migration == Migration::Never {
-                        *for_never -= min;
-                    }
-                    let max = (has.quotas && self.percent(60)).then(|| min + self.below(40));
-                    let denied = has.quotas && min == 0 && self.percent(15);
-                    *left -= min;
-                    quotas.insert(
-                        kind,
-                        Quota {
-                            access: if denied { Allowed::Denied } else { Allowed::Allowed },
-                            max,
-                            min,
-                            pinned_max: (has.quotas && self.percent(30)).then(|| self.below(16)),
-                        },
-                    );
-                }
+                let quotas = self.quotas(has, migration, &mut left);
                 let wait = Duration::from_millis(self.one_of(&[10, 500, 3000]));
                 TenantConfig {
                     who: vec![Who::Label(name.clone())],
@@ -114,5 +91,35 @@ impl Swarm {
                 }
             })
             .collect()
+    }
+
+    /// What a tenant may have of each kind, of what is left to guarantee.
+    fn quotas(
+        &mut self,
+        has: &Features,
+        migration: Migration,
+        left: &mut Left,
+    ) -> BTreeMap<NodeKind, Quota> {
+        let mut quotas = BTreeMap::new();
+        for (&kind, [left, for_never]) in left {
+            if !self.percent(60) {
+                continue;
+            }
+            let most = match migration {
+                Migration::Allowed => *left,
+                Migration::Never => (*left).min(*for_never),
+            };
+            let min = if has.guarantees { self.below(most / 2 + 1) } else { 0 };
+            if migration == Migration::Never {
+                *for_never -= min;
+            }
+            let max = (has.quotas && self.percent(60)).then(|| min + self.below(40));
+            let denied = has.quotas && min == 0 && self.percent(15);
+            *left -= min;
+            let access = if denied { Allowed::Denied } else { Allowed::Allowed };
+            let pinned_max = (has.quotas && self.percent(30)).then(|| self.below(16));
+            quotas.insert(kind, Quota { access, max, min, pinned_max });
+        }
+        quotas
     }
 }
