@@ -13,6 +13,7 @@
 //! * [`code`], [`opcode`]: return codes and opcodes by name.
 //! * [`payload`]: how a message becomes bytes ([`Payload`]), and why bytes are none.
 //! * [`command`]: every command that memtide speaks, one file each.
+//! * [`mod@outdated`]: what of an event log is older than the list of extents.
 //! * [`cci`], [`tunnel`]: what carries them where no register does.
 //! * [`mailbox`]: the registers that carry them.
 //! * [`registers`]: where registers are, and those that decode addresses.
@@ -37,6 +38,7 @@ pub mod device;
 pub mod mailbox;
 pub mod manager;
 pub mod opcode;
+pub mod outdated;
 pub mod payload;
 pub mod registers;
 pub mod switch;
@@ -44,4 +46,5 @@ pub mod tunnel;
 
 pub use code::ReturnCode;
 pub use opcode::Opcode;
+pub use outdated::outdated;
 pub use payload::{Command, DecodeError, Payload};

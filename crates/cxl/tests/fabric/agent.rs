@@ -47,6 +47,8 @@ pub struct Agent {
     jobs: VecDeque<Job>,
     /// Records that were read and not cleared.
     read: Vec<u16>,
+    /// Of them those that say nothing any more: the list that was read at the start is younger.
+    outdated: BTreeSet<u16>,
     /// Blocks that programs use.
     pub used: BTreeSet<u64>,
     /// What it has to tell the manager.
@@ -77,6 +79,7 @@ impl Agent {
             rules: None,
             jobs: VecDeque::new(),
             read: Vec::new(),
+            outdated: BTreeSet::new(),
             used: BTreeSet::new(),
             answers: VecDeque::new(),
             block,
@@ -123,6 +126,10 @@ impl Agent {
         let mut rules = Host::new(limits());
         rules.add_device(DEVICE, self.config.clone()).expect("the device makes sense");
         self.rules = Some(rules);
+        // Before the list.
+        let ask = GetEventRecords { log: EventLog::DynamicCapacity };
+        let records = device.host_events(self.host, &ask).expect("it has this host").records;
+        self.outdated = memtide_cxl::outdated(&records);
         let ask = GetExtentList { count: 1000, start: 0 };
         let mut accepted = Vec::new();
         loop {
@@ -152,6 +159,9 @@ impl Agent {
         for record in &records {
             self.read.push(record.handle);
             let EventBody::DynamicCapacity(event) = record.body else { continue };
+            if self.outdated.remove(&record.handle) {
+                continue;
+            }
             let (extent, tag, range) = (event.extent, event.extent.tag, event.extent.range);
             let more = match event.more {
                 More::Follows => rules::More::Follows,

@@ -119,6 +119,7 @@ impl<C: Commands> Agent<C> {
         let supplied = setup.pool.take().map(Supplied::new);
         let mut agent =
             Self { commands, host, log, setup, started, recovered, stuck, offers, supplied };
+        agent.look()?;
         let accepted = agent.extents()?;
         agent.recovered = accepted.iter().map(|extent| extent.range).collect();
         for span in agent.setup.spans.clone() {

@@ -4,6 +4,9 @@
 //! cleared, oldest first. Those of a chain that has not ended stay: an agent that is killed finds
 //! the chain whole again. Only where they keep others from coming are they cleared.
 //!
+//! A new agent finds records that the list of extents, read after them, has overtaken; those it
+//! passes over ([`outdated`]).
+//!
 //! Records that a full log lost are lost, but what they told of is not: what was accepted stands in
 //! the list (4801h), and a release is asked for again by whoever wants it. An offer of which nobody
 //! has a record is what the device waits for before it takes an answer to a later one
@@ -11,13 +14,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use memtide_cxl::command::{
-    More as Follows,
-    dynamic_capacity::GetExtentList,
-    events::{
-        Clear, ClearEventRecords, DynamicCapacityEvent, DynamicCapacityEventKind as Kind,
-        EventBody, EventLog, EventRecord, GetEventRecords,
+use memtide_cxl::{
+    command::{
+        More as Follows,
+        dynamic_capacity::GetExtentList,
+        events::{
+            Clear, ClearEventRecords, DynamicCapacityEvent, DynamicCapacityEventKind as Kind,
+            EventBody, EventLog, EventRecord, GetEventRecords,
+        },
     },
+    outdated,
 };
 use memtide_engine::dynamic_capacity::{DcExtent, Input, More};
 
@@ -44,6 +50,8 @@ pub(super) struct Log {
     handled: Vec<u16>,
     /// How many of them are from before the chain that has not ended; all without one.
     before_chain: Option<usize>,
+    /// Records that were there before the list was read, and say nothing after it.
+    outdated: BTreeSet<u16>,
     /// Whether the device has been asked before.
     was_read: bool,
     /// Whether this agent has accepted anything.
@@ -70,6 +78,13 @@ impl Log {
 }
 
 impl<C: Commands> Agent<C> {
+    /// Looks at what is in the log before the list is read: as many records as come at once.
+    pub(super) fn look(&mut self) -> Result<(), DcdError> {
+        let answer = self.commands.ask(&GetEventRecords { log: EventLog::DynamicCapacity })?;
+        self.log.outdated = outdated(&answer.records);
+        Ok(())
+    }
+
     /// Reads and handles records until there are no more that are new.
     pub(super) fn drain(&mut self, kernel: &mut impl Kernel, say: Say<'_>) -> Result<(), DcdError> {
         self.log.overflows_now = false;
@@ -130,6 +145,9 @@ impl<C: Commands> Agent<C> {
     ) -> Result<(), DcdError> {
         let before = self.log.handled.len();
         self.log.handled.push(record.handle);
+        if self.log.outdated.remove(&record.handle) {
+            return Ok(());
+        }
         let EventBody::DynamicCapacity(event) = record.body else { return Ok(()) };
         let DynamicCapacityEvent { kind, extent, .. } = event;
         let more = if event.more == Follows::Follows { More::Follows } else { More::Last };

@@ -80,6 +80,13 @@ impl State {
         self.record(Kind::ForcedRelease, range, More::Last);
     }
 
+    /// Takes the last offer back.
+    pub fn withdraw(&mut self) {
+        for range in self.pending.pop_back().expect("an offer") {
+            self.record(Kind::ForcedRelease, range, More::Last);
+        }
+    }
+
     fn blocks(ranges: &[DpaRange]) -> impl Iterator<Item = DpaRange> {
         let each = super::kernel::BLOCK;
         ranges.iter().flat_map(move |range| {

@@ -426,3 +426,14 @@ fn killed_at_any_time_nothing_is_lost_and_nothing_too_much() {
         println!("seed {seed}: {wanted:?}");
     }
 }
+
+/// The answer to an offer that was taken back would be taken for one to the next.
+#[test]
+fn killed_at_each_step_of_getting_again_what_was_taken_back_by_force() {
+    let again = |world: &World| {
+        world.offer(&[block(1)]);
+        world.state.borrow_mut().withdraw();
+        world.offer(&[block(1)]);
+    };
+    killed_at_each_step(&[&[block(0)]], again, &[0, 1]);
+}
