@@ -27,13 +27,18 @@ impl Swarm {
                     access: self.access(),
                 });
                 let phases = phases.collect();
+                let processor = self.below(2) as usize;
                 Program {
                     name: format!("p{number}"),
                     tenant: self.below(tenants as u64) as usize,
                     count: if has.fleets { self.between(1, 8) as u32 } else { 1 },
                     start: self.below(5000) * MS,
                     every: self.below(2000) * MS,
-                    processor: self.below(2) as usize,
+                    processor,
+                    accessed_by: match has.accessors && self.percent(50) {
+                        true => [0, 1].map(|by| (by, self.between(1, 4) as u32)).to_vec(),
+                        false => vec![(processor, 1)],
+                    },
                     phases,
                     repeats: self.between(1, 5) as u32,
                     policy: (has.policies && self.percent(30)).then(|| self.policy(has, nodes)),
