@@ -14,10 +14,11 @@
 //! ```
 //!
 //! A node is near or far only for somebody ([`memtide_engine::tiers::accessor`]), and only the
-//! operator knows for whom: HMAT tells it of the machine's processors, nobody of devices. What is
-//! said is what an access takes from end to end, as HMAT says it of an initiator and a target. A
-//! node that an accessor does not name it does not reach, and memory that it works on never lies
-//! there; so what is forgotten shows at once, and no number is guessed.
+//! operator knows for whom: firmware's HMAT tells it of the machine's processors, and of a device
+//! only where it is listed as an initiator. What is said is what an access takes from end to end,
+//! as HMAT says it of an initiator and a target. A node that an accessor does not name it does not
+//! reach, and memory that it works on never lies there; so what is forgotten shows at once, and no
+//! number is guessed.
 //!
 //! Keys are spelt as those of `[[node]]`, which mean the same as seen by the processors near the
 //! node. A scenario of the simulator says `latency-ns` and `bandwidth-mib` of links and nodes, and

@@ -27,18 +27,14 @@ impl Swarm {
                     access: self.access(),
                 });
                 let phases = phases.collect();
-                let processor = self.below(2) as usize;
-                Program {
+                let mut program = Program {
                     name: format!("p{number}"),
                     tenant: self.below(tenants as u64) as usize,
                     count: if has.fleets { self.between(1, 8) as u32 } else { 1 },
                     start: self.below(5000) * MS,
                     every: self.below(2000) * MS,
-                    processor,
-                    accessed_by: match has.accessors && self.percent(50) {
-                        true => [0, 1].map(|by| (by, self.between(1, 4) as u32)).to_vec(),
-                        false => vec![(processor, 1)],
-                    },
+                    processor: self.below(2) as usize,
+                    accessed_by: Vec::new(),
                     phases,
                     repeats: self.between(1, 5) as u32,
                     policy: (has.policies && self.percent(30)).then(|| self.policy(has, nodes)),
@@ -52,7 +48,12 @@ impl Swarm {
                     retry: self.percent(70).then(|| self.between(10, 2000) * MS),
                     fork: (has.forks && self.percent(40))
                         .then(|| (self.between(500, 5000) * MS, self.between(1, 3000) * MS)),
-                }
+                };
+                program.accessed_by = match has.accessors && self.percent(50) {
+                    true => [0, 1].map(|by| (by, self.between(1, 4) as u32)).to_vec(),
+                    false => vec![(program.processor, 1)],
+                };
+                program
             })
             .collect()
     }

@@ -108,10 +108,8 @@ impl ProgramText {
             fork: self.fork.as_ref().map(|fork| (fork.every.0, fork.lives.0)),
         })
     }
-}
 
-impl ProgramText {
-    /// Those that it names, else the processor where it runs.
+    /// Who accesses its memory: those that it names, else the processor where it runs.
     fn accessed_by(
         &self,
         at: usize,
