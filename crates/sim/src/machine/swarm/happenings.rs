@@ -49,8 +49,9 @@ impl Swarm {
                     fork: (has.forks && self.percent(40))
                         .then(|| (self.between(500, 5000) * MS, self.between(1, 3000) * MS)),
                 };
-                program.accessed_by = match has.accessors && self.percent(50) {
-                    true => [0, 1].map(|by| (by, self.between(1, 4) as u32)).to_vec(),
+                // By its number: what else there is of a seed depends on chance alone.
+                program.accessed_by = match has.accessors && number % 2 == 1 {
+                    true => vec![(0, 1), (1, number as u32)],
                     false => vec![(program.processor, 1)],
                 };
                 program
