@@ -605,6 +605,12 @@ fn tenants_are_told_and_explained() {
     let file = file.to_str().unwrap();
     let good = directory.output(&["check", file]);
     assert!(out(&good).contains("good: near 64MiB at") && out(&good).contains("for db, rest"));
+    assert!(!out(&good).contains("accessed by"));
+    let accessor = "[[accessor]]\nname = \"cpu\"\nnodes.near = { read_latency_ns = 100 }\n";
+    let with_accessor = directory.path("accessors.toml");
+    fs::write(&with_accessor, format!("{TENANTS}{accessor}")).unwrap();
+    let good = directory.output(&["check", with_accessor.to_str().unwrap()]);
+    assert!(out(&good).ends_with(", accessed by cpu, for db, rest\n"), "{good:?}");
     let _served = directory.serve(&["--config", file]);
 
     let told = json(&directory.output(&["tenants", "--json"]));

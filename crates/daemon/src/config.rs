@@ -31,9 +31,11 @@
 //! * [`dcd`]: nodes of a device's dynamic capacity.
 //! * [`numa`]: nodes on NUMA nodes of the kernel's.
 //! * `nodes`, `tenants`, `policy`, `who`: what one table says, checked.
+//! * [`accessors`]: who reads and writes memory, and how soon.
 //! * `reach`: which nodes a tenant can get anything of.
 //! * `write`: a file that says the same. `rulebook`: what the engine is told of it.
 
+pub mod accessors;
 pub mod dcd;
 mod nodes;
 pub mod numa;
@@ -44,6 +46,8 @@ mod rulebook;
 mod tenants;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_accessors;
 #[cfg(test)]
 mod tests_of_devices;
 mod who;
@@ -63,15 +67,16 @@ use crate::duration;
 use raw::{Located, RawConfig, Text, word, wrong};
 use reach::PoolRules;
 
+pub use accessors::AccessorConfig;
 pub use dcd::{Accept, DcdConfig, SharedWith, Wants};
 pub use nodes::{NodeConfig, Weights};
 pub use numa::NumaConfig;
-pub use policy::words as policy_words;
+pub(crate) use policy::in_words as policy_in_words;
 pub use tenants::{MAX_TENANTS, Quota, TenantConfig};
 
 /// Most nodes in a pool.
 pub const MAX_NODES: usize = 16;
-/// Longest name of a node or a tenant, in bytes.
+/// Longest name of a node, a tenant or an accessor, in bytes.
 pub const MAX_NAME: usize = 32;
 /// Largest pool.
 pub const MAX_POOL: ByteSize = ByteSize(64 << 40);
@@ -101,6 +106,8 @@ pub struct Config {
     pub weights: Weights,
     /// Who may have what, the first that fits a program first. Empty: everybody, everything.
     pub tenants: Vec<TenantConfig>,
+    /// Who reads and writes memory, in the order of the file.
+    pub accessors: Vec<AccessorConfig>,
 }
 
 /// What is wrong with a configuration.
@@ -169,6 +176,7 @@ impl Config {
             placement: Vec::new(),
             weights: Weights::Automatic,
             tenants: Vec::new(),
+            accessors: Vec::new(),
         };
         config.check().map_err(ConfigError::Value)?;
         Ok(config)
@@ -207,7 +215,8 @@ impl Config {
         let on_full = [("fail", OnFull::Fail), ("fallback", OnFull::Fallback)];
         let on_full = word(raw.on_full.as_ref(), "on_full", OnFull::Fail, &on_full)?;
         let placement = nodes::placement(raw.placement.as_ref(), &nodes)?;
-        let rules = PoolRules { nodes: &nodes, placement: &placement, on_full };
+        let accessors = accessors::accessors(&raw.accessor, &nodes)?;
+        let rules = PoolRules::new(&nodes, &accessors, &placement, on_full);
         let tenants = tenants::tenants(&raw.tenant, &rules)?;
         dcd::check_trust(&raw.tenant, &tenants, &rules)?;
         let config = Self {
@@ -221,6 +230,7 @@ impl Config {
             placement,
             weights: nodes::weights(raw.weights.as_ref(), &nodes)?,
             tenants,
+            accessors,
             nodes,
         };
         config.check().map_err(|problem| (0, problem))?;

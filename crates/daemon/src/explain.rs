@@ -24,7 +24,7 @@ use memtide_proto::{
 use memtide_units::{ByteSize, ImageId, Instant, MemberId, NodeId, TenantId};
 
 use crate::{
-    config::policy_words,
+    config::policy_in_words,
     control::chunks,
     daemon::{ConnectionId, Daemon},
     program::refused,
@@ -83,14 +83,12 @@ impl Daemon {
     }
 
     fn policy(&self, policy: &MemPolicy) -> String {
-        let (mode, nodes) = policy_words(&policy.mode);
-        let names: Vec<_> = nodes.into_iter().map(|node| self.node_name(node)).collect();
         let extended = match policy.extended {
             Extended::Any => "",
             Extended::Only => ", extended only",
             Extended::Never => ", never extended",
         };
-        format!("{} {}", mode, names.join(",")).trim_end().to_owned() + extended
+        policy_in_words(&policy.mode, &self.config.nodes, &self.config.accessors) + extended
     }
 
     pub(crate) fn node_name(&self, node: NodeId) -> String {
@@ -209,7 +207,7 @@ impl Daemon {
             outcome,
             nodes,
             wait_ms: milliseconds(wait),
-            because: decision.rules.iter().map(|rule| self.reason(rule)).collect(),
+            because: decision.rules.iter().map(|rule| self.reason(tenant, rule)).collect(),
         }
     }
 
@@ -233,7 +231,7 @@ impl Daemon {
         }
     }
 
-    fn reason(&self, rule: &Rule) -> Reason {
+    fn reason(&self, tenant: TenantId, rule: &Rule) -> Reason {
         let (name, node, amounts) = parts(rule);
         let amount =
             |(name, count): (&str, u64)| (name.to_owned(), ByteSize::from_pageblocks(count));
@@ -247,7 +245,18 @@ impl Daemon {
                 Rule::AccessedBy { latency_ns, .. } => Some(latency_ns),
                 _ => None,
             },
-            text: rule.text(|node| self.node_name(node)),
+            text: rule.text(|node| self.node_name(node)) + &self.who_accesses(tenant, rule),
+        }
+    }
+
+    /// Who those are that a rule speaks of. The policy is the tenant's: programs of a pool have none
+    /// of their own.
+    fn who_accesses(&self, tenant: TenantId, rule: &Rule) -> String {
+        match (rule, self.config.tenants.get(usize::from(tenant.0))) {
+            (Rule::AccessedBy { .. }, Some(tenant)) => {
+                format!(" ({})", self.policy(&tenant.policy))
+            }
+            _ => String::new(),
         }
     }
 

@@ -94,8 +94,11 @@ phase = [{ lasts = "60s", working-set = "64MiB", wants-mib = 1000 }]
 const MIB: u64 = 1 << 20;
 
 fn rows(policy: &str) -> MachineRow {
-    let text = CARD.replace("POLICY", policy);
-    let scenario = Scenario::read(&text).unwrap_or_else(|error| panic!("{error}"));
+    row(&CARD.replace("POLICY", policy))
+}
+
+fn row(text: &str) -> MachineRow {
+    let scenario = Scenario::read(text).unwrap_or_else(|error| panic!("{error}"));
     let outcome = run(&scenario, None, &mut |_, _| {}).unwrap_or_else(|error| panic!("{error}"));
     let Results::Machine(mut rows) = outcome.results else { panic!("not a machine") };
     rows.remove(0)
@@ -144,4 +147,117 @@ fn what_makes_no_sense_is_refused_with_its_line() {
     let text = format!("{text}\n[[machine.processor]]\nname = \"nic\"\n");
     let error = Scenario::read(&text).unwrap_err().to_string();
     assert!(error.contains("program \"other\": the policy is for memory that 2"), "{error}");
+}
+
+/// Two public nodes, each nearer to one of two processors. An access to the first costs them 100
+/// and 700 ns, to the second 250 and 200 ns; placement begins with the first.
+const SHARED: &str = r#"
+title = "A buffer of two processors"
+claim = "It lies where the sum of their times is the least."
+seed = 1
+
+[machine]
+duration = "60s"
+heat-every = "1s"
+window = [{ name = "settled", from = "50s", to = "60s" }]
+
+[[machine.processor]]
+name = "cpu"
+[[machine.processor]]
+name = "gpu0"
+
+[[machine.node]]
+name = "first"
+kind = "near"
+size = "1GiB"
+latency-ns = 100
+bandwidth-mib = 40000
+[[machine.node]]
+name = "second"
+kind = "near"
+size = "1GiB"
+latency-ns = 100
+bandwidth-mib = 40000
+
+[[machine.link]]
+from = "gpu0"
+to = "first"
+latency-ns = 600
+bandwidth-mib = 40000
+[[machine.link]]
+from = "cpu"
+to = "first"
+latency-ns = 0
+bandwidth-mib = 40000
+[[machine.link]]
+from = "cpu"
+to = "second"
+latency-ns = 150
+bandwidth-mib = 40000
+[[machine.link]]
+from = "gpu0"
+to = "second"
+latency-ns = 100
+bandwidth-mib = 40000
+
+[[machine.tenant]]
+name = "both"
+
+[[machine.program]]
+name = "both"
+tenant = "both"
+PROCESSORS
+phase = [{ lasts = "120s", working-set = "64MiB", wants-mib = 1000LINES }]
+"#;
+
+/// MiB of the buffer on each node, and MiB a second that its users read.
+fn shared(processors: &str, lines: &str) -> ([u64; 2], f64) {
+    let row = row(&SHARED.replace("PROCESSORS", processors).replace("LINES", lines));
+    let tenant = &row.tenants[0];
+    let bytes = ["first", "second"].map(|node| tenant.bytes[node] / MIB);
+    (bytes, tenant.bytes_per_second as f64 / MIB as f64)
+}
+
+#[test]
+fn what_several_access_moves_to_where_the_sum_of_their_times_is_least() {
+    let placed = |processors: &str| shared(processors, "").0;
+    // (3 · 100 + 700) against (3 · 250 + 200), and one more of the first: 1000 and 950, then 1100
+    // and 1200.
+    assert_eq!(placed("processors = { cpu = 3, gpu0 = 1 }"), [0, 64]);
+    assert_eq!(placed("processors = { cpu = 4, gpu0 = 1 }"), [64, 0]);
+    assert_eq!(placed("processors = { cpu = 1, gpu0 = 9 }"), [0, 64]);
+    // Of one alone nothing is moved that its policy put there.
+    assert_eq!(placed("processors = { gpu0 = 1 }"), [64, 0]);
+    assert_eq!(placed("processor = \"gpu0\""), [64, 0]);
+}
+
+/// One line in flight: 64 B in the mean of their latencies, over each path its part.
+#[test]
+fn each_processor_reads_its_part_over_its_own_path() {
+    let mib = |ns: f64| 64.0 / ns * 1e9 / MIB as f64;
+    for (processors, ns) in [
+        ("processor = \"cpu\"", 100.0),
+        ("processor = \"gpu0\"", 700.0),
+        ("processors = { cpu = 4, gpu0 = 1 }", 220.0),
+        ("processor = \"gpu0\"\nprocessors = { cpu = 1 }", 100.0),
+        ("processors = { cpu = 3, gpu0 = 1 }", 237.5),
+    ] {
+        let (_, rate) = shared(processors, ", lines = 1");
+        let wanted = mib(ns);
+        // Load makes an access a little slower.
+        assert!((wanted * 0.98..=wanted).contains(&rate), "{processors}: {rate}, not {wanted}");
+    }
+}
+
+#[test]
+fn processors_that_make_no_sense_are_refused() {
+    let wrong = |processors: &str, problem: &str| {
+        let text = SHARED.replace("PROCESSORS", processors).replace("LINES", "");
+        let error = Scenario::read(&text).unwrap_err();
+        assert!(error.to_string().contains(problem), "{error}");
+    };
+    wrong("processors = {}", "processors of nobody; expected one or more");
+    wrong("processors = { gpu1 = 1 }", "no processor \"gpu1\"");
+    wrong("processors = { cpu = 0 }", "nonzero");
+    wrong("processors = { cpu = 1, cpu = 2 }", "duplicate key");
 }

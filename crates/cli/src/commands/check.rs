@@ -14,13 +14,20 @@ pub fn check(options: &Check) -> Result<ExitCode, Failure> {
         format!("{} {}{}", node.name, node.size, numa.unwrap_or_default())
     };
     let nodes: Vec<String> = config.nodes.iter().map(node).collect();
-    let tenants: Vec<&str> = config.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
+    let accessors = config.accessors.iter().map(|accessor| accessor.name.as_str());
+    let tenants = config.tenants.iter().map(|tenant| tenant.name.as_str());
     output::text(&format!(
-        "{}: good: {} at {}{}\n",
+        "{}: good: {} at {}{}{}\n",
         options.file.display(),
         nodes.join(", "),
         config.socket.display(),
-        if tenants.is_empty() { String::new() } else { format!(", for {}", tenants.join(", ")) }
+        listed("accessed by", accessors.collect()),
+        listed("for", tenants.collect())
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Names after a word, if there are any.
+fn listed(word: &str, names: Vec<&str>) -> String {
+    if names.is_empty() { String::new() } else { format!(", {word} {}", names.join(", ")) }
 }

@@ -94,7 +94,7 @@ pub enum Weights {
     Manual(BTreeMap<usize, u8>),
 }
 
-/// A name of a node or a tenant.
+/// A name of a node, a tenant or an accessor.
 pub(super) fn name(at: &Text, field: &str, seen: &mut BTreeSet<String>) -> Result<String, Located> {
     let name = at.get_ref();
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -162,7 +162,11 @@ fn node(
     let class = class(raw, &field)?;
     let zones = OnlineZone::ALL.map(|zone| (zone.name(), zone));
     let zone = word(raw.zone.as_ref(), &field("zone"), OnlineZone::default(), &zones)?;
-    let performance = performance(raw, &field)?;
+    let performance = performance(
+        [&raw.read_latency_ns, &raw.write_latency_ns],
+        [&raw.read_bandwidth, &raw.write_bandwidth],
+        &field,
+    )?;
     let plain = NodeConfig::new(&name, kind, bytes, backing);
     Ok(NodeConfig { class, zone, performance, dcd, numa, ..plain })
 }
@@ -201,7 +205,12 @@ fn class(raw: &RawNode, field: &impl Fn(&str) -> String) -> Result<NodeClass, Lo
     Ok(NodeClass::Private(all))
 }
 
-fn performance(raw: &RawNode, field: &impl Fn(&str) -> String) -> Result<Performance, Located> {
+/// How fast something is, reading and writing; what is not said is not known.
+pub(super) fn performance(
+    [read_latency, write_latency]: [&Option<Number>; 2],
+    [read_bandwidth, write_bandwidth]: [&Option<Text>; 2],
+    field: &impl Fn(&str) -> String,
+) -> Result<Performance, Located> {
     let latency = |at: &Option<Number>, name: &str| match at {
         None => Ok(0),
         Some(at) => number(at, &field(name), (1, LATENCY_MAX_NS), " nanoseconds"),
@@ -211,10 +220,10 @@ fn performance(raw: &RawNode, field: &impl Fn(&str) -> String) -> Result<Perform
         Some(at) => bandwidth(at, &field(name)),
     };
     Ok(Performance {
-        read_latency_ns: latency(&raw.read_latency_ns, "read_latency_ns")?,
-        write_latency_ns: latency(&raw.write_latency_ns, "write_latency_ns")?,
-        read_bandwidth_mib: bandwidth(&raw.read_bandwidth, "read_bandwidth")?,
-        write_bandwidth_mib: bandwidth(&raw.write_bandwidth, "write_bandwidth")?,
+        read_latency_ns: latency(read_latency, "read_latency_ns")?,
+        write_latency_ns: latency(write_latency, "write_latency_ns")?,
+        read_bandwidth_mib: bandwidth(read_bandwidth, "read_bandwidth")?,
+        write_bandwidth_mib: bandwidth(write_bandwidth, "write_bandwidth")?,
     })
 }
 

@@ -32,6 +32,8 @@ pub(super) struct RawConfig {
     pub(super) node: Vec<Spanned<RawNode>>,
     #[serde(default, alias = "tenants")]
     pub(super) tenant: Vec<Spanned<RawTenant>>,
+    #[serde(default)]
+    pub(super) accessor: Vec<Spanned<RawAccessor>>,
 }
 
 #[derive(Deserialize)]
@@ -81,6 +83,7 @@ pub(super) struct RawTenant {
     pub(super) weight: Option<Number>,
     pub(super) policy: Option<Text>,
     pub(super) nodes: Option<Spanned<Listed>>,
+    pub(super) accessors: Option<Spanned<BTreeMap<Text, Number>>>,
     pub(super) extended: Option<Text>,
     pub(super) on_depletion: Option<Text>,
     pub(super) wait: Option<Text>,
@@ -96,6 +99,24 @@ pub(super) struct RawQuota {
     pub(super) max: Option<Text>,
     pub(super) min: Option<Text>,
     pub(super) pinned_max: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAccessor {
+    pub(super) name: Text,
+    #[serde(default)]
+    pub(super) nodes: BTreeMap<Text, RawAccess>,
+}
+
+/// What an accessor has to a node.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAccess {
+    pub(super) read_latency_ns: Option<Number>,
+    pub(super) write_latency_ns: Option<Number>,
+    pub(super) read_bandwidth: Option<Text>,
+    pub(super) write_bandwidth: Option<Text>,
 }
 
 /// `weights = "automatic"`, or a table.

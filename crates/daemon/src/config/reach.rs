@@ -15,7 +15,11 @@ use memtide_engine::{
 use memtide_proto::program::OnFull;
 use memtide_units::{NodeId, NodeKind, OnlineZone};
 
-use super::{TenantConfig, nodes::NodeConfig};
+use super::{
+    TenantConfig,
+    accessors::{self, AccessorConfig},
+    nodes::NodeConfig,
+};
 use crate::daemon::node_id;
 
 /// What a file says of the pool itself, as far as tenants depend on it.
@@ -24,9 +28,22 @@ pub(super) struct PoolRules<'a> {
     /// Empty: public nodes, near ones first.
     pub(super) placement: &'a [usize],
     pub(super) on_full: OnFull,
+    pub(super) accessors: &'a [AccessorConfig],
+    /// The same, as the engine has them.
+    pub(super) table: AccessTable,
 }
 
-impl PoolRules<'_> {
+impl<'a> PoolRules<'a> {
+    /// Of a pool whose nodes and accessors are checked.
+    pub(super) fn new(
+        nodes: &'a [NodeConfig],
+        accessors: &'a [AccessorConfig],
+        placement: &'a [usize],
+        on_full: OnFull,
+    ) -> Self {
+        Self { nodes, placement, on_full, accessors, table: accessors::table(accessors) }
+    }
+
     /// The order of fallback between the nodes, as far as policies depend on it: who is there, and
     /// of which class.
     pub(super) fn zonelists(&self) -> Option<Zonelists> {
@@ -45,8 +62,7 @@ impl PoolRules<'_> {
         let is_extended = |node| {
             kind(node) != NodeKind::Near || self.nodes[index(node)].zone == OnlineZone::Exmem
         };
-        let nobody = AccessTable::default();
-        let found = candidates(&tenant.policy, local, zonelists, &nobody, is_extended);
+        let found = candidates(&tenant.policy, local, zonelists, &self.table, is_extended);
         let mut all = found.policy;
         let falls_back = match tenant.on_depletion {
             Some(what) => what == OnDepletion::FallBack,
@@ -55,7 +71,7 @@ impl PoolRules<'_> {
         if falls_back {
             all.extend(found.beyond);
         }
-        all.retain(|&node| self.is_placed(node) || names(&tenant.policy, node));
+        all.retain(|&node| self.is_placed(node) || self.names(&tenant.policy, node));
         if tenant.emergency == Emergency::On {
             all.extend(found.emergency);
         }
@@ -81,16 +97,18 @@ impl PoolRules<'_> {
         let public = self.nodes.iter().enumerate().filter(|(_, n)| n.class == NodeClass::Public);
         public.min_by_key(|(index, node)| (node.kind, *index)).map_or(0, |(index, _)| index)
     }
-}
 
-/// Whether a policy names a node.
-fn names(policy: &MemPolicy, node: NodeId) -> bool {
-    match &policy.mode {
-        Mode::Local | Mode::AccessedBy(_) => false,
-        Mode::Preferred(one) => *one == node,
-        Mode::Bind(mask)
-        | Mode::PreferredMany(mask)
-        | Mode::Interleave(mask)
-        | Mode::WeightedInterleave(mask) => mask.contains(node),
+    /// Whether a policy names a node. Whoever says that a device works on memory means the device's
+    /// own.
+    fn names(&self, policy: &MemPolicy, node: NodeId) -> bool {
+        match &policy.mode {
+            Mode::Local => false,
+            Mode::Preferred(one) => *one == node,
+            Mode::Bind(mask)
+            | Mode::PreferredMany(mask)
+            | Mode::Interleave(mask)
+            | Mode::WeightedInterleave(mask) => mask.contains(node),
+            Mode::AccessedBy(_) => self.nodes[usize::from(node.0)].class == NodeClass::Special,
+        }
     }
 }

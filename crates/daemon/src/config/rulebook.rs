@@ -11,7 +11,7 @@ use memtide_proto::program::OnFull;
 use memtide_units::{NodeId, Pageblock};
 
 use super::{
-    Config, NodeConfig, TenantConfig, Weights,
+    Config, NodeConfig, TenantConfig, Weights, accessors,
     tenants::{Quota, whole_pageblocks},
 };
 use crate::{daemon::node_id, state::NodeState, zones};
@@ -44,6 +44,7 @@ impl Config {
             made.weighting = Weighting::Manual;
             made.weights = weights.iter().map(|(node, weight)| (node_id(*node), *weight)).collect();
         }
+        made.accessors = accessors::entries(&self.accessors);
         // Nobody tells this engine of accesses: what it does not hear of is not idle.
         made.limits.idle_after = Duration::MAX;
         made.tenants = self.tenants().iter().map(|tenant| self.tenant_rules(tenant)).collect();

@@ -43,7 +43,7 @@ pub struct TenantConfig {
     pub quotas: BTreeMap<NodeKind, Quota>,
     /// Its share of what several wait for, 1 to 1000.
     pub weight: u32,
-    /// Where its memory goes. Nodes are positions in the file.
+    /// Where its memory goes. Nodes and accessors are positions in the file.
     pub policy: MemPolicy,
     /// What happens when the nodes of the policy have no room; as the pool's `on_full`, when
     /// absent.
@@ -100,7 +100,7 @@ pub(super) fn tenants(
     let mut guaranteed = BTreeMap::new();
     let mut all: Vec<TenantConfig> = Vec::new();
     for raw in raw {
-        let tenant = tenant(raw.get_ref(), pool.nodes, &all, &mut seen)?;
+        let tenant = tenant(raw.get_ref(), pool, &all, &mut seen)?;
         let at = &raw.get_ref().name;
         if let Some(whole) = all.iter().find(|tenant| tenant.who.is_empty()) {
             let text = format!(
@@ -111,13 +111,7 @@ pub(super) fn tenants(
             return Err(wrong(at, "tenant", &tenant.name, text));
         }
         if let Some(zonelists) = &zonelists {
-            policy::makes_sense(
-                &tenant.policy,
-                raw.get_ref(),
-                &tenant.name,
-                zonelists,
-                pool.nodes,
-            )?;
+            policy::makes_sense(&tenant.policy, raw.get_ref(), &tenant.name, zonelists, pool)?;
             let reach = pool.reach(&tenant, zonelists);
             check_reach(raw.get_ref(), &tenant, &reach)?;
             check_guarantees(raw.get_ref(), &tenant, pool.nodes, &reach, &mut guaranteed)?;
@@ -129,7 +123,7 @@ pub(super) fn tenants(
 
 fn tenant(
     raw: &RawTenant,
-    nodes: &[NodeConfig],
+    pool: &PoolRules<'_>,
     earlier: &[TenantConfig],
     seen: &mut BTreeSet<String>,
 ) -> Result<TenantConfig, Located> {
@@ -148,9 +142,9 @@ fn tenant(
         who: who::who(raw, &name, earlier)?,
         quotas,
         weight,
-        policy: policy::policy(raw, &name, nodes)?,
+        policy: policy::policy(raw, &name, pool)?,
         on_depletion: on_depletion(raw, &name)?,
-        emergency: emergency(raw, &name, nodes)?,
+        emergency: emergency(raw, &name, pool.nodes)?,
         migration: word(
             raw.migration.as_ref(),
             &field("migration"),

@@ -11,7 +11,10 @@ use memtide_engine::{
 use memtide_proto::program::{Backing, OnFull};
 use memtide_units::{ByteSize, NodeId, NodeKind, OnlineZone, PAGEBLOCK_BYTES, Pageblock, Random};
 
-use super::{Config, NodeConfig, Quota, TenantConfig, Weights, reach::PoolRules};
+use super::{
+    AccessorConfig, Config, NodeConfig, Quota, TenantConfig, Weights, accessors::accessor_id,
+    reach::PoolRules,
+};
 use crate::start::fresh_nodes;
 
 const GOOD: &str = r#"
@@ -457,28 +460,52 @@ fn random_config(random: &mut Random) -> Config {
     }
     config.on_full = [OnFull::Fail, OnFull::Fallback][random.below(2) as usize];
     config.placement = (0..random.below(count as u64 + 1) as usize).rev().collect();
-    config.tenants = (0..random.below(4)).map(|n| random_tenant(n, count, random)).collect();
+    config.accessors = (0..random.below(4)).map(|n| random_accessor(n, count, random)).collect();
+    let accessors = config.accessors.len();
+    config.tenants =
+        (0..random.below(4)).map(|n| random_tenant(n, (count, accessors), random)).collect();
     let is_never = |tenant: &TenantConfig| tenant.migration == Migration::Never;
     let zones = if config.tenants.iter().any(is_never) { 1 } else { 3 };
     for node in &mut config.nodes {
         let zones = &[OnlineZone::PreferMovable, OnlineZone::Movable, OnlineZone::Kernel][..zones];
         node.zone = zones[random.below(zones.len() as u64) as usize];
     }
-    let rules =
-        PoolRules { nodes: &config.nodes, placement: &config.placement, on_full: config.on_full };
+    let rules = PoolRules::new(&config.nodes, &config.accessors, &config.placement, config.on_full);
     let zonelists = rules.zonelists().unwrap();
     for tenant in &mut config.tenants {
         if config.nodes.iter().all(|node| node.class != NodeClass::Special) {
             tenant.emergency = Emergency::Off;
         }
-        if rules.reach(tenant, &zonelists).is_empty() {
+        let makes_sense = tenant.policy.check(&zonelists, &rules.table).is_ok();
+        if !makes_sense || rules.reach(tenant, &zonelists).is_empty() {
             (tenant.policy, tenant.quotas) = (MemPolicy::LOCAL, BTreeMap::new());
         }
     }
     config
 }
 
-fn random_tenant(number: u64, nodes: usize, random: &mut Random) -> TenantConfig {
+fn random_accessor(number: u64, nodes: usize, random: &mut Random) -> AccessorConfig {
+    let mut all = BTreeMap::new();
+    let any = random.below(nodes as u64) as usize;
+    for node in 0..nodes {
+        let performance = Performance {
+            read_latency_ns: 1 + random.below(500) as u32,
+            write_latency_ns: random.below(2) as u32 * 90,
+            read_bandwidth_mib: random.below(3) as u32 * 1000,
+            write_bandwidth_mib: random.below(70_000) as u32,
+        };
+        if node == any || random.below(3) > 0 {
+            all.insert(node, performance);
+        }
+    }
+    AccessorConfig { name: format!("{number}-a_x"), nodes: all }
+}
+
+fn random_tenant(
+    number: u64,
+    (nodes, accessors): (usize, usize),
+    random: &mut Random,
+) -> TenantConfig {
     let mut tenant = TenantConfig::everybody(&format!("t{number}"));
     let who = [
         Who::Uid(random.below(1 << 32) as u32 & 0x7fff_ffff),
@@ -499,8 +526,13 @@ fn random_tenant(number: u64, nodes: usize, random: &mut Random) -> TenantConfig
     }
     tenant.weight = 1 + random.below(1000) as u32;
     let mask = || (0..nodes).map(crate::daemon::node_id).collect();
-    let mode = match random.below(6) {
-        0 => Mode::Local,
+    let mode = match random.below(7) {
+        6 if accessors > 0 => {
+            let accessed = (0..accessors).filter(|&id| id == 0 || id == number as usize);
+            let by = accessed.map(|id| (accessor_id(id), 1 + random.below(1 << 32) / 2));
+            Mode::AccessedBy(by.collect())
+        }
+        0 | 6 => Mode::Local,
         1 => Mode::Bind(mask()),
         2 => Mode::Preferred(NodeId(0)),
         3 => Mode::PreferredMany(mask()),
@@ -593,10 +625,15 @@ fn the_packaged_example_is_good() {
     let text = include_str!("../../../../packaging/memtide.toml");
     assert_eq!(parse(text).unwrap().tenants, []);
     let (plain, tenants) = text.split_once("#\n# [[tenant]]").expect("commented tenants");
-    let tenants = tenants.replace("\n# ", "\n").replace("\n#\n", "\n");
+    // What is a sentence stays a comment.
+    let is_text = |line: &str| line.starts_with("# Who ") || line.starts_with("# accessed-by");
+    let lines = tenants.lines().filter(|line| !is_text(line));
+    let lines = lines.map(|line| line.strip_prefix("# ").unwrap_or(line));
+    let tenants = lines.collect::<Vec<_>>().join("\n");
     // A user that not every machine has.
     let tenants = tenants.replace("\"postgres\"", "\"root\"");
     let whole = parse(&format!("{plain}\n[[tenant]]{tenants}")).unwrap();
     let names: Vec<_> = whole.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
-    assert_eq!(names, ["db", "batch", "everybody-else"]);
+    assert_eq!(names, ["db", "batch", "inference", "everybody-else"]);
+    assert_eq!(whole.accessors.len(), 2);
 }

@@ -3,6 +3,8 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use memtide_engine::{
+    Performance,
+    mempolicy::Mode,
     nodes::NodeClass,
     tenant::{Access, Emergency, Migration, OnDepletion, Who},
 };
@@ -10,7 +12,8 @@ use memtide_proto::program::{Backing, OnFull};
 use memtide_units::{NodeKind, OnlineZone};
 
 use super::{
-    Config, NodeConfig, TenantConfig, Weights,
+    AccessorConfig, Config, NodeConfig, TenantConfig, Weights,
+    accessors::by_name,
     dcd::{Accept, DcdConfig, SharedWith, Wants},
     nodes::CAPABILITIES,
     policy::{EXTENDED, words},
@@ -51,6 +54,9 @@ impl Config {
         for node in &self.nodes {
             text += &self.node(node);
         }
+        for accessor in &self.accessors {
+            text += &self.accessor(accessor);
+        }
         for tenant in &self.tenants {
             text += &self.tenant(tenant);
         }
@@ -90,23 +96,22 @@ impl Config {
         if node.zone != OnlineZone::default() {
             let _ = writeln!(text, "zone = \"{}\"", node.zone);
         }
-        let speed = &node.performance;
-        for (key, value, unit) in [
-            ("read_latency_ns", speed.read_latency_ns, ""),
-            ("write_latency_ns", speed.write_latency_ns, ""),
-            ("read_bandwidth", speed.read_bandwidth_mib, "M"),
-            ("write_bandwidth", speed.write_bandwidth_mib, "M"),
-        ] {
-            match (value, unit) {
-                (0, _) => {}
-                (value, "") => text += &format!("{key} = {value}\n"),
-                (value, unit) => text += &format!("{key} = \"{value}{unit}\"\n"),
-            }
+        for known in speeds(&node.performance) {
+            let _ = writeln!(text, "{known}");
         }
         if !node.distances.is_empty() {
             let all = node.distances.iter();
             let all = all.map(|(to, distance)| format!("{} = {distance}", self.nodes[*to].name));
             text += &format!("distances = {{ {} }}\n", all.collect::<Vec<_>>().join(", "));
+        }
+        text
+    }
+
+    fn accessor(&self, accessor: &AccessorConfig) -> String {
+        let mut text = format!("\n[[accessor]]\nname = {:?}\n", accessor.name);
+        for (node, performance) in &accessor.nodes {
+            let (node, known) = (&self.nodes[*node].name, speeds(performance).join(", "));
+            let _ = writeln!(text, "nodes.{node} = {{ {known} }}");
         }
         text
     }
@@ -123,6 +128,10 @@ impl Config {
         if !nodes.is_empty() {
             let names = nodes.iter().map(|node| self.nodes[usize::from(node.0)].name.as_str());
             let _ = writeln!(text, "nodes = {:?}", names.collect::<Vec<_>>());
+        }
+        if let Mode::AccessedBy(by) = &tenant.policy.mode {
+            let all = by_name(by, &self.accessors).map(|(name, times)| format!("{name} = {times}"));
+            let _ = writeln!(text, "accessors = {{ {} }}", all.collect::<Vec<_>>().join(", "));
         }
         for (word, extended) in EXTENDED {
             if extended == tenant.policy.extended {
@@ -150,6 +159,19 @@ impl Config {
         }
         text
     }
+}
+
+/// What is known of a performance, as keys and values.
+fn speeds(of: &Performance) -> Vec<String> {
+    let latency = |key, ns: u32| (ns > 0).then(|| format!("{key} = {ns}"));
+    let bandwidth = |key, mib: u32| (mib > 0).then(|| format!("{key} = \"{mib}M\""));
+    let all = [
+        latency("read_latency_ns", of.read_latency_ns),
+        latency("write_latency_ns", of.write_latency_ns),
+        bandwidth("read_bandwidth", of.read_bandwidth_mib),
+        bandwidth("write_bandwidth", of.write_bandwidth_mib),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 fn device(dcd: &DcdConfig) -> String {

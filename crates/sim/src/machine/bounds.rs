@@ -116,6 +116,7 @@ fn steps(plan: &Plan) -> u64 {
         let told = plan
             .heat_every
             .map_or(0, |every| product([lives / every, largest(program).saturating_add(1)]));
+        let told = product([told, program.accessed_by.len() as u64]);
         let one = [product([cycles, asked]), retries, told, lives / plan.sample_every];
         product([sum(one.into_iter()), program.count.into()])
     };

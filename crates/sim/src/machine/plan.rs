@@ -112,8 +112,11 @@ pub struct Program {
     pub start: Nanos,
     /// How much later each of the others does.
     pub every: Nanos,
-    /// Where it runs, as an index.
+    /// Where it runs, as an index: who copies what of it is moved.
     pub processor: usize,
+    /// Who accesses its memory, as indices, and how often in proportion to each other: somebody at
+    /// least, each once and 1 or more.
+    pub accessed_by: Vec<(usize, u32)>,
     /// What it does, one after the other; then it ends.
     pub phases: Vec<Phase>,
     /// How often it starts over.
@@ -130,6 +133,14 @@ pub struct Program {
     pub retry: Option<Nanos>,
     /// How often it forks, and how long the child lives.
     pub fork: Option<(Nanos, Nanos)>,
+}
+
+impl Program {
+    /// Who accesses its memory, and which part of all accesses is theirs.
+    pub fn accesses(&self) -> impl Iterator<Item = (usize, f64)> {
+        let all: u64 = self.accessed_by.iter().map(|&(_, times)| u64::from(times)).sum();
+        self.accessed_by.iter().map(move |&(by, times)| (by, f64::from(times) / all as f64))
+    }
 }
 
 /// Whether memory is promised before it is used.

@@ -31,7 +31,7 @@ impl World<'_> {
             }
             let hot = process.pages.len() as u64 * u64::from(hot_permille) / 1000;
             let shares = self.shares(process, hot as usize, f64::from(hot_share_permille) / 1000.0);
-            let reads = shares.into_iter().filter_map(|(at, share)| self.read(process, at, share));
+            let reads = shares.into_iter().flat_map(|(at, share)| self.reads(process, at, share));
             Some((number, Demand { wants: wants_mib as f64, lines, reads: reads.collect() }))
         };
         self.processes.iter().enumerate().filter_map(busy).collect()
@@ -63,20 +63,23 @@ impl World<'_> {
         shares
     }
 
-    /// What reading from there crosses. Resources are the nodes, then the links, then ordinary
-    /// memory.
-    fn read(&self, process: &Process, at: Option<usize>, share: f64) -> Option<Read> {
+    /// What reading from there crosses, for each of those who do. Resources are the nodes, then the
+    /// links, then ordinary memory, which is as near to one as to another.
+    fn reads(&self, process: &Process, at: Option<usize>, share: f64) -> Vec<Read> {
         let nodes = self.plan.nodes.len();
         let Some(node) = at else {
             let resources = vec![nodes + self.topology.links.len()];
             let latency_ns = f64::from(self.plan.ordinary.read_latency_ns);
-            return Some(Read { share, latency_ns, resources });
+            return vec![Read { share, latency_ns, resources }];
         };
-        let path = self.topology.path(process.processor, node)?;
-        let latency = self.plan.nodes[node].media.read_latency_ns + path.latency_ns;
-        let links = path.links.iter().map(|link| nodes + link);
-        let resources = std::iter::once(node).chain(links).collect();
-        Some(Read { share, latency_ns: f64::from(latency), resources })
+        let read = |(processor, part): (usize, f64)| {
+            let path = self.topology.path(processor, node)?;
+            let latency = self.plan.nodes[node].media.read_latency_ns + path.latency_ns;
+            let links = path.links.iter().map(|link| nodes + link);
+            let resources = std::iter::once(node).chain(links).collect();
+            Some(Read { share: share * part, latency_ns: f64::from(latency), resources })
+        };
+        self.plan.programs[process.program].accesses().filter_map(read).collect()
     }
 
     fn bandwidths(&self) -> Vec<f64> {
@@ -124,16 +127,19 @@ impl World<'_> {
             if rate <= 0.0 {
                 continue;
             }
-            let extents = self.accessed(&self.processes[number], rate, every);
-            let accessor = AccessorId(self.processes[number].processor as u16);
-            if !extents.is_empty() {
-                self.must(Input::Accessed { accessor, extents })?;
+            let plan = self.plan;
+            for (processor, part) in plan.programs[self.processes[number].program].accesses() {
+                let extents = self.accessed(&self.processes[number], rate * part, every);
+                let accessor = AccessorId(processor as u16);
+                if !extents.is_empty() {
+                    self.must(Input::Accessed { accessor, extents })?;
+                }
             }
         }
         Ok(())
     }
 
-    /// How often each pageblock of a process was accessed, a cache line at a time.
+    /// How often each pageblock of a process was accessed at a rate, a cache line at a time.
     fn accessed(&self, process: &Process, rate_mib: f64, over: u64) -> Vec<(Extent, u32)> {
         let Access::Busy { hot_permille, hot_share_permille, .. } = process.access else {
             return Vec::new();

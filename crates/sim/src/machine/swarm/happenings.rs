@@ -27,13 +27,14 @@ impl Swarm {
                     access: self.access(),
                 });
                 let phases = phases.collect();
-                Program {
+                let mut program = Program {
                     name: format!("p{number}"),
                     tenant: self.below(tenants as u64) as usize,
                     count: if has.fleets { self.between(1, 8) as u32 } else { 1 },
                     start: self.below(5000) * MS,
                     every: self.below(2000) * MS,
                     processor: self.below(2) as usize,
+                    accessed_by: Vec::new(),
                     phases,
                     repeats: self.between(1, 5) as u32,
                     policy: (has.policies && self.percent(30)).then(|| self.policy(has, nodes)),
@@ -47,7 +48,13 @@ impl Swarm {
                     retry: self.percent(70).then(|| self.between(10, 2000) * MS),
                     fork: (has.forks && self.percent(40))
                         .then(|| (self.between(500, 5000) * MS, self.between(1, 3000) * MS)),
-                }
+                };
+                // By its number: what else there is of a seed depends on chance alone.
+                program.accessed_by = match has.accessors && number % 2 == 1 {
+                    true => vec![(0, 1), (1, number as u32)],
+                    false => vec![(program.processor, 1)],
+                };
+                program
             })
             .collect()
     }

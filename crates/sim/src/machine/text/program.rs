@@ -1,6 +1,7 @@
 //! Programs and their phases.
 
 use core::num::NonZeroU32;
+use std::collections::BTreeMap;
 
 use memtide_units::HoldReason;
 use serde::Deserialize;
@@ -26,6 +27,8 @@ pub(super) struct ProgramText {
     start: Option<Time>,
     every: Option<Time>,
     processor: Option<Spanned<String>>,
+    /// Who accesses the memory, and how often in proportion to the others.
+    processors: Option<BTreeMap<Spanned<String>, NonZeroU32>>,
     #[serde(default = "one")]
     repeats: NonZeroU32,
     policy: Option<PolicyText>,
@@ -91,6 +94,7 @@ impl ProgramText {
             start: zero(self.start),
             every: zero(self.every),
             processor,
+            accessed_by: self.accessed_by(at, processor, names)?,
             phases,
             repeats: self.repeats.get(),
             policy,
@@ -103,6 +107,23 @@ impl ProgramText {
             retry: self.retry.map(|time| time.0),
             fork: self.fork.as_ref().map(|fork| (fork.every.0, fork.lives.0)),
         })
+    }
+
+    /// Who accesses its memory: those that it names, else the processor where it runs.
+    fn accessed_by(
+        &self,
+        at: usize,
+        processor: usize,
+        names: &Names,
+    ) -> Result<Vec<(usize, u32)>, Wrong> {
+        let Some(processors) = &self.processors else { return Ok(vec![(processor, 1)]) };
+        if processors.is_empty() {
+            return Err(wrong(at, "processors of nobody; expected one or more, or no such key"));
+        }
+        let one = |(name, times): (&Spanned<String>, &NonZeroU32)| {
+            Ok((find(&names.processors, "processor", name)?, times.get()))
+        };
+        processors.iter().map(one).collect()
     }
 }
 
