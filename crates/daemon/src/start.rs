@@ -26,6 +26,8 @@ use crate::{
 const RECOVERY: Duration = Duration::from_secs(10);
 /// The same, when some of them share memory with each other.
 const RECOVERY_SHARED: Duration = Duration::from_secs(60);
+/// How long it is tried whether another daemon serves an address.
+const CONNECT_WAIT: Duration = Duration::from_millis(100);
 
 /// Why there is no daemon.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +156,8 @@ pub(crate) fn listen(path: &Path, mode: u32) -> Result<OwnedFd, BindError> {
             _ => break,
         }
     }
-    match socket::connect(path) {
+    // One that is there and takes no more connections keeps its address, as `listen` will say.
+    match socket::connect_within(path, CONNECT_WAIT) {
         Ok(other) => {
             let pid = socket::peer(other.as_fd()).map_or(0, |peer| peer.pid);
             return Err(BindError::AlreadyServed { path: path.to_owned(), pid });

@@ -4,14 +4,16 @@ mod common;
 
 use std::{
     os::fd::AsFd,
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
 use common::{Life, Pool, Program, blocks, hello, next_packet};
+use memtide_daemon::{BindError, Daemon};
 use memtide_proto::{
     ControlRequest, FromProgram, Hello, Lineage, ToProgram, VERSION, decode, encode,
 };
-use memtide_sys::socket::Connection;
+use memtide_sys::socket::{self, Connection};
 use memtide_units::{ByteSize, Extent, HoldReason, MoveId, Pageblock, TokenId};
 use proptest::prelude::*;
 
@@ -263,4 +265,22 @@ fn no_bytes_upset_the_daemon() {
     }
     assert_eq!(polite.lease(4).len(), 1);
     pool.wait_until("only one", |status| status.programs.len() == 1);
+}
+
+/// Somebody listens there and takes no connections, and those who tried fill his backlog.
+#[test]
+fn who_takes_no_connections_keeps_his_address_and_is_not_waited_for() {
+    let mut pool = Pool::start(1, 1);
+    let config = pool.config.clone();
+    pool.stop_daemon();
+    let listener = socket::listen(&config.socket, 0o600, 1).unwrap();
+    let patience = Duration::from_millis(50);
+    let tries = (0..8).map(|_| socket::connect_within(&config.socket, patience));
+    let tries: Vec<_> = tries.collect();
+    assert!(tries.iter().any(Result::is_err), "no room for eight");
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || tell.send(Daemon::bind(config).map(drop)));
+    let bound = told.recv_timeout(common::LONG).expect("it does not wait for ever");
+    assert!(matches!(bound, Err(BindError::Listen { .. })), "{bound:?}");
+    drop((listener, tries));
 }

@@ -4,6 +4,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
+    time::Duration,
 };
 
 use memtide_proto::{CodecError, FromProgram, Hello, MAX_PACKET_BYTES, ToProgram, codec};
@@ -46,6 +47,8 @@ impl From<CodecError> for LinkError {
 
 /// How long a full socket is waited for.
 const SEND_WAIT_S: i64 = 2;
+/// How long room for one more connection is waited for: touches wait meanwhile.
+const CONNECT_WAIT: Duration = Duration::from_millis(100);
 
 /// A connection to the daemon.
 #[derive(Debug)]
@@ -58,13 +61,13 @@ impl Link {
     /// Connects and says hello.
     ///
     /// # Errors
-    /// Nobody listens there, or the hello cannot be sent.
+    /// Nobody listens there or takes connections, or the hello cannot be sent.
     pub fn connect(
         socket: &Path,
         hello: &Hello,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<Self, LinkError> {
-        let connection = socket::connect(socket)?;
+        let connection = socket::connect_within(socket, CONNECT_WAIT)?;
         socket::set_nonblocking(connection.as_fd()).map_err(io::Error::from)?;
         let link = Self { connection, buffer: vec![0; MAX_PACKET_BYTES] };
         link.send_packet(&codec::encode(hello)?, descriptors)?;
@@ -122,5 +125,26 @@ impl Link {
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.connection.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memtide_proto::{ControlRequest, VERSION};
+
+    use super::*;
+
+    /// A daemon that is stopped, and whose backlog those fill who try again and again.
+    #[test]
+    fn who_takes_no_connections_is_not_waited_for() {
+        let name = format!("memtide-link-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _listener = socket::listen(&path, 0o600, 1).unwrap();
+        let hello = Hello::Control { version: VERSION, request: ControlRequest::Status };
+        let links: Vec<_> = (0..8).map(|_| Link::connect(&path, &hello, &[])).collect();
+        assert!(links[0].is_ok(), "{links:?}");
+        let full = links.into_iter().find_map(Result::err).expect("no room for eight");
+        assert!(matches!(&full, LinkError::Io(why) if why.kind() == io::ErrorKind::WouldBlock));
+        std::fs::remove_file(&path).unwrap();
     }
 }
