@@ -6,6 +6,9 @@
 //! list has would be given up for an old record. What the list says is younger than all of that. So a
 //! host reads the log, then the list (4801h), and passes over what is named here.
 //!
+//! Force takes what is held, and ends an offer as a whole. So an offer of which anything was taken
+//! later was answered, or is dead.
+//!
 //! What was given back or asked back is not named: a request to give back is answered again.
 
 use alloc::{collections::BTreeSet, vec::Vec};
@@ -17,7 +20,7 @@ use crate::command::{
 
 /// The handles of these records, the oldest first, that are outdated once the list is read: all
 /// that tell of force (Forced Capacity Release), and the chains of offers (Add Capacity) of which
-/// all was taken by force later.
+/// something was taken by force later.
 #[must_use]
 pub fn outdated(records: &[EventRecord]) -> BTreeSet<u16> {
     let mut outdated = BTreeSet::new();
@@ -27,12 +30,14 @@ pub fn outdated(records: &[EventRecord]) -> BTreeSet<u16> {
         match event.kind {
             Kind::ForcedRelease => {
                 outdated.insert(record.handle);
+                // Nothing comes between the records of a chain: its end was lost.
+                chain.clear();
             }
             Kind::Add => {
                 let later = records[at..].iter().filter_map(event_of);
                 chain.push((record.handle, is_taken(event, later)));
                 if event.more == More::Last {
-                    let is_dead = chain.iter().all(|(_, is_taken)| *is_taken);
+                    let is_dead = chain.iter().any(|(_, is_taken)| *is_taken);
                     let handles = chain.drain(..).map(|(handle, _)| handle);
                     outdated.extend(handles.filter(|_| is_dead));
                 }
@@ -50,13 +55,13 @@ const fn event_of(record: &EventRecord) -> Option<&DynamicCapacityEvent> {
     }
 }
 
-/// Whether one of the records that follow an offer takes it by force.
+/// Whether one of the records that follow an offer takes something of it by force.
 fn is_taken<'a>(
     offer: &DynamicCapacityEvent,
     mut later: impl Iterator<Item = &'a DynamicCapacityEvent>,
 ) -> bool {
     let range = offer.extent.range;
-    later.any(|event| event.kind == Kind::ForcedRelease && event.extent.range.contains(range))
+    later.any(|event| event.kind == Kind::ForcedRelease && event.extent.range.overlaps(range))
 }
 
 #[cfg(test)]
@@ -97,12 +102,15 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_which_something_is_left_waits_for_its_answer() {
+    fn a_chain_of_which_something_was_taken_waits_for_no_answer() {
         let (first, last) = ((Kind::Add, 0, More::Follows), (Kind::Add, 10, More::Last));
         let force = |start| (Kind::ForcedRelease, start, More::Last);
-        assert_eq!(handles(&[first, last, force(10)]), [3]);
+        assert_eq!(handles(&[first, last, force(20)]), [3]);
+        assert_eq!(handles(&[first, last, force(10)]), [1, 2, 3]);
+        assert_eq!(handles(&[first, last, force(5)]), [1, 2, 3]);
         assert_eq!(handles(&[first, last, force(10), force(0)]), [1, 2, 3, 4]);
-        // It has not ended: the rest is still to come.
+        // It has not ended, or its end was lost.
         assert_eq!(handles(&[first, force(0)]), [2]);
+        assert_eq!(handles(&[first, force(0), last]), [2]);
     }
 }

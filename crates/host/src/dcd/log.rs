@@ -5,7 +5,8 @@
 //! the chain whole again. Only where they keep others from coming are they cleared.
 //!
 //! A new agent finds records that the list of extents, read after them, has overtaken; those it
-//! passes over ([`outdated`]).
+//! passes over ([`outdated`]), as far as they come in the device's first answer: it gives more only
+//! once those are cleared.
 //!
 //! Records that a full log lost are lost, but what they told of is not: what was accepted stands in
 //! the list (4801h), and a release is asked for again by whoever wants it. An offer of which nobody
