@@ -117,19 +117,15 @@ impl Log {
         self.offers.retain(|(_, ranges)| ranges.iter().any(is_there));
     }
 
-    /// Asks for this once there is room; what is about to be asked for anyway waits anew.
-    pub(super) fn ask(&mut self, mut order: Order, now: Instant) {
-        let until = now + ASK_LASTS;
+    /// Asks for this once there is room; what of it waits already waits anew.
+    pub(super) fn ask(&mut self, order: Order, now: Instant) {
         let asked = order.extents().to_vec();
-        for (waiting, lasts) in &mut self.asks {
-            let of_it = waiting.extents();
-            if asked.iter().any(|range| of_it.iter().any(|other| other.overlaps(*range))) {
-                *lasts = until;
-            }
-            order.retain(|range| !of_it.iter().any(|other| other.overlaps(*range)));
+        for (waiting, _) in &mut self.asks {
+            waiting.retain(|range| !asked.iter().any(|other| other.overlaps(*range)));
         }
+        self.asks.retain(|(waiting, _)| waiting.len() > 0);
         if order.len() > 0 {
-            self.asks.push_back((order, until));
+            self.asks.push_back((order, now + ASK_LASTS));
         }
     }
 
