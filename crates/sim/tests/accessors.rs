@@ -249,6 +249,21 @@ fn each_processor_reads_its_part_over_its_own_path() {
     }
 }
 
+/// What one of them does not reach the other reads for him: no part of it is for nothing.
+#[test]
+fn who_reaches_a_node_reads_for_who_does_not() {
+    let link = "[[machine.link]]\nfrom = \"gpu0\"\nto = \"first\"\nlatency-ns = 600\n\
+                bandwidth-mib = 40000\n";
+    let text = SHARED.replace(link, "").replace("heat-every = \"1s\"\n", "");
+    assert!(text.len() + link.len() < SHARED.len());
+    let text = text.replace("PROCESSORS", "processors = { cpu = 1, gpu0 = 1 }");
+    let row = row(&text.replace("LINES", ", lines = 1"));
+    assert_eq!(row.tenants[0].bytes["first"], 64 * MIB);
+    let rate = row.tenants[0].bytes_per_second as f64;
+    let wanted = 64.0 / 100.0 * 1e9;
+    assert!((wanted * 0.98..=wanted).contains(&rate), "{rate}, not {wanted}");
+}
+
 #[test]
 fn processors_that_make_no_sense_are_refused() {
     let wrong = |processors: &str, problem: &str| {

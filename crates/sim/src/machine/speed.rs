@@ -11,6 +11,7 @@ use super::{
     plan::{Access, SECOND},
     process::{Page, Process},
     share::{Demand, Read, share},
+    topology::Path,
     world::{Step, World},
 };
 
@@ -63,8 +64,9 @@ impl World<'_> {
         shares
     }
 
-    /// What reading from there crosses, for each of those who do. Resources are the nodes, then the
-    /// links, then ordinary memory, which is as near to one as to another.
+    /// What reading from there crosses, for each of those who do. What one of them does not reach the
+    /// others read for him. Resources are the nodes, then the links, then ordinary memory, which is
+    /// as near to one as to another.
     fn reads(&self, process: &Process, at: Option<usize>, share: f64) -> Vec<Read> {
         let nodes = self.plan.nodes.len();
         let Some(node) = at else {
@@ -72,14 +74,17 @@ impl World<'_> {
             let latency_ns = f64::from(self.plan.ordinary.read_latency_ns);
             return vec![Read { share, latency_ns, resources }];
         };
-        let read = |(processor, part): (usize, f64)| {
-            let path = self.topology.path(processor, node)?;
+        let accesses = self.plan.programs[process.program].accesses();
+        let path = |(processor, part)| Some((self.topology.path(processor, node)?, part));
+        let paths: Vec<_> = accesses.filter_map(path).collect();
+        let all: f64 = paths.iter().map(|(_, part)| part).sum();
+        let read = |(path, part): (Path, f64)| {
             let latency = self.plan.nodes[node].media.read_latency_ns + path.latency_ns;
             let links = path.links.iter().map(|link| nodes + link);
             let resources = std::iter::once(node).chain(links).collect();
-            Some(Read { share: share * part, latency_ns: f64::from(latency), resources })
+            Read { share: share * part / all, latency_ns: f64::from(latency), resources }
         };
-        self.plan.programs[process.program].accesses().filter_map(read).collect()
+        paths.into_iter().map(read).collect()
     }
 
     fn bandwidths(&self) -> Vec<f64> {
