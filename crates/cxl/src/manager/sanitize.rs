@@ -5,9 +5,11 @@
 //! unasked. So for such regions it is kept, durably, what was given to whom and not overwritten
 //! since ([`Key::Unsanitized`]): from before an offer is sent, and of all that a host is found to
 //! hold, or a record says that it accepted, whoever gave it, known to this manager or not. What one
-//! had, another does not get. An offer
-//! that the device did not make, or of which it says that the host took nothing, has given nothing
-//! to anybody, as long as nothing was lost in between: not the word on it, no record, no connection.
+//! had, another does not get. An offer that the device did not make, or of which it says that the
+//! host took nothing, has given nothing to anybody, as long as nothing was lost in between: not the
+//! word on it, no record, no connection. (A manager that begins reads the log before it knows the
+//! regions, and those records say nothing to it: what another manager gave a host and had back while
+//! this one was away, it does not know of.)
 //!
 //! Who had something is known by number and name ([`Former`]). A host of another name behind the
 //! same number may be another machine, and one of the same name behind another number, too: neither
