@@ -11,6 +11,7 @@
 
 use std::{
     os::unix::net::UnixListener,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -26,8 +27,9 @@ use crate::{
     watch::{Folder, Watched},
 };
 
-/// How long a machine may take to boot. It takes seconds; a busy computer is slower.
-pub const BOOT_LIMIT: Duration = Duration::from_secs(240);
+/// How long a machine may take to boot, each of two times. It takes seconds; a busy computer is
+/// slower.
+pub const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// How long a script may take, unless a test says otherwise.
 pub const RUN_LIMIT: Duration = Duration::from_secs(60);
 /// How long switching off may take.
@@ -81,12 +83,26 @@ impl Guest {
 
     /// Boots a machine with programs and files of the test's.
     ///
+    /// On a busy computer it happens, once in some hundred boots, that the kernel waits for ever for
+    /// a timer while it probes hardware, before anything of the test's runs: what is emulated has
+    /// lost it. So who is not ready in time is booted once more, which is said.
+    ///
     /// # Errors
     /// As [`Guest::boot`].
     pub fn boot_with(machine: &Machine, initramfs: &Initramfs) -> Result<Self, Error> {
         machine.check()?;
         let kernel = Kernel::find()?;
         let initramfs = initramfs.build(&kernel)?;
+        match Self::boot_once(machine, &kernel, &initramfs) {
+            Err(late @ Error::TimedOut { .. }) => {
+                loud(&format!("booted once more: {late}"));
+                Self::boot_once(machine, &kernel, &initramfs)
+            }
+            booted => booted,
+        }
+    }
+
+    fn boot_once(machine: &Machine, kernel: &Kernel, initramfs: &Path) -> Result<Self, Error> {
         let folder = Folder::new()?;
         let listen = |name: &str| {
             let path = folder.path().join(name);
@@ -95,7 +111,7 @@ impl Guest {
         let (qmp, agent) = (listen("qmp")?, listen("agent")?);
         let connections = Connections {
             kernel: kernel.image(),
-            initramfs: &initramfs,
+            initramfs,
             console: Console::Kept(folder.path()),
         };
         let arguments = qemu::arguments(machine, &connections);
